@@ -1,0 +1,202 @@
+//! The model: what every source (files, Kubernetes API, xDS) lowers into, and what a tenant's snapshot is
+//! compiled from.
+//!
+//! Plain data, checked when it was lowered, serialisable so that it can cross a process boundary. It must
+//! never hold anything compiled (regexes, lookup tables): that is the snapshot's.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    identity::{Identity, TrustDomain},
+    name::{Namespace, PodName, PortName, RouteName, ServiceName, TenantId},
+};
+
+pub use self::route::{
+    Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror, Parent, PathEdit,
+    PathMatch, QueryMatch, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
+};
+
+mod route;
+
+/// Everything a node knows, after lowering. Immutable; a change makes a new one that shares what did not change.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mesh {
+    /// Counts up with every accepted change, from 1; 0 is the empty mesh.
+    pub version: u64,
+    /// The trust domain of all identities of this mesh.
+    pub trust_domain: TrustDomain,
+    /// Every tenant that has a namespace here.
+    pub tenants: BTreeMap<TenantId, Arc<Tenant>>,
+    /// Which tenant a namespace belongs to.
+    pub membership: BTreeMap<Namespace, TenantId>,
+    /// Every pod that is known, on this node or elsewhere.
+    pub workloads: BTreeMap<PodName, Arc<Workload>>,
+    /// Every Service, with its endpoints.
+    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    /// Every accepted HTTPRoute whose parent is a Service.
+    pub routes: BTreeMap<RouteName, Arc<HttpRoute>>,
+}
+
+/// A tenant: who belongs to it and what it may use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its key.
+    pub id: TenantId,
+    /// Its namespaces; only a `Tenant` object or the namespace itself can put one here.
+    pub namespaces: Vec<Namespace>,
+    /// Whether its cell is a thread or a process.
+    pub isolation: Isolation,
+    /// Where its workloads may connect to.
+    pub egress: Egress,
+    /// What it may use. Its shape only: enforcement comes with the tenancy work.
+    pub budget: Budget,
+}
+
+/// The isolation class of a cell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// A thread of the daemon.
+    #[default]
+    Thread,
+    /// A child process with a cgroup of its own. Lowered, not obeyed yet.
+    Process,
+}
+
+/// Where a tenant's workloads may connect to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// Anywhere; unknown destinations pass through unchanged.
+    #[default]
+    Any,
+    /// Only Services and workloads of the mesh.
+    Mesh,
+}
+
+/// What a tenant may use; `None` is "no bound of its own".
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Guaranteed CPU, in thousandths of a core.
+    pub cpu_share_millis: Option<u64>,
+    /// Upper bound of CPU, in thousandths of a core.
+    pub cpu_cap_millis: Option<u64>,
+    /// Bytes of memory at which admission stops.
+    pub memory_soft_bytes: Option<u64>,
+    /// Bytes of memory at which connections are shed.
+    pub memory_hard_bytes: Option<u64>,
+    /// Connections open at a time.
+    pub connections: Option<u64>,
+    /// New connections per second.
+    pub connections_per_second: Option<u64>,
+    /// Requests per second.
+    pub requests_per_second: Option<u64>,
+    /// Requests in flight at a time.
+    pub requests_in_flight: Option<u64>,
+    /// Bytes per second towards the tenant's workloads.
+    pub bytes_per_second_in: Option<u64>,
+    /// Bytes per second from the tenant's workloads.
+    pub bytes_per_second_out: Option<u64>,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its namespace and name.
+    pub pod: PodName,
+    /// Its UID, when the source knows one: an address that is re-used belongs to another UID.
+    pub uid: Option<String>,
+    /// Who owns it.
+    pub tenant: TenantId,
+    /// Whom its connections speak as.
+    pub identity: Identity,
+    /// Its addresses, at most one per family.
+    pub addresses: Vec<IpAddr>,
+    /// The file that names its network namespace; `None` for a pod that is not on this machine.
+    pub netns: Option<PathBuf>,
+    /// Ports its containers declare.
+    pub ports: Vec<ContainerPort>,
+    /// What capture must leave alone.
+    pub exclusions: Exclusions,
+}
+
+/// A port that a container declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPort {
+    /// Its name, which a Service's `targetPort` may refer to.
+    pub name: Option<PortName>,
+    /// Its number.
+    pub number: u16,
+}
+
+/// Traffic that capture leaves alone (annotations `canopy.mesh/exclude-*`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exclusions {
+    /// Destination ports of outbound connections that pass unchanged.
+    pub outbound_ports: Vec<u16>,
+    /// Destination networks of outbound connections that pass unchanged.
+    pub outbound_cidrs: Vec<IpNet>,
+    /// Local ports whose inbound connections pass unchanged.
+    pub inbound_ports: Vec<u16>,
+}
+
+/// A Service and what is behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its namespace and name.
+    pub name: ServiceName,
+    /// Its cluster IPs; empty for a headless Service.
+    pub vips: Vec<IpAddr>,
+    /// Its ports, numbers unique.
+    pub ports: Vec<ServicePort>,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// The port that clients connect to.
+    pub number: u16,
+    /// Its name, unique within the Service.
+    pub name: Option<PortName>,
+    /// What is spoken on it, by `appProtocol` or the port's name.
+    pub protocol: AppProtocol,
+    /// Who answers on it.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppProtocol {
+    /// Nothing was declared: detect it.
+    #[default]
+    Undeclared,
+    /// HTTP/1.1 (`http`, port names `http` and `http-*`).
+    Http1,
+    /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`, `http2`, `grpc`, and port names alike).
+    Http2,
+    /// Opaque bytes (`tcp`, `tls`, `https`, `mysql`, `redis`, … and anything that is known not to be plain HTTP).
+    Tcp,
+}
+
+/// One address behind a Service port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Pod address and target port.
+    pub address: SocketAddr,
+    /// Whether new connections may go there.
+    pub ready: bool,
+    /// The pod behind it, when it is known.
+    pub workload: Option<PodName>,
+    /// What the endpoint's own port says it speaks; `Undeclared` means as the Service's port.
+    pub protocol: AppProtocol,
+}
+

@@ -1,0 +1,153 @@
+//! Steering: how a pod's TCP connections come to the node proxy, and how the proxy's own pass by.
+//!
+//! One trait, [`Redirect`], with implementations for the kernel's eBPF hooks, for iptables, and a fake for
+//! unit tests. This crate decides nothing about a connection; it must never terminate or relay one.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    os::fd::BorrowedFd,
+};
+
+use ipnet::IpNet;
+
+pub use error::RedirectError;
+
+mod error;
+pub mod fake;
+
+/// A way of steering. Shared by all cells; every method may be called from any thread and takes no lock on
+/// the path of a connection.
+pub trait Redirect: Send + Sync + fmt::Debug {
+    /// Which mechanism this is, for logs and `canopy check`.
+    fn mechanism(&self) -> Mechanism;
+
+    /// Where the listeners of an enrolled pod have to be bound, inside the pod's network namespace.
+    fn listen_plan(&self) -> ListenPlan;
+
+    /// Starts steering a pod's connections to its listeners. Dropping the guard stops it.
+    ///
+    /// The listeners stay the caller's; the implementation keeps no descriptor of them open.
+    fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError>;
+
+    /// Marks a socket of the proxy, before `connect`, so that it is not steered again; and, where `client` is
+    /// given, makes the server at the other end see that address as its peer's.
+    fn exempt(&self, socket: BorrowedFd<'_>, client: Option<SocketAddr>) -> Result<(), RedirectError>;
+
+    /// Where an accepted connection was going and where it came from. `accept_addr` is what `accept4` returned.
+    fn origin(&self, accepted: BorrowedFd<'_>, side: Side, accept_addr: SocketAddr) -> Result<Origin, RedirectError>;
+
+    /// What the hooks have counted since they were attached, for metrics and `canopy check`.
+    fn counters(&self) -> Result<Vec<Counter>, RedirectError>;
+}
+
+/// Keeps one pod steered. Dropping it detaches everything that is the pod's own.
+pub trait Enrolled: Send + fmt::Debug {
+    /// Sends new connections to other listeners, in one step: none is lost or refused meanwhile.
+    fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError>;
+}
+
+/// The mechanism behind a [`Redirect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// eBPF hooks.
+    Kernel,
+    /// iptables/nftables rules in the pod's network namespace.
+    Iptables,
+    /// Nothing is steered; for unit tests.
+    Fake,
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "ebpf",
+            Self::Iptables => "iptables",
+            Self::Fake => "fake",
+        })
+    }
+}
+
+/// Which way a captured connection goes, as seen from its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// From the pod.
+    Outbound,
+    /// To the pod.
+    Inbound,
+}
+
+/// Addresses to bind the four listeners of a pod to. Port 0 where any will do. An IPv6 address is left out
+/// by the caller where the pod has no IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenPlan {
+    /// For outbound connections over IPv4.
+    pub outbound_v4: SocketAddr,
+    /// For outbound connections over IPv6.
+    pub outbound_v6: SocketAddr,
+    /// For inbound connections over IPv4.
+    pub inbound_v4: SocketAddr,
+    /// For inbound connections over IPv6.
+    pub inbound_v6: SocketAddr,
+    /// Whether the listeners need `IP_TRANSPARENT`.
+    pub transparent: bool,
+}
+
+/// The listening sockets of one pod, all in its network namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Listeners<'a> {
+    /// For outbound connections over IPv4.
+    pub outbound_v4: Option<BorrowedFd<'a>>,
+    /// For outbound connections over IPv6.
+    pub outbound_v6: Option<BorrowedFd<'a>>,
+    /// For inbound connections over IPv4.
+    pub inbound_v4: Option<BorrowedFd<'a>>,
+    /// For inbound connections over IPv6.
+    pub inbound_v6: Option<BorrowedFd<'a>>,
+}
+
+/// What is needed to steer a pod.
+#[derive(Debug, Clone, Copy)]
+pub struct Enrolment<'a> {
+    /// `NAMESPACE/NAME`, for messages.
+    pub pod: &'a str,
+    /// The pod's network namespace.
+    pub netns: BorrowedFd<'a>,
+    /// The pod's own addresses.
+    pub addresses: &'a [IpAddr],
+    /// Where its connections go.
+    pub listeners: Listeners<'a>,
+    /// What is left alone.
+    pub exclusions: &'a Exclusions,
+}
+
+/// What is left alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exclusions {
+    /// Destination ports of outbound connections.
+    pub outbound_ports: Vec<u16>,
+    /// Destination networks of outbound connections.
+    pub outbound_cidrs: Vec<IpNet>,
+    /// Local ports of inbound connections.
+    pub inbound_ports: Vec<u16>,
+}
+
+/// The true ends of a captured connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Where the client meant to connect to.
+    pub destination: SocketAddr,
+    /// The client's address as its own kernel knows it.
+    pub client: SocketAddr,
+}
+
+/// One number that a hook counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counter {
+    /// The hook, for example `connect4`.
+    pub hook: &'static str,
+    /// What happened, for example `steered`, `passed_loopback`, `refused_no_listener`.
+    pub event: &'static str,
+    /// How often.
+    pub count: u64,
+}

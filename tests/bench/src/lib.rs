@@ -1,0 +1,1 @@
+//! Canopy's benchmarks: make bench.
