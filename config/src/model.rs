@@ -20,8 +20,8 @@ use crate::{
 };
 
 pub use self::route::{
-    Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror, Parent, PathEdit,
-    PathMatch, QueryMatch, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
+    Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,
+    Parent, PathEdit, PathMatch, QueryMatch, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
 };
 
 mod route;
@@ -199,4 +199,3 @@ pub struct Endpoint {
     /// What the endpoint's own port says it speaks; `Undeclared` means as the Service's port.
     pub protocol: AppProtocol,
 }
-

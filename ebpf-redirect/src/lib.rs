@@ -35,7 +35,12 @@ pub trait Redirect: Send + Sync + fmt::Debug {
     fn exempt(&self, socket: BorrowedFd<'_>, client: Option<SocketAddr>) -> Result<(), RedirectError>;
 
     /// Where an accepted connection was going and where it came from. `accept_addr` is what `accept4` returned.
-    fn origin(&self, accepted: BorrowedFd<'_>, side: Side, accept_addr: SocketAddr) -> Result<Origin, RedirectError>;
+    fn origin(
+        &self,
+        accepted: BorrowedFd<'_>,
+        side: Side,
+        accept_addr: SocketAddr,
+    ) -> Result<Origin, RedirectError>;
 
     /// What the hooks have counted since they were attached, for metrics and `canopy check`.
     fn counters(&self) -> Result<Vec<Counter>, RedirectError>;

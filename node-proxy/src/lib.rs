@@ -1,1 +1,42 @@
-//! x
+//! The daemon: a listener forest, one tree per workload identity, one cell per tenant.
+//!
+//! The modules below stand in the order of a connection's life; read `path` first. No stage imports a later
+//! one. `config` (the crate), `snapshot`, `tenancy` and `telemetry` may be imported by any.
+
+// What any stage may use.
+pub mod snapshot;
+pub mod sys;
+pub mod telemetry;
+pub mod tenancy;
+
+// The stages, in path order.
+pub mod capture;
+
+pub mod accept;
+
+pub mod identity;
+
+pub mod policy;
+
+pub mod route;
+
+pub mod balance;
+
+pub mod upstream;
+
+pub mod relay;
+
+// What carries a connection through them.
+pub mod cell;
+pub mod path;
+
+// What makes cells, feeds them, and shows them.
+pub mod forest;
+
+pub mod control;
+
+pub mod mode;
+
+pub mod app;
+
+pub mod cli;

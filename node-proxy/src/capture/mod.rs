@@ -1,0 +1,55 @@
+//! Stage 1: a connection that steering brought to one of a tree's listeners, and where it was going.
+//!
+//! How it was brought is the crate `ebpf-redirect`'s affair. This stage must never wait: it asks the kernel once.
+
+use std::{net::SocketAddr, os::fd::AsFd, rc::Rc};
+
+use config::model::Workload;
+use ebpf_redirect::{Origin, Redirect, RedirectError, Side};
+use tokio::net::TcpStream;
+
+use crate::{sys::netns::Netns, telemetry::Reason};
+
+/// A workload's place in the forest, as the path needs it.
+#[derive(Debug)]
+pub struct Tree {
+    /// The workload.
+    pub workload: std::sync::Arc<Workload>,
+    /// Its network namespace.
+    pub netns: Rc<Netns>,
+    /// Unique for the life of the daemon, also when a pod of the same name comes back.
+    pub id: u64,
+}
+
+/// A connection as it came from a listener.
+#[derive(Debug)]
+pub struct Captured {
+    /// The socket.
+    pub stream: TcpStream,
+    /// What `accept4` gave as its peer.
+    pub accept_addr: SocketAddr,
+    /// Which of the tree's listeners.
+    pub side: Side,
+    /// Whose it is: the listener says so, no look-up.
+    pub tree: Rc<Tree>,
+}
+
+/// Asks where a captured connection comes from and goes to.
+pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, CaptureError> {
+    redirect.origin(captured.stream.as_fd(), captured.side, captured.accept_addr).map_err(CaptureError)
+}
+
+/// The origin of a connection is not known, so it cannot be carried.
+#[derive(Debug, thiserror::Error)]
+#[error("where the connection was going is not known")]
+pub struct CaptureError(#[source] RedirectError);
+
+impl CaptureError {
+    /// The reason in log and metrics.
+    pub fn reason(&self) -> Reason {
+        match self.0 {
+            RedirectError::NotSteered => Reason::NotSteered,
+            _ => Reason::OriginUnknown,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What one cell's connections share: snapshot, balancer, upstream connections, ledger, log. One per lane, `!Send`.
+//!
+//! It must never hold anything of another tenant.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+
+use config::name::{PodName, TenantId};
+use ebpf_redirect::Redirect;
+
+use crate::{
+    balance::Balancer, capture::Tree, snapshot::Snapshot, sys::netns::Netns, telemetry::AccessLog,
+    tenancy::Ledger,
+};
+
+/// The data-path state of one lane of one tenant.
+#[derive(Debug)]
+pub struct Cell {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Steering: exemption of own sockets, origin of accepted ones.
+    pub redirect: Arc<dyn Redirect>,
+    /// Endpoint state.
+    pub balancer: Rc<Balancer>,
+    /// What has been used.
+    pub ledger: Arc<Ledger>,
+    /// Where log lines go.
+    pub access_log: AccessLog,
+    /// Bounds and time-outs.
+    pub limits: Limits,
+    /// The namespace this lane's thread lives in.
+    pub home: Netns,
+    snapshot: RefCell<Arc<Snapshot>>,
+    trees: RefCell<HashMap<PodName, Rc<Tree>>>,
+}
+
+/// Bounds and time-outs of the data path.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long the first bytes of an undeclared protocol are waited for.
+    pub detect: Duration,
+    /// How long a request's head may take.
+    pub head: Duration,
+    /// How long a connection may take to be made.
+    pub connect: Duration,
+    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged.
+    pub unacknowledged: Duration,
+    /// How long a connection may be idle in the pool.
+    pub pool_idle: Duration,
+    /// How long a relayed connection may be silent in both directions; `None` is for ever.
+    pub idle: Option<Duration>,
+    /// Bytes of a request's or response's head.
+    pub head_bytes: usize,
+    /// Connections open at a time, in this cell.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            detect: Duration::from_millis(200),
+            head: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
+            unacknowledged: Duration::from_secs(30),
+            pool_idle: Duration::from_secs(60),
+            idle: None,
+            head_bytes: 64 * 1024,
+            connections: 65_536,
+        }
+    }
+}
+
+/// What a cell is made of.
+#[derive(Debug)]
+pub struct CellParts {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Steering.
+    pub redirect: Arc<dyn Redirect>,
+    /// Its ledger.
+    pub ledger: Arc<Ledger>,
+    /// Its log.
+    pub access_log: AccessLog,
+    /// Its bounds.
+    pub limits: Limits,
+    /// The namespace its thread lives in.
+    pub home: Netns,
+}
+
+impl Cell {
+    /// An empty cell: no trees, everything outside.
+    pub fn new(parts: CellParts) -> Rc<Self> {
+        let snapshot = Arc::new(Snapshot::empty(parts.tenant.clone()));
+        Rc::new(Self {
+            tenant: parts.tenant,
+            redirect: parts.redirect,
+            balancer: Rc::default(),
+            ledger: parts.ledger,
+            access_log: parts.access_log,
+            limits: parts.limits,
+            home: parts.home,
+            snapshot: RefCell::new(snapshot),
+            trees: RefCell::default(),
+        })
+    }
+
+    /// Puts a new snapshot in place; connections see it at their next request.
+    pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        drop(self.snapshot.replace(snapshot));
+    }
+
+    /// The snapshot of now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// The version of the snapshot of now, without touching its reference count.
+    pub fn version(&self) -> u64 {
+        self.snapshot.borrow().version
+    }
+
+    /// Adds a workload's tree.
+    pub fn plant(&self, tree: Rc<Tree>) {
+        self.trees.borrow_mut().insert(tree.workload.pod.clone(), tree);
+    }
+
+    /// Removes a workload's tree; its connections go on until they end or are told to.
+    pub fn uproot(&self, pod: &PodName) -> Option<Rc<Tree>> {
+        self.trees.borrow_mut().remove(pod)
+    }
+
+    /// The tree of a workload of this tenant on this node.
+    pub fn tree(&self, pod: &PodName) -> Option<Rc<Tree>> {
+        self.trees.borrow().get(pod).map(Rc::clone)
+    }
+}

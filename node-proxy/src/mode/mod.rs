@@ -1,0 +1,1 @@
+//! What the one binary can be: for now, the node daemon.

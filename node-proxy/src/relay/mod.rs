@@ -1,0 +1,3 @@
+//! Stage 8: bytes or requests between client and endpoint, until both are done.
+//!
+//! Buffers are bounded, half-closes are passed on, nothing is retried that the endpoint may have seen.

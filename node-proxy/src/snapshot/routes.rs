@@ -1,0 +1,136 @@
+//! Compiled HTTPRoutes of one Service port, in the order in which they are tried.
+//!
+//! Compiled once (regexes, header names, precedence); matching itself is `route::decide`. It must never be
+//! able to match without bound: regexes are size-limited and linear.
+
+use std::{sync::Arc, time::Duration};
+
+use config::name::RouteName;
+use http::{HeaderName, HeaderValue, Method};
+
+use super::Cluster;
+
+/// The rules of one Service port for one caller.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// Where requests go when no route is attached at all; `None` where one is, so that no match is a 404.
+    pub default: Option<Arc<Cluster>>,
+    /// Matches in order of precedence (Gateway API: path, method, headers, query, age, name, position).
+    pub entries: Vec<Entry>,
+}
+
+/// One match and the rule it leads to.
+#[derive(Debug)]
+pub struct Entry {
+    /// What must hold.
+    pub matcher: Matcher,
+    /// What is done then.
+    pub rule: Arc<CompiledRule>,
+}
+
+/// Compiled conditions.
+#[derive(Debug)]
+pub struct Matcher {
+    /// On the path.
+    pub path: PathMatcher,
+    /// On the method.
+    pub method: Option<Method>,
+    /// On headers.
+    pub headers: Vec<(HeaderName, ValueMatcher)>,
+    /// On query parameters.
+    pub query: Vec<(String, ValueMatcher)>,
+}
+
+/// A compiled condition on the path.
+#[derive(Debug)]
+pub enum PathMatcher {
+    /// Equal.
+    Exact(String),
+    /// By elements; without trailing slash, empty for `/`.
+    Prefix(String),
+    /// The whole path.
+    Regex(regex::Regex),
+}
+
+/// A compiled condition on a value.
+#[derive(Debug)]
+pub enum ValueMatcher {
+    /// Equal.
+    Exact(String),
+    /// The whole value.
+    Regex(regex::Regex),
+}
+
+/// A rule, compiled; shared by its matches.
+#[derive(Debug)]
+pub struct CompiledRule {
+    /// The route it belongs to.
+    pub route: RouteName,
+    /// Its name, or its position in the route.
+    pub name: String,
+    /// Changes to requests, responses and targets.
+    pub edits: Edits,
+    /// Answer instead of forwarding.
+    pub redirect: Option<config::model::Redirect>,
+    /// Copies of requests.
+    pub mirrors: Vec<CompiledMirror>,
+    /// Shares of requests; cumulative weights, so that a pick is one search.
+    pub backends: Vec<CompiledBackend>,
+    /// Sum of all weights.
+    pub total_weight: u32,
+    /// From the request's head to the end of the response.
+    pub request_timeout: Option<Duration>,
+    /// Of one try.
+    pub backend_timeout: Option<Duration>,
+}
+
+/// Changes to a request and its response.
+#[derive(Debug, Default)]
+pub struct Edits {
+    /// To the request's headers.
+    pub request: Vec<HeaderChange>,
+    /// To the response's headers.
+    pub response: Vec<HeaderChange>,
+    /// To host and path.
+    pub rewrite: Option<config::model::Rewrite>,
+}
+
+impl Edits {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty() && self.rewrite.is_none()
+    }
+}
+
+/// One change of a header.
+#[derive(Debug, Clone)]
+pub enum HeaderChange {
+    /// Overwrite.
+    Set(HeaderName, HeaderValue),
+    /// Append.
+    Add(HeaderName, HeaderValue),
+    /// Delete.
+    Remove(HeaderName),
+}
+
+/// A share of a rule's requests.
+#[derive(Debug)]
+pub struct CompiledBackend {
+    /// Sum of the weights up to and including this one.
+    pub cumulative_weight: u32,
+    /// Where; `None` is answered 500.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Changes of this backend alone.
+    pub edits: Edits,
+}
+
+/// A mirror.
+#[derive(Debug)]
+pub struct CompiledMirror {
+    /// Where.
+    pub cluster: Arc<Cluster>,
+    /// How many of `denominator`.
+    pub numerator: u32,
+    /// Never 0.
+    pub denominator: u32,
+}

@@ -1,0 +1,5 @@
+//! The operating system, as far as the libraries do not wrap it. The only place of this crate for `unsafe`.
+//!
+//! Anything here that changes the state of a thread is undone by a guard.
+
+pub mod netns;

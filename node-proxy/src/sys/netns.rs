@@ -1,0 +1,64 @@
+//! Network namespaces by descriptor: making a socket in a pod's namespace from a thread that lives elsewhere.
+//!
+//! A closure runs inside; the thread is back in its own namespace afterwards, also when the closure panics.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A network namespace that is kept alive by its descriptor.
+#[derive(Debug)]
+pub struct Netns(OwnedFd);
+
+impl Netns {
+    /// Opens the namespace that a file names (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(OwnedFd::from(File::open(path)?)))
+    }
+
+    /// The namespace of the calling thread.
+    pub fn current() -> io::Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// Runs `work` inside this namespace, then returns the thread to `home`.
+    ///
+    /// Aborts the process when the thread cannot return: going on in a stranger's namespace would break isolation.
+    pub fn run<T>(&self, home: &Self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        move_into(self)?;
+        let _back = Return(home);
+        work()
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Netns {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+struct Return<'a>(&'a Netns);
+
+impl Drop for Return<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = move_into(self.0) {
+            tracing::error!(%error, "a thread could not return to its own network namespace");
+            std::process::abort();
+        }
+    }
+}
+
+fn move_into(netns: &Netns) -> io::Result<()> {
+    Ok(move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?)
+}

@@ -1,0 +1,10 @@
+//! What the operator sees: access log, metrics, readiness, and the closed set of refusal reasons.
+//!
+//! Never blocks the data path: log lines go through a bounded queue, counters are single-writer atomics. It must never print a
+//! secret or an unbounded label.
+
+pub mod access;
+pub mod reason;
+
+pub use access::{AccessLog, Record};
+pub use reason::Reason;

@@ -1,0 +1,120 @@
+//! The closed set of reasons for which Canopy refuses or ends work: in the answer, the access log, the metrics.
+//!
+//! Every stage's error maps to exactly one of these. A reason must never be a free text.
+
+use std::fmt;
+
+/// Whose doing a refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The client's.
+    Client,
+    /// The upstream's.
+    Upstream,
+    /// Configuration or policy said so.
+    Configuration,
+    /// Ours.
+    Canopy,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident, $label:literal, $status:literal, $fault:ident;)*) => {
+        /// Why a connection or request was refused, or ended before its time.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the path.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The label: of metrics, of the access log, of the `canopy-refused` header.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// The HTTP status it is answered with.
+            pub fn status(self) -> http::StatusCode {
+                let code = match self { $(Self::$variant => $status,)* };
+                http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR)
+            }
+
+            /// Whose doing it is.
+            pub fn fault(self) -> Fault {
+                match self { $(Self::$variant => Fault::$fault,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A pod dialled an outbound listener directly.
+    NotSteered, "not_steered", 502, Client;
+    /// The kernel did not say where a connection was going.
+    OriginUnknown, "origin_unknown", 502, Canopy;
+    /// What the client sent is not the protocol of the port.
+    ProtocolError, "protocol_error", 400, Client;
+    /// A request that could be read in two ways (RFC 9112, 6.3 and 11.2).
+    AmbiguousFraming, "ambiguous_framing", 400, Client;
+    /// The request's head is larger than allowed.
+    HeadTooLarge, "head_too_large", 431, Client;
+    /// The request's head did not arrive in time.
+    HeadTimeout, "head_timeout", 408, Client;
+    /// The client went away first.
+    ClientClosed, "client_closed", 499, Client;
+    /// Neither side sent anything for too long.
+    IdleTimeout, "idle_timeout", 408, Client;
+    /// A policy denies it.
+    PolicyDenied, "policy_denied", 403, Configuration;
+    /// The tenant may not connect to anything outside the mesh.
+    EgressForbidden, "egress_forbidden", 403, Configuration;
+    /// Routes are attached to the Service, and none matches.
+    NoRoute, "no_route", 404, Configuration;
+    /// The matching rule's backend does not exist or may not be used.
+    InvalidBackend, "invalid_backend", 500, Configuration;
+    /// The Service has no endpoint that is ready.
+    NoEndpoint, "no_endpoint", 503, Upstream;
+    /// The endpoint refused the connection.
+    ConnectRefused, "connect_refused", 503, Upstream;
+    /// The endpoint did not answer the connection in time.
+    ConnectTimeout, "connect_timeout", 503, Upstream;
+    /// The connection could not be made for another reason.
+    ConnectFailed, "connect_failed", 503, Upstream;
+    /// The endpoint ended the connection before its answer was complete.
+    UpstreamReset, "upstream_reset", 502, Upstream;
+    /// What the endpoint sent is not HTTP.
+    UpstreamProtocol, "upstream_protocol", 502, Upstream;
+    /// The rule's request time-out passed.
+    RequestTimeout, "request_timeout", 504, Configuration;
+    /// The rule's backend request time-out passed.
+    BackendTimeout, "backend_timeout", 504, Configuration;
+    /// The tenant holds as many connections as it may.
+    ConnectionLimit, "connection_limit", 503, Configuration;
+    /// The daemon is draining.
+    Draining, "draining", 503, Canopy;
+    /// A bug: the task of this connection panicked and was contained.
+    Panic, "panic", 500, Canopy;
+    /// The cell was restarted.
+    CellRestarted, "cell_restarted", 503, Canopy;
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct_and_every_status_is_real() {
+        let labels: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(labels.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert!(reason.status().as_u16() >= 400, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The ledger of one cell: connections, requests, bytes, refusals, CPU and memory.
+//!
+//! Written by the cell's own thread with plain loads and stores (single writer), read by anybody.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::telemetry::Reason;
+
+/// What one cell has used.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Connections accepted since start.
+    pub connections: AtomicU64,
+    /// Connections open now.
+    pub connections_open: AtomicU64,
+    /// Requests begun since start.
+    pub requests: AtomicU64,
+    /// Requests in flight now.
+    pub requests_in_flight: AtomicU64,
+    /// Bytes from clients.
+    pub bytes_received: AtomicU64,
+    /// Bytes to clients.
+    pub bytes_sent: AtomicU64,
+    /// Nanoseconds of the cell's own CPU clock.
+    pub cpu_nanos: AtomicU64,
+    /// Live bytes in the cell's arena.
+    pub heap_bytes: AtomicU64,
+    /// Counts up with every heartbeat.
+    pub heartbeats: AtomicU64,
+    /// Panics contained since start.
+    pub panics: AtomicU64,
+    refusals: Vec<AtomicU64>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            connections: zero(),
+            connections_open: zero(),
+            requests: zero(),
+            requests_in_flight: zero(),
+            bytes_received: zero(),
+            bytes_sent: zero(),
+            cpu_nanos: zero(),
+            heap_bytes: zero(),
+            heartbeats: zero(),
+            panics: zero(),
+            refusals: Reason::ALL.iter().map(|_| zero()).collect(),
+        }
+    }
+}
+
+/// Adds to a counter of which this thread is the only writer: no locked instruction.
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+impl Ledger {
+    /// Counts bytes carried, from and to the client.
+    pub fn carried(&self, received: u64, sent: u64) {
+        add(&self.bytes_received, received);
+        add(&self.bytes_sent, sent);
+    }
+
+    /// Counts one refusal.
+    pub fn refused(&self, reason: Reason) {
+        if let Some(counter) = self.refusals.get(reason as usize) {
+            add(counter, 1);
+        }
+    }
+
+    /// How often a reason was given.
+    pub fn refusals(&self, reason: Reason) -> u64 {
+        self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed))
+    }
+
+    /// Counts one heartbeat and the cell's CPU clock with it.
+    pub fn beat(&self, cpu_nanos: u64) {
+        add(&self.heartbeats, 1);
+        self.cpu_nanos.store(cpu_nanos, Relaxed);
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct ConnectionGuard(Arc<Ledger>);
+
+impl ConnectionGuard {
+    /// Counts a connection in.
+    pub fn open(ledger: &Arc<Ledger>) -> Self {
+        add(&ledger.connections, 1);
+        add(&ledger.connections_open, 1);
+        Self(Arc::clone(ledger))
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        add(&self.0.connections_open, u64::MAX);
+    }
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub struct RequestGuard(Arc<Ledger>);
+
+impl RequestGuard {
+    /// Counts a request in.
+    pub fn begin(ledger: &Arc<Ledger>) -> Self {
+        add(&ledger.requests, 1);
+        add(&ledger.requests_in_flight, 1);
+        Self(Arc::clone(ledger))
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        add(&self.0.requests_in_flight, u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_balance_to_zero_when_dropped() {
+        let ledger = Arc::new(Ledger::default());
+        let connection = ConnectionGuard::open(&ledger);
+        let request = RequestGuard::begin(&ledger);
+        assert_eq!(ledger.connections_open.load(Relaxed), 1);
+        drop((connection, request));
+        assert_eq!(ledger.connections_open.load(Relaxed), 0);
+        assert_eq!(ledger.requests_in_flight.load(Relaxed), 0);
+        assert_eq!(ledger.connections.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn refusals_are_counted_by_reason() {
+        let ledger = Ledger::default();
+        ledger.refused(Reason::NoRoute);
+        assert_eq!(ledger.refusals(Reason::NoRoute), 1);
+        assert_eq!(ledger.refusals(Reason::NoEndpoint), 0);
+    }
+}

@@ -1,0 +1,7 @@
+//! What a tenant has used and what it may use. Guards give back in `Drop` what they count.
+//!
+//! The ledger is written by its cell alone and read by anybody; it must never need a lock.
+
+pub mod ledger;
+
+pub use ledger::{ConnectionGuard, Ledger, RequestGuard};

@@ -1,0 +1,88 @@
+//! Stage 7: a connection to the chosen endpoint: by which delivery, from which namespace, new or pooled.
+//!
+//! Every function here asks for a [`Permit`](crate::policy::Permit). A connection of one workload must never be used for another.
+
+use std::{io, net::SocketAddr};
+
+use crate::telemetry::Reason;
+
+/// How an endpoint is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// To the tree's own app, from inside its namespace (inbound).
+    Local,
+    /// Same node, same tenant: straight to the app, from inside the app's namespace.
+    Direct,
+    /// Across the pod's interface, from inside the caller's namespace.
+    Network,
+    /// As `Network`, to a destination outside the mesh.
+    Passthrough,
+}
+
+impl Delivery {
+    /// As the access log names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Direct => "direct",
+            Self::Network => "network",
+            Self::Passthrough => "passthrough",
+        }
+    }
+}
+
+/// Why an endpoint could not be reached, or broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// It said no.
+    #[error("{address} refused the connection")]
+    Refused {
+        /// The endpoint.
+        address: SocketAddr,
+    },
+    /// It said nothing in time.
+    #[error("{address} did not answer within {after:?}")]
+    Timeout {
+        /// The endpoint.
+        address: SocketAddr,
+        /// How long was waited.
+        after: std::time::Duration,
+    },
+    /// The connection could not be made.
+    #[error("no connection to {address}")]
+    Failed {
+        /// The endpoint.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// It broke off before its answer was complete.
+    #[error("{address} ended the connection before its answer was complete")]
+    Reset {
+        /// The endpoint.
+        address: SocketAddr,
+    },
+    /// What it sent is not HTTP.
+    #[error("{address} does not speak HTTP as expected")]
+    Protocol {
+        /// The endpoint.
+        address: SocketAddr,
+        /// What the parser said.
+        #[source]
+        source: hyper::Error,
+    },
+}
+
+impl UpstreamError {
+    /// The reason in answer, log and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Refused { .. } => Reason::ConnectRefused,
+            Self::Timeout { .. } => Reason::ConnectTimeout,
+            Self::Failed { .. } => Reason::ConnectFailed,
+            Self::Reset { .. } => Reason::UpstreamReset,
+            Self::Protocol { .. } => Reason::UpstreamProtocol,
+        }
+    }
+}
