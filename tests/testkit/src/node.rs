@@ -1,0 +1,123 @@
+//! A node: a network namespace with a bridge that its pods hang on, as on a real node the host's.
+//!
+//! Each node is a namespace of its own, so that any number of them may use the same addresses and ports at
+//! once, and so that removing it removes its links. It never changes the machine's own namespace.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rustix::process::getpid;
+
+use crate::{KitError, Netns, Pod, netns, tool};
+
+/// A node's namespace and bridge. Pods are made with [`Node::pod`]; they must be dropped before it, or at
+/// least lose their network when it goes.
+#[derive(Debug)]
+pub struct Node {
+    netns: Netns,
+    next_host: AtomicU32,
+}
+
+/// The two addresses of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// In 10.77.0.0/24.
+    pub v4: Ipv4Addr,
+    /// In fd77::/64.
+    pub v6: Ipv6Addr,
+}
+
+impl Addresses {
+    /// 10.77.0.`host` and fd77::`host`, the latter written in decimal as if it were hexadecimal (host 21 is
+    /// fd77::21), so that a reader sees at once that both are the same pod's.
+    #[must_use]
+    pub fn of_host(host: u8) -> Self {
+        let (hundreds, tens, ones) = (host / 100, host / 10 % 10, host % 10);
+        let last = u16::from(hundreds) << 8 | u16::from(tens) << 4 | u16::from(ones);
+        Self { v4: Ipv4Addr::new(10, 77, 0, host), v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last) }
+    }
+}
+
+impl Node {
+    /// A node whose namespace has a name that no other node of this machine has, beginning with `kit-`.
+    ///
+    /// # Errors
+    /// See [`Netns::create`].
+    pub fn new() -> Result<Self, KitError> {
+        sweep();
+        let number = NEXT_NODE.fetch_add(1, Ordering::Relaxed);
+        Self::named(&format!("{PREFIX}{}-{number}", getpid()))
+    }
+
+    /// A node with a name of the caller's choice, which is also the prefix of its pods' namespaces.
+    ///
+    /// # Errors
+    /// See [`Netns::create`].
+    pub fn named(name: &str) -> Result<Self, KitError> {
+        let netns = Netns::create(name)?;
+        tool::ip_batch(name, BRIDGE)?;
+        netns.run(forward_packets)??;
+        Ok(Self { netns, next_host: AtomicU32::new(FIRST_HOST) })
+    }
+
+    /// A pod `namespace/name` with the next free addresses.
+    ///
+    /// # Errors
+    /// The namespace or the link cannot be made.
+    pub fn pod(&self, namespace: &str, name: &str) -> Result<Pod, KitError> {
+        let host = self.next_host.fetch_add(1, Ordering::Relaxed);
+        self.pod_at(namespace, name, Addresses::of_host(u8::try_from(host).unwrap_or(u8::MAX)))
+    }
+
+    /// A pod with given addresses, for manifests that name them.
+    ///
+    /// # Errors
+    /// The namespace or the link cannot be made.
+    pub fn pod_at(&self, namespace: &str, name: &str, addresses: Addresses) -> Result<Pod, KitError> {
+        Pod::attach(&self.netns, namespace, name, addresses)
+    }
+
+    /// The node's own network namespace, where its daemon runs.
+    #[must_use]
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// The file of that namespace.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.netns.path()
+    }
+}
+
+/// Removes the nodes and pods of test processes that are dead: after SIGKILL no guard runs.
+pub(crate) fn sweep() {
+    for name in netns::names() {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let Some(pid) = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            // Two sweeps may meet; the later finds nothing.
+            let _ = netns::remove_stale(&name);
+        }
+    }
+}
+
+/// A pod's packets for other pods cross the bridge; those for elsewhere are the node's to route.
+fn forward_packets() -> Result<(), KitError> {
+    for path in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
+        std::fs::write(path, "1").map_err(|source| KitError::file(path, source))?;
+    }
+    Ok(())
+}
+
+/// `nodad`: an IPv6 address that is still being checked for duplicates cannot be bound for a second.
+const BRIDGE: &str = "link add br0 type bridge forward_delay 0 mcast_snooping 0\n\
+    link set br0 up\n\
+    address add 10.77.0.1/24 dev br0\n\
+    address add fd77::1/64 dev br0 nodad\n";
+const FIRST_HOST: u32 = 10;
+const PREFIX: &str = "kit-";
+static NEXT_NODE: AtomicU32 = AtomicU32::new(0);

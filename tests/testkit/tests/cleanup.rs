@@ -1,0 +1,147 @@
+//! What the testkit makes is there while it is held and gone afterwards. Needs root; looks at the machine with
+//! `ip` and /proc, never through the testkit itself.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    process::Command,
+};
+
+use testkit::{Addresses, Node};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+#[test]
+fn pods_of_a_node_reach_each_other_over_both_families() -> Outcome {
+    let node = Node::new()?;
+    let (client, server) = (node.pod("shop", "client")?, node.pod("shop", "server")?);
+    for address in [server.at(8080), server.at_v6(8080)] {
+        let listener = server.run(|| TcpListener::bind(address))??;
+        let got = std::thread::scope(|scope| {
+            let answer = scope.spawn(|| {
+                let (mut stream, peer) = listener.accept()?;
+                stream.write_all(b"hello")?;
+                Ok::<_, std::io::Error>(peer.ip())
+            });
+            let text = client.run(|| {
+                let mut text = String::new();
+                TcpStream::connect(address)?.read_to_string(&mut text)?;
+                Ok::<_, std::io::Error>(text)
+            });
+            (text, answer.join())
+        });
+        assert_eq!(got.0??, "hello");
+        let peer = got.1.map_err(|_| "the server's thread panicked")??;
+        assert!(peer == client.v4() || peer == client.v6(), "the server saw {peer}");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_nodes_use_the_same_addresses_without_meeting() -> Outcome {
+    let (one, two) = (Node::new()?, Node::new()?);
+    let (a, b) = (one.pod("shop", "web")?, two.pod("shop", "web")?);
+    assert_eq!(a.at(80), b.at(80));
+    let _only_in_a = a.run(|| TcpListener::bind(a.at(80)))??;
+    let from_b = b.run(|| TcpStream::connect(b.at(80)))?;
+    assert!(from_b.is_err(), "a pod of one node answered in the other");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_of_a_node_that_was_dropped() -> Outcome {
+    let node = Node::new()?;
+    let name = node.netns().name().to_owned();
+    let pod = node.pod("shop", "web")?;
+    let path = pod.netns_path().to_path_buf();
+    let process = pod.start(sleep())?;
+    let pid = process.pid();
+    assert!(path.exists() && is_running(pid));
+    assert!(ip(&["-n", &name, "link"])?.contains(pod.link()));
+    assert_eq!(pod.netns().processes(), [pid]);
+
+    drop(process);
+    assert!(!is_running(pid));
+    drop(pod);
+    assert!(!path.exists());
+    assert!(!ip(&["-n", &name, "link"])?.contains("pod10"));
+    drop(node);
+    assert!(!ip(&["netns", "list"])?.contains(&name));
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_after_a_panic() {
+    let mut left: Option<(PathBuf, PathBuf, u32)> = None;
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let node = Node::new().expect("a node");
+        let pod = node.pod("shop", "web").expect("a pod");
+        let process = pod.start(sleep()).expect("a process");
+        left = Some((node.path().to_path_buf(), pod.netns_path().to_path_buf(), process.pid()));
+        panic!("as a failing test does");
+    }));
+    assert!(ended.is_err());
+    let (node, pod, pid) = left.expect("the node was made");
+    assert!(!node.exists() && !pod.exists() && !is_running(pid));
+}
+
+#[test]
+fn a_process_that_was_forgotten_ends_with_its_pod() -> Outcome {
+    let node = Node::new()?;
+    let pod = node.pod("shop", "web")?;
+    let mut forgotten = pod.run(|| sleep().spawn())??;
+    assert!(is_running(forgotten.id()));
+    drop(pod);
+    assert!(!forgotten.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_by_the_next_node() -> Outcome {
+    // The largest pid that Linux gives out is 4194304.
+    let stale = "kit-4194305-0";
+    ip(&["netns", "add", stale])?;
+    let mut inside = Command::new("ip").args(["netns", "exec", stale, "sleep", "60"]).spawn()?;
+    let _node = Node::new()?;
+    assert!(!ip(&["netns", "list"])?.contains(stale));
+    assert!(!inside.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn the_thread_that_asks_stays_in_its_namespace() -> Outcome {
+    let node = Node::new()?;
+    let before = fs::read_link("/proc/thread-self/ns/net")?;
+    let inside = node.netns().run(|| fs::read_link("/proc/thread-self/ns/net"))??;
+    assert_ne!(before, inside);
+    assert_eq!(before, fs::read_link("/proc/thread-self/ns/net")?);
+    Ok(())
+}
+
+#[test]
+fn a_host_number_reads_the_same_in_both_families() {
+    let addresses = Addresses::of_host(121);
+    assert_eq!(
+        (addresses.v4.to_string(), addresses.v6.to_string()),
+        ("10.77.0.121".into(), "fd77::121".into())
+    );
+}
+
+fn sleep() -> Command {
+    let mut command = Command::new("sleep");
+    command.arg("60");
+    command
+}
+
+fn is_running(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn ip(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
+    let output = Command::new("ip").args(arguments).output()?;
+    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
