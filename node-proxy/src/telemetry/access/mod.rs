@@ -1,0 +1,138 @@
+//! The access log: one JSON line per request, or per connection where the bytes are opaque, at its end.
+//!
+//! A cell serialises its lines into a buffer of its own and hands whole buffers to the one writer thread through a
+//! bounded, lock-free queue; when the queue is full the lines are dropped and counted. It must never block a cell.
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, SystemTime},
+};
+
+use config::name::{PodName, RouteName, ServiceName, TenantId};
+
+pub use self::writer::{AccessLogError, Target, Writer};
+use self::{line::Line, writer::Outbox};
+use super::Reason;
+
+mod line;
+mod writer;
+
+/// What is known of a request or connection when it ends.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// `outbound` or `inbound`, as seen from the pod whose tree carried it.
+    pub direction: &'static str,
+    /// `tcp`, `http/1.1`, `h2`.
+    pub protocol: &'static str,
+    /// The pod whose tree carried it.
+    pub workload: &'a PodName,
+    /// The caller's address.
+    pub source: SocketAddr,
+    /// The caller's pod, where its address belongs to one.
+    pub source_workload: Option<&'a PodName>,
+    /// Where the caller meant to connect to.
+    pub destination: SocketAddr,
+    /// The Service that is.
+    pub service: Option<&'a ServiceName>,
+    /// The pod that answered.
+    pub destination_workload: Option<&'a PodName>,
+    /// The route that matched.
+    pub route: Option<&'a RouteName>,
+    /// The rule of it.
+    pub rule: Option<&'a str>,
+    /// The endpoint chosen.
+    pub endpoint: Option<SocketAddr>,
+    /// `direct`, `network`, `local` (to the tree's own app), `passthrough`.
+    pub delivery: Option<&'static str>,
+    /// The request's method.
+    pub method: Option<&'a http::Method>,
+    /// The request's authority.
+    pub authority: Option<&'a str>,
+    /// The request's path, without the query (which may hold secrets).
+    pub path: Option<&'a str>,
+    /// The status answered.
+    pub status: Option<u16>,
+    /// Bytes from the client.
+    pub bytes_received: u64,
+    /// Bytes to the client.
+    pub bytes_sent: u64,
+    /// From accept or head to the end.
+    pub duration: Duration,
+    /// Until the upstream connection was there; 0 where it was pooled.
+    pub connect: Option<Duration>,
+    /// Until the first byte or head of the answer.
+    pub first_byte: Option<Duration>,
+    /// Why it was refused or ended early.
+    pub reason: Option<Reason>,
+}
+
+/// Where a cell's lines go; one per lane, made by [`Writer::for_cell`]. The default writes nothing.
+#[derive(Debug, Default)]
+pub struct AccessLog(Option<Lines>);
+
+#[derive(Debug)]
+struct Lines {
+    outbox: Arc<Outbox>,
+    /// Lines not handed over yet.
+    buffer: RefCell<Vec<u8>>,
+    line: RefCell<Line>,
+}
+
+impl AccessLog {
+    fn new(outbox: Arc<Outbox>, tenant: &TenantId) -> Self {
+        let line = RefCell::new(Line::new(&tenant.to_string()));
+        Self(Some(Lines { outbox, buffer: RefCell::default(), line }))
+    }
+
+    /// Whether anything is written at all; ask before gathering facts for a [`Record`].
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Adds one line to the buffer, and hands the buffer over when it is full; never blocks.
+    pub fn write(&self, record: &Record<'_>) {
+        let Some(lines) = &self.0 else { return };
+        let mut buffer = lines.buffer.borrow_mut();
+        lines.line.borrow_mut().write(&mut buffer, SystemTime::now(), record);
+        if buffer.len() >= BATCH_BYTES {
+            lines.hand_over(&mut buffer);
+        }
+    }
+
+    /// Hands over what is there; the cell calls this at every heartbeat and at its end.
+    pub fn flush(&self) {
+        let Some(lines) = &self.0 else { return };
+        let mut buffer = lines.buffer.borrow_mut();
+        if !buffer.is_empty() {
+            lines.hand_over(&mut buffer);
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl Lines {
+    /// Swaps the buffer for an empty one that the writer gave back, so that memory stays its owner's.
+    fn hand_over(&self, buffer: &mut Vec<u8>) {
+        let empty = self.outbox.emptied.pop().unwrap_or_default();
+        let filled = std::mem::replace(buffer, empty);
+        if let Err(mut refused) = self.outbox.filled.push(filled) {
+            let lost = refused.iter().filter(|byte| **byte == b'\n').count();
+            self.outbox.dropped.fetch_add(lost as u64, Relaxed);
+            refused.clear();
+            *buffer = refused;
+        }
+    }
+}
+
+/// A buffer is handed over when it holds this much: some 40 lines, so that the queue is touched rarely.
+const BATCH_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;
