@@ -8,8 +8,12 @@ use config::name::{PodName, TenantId};
 use ebpf_redirect::Redirect;
 
 use crate::{
-    balance::Balancer, capture::Tree, snapshot::Snapshot, sys::netns::Netns, telemetry::AccessLog,
-    tenancy::Ledger,
+    balance::Balancer,
+    capture::Tree,
+    snapshot::Snapshot,
+    sys::netns::Netns,
+    telemetry::AccessLog,
+    tenancy::{Ledger, Tenure},
 };
 
 /// The data-path state of one lane of one tenant.
@@ -29,6 +33,8 @@ pub struct Cell {
     pub limits: Limits,
     /// The namespace this lane's thread lives in.
     pub home: Netns,
+    /// Whether it is still this tenant's cell; asked before every stage that begins something.
+    pub tenure: Tenure,
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, Rc<Tree>>>,
 }
@@ -84,6 +90,8 @@ pub struct CellParts {
     pub limits: Limits,
     /// The namespace its thread lives in.
     pub home: Netns,
+    /// Its claim to serve the tenant.
+    pub tenure: Tenure,
 }
 
 impl Cell {
@@ -98,6 +106,7 @@ impl Cell {
             access_log: parts.access_log,
             limits: parts.limits,
             home: parts.home,
+            tenure: parts.tenure,
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
         })

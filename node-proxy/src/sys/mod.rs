@@ -3,3 +3,4 @@
 //! Anything here that changes the state of a thread is undone by a guard.
 
 pub mod netns;
+pub mod sockets;

@@ -78,6 +78,11 @@ impl Ledger {
         self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed))
     }
 
+    /// Counts a panic that was contained. Three in ten seconds make the supervisor restart the cell.
+    pub fn panicked(&self) {
+        add(&self.panics, 1);
+    }
+
     /// Counts one heartbeat and the cell's CPU clock with it.
     pub fn beat(&self, cpu_nanos: u64) {
         add(&self.heartbeats, 1);

@@ -1,0 +1,137 @@
+//! A registry of a cell's accepted sockets, so that they can be shut down from outside when their cell no longer can.
+//!
+//! A descriptor's number may belong to another tenant's socket a moment after it was closed; so each entry carries
+//! the kernel's cookie of its socket, and nothing is shut down whose cookie is another.
+
+use std::{
+    fmt,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::net::{Shutdown, shutdown, sockopt::socket_cookie};
+use slab::Slab;
+
+/// The sockets of one cell. Written by the cell; read by others only when it is stuck, so its lock is never waited for.
+#[derive(Clone, Default)]
+pub struct Sockets(Arc<Mutex<Slab<Entry>>>);
+
+/// One registered socket; dropping it takes the socket out. Drop it before the socket is closed.
+pub struct Registered {
+    sockets: Sockets,
+    key: usize,
+}
+
+struct Entry {
+    fd: RawFd,
+    cookie: u64,
+    tree: u64,
+}
+
+impl Sockets {
+    /// Takes in a socket of the tree with this number. One system call, for the cookie; without one (the socket is
+    /// already dead) it cannot be shut down from here, and need not be.
+    pub fn register(&self, socket: BorrowedFd<'_>, tree: u64) -> Registered {
+        let cookie = socket_cookie(socket).unwrap_or_default();
+        let key = self.entries().insert(Entry { fd: socket.as_raw_fd(), cookie, tree });
+        Registered { sockets: self.clone(), key }
+    }
+
+    /// Shuts down every socket of a tree, or of all. Their connections end as if the other side had gone.
+    pub fn shut_down(&self, tree: Option<u64>) -> usize {
+        let entries = self.entries();
+        let chosen = entries.iter().filter(|(_, entry)| tree.is_none_or(|tree| tree == entry.tree));
+        chosen.filter(|(_, entry)| entry.shut_down()).count()
+    }
+
+    /// How many are registered.
+    pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.entries().is_empty()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Slab<Entry>> {
+        // A panic while it was held cannot leave the slab half changed: no code of ours runs in between.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    #[expect(unsafe_code, reason = "the registry outlives no socket it names, which the compiler cannot see")]
+    fn shut_down(&self) -> bool {
+        // SAFETY: the descriptor is used during this call only. Where its socket was closed and the number taken
+        // by another file, the cookie differs (it is unique for the kernel's life) and nothing is done.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        socket_cookie(socket).is_ok_and(|cookie| cookie == self.cookie)
+            && shutdown(socket, Shutdown::Both).is_ok()
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.sockets.entries().try_remove(self.key);
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sockets({})", self.len())
+    }
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registered({})", self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+        os::fd::AsFd,
+    };
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_tree_is_shut_down_without_its_neighbours() {
+        let sockets = Sockets::default();
+        let ((mut client, server), (other_client, other)) = (pair(), pair());
+        let _first = sockets.register(server.as_fd(), 1);
+        let _second = sockets.register(other.as_fd(), 2);
+        assert_eq!(sockets.shut_down(Some(1)), 1);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        other_client.set_nonblocking(true).unwrap();
+        let error = (&other_client).read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_number_that_now_names_another_socket_is_left_alone() {
+        let sockets = Sockets::default();
+        let (_client, server) = pair();
+        let _registered = sockets.register(server.as_fd(), 1);
+        sockets.0.lock().unwrap()[0].cookie += 1;
+        assert_eq!(sockets.shut_down(None), 0);
+    }
+
+    #[test]
+    fn what_is_dropped_is_forgotten() {
+        let sockets = Sockets::default();
+        let (_client, server) = pair();
+        drop(sockets.register(server.as_fd(), 1));
+        assert!(sockets.is_empty());
+    }
+}
