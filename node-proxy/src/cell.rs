@@ -114,7 +114,11 @@ impl Cell {
 
     /// Puts a new snapshot in place; connections see it at their next request.
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
-        drop(self.snapshot.replace(snapshot));
+        let directory = Arc::clone(&snapshot.directory);
+        let before = self.snapshot.replace(snapshot);
+        if !Arc::ptr_eq(&before.directory, &directory) {
+            self.balancer.retain(|address| directory.is_endpoint(address));
+        }
     }
 
     /// The snapshot of now.

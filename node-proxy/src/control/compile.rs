@@ -1,19 +1,134 @@
 //! Compiles the model into snapshots, one per tenant, sharing what is common.
 //!
-//! Pure and deterministic. It must never fail: what cannot be compiled was rejected when it was lowered.
+//! Pure and deterministic, on the control thread. It must never fail: what cannot be compiled was rejected when it was
+//! lowered; and where that was not noticed, a condition that cannot be compiled matches nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use config::{model::Mesh, name::TenantId};
+use config::{
+    model::{Egress, Mesh},
+    name::{Namespace, TenantId},
+};
 
-use crate::snapshot::Snapshot;
+use self::{clusters::Clusters, services::Services, tables::Tables, workloads::Workloads};
+use crate::snapshot::{ConsumerRoutes, Directory, Snapshot};
 
-/// Compiles every tenant of a mesh.
+mod clusters;
+mod edits;
+mod matchers;
+mod services;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod workloads;
+
+/// Compiles every tenant of a mesh, from nothing. A running daemon keeps a [`Compiler`].
 pub fn compile(mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
-    let snapshot = |id: &TenantId| {
-        let mut snapshot = Snapshot::empty(id.clone());
-        snapshot.version = mesh.version;
-        Arc::new(snapshot)
+    Compiler::default().compile(mesh)
+}
+
+/// Compiles one version of a mesh after the other and re-uses what did not change.
+///
+/// What did not change is known by `Arc::ptr_eq` on the mesh's own objects: sources must share them from one version to
+/// the next. An unchanged object then costs one comparison; maps that hold a changed one are copied, their entries shared.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    clusters: Clusters,
+    tables: Tables,
+    services: Services,
+    workloads: Workloads,
+    directory: Arc<Directory>,
+    snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+}
+
+impl Compiler {
+    /// A compiler that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Compiles every tenant of a mesh. A tenant that would see no change gets the very snapshot it has.
+    pub fn compile(&mut self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
+        let touched = self.clusters.update(&mesh.services);
+        self.tables.update(&mesh.routes, &self.clusters);
+        self.services.update(&self.clusters, &self.tables);
+        self.workloads.update(&mesh.workloads, &self.clusters, touched);
+        self.update_directory();
+        self.snapshots = self.snapshots(mesh);
+        self.snapshots.clone()
+    }
+
+    fn update_directory(&mut self) {
+        let new = Directory {
+            services: self.services.by_address(),
+            workloads: self.workloads.by_address(),
+            endpoints: self.clusters.endpoints(),
+        };
+        let old = &self.directory;
+        let same = Arc::ptr_eq(&new.services, &old.services)
+            && Arc::ptr_eq(&new.workloads, &old.workloads)
+            && Arc::ptr_eq(&new.endpoints, &old.endpoints);
+        if !same {
+            self.directory = Arc::new(new);
+        }
+    }
+
+    fn snapshots(&self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
+        let mut consumers = self.consumer_routes(&mesh.membership);
+        let compile = |(id, tenant): (&TenantId, &Arc<config::model::Tenant>)| {
+            let own = consumers.remove(id).unwrap_or_default();
+            (id.clone(), self.snapshot(mesh.version, id, tenant.egress, own))
+        };
+        mesh.tenants.iter().map(compile).collect()
+    }
+
+    fn snapshot(&self, version: u64, id: &TenantId, egress: Egress, own: ConsumerRoutes) -> Arc<Snapshot> {
+        if let Some(before) = self.snapshots.get(id) {
+            let same = Arc::ptr_eq(&before.directory, &self.directory)
+                && before.egress == egress
+                && same_tables(&before.consumer_routes, &own);
+            if same {
+                return Arc::clone(before);
+            }
+        }
+        Arc::new(Snapshot {
+            version,
+            tenant: id.clone(),
+            egress,
+            directory: Arc::clone(&self.directory),
+            consumer_routes: own,
+        })
+    }
+
+    fn consumer_routes(
+        &self,
+        membership: &BTreeMap<Namespace, TenantId>,
+    ) -> HashMap<TenantId, ConsumerRoutes> {
+        let mut tenants: HashMap<TenantId, ConsumerRoutes> = HashMap::new();
+        for (caller, service, port, table) in self.tables.consumers() {
+            let Some(tenant) = membership.get(caller) else { continue };
+            let routes = &mut tenants.entry(tenant.clone()).or_default().0;
+            let ports = routes.entry(caller.clone()).or_default().entry(service.clone()).or_default();
+            ports.insert(port, Arc::clone(table));
+        }
+        tenants
+    }
+}
+
+/// Whether two sets of consumer routes hold the very same tables.
+fn same_tables(one: &ConsumerRoutes, other: &ConsumerRoutes) -> bool {
+    let count = |routes: &ConsumerRoutes| -> usize {
+        routes.0.values().flat_map(HashMap::values).map(HashMap::len).sum()
     };
-    mesh.tenants.keys().map(|id| (id.clone(), snapshot(id))).collect()
+    count(one) == count(other)
+        && one.0.iter().all(|(caller, services)| {
+            services.iter().all(|(service, ports)| {
+                ports.iter().all(|(port, table)| {
+                    other.table(caller, service, *port).is_some_and(|there| Arc::ptr_eq(there, table))
+                })
+            })
+        })
 }

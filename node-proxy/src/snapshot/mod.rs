@@ -4,7 +4,12 @@
 //! Compiled by `control::compile` off the data path, read by every stage. It must never change after it was
 //! made, and never hold state of the data path (latencies, connections): that is the cell's.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+    sync::Arc,
+};
 
 use config::{
     model::{AppProtocol, Egress, Endpoint, Workload},
@@ -18,7 +23,7 @@ pub mod routes;
 /// The compiled configuration of one tenant.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// `Mesh::version` it was compiled from.
+    /// The first `Mesh::version` that reads like this for the tenant: it stays while nothing the tenant sees changes.
     pub version: u64,
     /// Whose it is.
     pub tenant: TenantId,
@@ -26,18 +31,37 @@ pub struct Snapshot {
     pub egress: Egress,
     /// Facts that all tenants share: who has which address.
     pub directory: Arc<Directory>,
-    /// Routes by caller's namespace and Service port, where this tenant's own (consumer) routes replace the
-    /// producer's.
-    pub consumer_routes: HashMap<(Namespace, ServiceName, u16), Arc<RouteTable>>,
+    /// Where this tenant's own (consumer) routes replace the producer's.
+    pub consumer_routes: ConsumerRoutes,
 }
 
-/// Facts that all tenants share, held once.
+/// Consumer routes by caller's namespace, Service and port. Nested, so that a look-up borrows its keys.
 #[derive(Debug, Default)]
+pub struct ConsumerRoutes(pub HashMap<Namespace, HashMap<ServiceName, HashMap<u16, Arc<RouteTable>>>>);
+
+impl ConsumerRoutes {
+    /// The table that callers in `caller` have for a Service port, if it is not the producer's.
+    pub fn table(&self, caller: &Namespace, service: &ServiceName, port: u16) -> Option<&Arc<RouteTable>> {
+        self.0.get(caller)?.get(service)?.get(&port)
+    }
+}
+
+/// Facts that all tenants share, held once. Each map is shared with the directory before it where nothing in it changed.
+#[derive(Debug, Clone, Default)]
 pub struct Directory {
     /// Service ports by VIP and port.
-    pub services: HashMap<SocketAddr, Arc<ServiceEntry>>,
+    pub services: Arc<HashMap<SocketAddr, Arc<ServiceEntry>>>,
     /// Workloads by address, with what is known of their ports.
-    pub workloads: HashMap<std::net::IpAddr, Arc<WorkloadEntry>>,
+    pub workloads: Arc<HashMap<IpAddr, Arc<WorkloadEntry>>>,
+    /// Addresses of all endpoints of all Services, ready or not.
+    pub endpoints: Arc<HashSet<SocketAddr>>,
+}
+
+impl Directory {
+    /// Whether any Service has this endpoint; ask it in `Balancer::retain`.
+    pub fn is_endpoint(&self, address: SocketAddr) -> bool {
+        self.endpoints.contains(&address)
+    }
 }
 
 /// One port of a Service, compiled.
@@ -74,7 +98,31 @@ pub struct Cluster {
     /// What the Service port speaks; an endpoint may say otherwise.
     pub protocol: AppProtocol,
     /// Ready and not ready ones.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    pub endpoints: Endpoints,
+}
+
+/// The endpoints of a cluster, immutable. Clones share it; [`Endpoints::key`] tells two of them apart.
+#[derive(Debug, Clone)]
+pub struct Endpoints(Arc<[Arc<Endpoint>]>);
+
+impl Endpoints {
+    /// Unique among all that are alive: whoever holds a clone may use it as a key.
+    pub fn key(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<()>() as usize
+    }
+}
+
+impl From<Vec<Arc<Endpoint>>> for Endpoints {
+    fn from(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self(Arc::from(endpoints))
+    }
+}
+
+impl Deref for Endpoints {
+    type Target = [Arc<Endpoint>];
+    fn deref(&self) -> &[Arc<Endpoint>] {
+        &self.0
+    }
 }
 
 /// What a connection is going to.
@@ -99,10 +147,13 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// What was declared for it.
+    /// What was declared for it. A port that was not declared is HTTP for callers that have HTTPRoutes for it.
     pub fn protocol(&self) -> AppProtocol {
         match self {
-            Self::Service { entry, .. } => entry.protocol,
+            Self::Service { entry, routes } => match entry.protocol {
+                AppProtocol::Undeclared if routes.default.is_none() => AppProtocol::Http1,
+                declared => declared,
+            },
             Self::Workload { protocol, .. } => *protocol,
             Self::Outside => AppProtocol::Tcp,
         }
@@ -125,18 +176,15 @@ impl Snapshot {
             tenant,
             egress: Egress::Any,
             directory: Arc::default(),
-            consumer_routes: HashMap::new(),
+            consumer_routes: ConsumerRoutes::default(),
         }
     }
 
     /// What a connection of a workload in namespace `caller` to `destination` is going to.
     pub fn resolve(&self, caller: &Namespace, destination: SocketAddr) -> Destination {
+        let destination = canonical(destination);
         if let Some(entry) = self.directory.services.get(&destination) {
-            let own = if self.consumer_routes.is_empty() {
-                None
-            } else {
-                self.consumer_routes.get(&(caller.clone(), entry.service.clone(), entry.port))
-            };
+            let own = self.consumer_routes.table(caller, &entry.service, entry.port);
             let routes = Arc::clone(own.unwrap_or(&entry.routes));
             return Destination::Service { entry: Arc::clone(entry), routes };
         }
@@ -149,6 +197,11 @@ impl Snapshot {
 
     /// The pod that has an address, for logs.
     pub fn pod_at(&self, address: SocketAddr) -> Option<&PodName> {
-        self.directory.workloads.get(&address.ip()).map(|entry| &entry.workload.pod)
+        self.directory.workloads.get(&address.ip().to_canonical()).map(|entry| &entry.workload.pod)
     }
+}
+
+/// The one way to write an address: IPv4 inside IPv6 (`::ffff:a.b.c.d`) as IPv4, no scope or flow label.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -13,6 +13,8 @@ use super::Cluster;
 /// The rules of one Service port for one caller.
 #[derive(Debug)]
 pub struct RouteTable {
+    /// The Service port they are for: the listener's port in Gateway API's words.
+    pub port: u16,
     /// Where requests go when no route is attached at all; `None` where one is, so that no match is a 404.
     pub default: Option<Arc<Cluster>>,
     /// Matches in order of precedence (Gateway API: path, method, headers, query, age, name, position).
@@ -22,8 +24,8 @@ pub struct RouteTable {
 /// One match and the rule it leads to.
 #[derive(Debug)]
 pub struct Entry {
-    /// What must hold.
-    pub matcher: Matcher,
+    /// What must hold; shared by the tables that the rule stands in.
+    pub matcher: Arc<Matcher>,
     /// What is done then.
     pub rule: Arc<CompiledRule>,
 }

@@ -1,0 +1,179 @@
+//! Service ports to clusters, and what Services say of the ports of the addresses behind them.
+//!
+//! Must never make a new cluster where its endpoints did not change: route tables and balancers hang on it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use config::{
+    model::{AppProtocol, Endpoint, Service, ServicePort},
+    name::ServiceName,
+};
+
+use crate::snapshot::{Cluster, canonical};
+
+/// All clusters of a mesh.
+#[derive(Debug, Default)]
+pub(super) struct Clusters {
+    services: BTreeMap<ServiceName, Ports>,
+    claims: HashMap<IpAddr, BTreeMap<u16, Claims>>,
+    endpoints: Arc<HashSet<SocketAddr>>,
+}
+
+/// One Service and what was made of it.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) source: Arc<Service>,
+    pub(super) clusters: BTreeMap<u16, Arc<Cluster>>,
+}
+
+/// What each Service port says of one port of one address.
+#[derive(Debug, Default)]
+struct Claims(BTreeMap<(ServiceName, u16), AppProtocol>);
+
+impl Claims {
+    /// What all that say anything agree on; who disagree are not believed, and the bytes decide.
+    fn agreed(&self) -> AppProtocol {
+        let mut declared = self.0.values().filter(|protocol| **protocol != AppProtocol::Undeclared);
+        let first = declared.next().copied().unwrap_or_default();
+        if declared.all(|protocol| *protocol == first) { first } else { AppProtocol::Undeclared }
+    }
+}
+
+impl Clusters {
+    /// Takes over the Services of a mesh; gives the addresses of whose ports something else may be said now.
+    pub(super) fn update(&mut self, services: &BTreeMap<ServiceName, Arc<Service>>) -> BTreeSet<IpAddr> {
+        let mut touched = BTreeSet::new();
+        let gone: Vec<_> =
+            self.services.keys().filter(|name| !services.contains_key(name)).cloned().collect();
+        for name in gone {
+            if let Some(ports) = self.services.remove(&name) {
+                self.unclaim(&ports, &mut touched);
+            }
+        }
+        for (name, service) in services {
+            if self.services.get(name).is_some_and(|ports| Arc::ptr_eq(&ports.source, service)) {
+                continue;
+            }
+            let before = self.services.remove(name);
+            if let Some(before) = &before {
+                self.unclaim(before, &mut touched);
+            }
+            let ports = Ports { source: Arc::clone(service), clusters: compile(service, before.as_ref()) };
+            self.claim(&ports, &mut touched);
+            self.services.insert(name.clone(), ports);
+        }
+        self.update_endpoints(&touched);
+        touched
+    }
+
+    /// The cluster of a Service port.
+    pub(super) fn cluster(&self, service: &ServiceName, port: u16) -> Option<&Arc<Cluster>> {
+        self.services.get(service)?.clusters.get(&port)
+    }
+
+    /// Every Service, by name.
+    pub(super) fn services(&self) -> &BTreeMap<ServiceName, Ports> {
+        &self.services
+    }
+
+    /// The addresses of all endpoints.
+    pub(super) fn endpoints(&self) -> Arc<HashSet<SocketAddr>> {
+        Arc::clone(&self.endpoints)
+    }
+
+    /// What is said of the ports of an address.
+    pub(super) fn protocols(&self, address: IpAddr) -> HashMap<u16, AppProtocol> {
+        let ports = self.claims.get(&address).into_iter().flatten();
+        ports.map(|(port, claims)| (*port, claims.agreed())).collect()
+    }
+
+    fn claim(&mut self, ports: &Ports, touched: &mut BTreeSet<IpAddr>) {
+        for cluster in ports.clusters.values() {
+            for endpoint in cluster.endpoints.iter() {
+                let protocol = match endpoint.protocol {
+                    AppProtocol::Undeclared => cluster.protocol,
+                    declared => declared,
+                };
+                let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
+                let claims = self.claims.entry(ip).or_default().entry(port).or_default();
+                claims.0.insert((cluster.service.clone(), cluster.port), protocol);
+                touched.insert(ip);
+            }
+        }
+    }
+
+    fn unclaim(&mut self, ports: &Ports, touched: &mut BTreeSet<IpAddr>) {
+        for cluster in ports.clusters.values() {
+            for endpoint in cluster.endpoints.iter() {
+                let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
+                touched.insert(ip);
+                let Some(of_address) = self.claims.get_mut(&ip) else { continue };
+                if let Some(claims) = of_address.get_mut(&port) {
+                    claims.0.remove(&(cluster.service.clone(), cluster.port));
+                    if claims.0.is_empty() {
+                        of_address.remove(&port);
+                    }
+                }
+                if of_address.is_empty() {
+                    self.claims.remove(&ip);
+                }
+            }
+        }
+    }
+
+    /// Brings the set of addresses up to date. Copied as plain memory when it changes: its elements are `Copy`.
+    fn update_endpoints(&mut self, touched: &BTreeSet<IpAddr>) {
+        let now: HashSet<SocketAddr> = touched.iter().flat_map(|ip| self.addresses(*ip)).collect();
+        let missing = now.iter().any(|address| !self.endpoints.contains(address));
+        let stale = |address: &SocketAddr| touched.contains(&address.ip()) && !now.contains(address);
+        if missing || (!touched.is_empty() && self.endpoints.iter().any(stale)) {
+            let endpoints = Arc::make_mut(&mut self.endpoints);
+            endpoints.retain(|address| !stale(address));
+            endpoints.extend(now.iter());
+        }
+    }
+
+    fn addresses(&self, ip: IpAddr) -> impl Iterator<Item = SocketAddr> {
+        let ports = self.claims.get(&ip).into_iter().flat_map(BTreeMap::keys);
+        ports.map(move |port| SocketAddr::new(ip, *port))
+    }
+}
+
+fn compile(service: &Service, before: Option<&Ports>) -> BTreeMap<u16, Arc<Cluster>> {
+    let compile = |port: &ServicePort| {
+        let new = cluster(&service.name, port);
+        let old = before.and_then(|ports| ports.clusters.get(&port.number));
+        let cluster = match old {
+            Some(old) if old.protocol == new.protocol && old.endpoints[..] == new.endpoints[..] => {
+                Arc::clone(old)
+            }
+            _ => Arc::new(new),
+        };
+        (port.number, cluster)
+    };
+    service.ports.iter().map(compile).collect()
+}
+
+/// An address that is listed twice (in two slices) counts once, and is ready if any of them says so.
+fn cluster(service: &ServiceName, port: &ServicePort) -> Cluster {
+    let mut positions: HashMap<SocketAddr, usize> = HashMap::with_capacity(port.endpoints.len());
+    let mut endpoints: Vec<Endpoint> = Vec::with_capacity(port.endpoints.len());
+    for endpoint in &port.endpoints {
+        let address = canonical(endpoint.address);
+        let position = *positions.entry(address).or_insert(endpoints.len());
+        match endpoints.get_mut(position) {
+            Some(known) => known.ready |= endpoint.ready,
+            None => endpoints.push(Endpoint { address, ..endpoint.clone() }),
+        }
+    }
+    Cluster {
+        service: service.clone(),
+        port: port.number,
+        protocol: port.protocol,
+        endpoints: endpoints.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
+    }
+}

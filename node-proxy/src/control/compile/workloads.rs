@@ -1,0 +1,99 @@
+//! Workloads by address, with what Services say of their ports.
+//!
+//! Must never make a new entry where neither the workload nor what is said of it changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use config::{model::Workload, name::PodName};
+
+use super::clusters::Clusters;
+use crate::snapshot::WorkloadEntry;
+
+/// All workloads of a mesh.
+#[derive(Debug, Default)]
+pub(super) struct Workloads {
+    known: BTreeMap<PodName, Arc<Workload>>,
+    holders: HashMap<IpAddr, BTreeSet<PodName>>,
+    entries: Arc<HashMap<IpAddr, Arc<WorkloadEntry>>>,
+}
+
+impl Workloads {
+    /// Takes over the workloads of a mesh. `touched` are addresses of whose ports something else may be said.
+    pub(super) fn update(
+        &mut self,
+        workloads: &BTreeMap<PodName, Arc<Workload>>,
+        clusters: &Clusters,
+        mut touched: BTreeSet<IpAddr>,
+    ) {
+        let gone: Vec<_> = self.known.keys().filter(|pod| !workloads.contains_key(pod)).cloned().collect();
+        for pod in gone {
+            self.forget(&pod, &mut touched);
+        }
+        for (pod, workload) in workloads {
+            if self.known.get(pod).is_some_and(|known| Arc::ptr_eq(known, workload)) {
+                continue;
+            }
+            self.forget(pod, &mut touched);
+            for address in canonical(workload) {
+                self.holders.entry(address).or_default().insert(pod.clone());
+                touched.insert(address);
+            }
+            self.known.insert(pod.clone(), Arc::clone(workload));
+        }
+        for address in touched {
+            self.refresh(address, clusters);
+        }
+    }
+
+    /// Entries by address.
+    pub(super) fn by_address(&self) -> Arc<HashMap<IpAddr, Arc<WorkloadEntry>>> {
+        Arc::clone(&self.entries)
+    }
+
+    fn forget(&mut self, pod: &PodName, touched: &mut BTreeSet<IpAddr>) {
+        let Some(workload) = self.known.remove(pod) else { return };
+        for address in canonical(&workload) {
+            touched.insert(address);
+            if let Some(holders) = self.holders.get_mut(&address) {
+                holders.remove(pod);
+                if holders.is_empty() {
+                    self.holders.remove(&address);
+                }
+            }
+        }
+    }
+
+    fn refresh(&mut self, address: IpAddr, clusters: &Clusters) {
+        let Some(workload) = self.holder(address) else {
+            if self.entries.contains_key(&address) {
+                Arc::make_mut(&mut self.entries).remove(&address);
+            }
+            return;
+        };
+        let protocols = clusters.protocols(address);
+        let same = |entry: &Arc<WorkloadEntry>| {
+            Arc::ptr_eq(&entry.workload, &workload) && entry.protocols == protocols
+        };
+        if !self.entries.get(&address).is_some_and(same) {
+            let entry = Arc::new(WorkloadEntry { workload, protocols });
+            Arc::make_mut(&mut self.entries).insert(address, entry);
+        }
+    }
+
+    /// Where two pods claim one address (a pod that ended, a host network), the first by name that is on this machine,
+    /// otherwise the first by name.
+    fn holder(&self, address: IpAddr) -> Option<Arc<Workload>> {
+        let holders = self.holders.get(&address)?;
+        let mut workloads = holders.iter().filter_map(|pod| self.known.get(pod));
+        let local = workloads.clone().find(|workload| workload.netns.is_some());
+        local.or_else(|| workloads.next()).cloned()
+    }
+}
+
+fn canonical(workload: &Workload) -> impl Iterator<Item = IpAddr> {
+    workload.addresses.iter().map(IpAddr::to_canonical)
+}
