@@ -13,9 +13,32 @@ pub use node::{Addresses, Node};
 pub use pod::Pod;
 pub use process::Process;
 
+// What runs in the pods.
+pub use server::Server;
+pub mod grpc;
+pub mod http;
+
+// The daemon beside them, and what it is told.
+pub use daemon::{Daemon, Options};
+pub mod manifests;
+
+mod daemon;
 mod error;
 mod netns;
 mod node;
 mod pod;
 mod process;
+mod server;
 mod tool;
+
+/// What a test returns, so that it may say `?`.
+pub type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Runs a future to its end on the calling thread, in whatever namespace that is.
+///
+/// # Panics
+/// The machine has no descriptors left for a runtime.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime needs three descriptors").block_on(future)
+}

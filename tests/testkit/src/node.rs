@@ -6,7 +6,10 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rustix::process::getpid;
@@ -17,7 +20,7 @@ use crate::{KitError, Netns, Pod, netns, tool};
 /// least lose their network when it goes.
 #[derive(Debug)]
 pub struct Node {
-    netns: Netns,
+    netns: Arc<Netns>,
     next_host: AtomicU32,
 }
 
@@ -60,7 +63,7 @@ impl Node {
         let netns = Netns::create(name)?;
         tool::ip_batch(name, BRIDGE)?;
         netns.run(forward_packets)??;
-        Ok(Self { netns, next_host: AtomicU32::new(FIRST_HOST) })
+        Ok(Self { netns: Arc::new(netns), next_host: AtomicU32::new(FIRST_HOST) })
     }
 
     /// A pod `namespace/name` with the next free addresses.
@@ -84,6 +87,11 @@ impl Node {
     #[must_use]
     pub fn netns(&self) -> &Netns {
         &self.netns
+    }
+
+    /// The same, kept for as long as the daemon in it.
+    pub(crate) fn shared_netns(&self) -> Arc<Netns> {
+        Arc::clone(&self.netns)
     }
 
     /// The file of that namespace.

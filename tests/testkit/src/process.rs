@@ -91,6 +91,11 @@ impl Process {
         None
     }
 
+    /// Whether it has ended; it is reaped then.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Asks `done` until it says yes.
     ///
     /// # Errors

@@ -8,11 +8,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::Command,
+    thread,
+    time::Duration,
 };
 
-use testkit::{Addresses, Node};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use testkit::{Addresses, Node, Outcome};
 
 #[test]
 fn pods_of_a_node_reach_each_other_over_both_families() -> Outcome {
@@ -20,7 +20,7 @@ fn pods_of_a_node_reach_each_other_over_both_families() -> Outcome {
     let (client, server) = (node.pod("shop", "client")?, node.pod("shop", "server")?);
     for address in [server.at(8080), server.at_v6(8080)] {
         let listener = server.run(|| TcpListener::bind(address))??;
-        let got = std::thread::scope(|scope| {
+        let got = thread::scope(|scope| {
             let answer = scope.spawn(|| {
                 let (mut stream, peer) = listener.accept()?;
                 stream.write_all(b"hello")?;
@@ -103,8 +103,13 @@ fn a_process_that_was_forgotten_ends_with_its_pod() -> Outcome {
 fn what_a_killed_process_left_is_swept_by_the_next_node() -> Outcome {
     // The largest pid that Linux gives out is 4194304.
     let stale = "kit-4194305-0";
-    ip(&["netns", "add", stale])?;
-    let mut inside = Command::new("ip").args(["netns", "exec", stale, "sleep", "60"]).spawn()?;
+    let mut inside = Command::new("unshare").args(["--net", "sleep", "60"]).spawn()?;
+    let ours = fs::read_link("/proc/self/ns/net")?;
+    while fs::read_link(format!("/proc/{}/ns/net", inside.id()))? == ours {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Named only now: from here on, any other test's sweep may find it.
+    ip(&["netns", "attach", stale, &inside.id().to_string()])?;
     let _node = Node::new()?;
     assert!(!ip(&["netns", "list"])?.contains(stale));
     assert!(!inside.wait()?.success());
@@ -140,7 +145,7 @@ fn is_running(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-fn ip(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
+fn ip(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let output = Command::new("ip").args(arguments).output()?;
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)

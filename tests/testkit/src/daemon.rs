@@ -1,0 +1,220 @@
+//! The daemon under test: the real `canopy` binary in the node's namespace, with an admin socket, metrics port,
+//! access log and pin directory of its own.
+//!
+//! It is watched the way an operator watches it, and has to end cleanly on SIGTERM: where it does not, the
+//! drop of the guard fails the test.
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Signal, getpid};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{KitError, Netns, Node, Process, http};
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    netns: Arc<Netns>,
+    binary: PathBuf,
+    process: Process,
+    directory: TempDir,
+}
+
+/// How a daemon is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--redirect`.
+    pub redirect: &'static str,
+    /// Its binary; `None` for the one built beside the running program.
+    pub binary: Option<PathBuf>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { redirect: "auto", binary: None, arguments: Vec::new() }
+    }
+}
+
+impl Daemon {
+    /// Starts `canopy run --config` on a node and waits until it is ready.
+    ///
+    /// # Errors
+    /// There is no binary, or it ended or was not ready in ten seconds; with the end of its output.
+    pub fn start(node: &Node, config: &Path) -> Result<Self, KitError> {
+        Self::start_with(node, config, &Options::default())
+    }
+
+    /// As [`Daemon::start`], with options.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_with(node: &Node, config: &Path, options: &Options) -> Result<Self, KitError> {
+        let binary = options.binary.clone().map_or_else(find_binary, Ok)?;
+        let made = tempfile::Builder::new().prefix("canopy-daemon-").tempdir();
+        let directory = made.map_err(|source| KitError::file(env::temp_dir(), source))?;
+        let number = NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed);
+        let mut command = Command::new(&binary);
+        command.arg("run").arg("--config").arg(config);
+        command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
+        command.args(["--metrics-addr", METRICS, "--redirect", options.redirect]);
+        command.args(["--instance", &format!("kit-{}-{number}", getpid())]);
+        command.arg("--access-log").arg(directory.path().join("access.log")).args(&options.arguments);
+        let netns = node.shared_netns();
+        let process = Process::start(&netns, command)?.stopped_by(Signal::TERM);
+        let mut daemon = Self { netns, binary, process, directory };
+        daemon.wait_ready()?;
+        Ok(daemon)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its process, to send it signals or wait for its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Its admin socket.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
+    /// What it has printed.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Runs another verb of the same binary against it: `canopy ARGUMENTS --admin-socket PATH`.
+    ///
+    /// # Errors
+    /// The binary cannot be started.
+    pub fn canopy(&self, arguments: &[&str]) -> Result<Output, KitError> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--admin-socket").arg(self.admin_socket());
+        let what = format!("{command:?}");
+        self.netns.run(|| command.output())?.map_err(|source| KitError::Start { what, source })
+    }
+
+    /// The body of one of the paths of its metrics port.
+    ///
+    /// # Errors
+    /// The port does not answer.
+    pub fn scrape(&self, path: &str) -> Result<http::Answer, http::RequestError> {
+        http::get_inside(&self.netns, metrics_address(), "localhost", path)
+    }
+
+    /// The sum of a metric's samples whose label sets have all of `labels` (written `name="value"`).
+    ///
+    /// # Errors
+    /// The metrics port does not answer.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, http::RequestError> {
+        let text = self.scrape("/metrics")?.text();
+        Ok(text.lines().filter_map(|line| sample(line, name, labels)).sum())
+    }
+
+    /// The lines of its access log so far, whole ones only.
+    #[must_use]
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Waits for an access-log line that `wanted` accepts; it is written at the end of a request or
+    /// connection, so a little after its client has seen that.
+    ///
+    /// # Errors
+    /// None came in five seconds; with the daemon's output.
+    pub fn wait_logged(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value, KitError> {
+        for _ in 0..500 {
+            if let Some(line) = self.access_log().into_iter().find(&wanted) {
+                return Ok(line);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let limit = Duration::from_secs(5);
+        Err(KitError::TimedOut { what: "the access-log line".into(), limit, output: self.output() })
+    }
+
+    fn wait_ready(&mut self) -> Result<(), KitError> {
+        let netns = Arc::clone(&self.netns);
+        self.process.wait_until("readiness", READY_LIMIT, || {
+            http::get_inside(&netns, metrics_address(), "localhost", "/readyz")
+                .is_ok_and(|answer| answer.status.is_success())
+        })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A test that killed it, or waited for its end, has judged that end itself.
+        if self.process.has_ended() {
+            return;
+        }
+        self.process.signal(Signal::TERM);
+        let ended = self.process.wait(STOP_LIMIT);
+        if thread::panicking() || ended.is_some_and(|status| status.success()) {
+            return;
+        }
+        let how = ended.map_or_else(|| format!("not within {STOP_LIMIT:?}"), |status| status.to_string());
+        let output = self.output();
+        panic!("the daemon did not end cleanly on SIGTERM ({how}); its output:\n{output}");
+    }
+}
+
+/// The value of a sample line, if it is of this metric and has these labels.
+fn sample(line: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let rest = line.strip_prefix(name)?;
+    if !rest.starts_with(['{', ' ']) || !labels.iter().all(|label| rest.contains(label)) {
+        return None;
+    }
+    rest.rsplit(' ').next()?.parse().ok()
+}
+
+/// `canopy` beside the running program (`target/PROFILE/deps/x` or `target/PROFILE/x`), or `$CANOPY_BIN`.
+fn find_binary() -> Result<PathBuf, KitError> {
+    if let Some(given) = env::var_os("CANOPY_BIN") {
+        return Ok(given.into());
+    }
+    let own = env::current_exe().map_err(|source| KitError::file("/proc/self/exe", source))?;
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("canopy"))
+        .find(|path| path.is_file())
+        .ok_or_else(|| KitError::MissingProgram {
+            program: "canopy".into(),
+            remedy: "build it with `cargo build -p node-proxy`, or name it in CANOPY_BIN".into(),
+        })
+}
+
+/// The node's namespace is its own, so the port is too.
+fn metrics_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 15020))
+}
+
+const METRICS: &str = "127.0.0.1:15020";
+const READY_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+static NEXT_INSTANCE: AtomicU32 = AtomicU32::new(0);
