@@ -4,7 +4,9 @@
 //! secret or an unbounded label.
 
 pub mod access;
+pub mod metrics;
 pub mod reason;
+pub mod server;
 
 pub use access::{AccessLog, Record};
 pub use reason::Reason;

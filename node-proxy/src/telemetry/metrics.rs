@@ -1,0 +1,296 @@
+//! The metrics: read from the ledgers and hooks at each scrape, in OpenMetrics text.
+//!
+//! Labels are tenants, reasons, hooks and events: bounded sets, and a tenant that has left the node has left the
+//! page. Reading must never take a lock that a cell takes, nor ask a cell anything.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
+};
+
+use config::name::TenantId;
+use ebpf_redirect::Counter;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use super::Reason;
+use crate::tenancy::Ledger;
+
+/// What the metrics are read from.
+pub trait Readings: Send + Sync + fmt::Debug + 'static {
+    /// Every cell's ledger.
+    fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)>;
+    /// What the hooks have counted; empty where they cannot be read.
+    fn hooks(&self) -> Vec<Counter>;
+    /// Lines of the access log that were dropped.
+    fn access_log_dropped(&self) -> u64;
+    /// The configuration in force.
+    fn configuration(&self) -> Configuration;
+    /// Whether the first configuration is in force.
+    fn is_ready(&self) -> bool;
+}
+
+/// The configuration in force, as numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Configuration {
+    /// `Mesh::version`.
+    pub version: u64,
+    /// Objects that are rejected now.
+    pub rejected: u64,
+    /// Workloads that are enrolled on this node.
+    pub workloads: u64,
+    /// Workloads that should be and are not.
+    pub workloads_failed: u64,
+}
+
+/// The page that Prometheus scrapes.
+#[derive(Debug)]
+pub struct Metrics(Registry);
+
+impl Metrics {
+    /// Metrics read from `readings`.
+    pub fn new(readings: Arc<dyn Readings>) -> Self {
+        let mut registry = Registry::with_prefix("canopy");
+        registry.register(
+            "build",
+            "Version of the daemon",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        registry.register_collector(Box::new(Scrape { readings, started_seconds: started.as_secs_f64() }));
+        Self(registry)
+    }
+
+    /// The page, in OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut page, &self.0);
+        page
+    }
+}
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One figure of a ledger.
+struct Figure {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<fn() -> Unit>,
+    kind: MetricType,
+    labels: &'static [(&'static str, &'static str)],
+    read: fn(&Ledger) -> f64,
+}
+
+const NANOS_PER_SECOND: f64 = 1e9;
+
+/// What is shown of every ledger. Figures of one name stand together.
+const FIGURES: &[Figure] = &[
+    figure("accept_connections", "Connections accepted", MetricType::Counter, |l| count(&l.connections)),
+    figure("accept_connections_open", "Connections open now", MetricType::Gauge, |l| {
+        count(&l.connections_open)
+    }),
+    figure("relay_requests", "Requests begun", MetricType::Counter, |l| count(&l.requests)),
+    figure("relay_requests_in_flight", "Requests in flight now", MetricType::Gauge, |l| {
+        count(&l.requests_in_flight)
+    }),
+    Figure {
+        labels: &[("direction", "received")],
+        unit: Some(|| Unit::Bytes),
+        ..figure("relay", "Bytes carried, from and to clients", MetricType::Counter, |l| {
+            count(&l.bytes_received)
+        })
+    },
+    Figure {
+        labels: &[("direction", "sent")],
+        unit: Some(|| Unit::Bytes),
+        ..figure("relay", "Bytes carried, from and to clients", MetricType::Counter, |l| count(&l.bytes_sent))
+    },
+    Figure {
+        unit: Some(|| Unit::Seconds),
+        ..figure("tenancy_cpu", "CPU time of the cell's threads", MetricType::Counter, |l| {
+            count(&l.cpu_nanos) / NANOS_PER_SECOND
+        })
+    },
+    Figure {
+        unit: Some(|| Unit::Bytes),
+        ..figure("tenancy_heap", "Live memory in the cell's arena", MetricType::Gauge, |l| {
+            count(&l.heap_bytes)
+        })
+    },
+    figure("forest_panics", "Panics contained", MetricType::Counter, |l| count(&l.panics)),
+];
+
+const fn figure(
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    read: fn(&Ledger) -> f64,
+) -> Figure {
+    Figure { name, help, unit: None, kind, labels: &[], read }
+}
+
+fn count(counter: &std::sync::atomic::AtomicU64) -> f64 {
+    counter.load(Relaxed) as f64
+}
+
+#[derive(Debug)]
+struct Scrape {
+    readings: Arc<dyn Readings>,
+    started_seconds: f64,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let ledgers: Vec<_> =
+            self.readings.ledgers().into_iter().map(|(id, ledger)| (id.to_string(), ledger)).collect();
+        for same_name in FIGURES.chunk_by(|a, b| a.name == b.name) {
+            encode_figures(&mut encoder, same_name, &ledgers)?;
+        }
+        encode_refusals(&mut encoder, &ledgers)?;
+        self.encode_hooks(&mut encoder)?;
+        self.encode_daemon(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn encode_hooks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Decisions of the steering hooks";
+        let mut family = encoder.encode_descriptor("redirect_decisions", help, None, MetricType::Counter)?;
+        for Counter { hook, event, count } in self.readings.hooks() {
+            let labels = [("hook", hook), ("event", event)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Configuration { version, rejected, workloads, workloads_failed } = self.readings.configuration();
+        for (name, help, value) in [
+            ("configuration_version", "Version of the configuration in force", version),
+            ("configuration_rejected_objects", "Objects that are rejected now", rejected),
+            ("forest_workloads", "Workloads enrolled on this node", workloads),
+            ("forest_workloads_failed", "Workloads that could not be enrolled", workloads_failed),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?;
+        }
+        let help = "Access log lines dropped because the writer could not keep up";
+        let metric = encoder.encode_descriptor("access_log_dropped", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.readings.access_log_dropped()).encode(metric)?;
+        let help = "When the daemon started, since the epoch";
+        let unit = Some(&Unit::Seconds);
+        let metric = encoder.encode_descriptor("process_start_time", help, unit, MetricType::Gauge)?;
+        ConstGauge::new(self.started_seconds).encode(metric)
+    }
+}
+
+fn encode_figures(
+    encoder: &mut DescriptorEncoder<'_>,
+    figures: &[Figure],
+    ledgers: &[(String, Arc<Ledger>)],
+) -> fmt::Result {
+    let Some(first) = figures.first() else { return Ok(()) };
+    let unit = first.unit.map(|unit| unit());
+    let mut family = encoder.encode_descriptor(first.name, first.help, unit.as_ref(), first.kind)?;
+    for (tenant, ledger) in ledgers {
+        for figure in figures {
+            let mut labels = vec![("tenant", tenant.as_str())];
+            labels.extend_from_slice(figure.labels);
+            encode_value(family.encode_family(&labels)?, figure.kind, (figure.read)(ledger))?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_value(series: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => ConstCounter::new(value).encode(series),
+        _ => ConstGauge::new(value).encode(series),
+    }
+}
+
+fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, ledgers: &[(String, Arc<Ledger>)]) -> fmt::Result {
+    let help = "Connections and requests refused or ended early, by reason";
+    let mut family = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
+    for (tenant, ledger) in ledgers {
+        for reason in Reason::ALL {
+            let count = ledger.refusals(*reason);
+            if count > 0 {
+                let labels = [("tenant", tenant.as_str()), ("reason", reason.as_str())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use config::name::Name;
+
+    use super::*;
+    use crate::tenancy::ConnectionGuard;
+
+    #[derive(Debug)]
+    struct Fixed(Arc<Ledger>);
+
+    impl Readings for Fixed {
+        fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)> {
+            vec![(TenantId::Tenant(Name::try_from("shop").unwrap()), Arc::clone(&self.0))]
+        }
+        fn hooks(&self) -> Vec<Counter> {
+            vec![Counter { hook: "connect4", event: "steered", count: 3 }]
+        }
+        fn access_log_dropped(&self) -> u64 {
+            4
+        }
+        fn configuration(&self) -> Configuration {
+            Configuration { version: 7, rejected: 1, workloads: 5, workloads_failed: 0 }
+        }
+        fn is_ready(&self) -> bool {
+            true
+        }
+    }
+
+    fn page() -> String {
+        let ledger = Arc::new(Ledger::default());
+        let _connection = ConnectionGuard::open(&ledger);
+        ledger.carried(10, 20);
+        ledger.refused(Reason::NoRoute);
+        ledger.beat(1_500_000_000);
+        Metrics::new(Arc::new(Fixed(ledger))).render()
+    }
+
+    #[test]
+    fn page_shows_every_figure_with_its_tenant() {
+        let page = page();
+        for line in [
+            "canopy_accept_connections_total{tenant=\"shop\"} 1.0",
+            "canopy_accept_connections_open{tenant=\"shop\"} 1.0",
+            "canopy_relay_bytes_total{tenant=\"shop\",direction=\"received\"} 10.0",
+            "canopy_relay_bytes_total{tenant=\"shop\",direction=\"sent\"} 20.0",
+            "canopy_tenancy_cpu_seconds_total{tenant=\"shop\"} 1.5",
+            "canopy_refused_total{tenant=\"shop\",reason=\"no_route\"} 1",
+            "canopy_redirect_decisions_total{hook=\"connect4\",event=\"steered\"} 3",
+            "canopy_configuration_version 7",
+            "canopy_access_log_dropped_total 4",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn page_describes_each_family_once_and_hides_reasons_that_never_occurred() {
+        let page = page();
+        assert_eq!(page.matches("# HELP canopy_relay_bytes").count(), 1);
+        assert!(!page.contains("no_endpoint"));
+        assert!(page.ends_with("# EOF\n"));
+    }
+}

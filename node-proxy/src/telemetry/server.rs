@@ -1,0 +1,126 @@
+//! The one TCP port of the daemon that is not a tree's: `/metrics`, `/readyz`, `/livez`.
+//!
+//! Bounded: few connections, small heads, short time-outs. It must never show a secret or change anything.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use super::metrics::{CONTENT_TYPE, Metrics, Readings};
+
+/// The metrics port cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics port {address} cannot be bound; give another with --metrics-addr")]
+pub struct ServerError {
+    /// The address.
+    address: SocketAddr,
+    /// What the system said.
+    #[source]
+    source: std::io::Error,
+}
+
+/// The bound metrics port.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    page: Arc<Page>,
+}
+
+#[derive(Debug)]
+struct Page {
+    metrics: Metrics,
+    readings: Arc<dyn Readings>,
+}
+
+impl Server {
+    /// Binds the port.
+    pub async fn bind(address: SocketAddr, readings: Arc<dyn Readings>) -> Result<Self, ServerError> {
+        let listener = TcpListener::bind(address).await.map_err(|source| ServerError { address, source })?;
+        let page = Arc::new(Page { metrics: Metrics::new(Arc::clone(&readings)), readings });
+        Ok(Self { listener, page })
+    }
+
+    /// Where it is bound; the port is the kernel's choice where 0 was asked for.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until dropped.
+    pub async fn serve(self) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let page = Arc::clone(&self.page);
+                    tokio::spawn(async move {
+                        serve_connection(stream, page).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the metrics port did not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, page: Arc<Page>) {
+    let service = service_fn(move |request| {
+        let answer = answer(&page, &request);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    // A scraper that goes away or stalls is its own affair.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+}
+
+fn answer(page: &Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, page.metrics.render());
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
+            response
+        }
+        "/readyz" if page.readings.is_ready() => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "the first configuration is not in force yet\n"),
+        "/livez" => text(StatusCode::OK, "alive\n"),
+        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /readyz and /livez\n"),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+}
+
+/// Connections at a time: Prometheus, the kubelet's probes, and a person.
+const CONNECTIONS: usize = 16;
+/// Bytes of a request's head; hyper's minimum is 8 KiB.
+const HEAD_BYTES: usize = 8 * 1024;
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may live; scrapers reconnect.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long to wait after a failed accept, which mostly means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
