@@ -37,6 +37,8 @@ pub mod control;
 
 pub mod mode;
 
+pub mod admin;
+
 pub mod app;
 
 pub mod cli;

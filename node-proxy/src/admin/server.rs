@@ -1,0 +1,214 @@
+//! The daemon's end of the admin socket.
+//!
+//! Bounded connections and heads. It must never answer a peer that is neither root nor the daemon's own user.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, mpsc},
+};
+
+use super::Subject;
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// The admin socket cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Another daemon answers on it.
+    #[error("a daemon is already running on {path}; give this one another --instance or --admin-socket")]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something that is not a socket is in the way.
+    #[error("{path} is there and is not a socket; move it away or give another --admin-socket")]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system said no.
+    #[error("the admin socket {path} cannot be made; give another with --admin-socket")]
+    Bind {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The bound admin socket. The file goes when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    subject: Arc<dyn Subject>,
+}
+
+impl Server {
+    /// Makes the socket, taking the place of one that nobody answers on any more.
+    pub fn bind(path: &Path, subject: Arc<dyn Subject>) -> Result<Self, AdminError> {
+        clear_stale(path)?;
+        let listener = listen(path).map_err(|source| AdminError::Bind { path: path.to_owned(), source })?;
+        Ok(Self { listener, path: path.to_owned(), subject })
+    }
+
+    /// Serves until dropped.
+    pub async fn serve(self) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) if is_allowed(&stream) => {
+                    let subject = Arc::clone(&self.subject);
+                    tokio::spawn(async move {
+                        serve_connection(stream, subject).await;
+                        drop(place);
+                    });
+                }
+                Ok(_) => tracing::warn!("a stranger's connection to the admin socket was refused"),
+                Err(error) => {
+                    tracing::warn!(%error, "the admin socket did not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn clear_stale(path: &Path) -> Result<(), AdminError> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(AdminError::NotASocket { path: path.to_owned() });
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(AdminError::InUse { path: path.to_owned() });
+    }
+    fs::remove_file(path).map_err(|source| AdminError::Bind { path: path.to_owned(), source })
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    // Until this line the umask decides, so credentials are checked at every connection as well.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn is_allowed(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| may_ask(peer.uid(), own))
+}
+
+/// Root and the daemon's own user.
+fn may_ask(peer: u32, own: u32) -> bool {
+    peer == 0 || peer == own
+}
+
+async fn serve_connection(stream: UnixStream, subject: Arc<dyn Subject>) {
+    let service = service_fn(move |request| {
+        let subject = Arc::clone(&subject);
+        async move { Ok::<_, Infallible>(answer(&*subject, &request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that goes away is its own affair; a trace ends that way.
+    let _ = connection.await;
+}
+
+async fn answer(subject: &dyn Subject, request: &Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET: nothing can be changed here\n".to_owned());
+    }
+    match request.uri().path() {
+        "/tree" => json(&subject.tree().await),
+        "/status" => json(&subject.status()),
+        "/trace" => match subject.trace(pod_of(request.uri().query())) {
+            Ok(lines) => Response::new(lines_body(lines)),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
+        _ => {
+            text(StatusCode::NOT_FOUND, "here are /tree, /status and /trace?pod=NAMESPACE/NAME\n".to_owned())
+        }
+    }
+}
+
+fn pod_of(query: Option<&str>) -> Option<String> {
+    query?.split('&').find_map(|pair| pair.strip_prefix("pod=")).map(str::to_owned)
+}
+
+fn lines_body(lines: mpsc::Receiver<Bytes>) -> Body {
+    let frames = stream::unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(line)), lines))
+    });
+    StreamBody::new(frames).boxed()
+}
+
+fn json(value: &impl serde::Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => Response::new(Full::new(Bytes::from(body)).boxed()),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+    *response.status_mut() = status;
+    response
+}
+
+/// Connections at a time.
+const CONNECTIONS: usize = 16;
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_daemons_own_user_may_ask() {
+        assert!(may_ask(0, 1000) && may_ask(1000, 1000));
+        assert!(!may_ask(1001, 1000) && !may_ask(1001, 0));
+    }
+
+    #[test]
+    fn pod_is_taken_from_the_query() {
+        assert_eq!(pod_of(Some("a=b&pod=shop/cart")), Some("shop/cart".to_owned()));
+        assert_eq!(pod_of(Some("podium=x")), None);
+        assert_eq!(pod_of(None), None);
+    }
+}
