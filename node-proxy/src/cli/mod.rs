@@ -1,8 +1,122 @@
-//! The command line: one file per verb.
+//! The command line: one file per verb, each a set of arguments and what it does with them.
+//!
+//! Only here is anything printed. Exit codes: 0 done, 1 a finding or a failure, 2 the command line itself was wrong.
 
-use std::process::ExitCode;
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::admin;
+
+mod completions;
+mod style;
+mod trace;
+mod tree;
+
+/// A shared proxy for the pods of one node, that keeps its tenants apart.
+#[derive(Debug, Parser)]
+#[command(name = "canopy", version, propagate_version = true, max_term_width = 110, after_help = FIRST_STEPS)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  canopy check                       can this machine run it, and if not, what is missing
+  canopy validate examples/two-tenants
+                                     is the configuration right, and what of it is not obeyed
+  canopy run --config examples/two-tenants
+                                     run the daemon in the foreground
+  canopy tree                        who is carried now: tenant, identity, listeners, connections
+
+Exit codes: 0 done, 1 a finding or a failure, 2 the command line was wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Tree(tree::Tree),
+    Trace(trace::Trace),
+    Completions(completions::Completions),
+}
+
+/// What a verb ends with: an exit code, or an error that is printed with its causes.
+type Outcome = Result<ExitCode, Box<dyn Error>>;
 
 /// Parses the command line and runs the verb.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let outcome = match Cli::parse().verb {
+        Verb::Tree(verb) => verb.run(),
+        Verb::Trace(verb) => verb.run(),
+        Verb::Completions(verb) => verb.run(&mut Cli::command()),
+    };
+    outcome.unwrap_or_else(|error| {
+        if is_broken_pipe(&*error) {
+            return ExitCode::SUCCESS;
+        }
+        // With standard error gone there is nobody to tell.
+        let _ = writeln!(io::stderr(), "canopy: {}", with_causes(&*error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
+/// Whether standard output was closed by its reader, as `canopy tree | head` does.
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Which daemon a verb talks to.
+#[derive(Debug, Args)]
+struct Daemon {
+    /// Name of the daemon's instance.
+    #[arg(long, value_name = "NAME", default_value = "default", env = "CANOPY_INSTANCE")]
+    instance: String,
+    /// Its admin socket [default: /run/canopy/INSTANCE.sock].
+    #[arg(long, value_name = "PATH", env = "CANOPY_ADMIN_SOCKET")]
+    admin_socket: Option<PathBuf>,
+}
+
+impl Daemon {
+    fn socket(&self) -> PathBuf {
+        self.admin_socket.clone().unwrap_or_else(|| admin::default_socket(&self.instance))
+    }
+}
+
+/// A runtime for the verbs that ask a daemon.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_teaches_with_an_example() {
+        for verb in Cli::command().get_subcommands().filter(|verb| verb.get_name() != "help") {
+            let example = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.contains(&format!("canopy {}", verb.get_name())), "{}", verb.get_name());
+        }
+    }
 }
