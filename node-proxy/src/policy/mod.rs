@@ -15,6 +15,25 @@ use crate::{
 };
 
 /// What was permitted. Cheap to clone: every request of a connection holds one.
+///
+/// Only this module can make one; its facts can be read,
+/// ```
+/// fn read(permit: &node_proxy::policy::Permit) -> &node_proxy::policy::Permitted {
+///     permit
+/// }
+/// ```
+/// but, even with all of them at hand, nobody else can put a permit together,
+/// ```compile_fail
+/// fn forge(facts: node_proxy::policy::Permitted) -> node_proxy::policy::Permit {
+///     node_proxy::policy::Permit(std::rc::Rc::new(facts))
+/// }
+/// ```
+/// or change what one says.
+/// ```compile_fail
+/// fn tamper(permit: &mut node_proxy::policy::Permit, other: node_proxy::snapshot::Destination) {
+///     permit.destination = other;
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Permit(Rc<Permitted>);
 
@@ -60,17 +79,16 @@ impl Denied {
 /// Decides about a connection.
 pub fn decide(egress: Egress, identified: &Identified) -> Result<Permit, Denied> {
     let Identified { accepted, caller } = identified;
-    let outside = matches!(accepted.destination, Destination::Outside);
-    if accepted.captured.side == Side::Outbound && outside && egress == Egress::Mesh {
-        return Err(Denied::EgressForbidden);
-    }
-    Ok(Permit(Rc::new(Permitted {
-        side: accepted.captured.side,
-        tree: Rc::clone(&accepted.captured.tree),
-        origin: accepted.origin,
-        destination: accepted.destination.clone(),
-        caller: Arc::clone(caller),
-    })))
+    Permit::issue(
+        egress,
+        Permitted {
+            side: accepted.captured.side,
+            tree: Rc::clone(&accepted.captured.tree),
+            origin: accepted.origin,
+            destination: accepted.destination.clone(),
+            caller: Arc::clone(caller),
+        },
+    )
 }
 
 impl Permit {
@@ -78,16 +96,32 @@ impl Permit {
     ///
     /// Decides again: a change that forbids the destination ends what was permitted before.
     pub fn renew(&self, egress: Egress, destination: Destination) -> Result<Self, Denied> {
-        let outside = matches!(destination, Destination::Outside);
-        if self.side == Side::Outbound && outside && egress == Egress::Mesh {
-            return Err(Denied::EgressForbidden);
-        }
-        Ok(Self(Rc::new(Permitted {
-            side: self.side,
-            tree: Rc::clone(&self.tree),
-            origin: self.origin,
-            destination,
-            caller: Arc::clone(&self.caller),
-        })))
+        Self::issue(
+            egress,
+            Permitted {
+                side: self.side,
+                tree: Rc::clone(&self.tree),
+                origin: self.origin,
+                destination,
+                caller: Arc::clone(&self.caller),
+            },
+        )
+    }
+
+    /// The one place where permits are made.
+    fn issue(egress: Egress, facts: Permitted) -> Result<Self, Denied> {
+        judge(egress, facts.side, &facts.destination)?;
+        Ok(Self(Rc::new(facts)))
     }
 }
+
+/// The rules themselves.
+fn judge(egress: Egress, side: Side, destination: &Destination) -> Result<(), Denied> {
+    match (side, egress, destination) {
+        (Side::Outbound, Egress::Mesh, Destination::Outside) => Err(Denied::EgressForbidden),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,17 @@
 
 use std::sync::Arc;
 
-use http::request::Parts;
+use http::{StatusCode, request::Parts};
 
 use crate::snapshot::{
     Cluster, RouteTable,
-    routes::{CompiledRule, Edits},
+    routes::{CompiledBackend, CompiledMirror, CompiledRule, Edits, Entry},
 };
+
+pub mod edits;
+mod matching;
+mod paths;
+mod redirect;
 
 /// What is to be done with a request.
 #[derive(Debug)]
@@ -21,7 +26,7 @@ pub enum Decision<'a> {
         /// The rule that says so.
         rule: &'a Arc<CompiledRule>,
         /// 301, 302, 303, 307 or 308.
-        status: http::StatusCode,
+        status: StatusCode,
         /// The `location` header.
         location: http::HeaderValue,
     },
@@ -47,12 +52,57 @@ pub struct Forward<'a> {
     pub matched_prefix: usize,
 }
 
-/// Decides about a request. `chance(n)` gives a number below `n`, evenly.
-pub fn decide<'a>(table: &'a RouteTable, _request: &Parts, _chance: impl FnOnce(u32) -> u32) -> Decision<'a> {
-    match &table.default {
-        Some(cluster) => {
-            Decision::Forward(Forward { rule: None, cluster, backend_edits: None, matched_prefix: 0 })
-        }
-        None => Decision::NoRoute,
+/// Decides about a request. `chance(n)` gives a number below `n`, evenly; it is asked only where a choice is to be made.
+pub fn decide<'a>(table: &'a RouteTable, request: &Parts, chance: impl FnOnce(u32) -> u32) -> Decision<'a> {
+    if let Some(cluster) = &table.default {
+        let forward = Forward { rule: None, cluster, backend_edits: None, matched_prefix: 0 };
+        return Decision::Forward(forward);
+    }
+    let matching =
+        |entry: &'a Entry| matching::matches(&entry.matcher, request).map(|prefix| (&entry.rule, prefix));
+    let Some((rule, matched_prefix)) = table.entries.iter().find_map(matching) else {
+        return Decision::NoRoute;
+    };
+    if let Some(redirect) = &rule.redirect {
+        let status = StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND);
+        return match redirect::location(redirect, request, matched_prefix, table.port) {
+            Some(location) => Decision::Redirect { rule, status, location },
+            None => Decision::InvalidBackend { rule },
+        };
+    }
+    match backend(rule, chance).and_then(|backend| Some((backend, backend.cluster.as_ref()?))) {
+        Some((backend, cluster)) => Decision::Forward(Forward {
+            rule: Some(rule),
+            cluster,
+            backend_edits: (!backend.edits.is_empty()).then_some(&backend.edits),
+            matched_prefix,
+        }),
+        None => Decision::InvalidBackend { rule },
     }
 }
+
+/// The mirrors that get a copy of this request. `chance` as in [`decide`].
+pub fn mirrors(
+    rule: &CompiledRule,
+    mut chance: impl FnMut(u32) -> u32,
+) -> impl Iterator<Item = &CompiledMirror> {
+    rule.mirrors.iter().filter(move |mirror| {
+        mirror.numerator >= mirror.denominator || chance(mirror.denominator) < mirror.numerator
+    })
+}
+
+/// A backend, by weight; `None` where the weights leave nothing to choose.
+fn backend(rule: &CompiledRule, chance: impl FnOnce(u32) -> u32) -> Option<&CompiledBackend> {
+    if let [only] = rule.backends.as_slice() {
+        return (rule.total_weight > 0).then_some(only);
+    }
+    if rule.total_weight == 0 {
+        return None;
+    }
+    let ticket = chance(rule.total_weight);
+    let position = rule.backends.partition_point(|backend| backend.cumulative_weight <= ticket);
+    rule.backends.get(position)
+}
+
+#[cfg(test)]
+mod tests;

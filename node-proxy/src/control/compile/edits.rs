@@ -3,8 +3,9 @@
 //! Must never compile an edit of a header that frames messages: what a connection carries would then be read differently at
 //! its two ends (RFC 9112, 11.2).
 
-use config::model::{Filter, HeaderEdit};
-use http::{HeaderName, HeaderValue, header};
+use config::model::{Filter, HeaderEdit, PathEdit, Redirect, Rewrite};
+use http::{HeaderName, HeaderValue, header, uri::Authority};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::snapshot::routes::{Edits, HeaderChange};
 
@@ -15,20 +16,69 @@ pub(super) fn compile(filters: &[Filter]) -> Edits {
         match filter {
             Filter::RequestHeaders(edit) => changes(edit, &mut edits.request),
             Filter::ResponseHeaders(edit) => changes(edit, &mut edits.response),
-            Filter::Rewrite(rewrite) => edits.rewrite = Some(rewrite.clone()),
+            Filter::Rewrite(Rewrite { hostname, path }) => {
+                let (hostname, path) = (hostname.as_ref().and_then(host), path.as_ref().map(path_edit));
+                edits.rewrite = Some(Rewrite { hostname, path });
+            }
             Filter::Redirect(_) | Filter::Mirror(_) => {}
         }
     }
     edits
 }
 
-/// Set, then add, then remove.
+/// The rule's redirect, if any filter is one.
+pub(super) fn redirect(filters: &[Filter]) -> Option<Redirect> {
+    filters.iter().find_map(|filter| match filter {
+        Filter::Redirect(redirect) => Some(Redirect {
+            hostname: redirect.hostname.as_ref().and_then(host),
+            path: redirect.path.as_ref().map(path_edit),
+            ..redirect.clone()
+        }),
+        _ => None,
+    })
+}
+
+/// Set, then add, then remove. A request has one host: it can be set, not added to or removed.
 fn changes(edit: &HeaderEdit, into: &mut Vec<HeaderChange>) {
     let pair = |(name, value): &(String, String)| Some((editable(name)?, HeaderValue::from_str(value).ok()?));
     into.extend(edit.set.iter().filter_map(pair).map(|(name, value)| HeaderChange::Set(name, value)));
-    into.extend(edit.add.iter().filter_map(pair).map(|(name, value)| HeaderChange::Add(name, value)));
-    into.extend(edit.remove.iter().filter_map(|name| editable(name)).map(HeaderChange::Remove));
+    into.extend(edit.add.iter().filter_map(pair).map(|(name, value)| match name {
+        header::HOST => HeaderChange::Set(name, value),
+        _ => HeaderChange::Add(name, value),
+    }));
+    let removed = edit.remove.iter().filter_map(|name| editable(name)).filter(|name| name != header::HOST);
+    into.extend(removed.map(HeaderChange::Remove));
 }
+
+fn host(host: &String) -> Option<String> {
+    Authority::try_from(host.as_str()).is_ok().then(|| host.clone())
+}
+
+/// With everything encoded that no path may hold, so that applying it cannot fail.
+fn path_edit(edit: &PathEdit) -> PathEdit {
+    let encode = |path: &String| utf8_percent_encode(path, &NOT_IN_A_PATH).to_string();
+    match edit {
+        PathEdit::Full(path) => PathEdit::Full(encode(path)),
+        PathEdit::Prefix(path) => PathEdit::Prefix(encode(path)),
+    }
+}
+
+/// RFC 3986, 3.3; `%` is left alone, because what it encodes is encoded already.
+const NOT_IN_A_PATH: AsciiSet = CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// The name of a header that configuration may change: a valid one that belongs to the message, not to the connection.
 fn editable(name: &str) -> Option<HeaderName> {

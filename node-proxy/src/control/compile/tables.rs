@@ -199,10 +199,6 @@ fn link(route: &Compiled, position: usize, rule: &Rule, clusters: &Clusters) -> 
             edits: edits::compile(&backend.filters),
         });
     }
-    let redirect = rule.filters.iter().find_map(|filter| match filter {
-        Filter::Redirect(redirect) => Some(redirect.clone()),
-        _ => None,
-    });
     // A mirror to nowhere is left out: its answers are ignored anyway, and the request itself is served.
     let mirrors = rule.filters.iter().filter_map(|filter| match filter {
         Filter::Mirror(mirror) => Some(CompiledMirror {
@@ -216,7 +212,7 @@ fn link(route: &Compiled, position: usize, rule: &Rule, clusters: &Clusters) -> 
         route: route.source.name.clone(),
         name: rule.name.clone().unwrap_or_else(|| position.to_string()),
         edits: edits::compile(&rule.filters),
-        redirect,
+        redirect: edits::redirect(&rule.filters),
         mirrors: mirrors.collect(),
         backends,
         total_weight,
