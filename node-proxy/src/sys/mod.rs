@@ -2,5 +2,9 @@
 //!
 //! Anything here that changes the state of a thread is undone by a guard.
 
+pub mod arena;
+pub mod clock;
+pub mod descriptors;
+pub mod listen;
 pub mod netns;
 pub mod sockets;

@@ -1,0 +1,127 @@
+//! CPU clocks: of the calling thread, of another thread of this process, of the whole process; and what a thread waits for.
+//!
+//! Reading one never disturbs whom it belongs to. Measured: 0.2–0.5 µs for another thread's clock.
+
+use std::{fs, io, time::Duration};
+
+use rustix::thread::{Pid, gettid};
+
+/// A thread of this process, as the kernel numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadId(Pid);
+
+/// What a thread is doing, as the scheduler sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It runs, or would if it were given a CPU.
+    Runnable,
+    /// It waits in a system call.
+    Blocked,
+    /// It has ended.
+    Gone,
+}
+
+impl ThreadId {
+    /// The calling thread.
+    pub fn current() -> Self {
+        Self(gettid())
+    }
+
+    /// The CPU time it has used; an error when it has ended.
+    pub fn cpu(self) -> io::Result<Duration> {
+        // linux/posix-timers_types.h, MAKE_THREAD_CPUCLOCK: the inverted id, then CPUCLOCK_PERTHREAD_MASK (4) and
+        // CPUCLOCK_SCHED (2). The C library has it only for threads whose `pthread_t` is known to live still.
+        read((!self.0.as_raw_pid() << 3) | 6)
+    }
+
+    /// What it does now.
+    pub fn doing(self) -> Doing {
+        let path = format!("/proc/self/task/{}/stat", self.0);
+        let Ok(stat) = fs::read_to_string(path) else { return Doing::Gone };
+        // proc_pid_stat(5): the state follows the name, which is in parentheses and may contain any character.
+        match stat.rsplit_once(") ").and_then(|(_, rest)| rest.bytes().next()) {
+            Some(b'R') => Doing::Runnable,
+            Some(b'Z' | b'X') | None => Doing::Gone,
+            Some(_) => Doing::Blocked,
+        }
+    }
+
+    /// Lets it run only when nobody else wants to. Never needs a privilege, and cannot be undone without one: for
+    /// threads that are given up.
+    #[expect(unsafe_code, reason = "no library wraps sched_setscheduler")]
+    pub fn make_idle_class(self) -> io::Result<()> {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the pointer is to a live value of the type that the call reads.
+        let result =
+            unsafe { libc::sched_setscheduler(self.0.as_raw_pid(), libc::SCHED_IDLE, &raw const parameters) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+/// The CPU time of the calling thread.
+pub fn own_cpu() -> Duration {
+    read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
+}
+
+/// The CPU time of all threads of this process, also of those that have ended.
+pub fn process_cpu() -> Duration {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
+}
+
+#[expect(unsafe_code, reason = "rustix does not know the clocks of other threads")]
+fn read(clock: libc::clockid_t) -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live value of the type that the call writes.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Ok(Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{hint, sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn another_threads_clock_is_that_threads_clock() {
+        let (tell, told) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let burner = thread::spawn(move || {
+            while own_cpu() < Duration::from_millis(20) {
+                hint::spin_loop();
+            }
+            tell.send((ThreadId::current(), own_cpu())).unwrap();
+            let _ = stopped.recv();
+        });
+        let (id, its_own) = told.recv().unwrap();
+        let seen = id.cpu().unwrap();
+        assert!(seen >= its_own && seen < its_own + Duration::from_millis(10), "{seen:?} {its_own:?}");
+        assert!(process_cpu() >= seen);
+        drop(stop);
+        burner.join().unwrap();
+        assert_eq!(id.doing(), Doing::Gone);
+        assert!(id.cpu().is_err());
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_told_from_one_that_runs() {
+        let (tell, told) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let waiter = thread::spawn(move || {
+            tell.send(ThreadId::current()).unwrap();
+            let _ = stopped.recv();
+        });
+        let id = told.recv().unwrap();
+        let blocked = (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(5));
+            id.doing() == Doing::Blocked
+        });
+        assert!(blocked);
+        assert_eq!(ThreadId::current().doing(), Doing::Runnable);
+        drop(stop);
+        waiter.join().unwrap();
+    }
+}
