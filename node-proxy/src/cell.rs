@@ -11,7 +11,7 @@ use crate::{
     balance::Balancer,
     capture::Tree,
     snapshot::Snapshot,
-    sys::netns::Netns,
+    sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
     tenancy::{Ledger, Tenure},
 };
@@ -35,6 +35,8 @@ pub struct Cell {
     pub home: Netns,
     /// Whether it is still this tenant's cell; asked before every stage that begins something.
     pub tenure: Tenure,
+    /// Its accepted sockets, for the supervisor to shut down when the cell is stuck.
+    pub sockets: Sockets,
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, Rc<Tree>>>,
 }
@@ -92,6 +94,8 @@ pub struct CellParts {
     pub home: Netns,
     /// Its claim to serve the tenant.
     pub tenure: Tenure,
+    /// Where its accepted sockets are registered.
+    pub sockets: Sockets,
 }
 
 impl Cell {
@@ -107,6 +111,7 @@ impl Cell {
             limits: parts.limits,
             home: parts.home,
             tenure: parts.tenure,
+            sockets: parts.sockets,
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
         })

@@ -8,11 +8,7 @@ use config::model::Workload;
 use ebpf_redirect::{Origin, Redirect, RedirectError, Side};
 use tokio::net::TcpStream;
 
-use crate::{
-    sys::netns::Netns,
-    telemetry::Reason,
-    tenancy::{Closing, Live},
-};
+use crate::{sys::netns::Netns, telemetry::Reason};
 
 /// A workload's place in the forest, as the path needs it.
 #[derive(Debug)]
@@ -23,10 +19,6 @@ pub struct Tree {
     pub netns: Rc<Netns>,
     /// Unique for the life of the daemon, also when a pod of the same name comes back.
     pub id: u64,
-    /// Says when its connections should come to an end: at their next request, or at once where they are idle.
-    pub closing: Closing,
-    /// Its connections.
-    pub live: Rc<Live>,
 }
 
 /// A connection as it came from a listener.
