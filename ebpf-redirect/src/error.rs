@@ -1,6 +1,6 @@
 //! What can go wrong while steering; one closed enum, each variant with what to do about it.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 /// Why steering failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,107 @@ pub enum RedirectError {
     /// A connection reached an outbound listener without having been steered there: a pod dialled it directly.
     #[error("the connection was not steered: a pod dialled the listener directly")]
     NotSteered,
+    /// This process may not do what it has to.
+    #[error("not permitted to {what}: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN")]
+    Permission {
+        /// What was tried.
+        what: &'static str,
+    },
+    /// The binary was built without eBPF programs.
+    #[error(
+        "this binary was built without eBPF programs (CANOPY_SKIP_EBPF=1): build it without that variable, or use iptables"
+    )]
+    NoPrograms,
+    /// No cgroup v2 hierarchy is mounted.
+    #[error(
+        "no cgroup v2 is mounted, where the connect hooks belong: mount -t cgroup2 none /sys/fs/cgroup/unified (or boot with systemd.unified_cgroup_hierarchy=1)"
+    )]
+    NoCgroup2,
+    /// There is no bpf file system to keep steering alive in, and none could be mounted.
+    #[error(
+        "no bpf file system at {path}, and it cannot be mounted: mount -t bpf bpf {path}, in a container mount the host's"
+    )]
+    NoBpffs {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The name of an instance cannot be a directory of the bpf file system.
+    #[error("{name:?} cannot name an instance: 1 to 64 of a-z, 0-9, - and _")]
+    InstanceName {
+        /// The name.
+        name: String,
+    },
+    /// Another process steers under this name.
+    #[error("another process steers as instance {name:?}: stop it, or choose another instance name")]
+    InstanceInUse {
+        /// The name.
+        name: String,
+    },
+    /// The kernel does not take a hook.
+    #[error(
+        "the kernel refuses the hook {hook} (it needs Linux {minimum_kernel}): update the kernel, or use iptables\n{log}"
+    )]
+    Hook {
+        /// The hook.
+        hook: &'static str,
+        /// The first kernel that has all it uses.
+        minimum_kernel: &'static str,
+        /// What the kernel, or its verifier, said.
+        log: String,
+    },
+    /// The programs' object or its maps could not be set up.
+    #[error("the eBPF object {object} cannot be loaded: {why}")]
+    Object {
+        /// Which.
+        object: &'static str,
+        /// What aya said, with its causes.
+        why: String,
+    },
+    /// The descriptor is not a network namespace.
+    #[error(
+        "what {pod} names as its network namespace is none: give a path such as /run/netns/NAME or /proc/PID/ns/net"
+    )]
+    NotANetns {
+        /// The pod.
+        pod: String,
+    },
+    /// The network namespace is the proxy's own, or the host's.
+    #[error(
+        "{pod} is in the host's (or the proxy's own) network namespace: steering it would steer the host; leave host-network pods out"
+    )]
+    HostNetns {
+        /// The pod.
+        pod: String,
+    },
+    /// The network namespace is enrolled already.
+    #[error("{pod} is in the network namespace of {by}, which is steered already: one pod per namespace")]
+    AlreadyEnrolled {
+        /// The pod that came second.
+        pod: String,
+        /// The pod that came first.
+        by: String,
+    },
+    /// A listener cannot take connections.
+    #[error("the {listener} listener of {pod} {why}")]
+    Listener {
+        /// The pod.
+        pod: String,
+        /// Which of the four.
+        listener: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A table of the kernel is full.
+    #[error("the kernel's table of {table} is full ({limit}): enrol fewer pods, or give them fewer {table}")]
+    TableFull {
+        /// Which.
+        table: &'static str,
+        /// How many it takes.
+        limit: u32,
+    },
 }
 
 impl RedirectError {
@@ -28,6 +129,23 @@ impl RedirectError {
         match self {
             Self::Syscall { .. } => "redirect_syscall",
             Self::NotSteered => "not_steered",
+            Self::Permission { .. } => "redirect_permission",
+            Self::NoPrograms => "redirect_no_programs",
+            Self::NoCgroup2 => "redirect_no_cgroup2",
+            Self::NoBpffs { .. } => "redirect_no_bpffs",
+            Self::InstanceName { .. } => "redirect_instance_name",
+            Self::InstanceInUse { .. } => "redirect_instance_in_use",
+            Self::Hook { .. } => "redirect_hook",
+            Self::Object { .. } => "redirect_object",
+            Self::NotANetns { .. } => "redirect_not_a_netns",
+            Self::HostNetns { .. } => "redirect_host_netns",
+            Self::AlreadyEnrolled { .. } => "redirect_already_enrolled",
+            Self::Listener { .. } => "redirect_listener",
+            Self::TableFull { .. } => "redirect_table_full",
         }
+    }
+
+    pub(crate) fn syscall(call: &'static str, subject: impl ToString, source: io::Error) -> Self {
+        Self::Syscall { call, subject: subject.to_string(), source }
     }
 }

@@ -15,6 +15,9 @@ pub use error::RedirectError;
 
 mod error;
 pub mod fake;
+pub mod kernel;
+mod netns;
+mod sys;
 
 /// A way of steering. Shared by all cells; every method may be called from any thread and takes no lock on
 /// the path of a connection.

@@ -1,0 +1,163 @@
+//! The closed sets of hooks and of what they decide; the counters' index is made of both.
+
+/// A hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Hook {
+    /// `connect` on an IPv4 socket.
+    Connect4 = 0,
+    /// `connect` on an IPv6 socket.
+    Connect6 = 1,
+    /// `getpeername` and `accept` on an IPv4 socket.
+    GetPeerName4 = 2,
+    /// `getpeername` and `accept` on an IPv6 socket.
+    GetPeerName6 = 3,
+    /// `getsockname` on an IPv4 socket.
+    GetSockName4 = 4,
+    /// `getsockname` on an IPv6 socket.
+    GetSockName6 = 5,
+    /// TCP's own callbacks.
+    SockOps = 6,
+    /// The choice of a listener for a new connection.
+    SkLookup = 7,
+}
+
+impl Hook {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Connect4,
+        Self::Connect6,
+        Self::GetPeerName4,
+        Self::GetPeerName6,
+        Self::GetSockName4,
+        Self::GetSockName6,
+        Self::SockOps,
+        Self::SkLookup,
+    ];
+
+    /// Its name in metrics, in pins and as a program.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::GetPeerName4 => "getpeername4",
+            Self::GetPeerName6 => "getpeername6",
+            Self::GetSockName4 => "getsockname4",
+            Self::GetSockName6 => "getsockname6",
+            Self::SockOps => "sock_ops",
+            Self::SkLookup => "sk_lookup",
+        }
+    }
+
+    /// The hook of that number.
+    pub const fn of(number: u32) -> Option<Self> {
+        if (number as usize) < Self::ALL.len() { Some(Self::ALL[number as usize]) } else { None }
+    }
+}
+
+/// What a hook decided or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Event {
+    /// The connection goes to the pod's listener.
+    Steered = 0,
+    /// Left alone: the network namespace is not enrolled.
+    PassedNotEnrolled = 1,
+    /// Left alone: the proxy's own socket.
+    PassedExempt = 2,
+    /// Left alone: to loopback.
+    PassedLoopback = 3,
+    /// Left alone: between the pod and itself.
+    PassedOwnAddress = 4,
+    /// Left alone: the port is excluded.
+    PassedExcludedPort = 5,
+    /// Left alone: the network is excluded.
+    PassedExcludedCidr = 6,
+    /// Left alone: not TCP.
+    PassedNotTcp = 7,
+    /// Left alone: IPv6 link-local, whose scope a rewrite would lose.
+    PassedLinkLocal = 8,
+    /// Left alone: the loopback port of steered connections, dialled by the application itself.
+    PassedNotSteered = 9,
+    /// Refused: the pod's listener is gone.
+    RefusedNoListener = 10,
+    /// Refused: the kernel has no memory to remember the destination.
+    RefusedNoMemory = 11,
+    /// Refused: the pod has too many connections whose ends have not met.
+    RefusedInFlight = 12,
+    /// An address was reported as the application, or the proxy, has to see it.
+    Restored = 13,
+    /// The note of a connecting socket was sent ahead to the accepting end.
+    Carried = 14,
+    /// The accepting end took it.
+    Arrived = 15,
+    /// The note could not be sent or taken.
+    Lost = 16,
+    /// A decision was not traced: the ring is full.
+    TraceLost = 17,
+}
+
+impl Event {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 18] = [
+        Self::Steered,
+        Self::PassedNotEnrolled,
+        Self::PassedExempt,
+        Self::PassedLoopback,
+        Self::PassedOwnAddress,
+        Self::PassedExcludedPort,
+        Self::PassedExcludedCidr,
+        Self::PassedNotTcp,
+        Self::PassedLinkLocal,
+        Self::PassedNotSteered,
+        Self::RefusedNoListener,
+        Self::RefusedNoMemory,
+        Self::RefusedInFlight,
+        Self::Restored,
+        Self::Carried,
+        Self::Arrived,
+        Self::Lost,
+        Self::TraceLost,
+    ];
+
+    /// Its name in metrics and traces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Steered => "steered",
+            Self::PassedNotEnrolled => "passed_not_enrolled",
+            Self::PassedExempt => "passed_exempt",
+            Self::PassedLoopback => "passed_loopback",
+            Self::PassedOwnAddress => "passed_own_address",
+            Self::PassedExcludedPort => "passed_excluded_port",
+            Self::PassedExcludedCidr => "passed_excluded_cidr",
+            Self::PassedNotTcp => "passed_not_tcp",
+            Self::PassedLinkLocal => "passed_link_local",
+            Self::PassedNotSteered => "passed_not_steered",
+            Self::RefusedNoListener => "refused_no_listener",
+            Self::RefusedNoMemory => "refused_no_memory",
+            Self::RefusedInFlight => "refused_in_flight",
+            Self::Restored => "restored",
+            Self::Carried => "carried",
+            Self::Arrived => "arrived",
+            Self::Lost => "lost",
+            Self::TraceLost => "trace_lost",
+        }
+    }
+
+    /// The event of that number.
+    pub const fn of(number: u32) -> Option<Self> {
+        if (number as usize) < Self::ALL.len() { Some(Self::ALL[number as usize]) } else { None }
+    }
+
+    /// Where it is counted for a hook.
+    #[inline(always)]
+    pub const fn counter(self, hook: Hook) -> u32 {
+        hook as u32 * STRIDE + self as u32
+    }
+}
+
+/// Counters per hook, with room to grow without a change of layout.
+const STRIDE: u32 = 32;
+
+/// Length of the array of counters.
+pub const COUNTERS: u32 = STRIDE * Hook::ALL.len() as u32;

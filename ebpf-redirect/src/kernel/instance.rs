@@ -1,0 +1,183 @@
+//! The pins of one daemon: `BPFFS/canopy/vLAYOUT/INSTANCE/{maps,links,pods}`. One process at a time holds an instance; a
+//! dead one's pins stay, so that its pods are refused rather than let go unproxied, and the next one of the
+//! same name takes them over. Dropping an instance that was opened in full removes every pin.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+
+use ebpf_redirect_abi::LAYOUT;
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Options, mounts};
+use crate::{RedirectError, sys::bpf};
+
+/// A held instance.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    path: PathBuf,
+    /// Whether a dead process left pins here.
+    pub(crate) adopted: bool,
+    /// Whether everything is set up: from now on a drop is a clean stop.
+    ready: bool,
+    /// Locked while the process lives; the kernel unlocks it whatever ends us.
+    _lock: File,
+}
+
+impl Instance {
+    /// Takes the instance.
+    pub(crate) fn hold(options: &Options) -> Result<Self, RedirectError> {
+        check_name(&options.instance)?;
+        mounts::bpffs(&options.bpffs)?;
+        let path = options.bpffs.join(format!("canopy/v{LAYOUT}")).join(&options.instance);
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied => {
+                RedirectError::Permission { what: "write the bpf file system" }
+            }
+            _ => RedirectError::syscall("set up the pins", path.display(), source),
+        };
+        let adopted = path.join(LINKS).exists();
+        for part in [MAPS, LINKS, PODS] {
+            create(&path.join(part)).map_err(failed)?;
+        }
+        let lock = File::open(&path).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path, adopted, ready: false, _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(RedirectError::InstanceInUse { name: options.instance.clone() })
+            }
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
+
+    /// Says that everything is set up.
+    pub(crate) fn ready(&mut self) {
+        self.ready = true;
+    }
+
+    /// The pin of a shared map.
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.path.join(MAPS).join(name)
+    }
+
+    /// The pin of a hook on the cgroup root.
+    pub(crate) fn link(&self, hook: &str) -> PathBuf {
+        self.path.join(LINKS).join(hook)
+    }
+
+    /// The pin of a pod's lookup program.
+    pub(crate) fn pod(&self, netns: u64) -> PathBuf {
+        self.path.join(PODS).join(netns.to_string())
+    }
+
+    /// The network namespaces that have such a pin.
+    pub(crate) fn pods(&self) -> Vec<u64> {
+        names(&self.path.join(PODS)).iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
+    fn clear(&self) {
+        for part in [PODS, LINKS] {
+            for name in names(&self.path.join(part)) {
+                unpin_link(&self.path.join(part).join(name));
+            }
+        }
+        for name in names(&self.path.join(MAPS)) {
+            discard(fs::remove_file(self.path.join(MAPS).join(&name)), &name);
+        }
+        for part in [PODS, LINKS, MAPS] {
+            discard(fs::remove_dir(self.path.join(part)), part);
+        }
+        discard(fs::remove_dir(&self.path), "the instance");
+        // Another instance may be in the parents; then they stay, which is no failure.
+        let parents = self.path.ancestors().skip(1).take(2);
+        parents.for_each(|parent| drop(fs::remove_dir(parent)));
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // A start that failed over a dead process's pins leaves them: its pods stay refused.
+        if self.ready || !self.adopted {
+            self.clear();
+        }
+    }
+}
+
+/// Pins a new link, or gives the program to the one that a dead process left there.
+pub(crate) fn place_link(
+    pin: &Path,
+    program: std::os::fd::BorrowedFd<'_>,
+    attach: impl FnOnce() -> Result<aya::programs::links::FdLink, aya::programs::ProgramError>,
+) -> Result<(), LinkFailure> {
+    if let Ok(link) = bpf::open_pin(pin) {
+        if bpf::update_link(link.as_fd(), program).is_ok() {
+            return Ok(());
+        }
+        // Its cgroup or network namespace is gone.
+        unpin_link(pin);
+    }
+    let link = attach().map_err(LinkFailure::Attach)?;
+    link.pin(pin).map(drop).map_err(LinkFailure::Pin)
+}
+
+/// Why a link could not be placed.
+#[derive(Debug)]
+pub(crate) enum LinkFailure {
+    Attach(aya::programs::ProgramError),
+    Pin(aya::pin::PinError),
+}
+
+/// Ends a pinned link now. Removing the pin alone would leave it attached for a moment longer.
+pub(crate) fn unpin_link(pin: &Path) {
+    if let Ok(link) = bpf::open_pin(pin) {
+        // Fails where its network namespace is gone already.
+        drop(bpf::detach_link(link.as_fd()));
+    }
+    discard(fs::remove_file(pin), &pin.display().to_string());
+}
+
+fn check_name(name: &str) -> Result<(), RedirectError> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return Err(RedirectError::InstanceName { name: name.to_owned() });
+    }
+    Ok(())
+}
+
+/// Once more, because the last instance to leave removes the parents.
+fn create(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).or_else(|_| fs::create_dir_all(path))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+fn discard(result: io::Result<()>, what: &str) {
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(pin = what, %error, "a pin could not be removed");
+    }
+}
+
+const MAPS: &str = "maps";
+const LINKS: &str = "links";
+const PODS: &str = "pods";
+
+#[cfg(test)]
+mod tests {
+    use super::check_name;
+
+    #[test]
+    fn an_instance_name_is_one_directory() {
+        assert!(check_name("node-1_b").is_ok());
+        for bad in ["", "..", "a/b", "a.b", "A", &"x".repeat(65)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

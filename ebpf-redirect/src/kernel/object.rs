@@ -1,0 +1,120 @@
+//! The programs that the build made, and the loading of their objects onto the instance's shared maps.
+
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::ProgramError};
+use ebpf_redirect_abi::Hook;
+
+use super::instance::Instance;
+use crate::RedirectError;
+
+static HOOKS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hooks.bpf.o"));
+static LOOKUP: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lookup.bpf.o"));
+
+/// Maps that exist once per instance; the pods' own are not among them.
+const SHARED: [&str; 8] = ["COUNTERS", "FLOWS", "NETWORKS", "PODS", "PORTS", "SOCKETS", "TRACE", "WATCHED"];
+
+/// An object file of the build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// The hooks on the cgroup root.
+    Hooks,
+    /// The choice of a listener in a pod.
+    Lookup,
+}
+
+impl Object {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hooks => "hooks",
+            Self::Lookup => "lookup",
+        }
+    }
+
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Hooks => HOOKS,
+            Self::Lookup => LOOKUP,
+        }
+    }
+}
+
+/// Loads objects. Kept, because a new aya loader parses the kernel's own type information, which takes
+/// milliseconds and megabytes, and these programs need none of it.
+pub(crate) struct Loader(EbpfLoader<'static>);
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Loader")
+    }
+}
+
+impl Loader {
+    /// A loader whose objects share the instance's maps, or, without one, share nothing and leave no pin.
+    pub(crate) fn new(instance: Option<&Instance>) -> Self {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        if let Some(instance) = instance {
+            for name in SHARED {
+                loader.map_pin_path(name, instance.map(name));
+            }
+        }
+        Self(loader)
+    }
+
+    /// Makes the object's maps; its programs are not yet in the kernel.
+    pub(crate) fn load(&mut self, object: Object) -> Result<Ebpf, RedirectError> {
+        with_programs(object)?;
+        self.0.load(object.bytes()).map_err(|error| {
+            let why = chain(&error);
+            if why.contains("Operation not permitted") {
+                return RedirectError::Permission { what: "load eBPF programs" };
+            }
+            RedirectError::Object { object: object.name(), why }
+        })
+    }
+}
+
+/// Fails where the build was told to leave the programs out.
+pub(crate) fn with_programs(object: Object) -> Result<(), RedirectError> {
+    if object.bytes().is_empty() { Err(RedirectError::NoPrograms) } else { Ok(()) }
+}
+
+/// The name of a hook's program in its object.
+pub(crate) fn program_names(hook: Hook) -> (Object, &'static str) {
+    match hook {
+        Hook::SkLookup => (Object::Lookup, "choose_listener"),
+        _ => (Object::Hooks, hook.name()),
+    }
+}
+
+/// The first kernel that has all a hook uses.
+pub(crate) fn minimum_kernel(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Connect4 | Hook::Connect6 => "5.8",
+        Hook::GetPeerName4 | Hook::GetPeerName6 | Hook::GetSockName4 | Hook::GetSockName6 => "5.8",
+        Hook::SockOps => "5.15",
+        Hook::SkLookup => "5.9",
+    }
+}
+
+/// What to say of a program that the kernel did not take.
+pub(crate) fn load_error(hook: Hook, error: &ProgramError) -> RedirectError {
+    let log = match error {
+        ProgramError::LoadError { io_error, verifier_log } => format!("{io_error}\n{verifier_log}"),
+        other => chain(other),
+    };
+    RedirectError::Hook { hook: hook.name(), minimum_kernel: minimum_kernel(hook), log }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,142 @@
+//! An enrolled pod: the guard that keeps it steered. Outbound steering starts last and stops first, so that
+//! there is no moment in which a connection is rewritten and nobody is there to take it.
+
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use ebpf_redirect_abi::{Pod, TW_REUSE_UNKNOWN};
+
+use super::{
+    address::words,
+    instance::unpin_link,
+    listeners::ListenerSlots,
+    lookup::Lookup,
+    networks::{Rows, sweep},
+    state::State,
+};
+use crate::{Enrolled, Enrolment, Listeners, RedirectError, netns};
+
+/// Keeps a pod steered.
+#[derive(Debug)]
+pub(crate) struct EnrolledPod {
+    slots: ListenerSlots,
+    row: Row,
+}
+
+impl EnrolledPod {
+    /// Starts steering. Whatever fails, nothing of the pod is left, and other pods do not notice.
+    pub(crate) fn new(state: &Arc<State>, pod: &Enrolment<'_>) -> Result<Self, RedirectError> {
+        let cookie = netns::cookie(pod.pod, pod.netns)?;
+        if state.forbidden == Some(cookie) {
+            return Err(RedirectError::HostNetns { pod: pod.pod.to_owned() });
+        }
+        let lookup = Lookup::load(state, cookie)?;
+        lookup.slots.place(pod.pod, cookie, &pod.listeners)?;
+        let mut row = Row::enter(state, cookie, pod)?;
+        let rows = Rows::of(cookie, pod);
+        rows.write(cookie, &state.tables)?;
+        if row.claimed {
+            sweep(cookie, &rows, &state.tables)?;
+        }
+        row.reuse_time_wait();
+        let slots = lookup.attach(state, cookie, pod.netns)?;
+        row.steer(pod.addresses)?;
+        Ok(Self { slots, row })
+    }
+}
+
+impl Enrolled for EnrolledPod {
+    fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
+        self.slots.place(&self.row.pod, self.row.cookie, listeners)
+    }
+}
+
+/// Stops steering what a dead process left and nobody has claimed.
+pub(crate) fn release_unclaimed(state: &State) -> Result<usize, RedirectError> {
+    let left = state.registry.take_unclaimed();
+    left.iter().for_each(|cookie| remove(state, *cookie));
+    Ok(left.len())
+}
+
+/// What the kernel knows of a pod; dropping it removes that.
+#[derive(Debug)]
+struct Row {
+    state: Arc<State>,
+    cookie: u64,
+    pod: String,
+    /// Kept to undo what was set inside; a namespace that is held does not end, but only its processes make it a
+    /// pod's, and the guard's owner lets go when the pod does.
+    netns: Option<OwnedFd>,
+    /// Whether a dead process left it.
+    claimed: bool,
+    tw_reuse_before: u32,
+}
+
+impl Row {
+    fn enter(state: &Arc<State>, cookie: u64, pod: &Enrolment<'_>) -> Result<Self, RedirectError> {
+        let claimed = state.registry.enter(cookie, pod.pod)?;
+        let before = state.tables.pods.get(&cookie).ok().flatten().map(|pod| pod.tw_reuse_before);
+        Ok(Self {
+            state: Arc::clone(state),
+            cookie,
+            pod: pod.pod.to_owned(),
+            netns: pod.netns.try_clone_to_owned().ok(),
+            claimed,
+            tw_reuse_before: before.unwrap_or(TW_REUSE_UNKNOWN),
+        })
+    }
+
+    /// Not having it costs speed only.
+    fn reuse_time_wait(&mut self) {
+        let Some(namespace) = &self.netns else { return };
+        match netns::reuse_time_wait(&self.pod, namespace.as_fd(), 1) {
+            Ok(before) if self.tw_reuse_before == TW_REUSE_UNKNOWN => self.tw_reuse_before = before,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(pod = self.pod, reason = error.reason(), "tcp_tw_reuse could not be set");
+            }
+        }
+    }
+
+    fn steer(&self, addresses: &[IpAddr]) -> Result<(), RedirectError> {
+        let own_v4 = addresses.iter().find(|ip| ip.is_ipv4()).map(|ip| words(*ip));
+        let own_v6 = addresses.iter().find(|ip| ip.is_ipv6()).map(|ip| words(*ip));
+        let pod = Pod {
+            own_v4: own_v4.unwrap_or_default(),
+            own_v6: own_v6.unwrap_or_default(),
+            tw_reuse_before: self.tw_reuse_before,
+            in_flight: 0,
+        };
+        self.state.tables.pods.set(&self.cookie, &pod).map_err(|error| match error.raw_os_error() {
+            Some(libc::E2BIG) => RedirectError::TableFull { table: "pods", limit: 4096 },
+            _ => RedirectError::syscall("write", "the table of pods", error),
+        })
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        remove(&self.state, self.cookie);
+        if let Some(namespace) = &self.netns
+            && self.tw_reuse_before != TW_REUSE_UNKNOWN
+        {
+            // Fails where the namespace's /proc cannot be written, as then setting it did.
+            drop(netns::reuse_time_wait(&self.pod, namespace.as_fd(), self.tw_reuse_before));
+        }
+        self.state.registry.leave(self.cookie);
+    }
+}
+
+/// Ends the steering of one namespace: outbound, inbound, then what it left alone.
+fn remove(state: &State, cookie: u64) {
+    if let Err(error) = state.tables.pods.remove(&cookie) {
+        tracing::error!(netns = cookie, %error, "a pod could not be removed from the table of pods");
+    }
+    unpin_link(&state.instance.pod(cookie));
+    if let Err(error) = sweep(cookie, &Rows::default(), &state.tables) {
+        tracing::error!(netns = cookie, %error, "a pod's exclusions could not be removed");
+    }
+}

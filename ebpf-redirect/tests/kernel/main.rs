@@ -1,0 +1,6 @@
+//! Steering by the kernel's hooks, on the kernel of this machine: real network namespaces, real sockets. Needs root;
+//! without it every test fails and says so.
+
+mod support;
+
+mod applications;
