@@ -2,10 +2,18 @@
 //!
 //! It must never hold anything of another tenant.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell as Slot, OnceCell, RefCell},
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use config::name::{PodName, TenantId};
 use ebpf_redirect::Redirect;
+use tokio::sync::Notify;
 
 use crate::{
     balance::Balancer,
@@ -14,7 +22,13 @@ use crate::{
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
     tenancy::{Ledger, Tenure},
+    upstream::connect::{Connect, Kernel},
 };
+
+pub(crate) use self::live::direction;
+pub use self::live::{Live, LiveGuard, Registry};
+
+mod live;
 
 /// The data-path state of one lane of one tenant.
 #[derive(Debug)]
@@ -37,8 +51,15 @@ pub struct Cell {
     pub tenure: Tenure,
     /// Its accepted sockets, for the supervisor to shut down when the cell is stuck.
     pub sockets: Sockets,
+    /// How upstream connections are made.
+    pub connect: Rc<dyn Connect>,
+    /// The connections of now.
+    pub live: Registry,
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, Rc<Tree>>>,
+    seats: Slot<usize>,
+    drain: Drain,
+    panic_hook: PanicHook,
 }
 
 /// Bounds and time-outs of the data path.
@@ -101,6 +122,11 @@ pub struct CellParts {
 impl Cell {
     /// An empty cell: no trees, everything outside.
     pub fn new(parts: CellParts) -> Rc<Self> {
+        Self::with_connect(parts, Rc::new(Kernel))
+    }
+
+    /// As [`Cell::new`], with another way of making upstream connections.
+    pub fn with_connect(parts: CellParts, connect: Rc<dyn Connect>) -> Rc<Self> {
         let snapshot = Arc::new(Snapshot::empty(parts.tenant.clone()));
         Rc::new(Self {
             tenant: parts.tenant,
@@ -112,8 +138,13 @@ impl Cell {
             home: parts.home,
             tenure: parts.tenure,
             sockets: parts.sockets,
+            connect,
+            live: Registry::default(),
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
+            seats: Slot::new(0),
+            drain: Drain::default(),
+            panic_hook: PanicHook::default(),
         })
     }
 
@@ -149,5 +180,71 @@ impl Cell {
     /// The tree of a workload of this tenant on this node.
     pub fn tree(&self, pod: &PodName) -> Option<Rc<Tree>> {
         self.trees.borrow().get(pod).map(Rc::clone)
+    }
+
+    /// A place for one more connection; `None` where the cell holds as many as it may.
+    pub fn seat(self: &Rc<Self>) -> Option<Seat> {
+        let taken = self.seats.get();
+        (taken < self.limits.connections).then(|| {
+            self.seats.set(taken + 1);
+            Seat(Rc::clone(self))
+        })
+    }
+
+    /// Asks every HTTP connection to end after its current requests. Opaque ones go on until they are closed.
+    pub fn drain(&self) {
+        self.drain.begun.set(true);
+        self.drain.notify.notify_waiters();
+    }
+
+    /// Whether [`Cell::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.drain.begun.get()
+    }
+
+    /// Waits for [`Cell::drain`].
+    pub async fn draining(&self) {
+        let begun = self.drain.notify.notified();
+        if !self.is_draining() {
+            begun.await;
+        }
+    }
+
+    /// Says who is told of every contained panic. Only the first call has an effect.
+    pub fn on_panic(&self, hook: impl Fn() + 'static) {
+        drop(self.panic_hook.0.set(Box::new(hook)));
+    }
+
+    /// Counts a contained panic and tells the supervisor.
+    pub(crate) fn panicked(&self) {
+        self.ledger.panicked();
+        if let Some(hook) = self.panic_hook.0.get() {
+            hook();
+        }
+    }
+}
+
+/// One of the connections that a cell may hold; given back when dropped.
+#[derive(Debug)]
+pub struct Seat(Rc<Cell>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seats.set(self.0.seats.get() - 1);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Drain {
+    begun: Slot<bool>,
+    notify: Notify,
+}
+
+#[derive(Default)]
+struct PanicHook(OnceCell<Box<dyn Fn()>>);
+
+impl fmt::Debug for PanicHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PanicHook").field(&self.0.get().is_some()).finish()
     }
 }

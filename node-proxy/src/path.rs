@@ -1,9 +1,207 @@
 //! The life of a connection: capture → accept → identity → policy → route → balance → upstream → relay, in that
 //! order, each stage called from here and from nowhere else.
+//!
+//! Here, too, a connection's panic ends, and its one line of the access log is written. Nothing here may hold up another
+//! connection of the cell.
 
-use std::rc::Rc;
+use std::{
+    future::poll_fn, net::SocketAddr, os::fd::AsFd, panic::AssertUnwindSafe, pin::pin, rc::Rc, task::Poll,
+};
 
-use crate::{capture::Captured, cell::Cell};
+use futures_util::FutureExt;
+use tokio::net::TcpStream;
+
+use crate::{
+    accept::{self, Accepted, Protocol},
+    balance::Picked,
+    capture::{self, Captured},
+    cell::{Cell, Live},
+    identity,
+    policy::{self, Permit},
+    relay::tcp::{self, Ends, Meter},
+    snapshot::{Cluster, Destination},
+    sys::socket,
+    telemetry::Reason,
+    tenancy::ConnectionGuard,
+    upstream::{
+        UpstreamError,
+        connect::{self, Connected, Peer},
+    },
+};
+
+pub use self::listener::accept_loop;
+
+mod listener;
+mod report;
+
+/// Endpoints tried for one opaque connection, as long as none was sent a byte. More would only keep a client waiting:
+/// the balancer has ejected what fails often.
+const TRIES: usize = 3;
 
 /// Carries one connection from its capture to its end.
-pub async fn carry(_cell: Rc<Cell>, _captured: Captured) {}
+pub async fn carry(cell: Rc<Cell>, captured: Captured) {
+    let _open = ConnectionGuard::open(&cell.ledger);
+    let origin = match capture::origin(&*cell.redirect, &captured) {
+        Ok(origin) => origin,
+        Err(error) => {
+            tracing::debug!(%error, client = %captured.accept_addr, "a connection was refused");
+            return refuse(&cell, captured, error.reason());
+        }
+    };
+    let source = match captured.side {
+        ebpf_redirect::Side::Outbound => Some(captured.tree.workload.pod.clone()),
+        ebpf_redirect::Side::Inbound => cell.snapshot().pod_at(origin.client).cloned(),
+    };
+    let socket = cell.sockets.register(captured.stream.as_fd(), captured.tree.id);
+    let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
+    let live = cell.live.enter(live, socket);
+    let mut work = pin!(AssertUnwindSafe(stages(&cell, captured, live.share())).catch_unwind());
+    let end = poll_fn(|cx| match live.poll_closed(cx) {
+        Poll::Ready(reason) => Poll::Ready(Ok(End::Because(reason))),
+        Poll::Pending => work.as_mut().poll(cx),
+    })
+    .await;
+    let end = end.unwrap_or_else(|_panic| {
+        cell.panicked();
+        End::Because(Reason::Panic)
+    });
+    report::ended(&cell, &live, end);
+}
+
+/// Ends a connection before its first stage, with a reset.
+pub fn refuse(cell: &Cell, captured: Captured, reason: Reason) {
+    report::refused(cell, &captured, reason);
+    socket::reset(&captured.stream);
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Both ends have finished.
+    Whole,
+    /// It was refused or broken off.
+    Because(Reason),
+    /// Its requests were reported one by one, or there was none.
+    Told,
+}
+
+async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
+    let accepted = match accept::accept(cell, captured, live.origin).await {
+        Ok(accepted) => accepted,
+        Err(error) => return error.reason().map_or(End::Told, End::Because),
+    };
+    live.protocol.set(Some(accepted.protocol));
+    drop(live.destination.set(accepted.destination.clone()));
+    let identified = identity::identify(accepted, live.source.clone());
+    if cell.tenure.is_over() {
+        socket::reset(&identified.accepted.captured.stream);
+        return End::Because(Reason::CellRestarted);
+    }
+    let decision = policy::decide(cell.snapshot().egress, &identified);
+    let Accepted { captured, protocol, prefix, .. } = identified.accepted;
+    let permit = match decision {
+        Ok(permit) => permit,
+        Err(denied) => {
+            socket::reset(&captured.stream);
+            return End::Because(denied.reason());
+        }
+    };
+    match protocol {
+        // HTTP is relayed as opaque bytes until its relay is there.
+        Protocol::Tcp | Protocol::Http1 | Protocol::Http2 => {
+            opaque(cell, permit, Opening { client: captured.stream, prefix }, &live).await
+        }
+    }
+}
+
+/// The client's end of an opaque connection, and what was read from it.
+struct Opening {
+    client: TcpStream,
+    prefix: bytes::Bytes,
+}
+
+async fn opaque(cell: &Cell, permit: Permit, opening: Opening, live: &Live) -> End {
+    let (connected, _load) = match reach(cell, &permit, live).await {
+        Ok(reached) => reached,
+        Err(reason) => {
+            socket::reset(&opening.client);
+            return End::Because(reason);
+        }
+    };
+    live.connected_after.set(Some(connected.took));
+    let ends = Ends {
+        client: opening.client,
+        from_client: opening.prefix,
+        upstream: connected.stream,
+        from_upstream: bytes::Bytes::new(),
+    };
+    match tcp::relay(ends, Meter { ledger: &cell.ledger, live }, cell.limits.idle).await {
+        Ok(()) => End::Whole,
+        Err(error) => {
+            tracing::debug!(%error, client = %live.origin.client, "a connection broke off");
+            End::Because(error.reason())
+        }
+    }
+}
+
+/// Connects to who the destination is: an endpoint of a Service, or the very address that was dialled.
+async fn reach(cell: &Cell, permit: &Permit, live: &Live) -> Result<(Connected, Option<Picked>), Reason> {
+    let pod = match &permit.destination {
+        Destination::Service { entry, .. } => return any_of(cell, permit, &entry.cluster, live).await,
+        Destination::Workload { entry, .. } => Some(&entry.workload.pod),
+        Destination::Outside => None,
+    };
+    let peer = Peer { address: permit.origin.destination, pod };
+    match one(cell, permit, peer, live).await {
+        Ok(connected) => Ok((connected, None)),
+        Err(error) => Err(error.reason()),
+    }
+}
+
+async fn any_of(
+    cell: &Cell,
+    permit: &Permit,
+    cluster: &Cluster,
+    live: &Live,
+) -> Result<(Connected, Option<Picked>), Reason> {
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut last = Reason::NoEndpoint;
+    while tried.len() < TRIES {
+        let Some(picked) = cell.balancer.pick(cluster, tried.last().copied()) else { break };
+        let address = picked.address();
+        if tried.contains(&address) {
+            break;
+        }
+        tried.push(address);
+        let endpoint = std::sync::Arc::clone(&picked.endpoint);
+        match one(cell, permit, Peer { address, pod: endpoint.workload.as_ref() }, live).await {
+            Ok(connected) => {
+                picked.succeeded(connected.took);
+                return Ok((connected, Some(picked)));
+            }
+            Err(error) => {
+                if error.blames_endpoint() {
+                    picked.failed();
+                }
+                last = error.reason();
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn one(
+    cell: &Cell,
+    permit: &Permit,
+    peer: Peer<'_>,
+    live: &Live,
+) -> Result<Connected, UpstreamError> {
+    let delivery = connect::delivery(cell, permit, peer);
+    live.aimed(peer, delivery);
+    let connected = cell.connect.connect(cell, permit, peer).await;
+    if let Err(error) = &connected {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::debug!(%error, cause, client = %live.origin.client, "an endpoint could not be reached");
+    }
+    connected
+}

@@ -1,14 +1,26 @@
 //! Stage 2: what a captured connection is going to, and which protocol it speaks.
 //!
 //! Declared protocols are believed; otherwise the first bytes decide, within a deadline, so that protocols in which the
-//! server speaks first work too. This stage must never read more than it needs to decide.
+//! server speaks first work too. This stage must never wait for more than it needs to decide.
+
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use ebpf_redirect::Origin;
+use config::model::AppProtocol;
+use ebpf_redirect::{Origin, Side};
 
-use crate::{capture::Captured, snapshot::Destination};
+use crate::{
+    capture::{Captured, Tree},
+    cell::Cell,
+    snapshot::{Destination, Snapshot, WorkloadEntry},
+    telemetry::Reason,
+};
+
+pub use self::rewind::Rewind;
 
 pub mod detect;
+mod reading;
+mod rewind;
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,4 +57,65 @@ pub struct Accepted {
     pub protocol: Protocol,
     /// Bytes that were read to find that out; they come before what the socket still holds.
     pub prefix: Bytes,
+}
+
+/// Why a connection ends before anything is known of it.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// It was closed without a byte sent. Not an error: port probes and connection pools do it.
+    #[error("the client closed the connection without sending anything")]
+    Unused,
+    /// The client broke it off.
+    #[error("the client broke the connection off")]
+    Broken(#[source] std::io::Error),
+    /// Too little came too slowly to tell what it is.
+    #[error("the client did not send the head of a request in time")]
+    Slow,
+}
+
+impl AcceptError {
+    /// The reason in log and metrics; `None` where there is nothing to report.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Unused => None,
+            Self::Broken(_) => Some(Reason::ClientClosed),
+            Self::Slow => Some(Reason::HeadTimeout),
+        }
+    }
+}
+
+/// Finds out where a connection is going and what it speaks.
+pub async fn accept(cell: &Cell, mut captured: Captured, origin: Origin) -> Result<Accepted, AcceptError> {
+    let destination = destination(&cell.snapshot(), &captured.tree, captured.side, origin);
+    let declared = destination.protocol();
+    let (protocol, prefix) = match declared {
+        AppProtocol::Tcp => (Protocol::Tcp, Bytes::new()),
+        AppProtocol::Undeclared => reading::undeclared(&mut captured.stream, &cell.limits).await?,
+        AppProtocol::Http1 | AppProtocol::Http2 => {
+            reading::http(&mut captured.stream, declared, &cell.limits).await?
+        }
+    };
+    Ok(Accepted { captured, origin, destination, protocol, prefix })
+}
+
+/// Outbound, whatever the destination's address says. Inbound, always the tree's own workload: the listener names it,
+/// and the directory, which may be older or newer, is only asked what the port speaks.
+fn destination(snapshot: &Snapshot, tree: &Tree, side: Side, origin: Origin) -> Destination {
+    if side == Side::Outbound {
+        return snapshot.resolve(&tree.workload.pod.namespace, origin.destination);
+    }
+    let known = snapshot.directory.workloads.get(&origin.destination.ip());
+    match known.filter(|entry| entry.workload.pod == tree.workload.pod) {
+        Some(entry) => {
+            let protocol = entry.protocols.get(&origin.destination.port()).copied().unwrap_or_default();
+            Destination::Workload { entry: Arc::clone(entry), protocol }
+        }
+        None => Destination::Workload {
+            entry: Arc::new(WorkloadEntry {
+                workload: Arc::clone(&tree.workload),
+                protocols: HashMap::new(),
+            }),
+            protocol: AppProtocol::Undeclared,
+        },
+    }
 }

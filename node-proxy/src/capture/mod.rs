@@ -36,7 +36,21 @@ pub struct Captured {
 
 /// Asks where a captured connection comes from and goes to.
 pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, CaptureError> {
-    redirect.origin(captured.stream.as_fd(), captured.side, captured.accept_addr).map_err(CaptureError)
+    let origin = redirect
+        .origin(captured.stream.as_fd(), captured.side, captured.accept_addr)
+        .map_err(CaptureError)?;
+    Ok(Origin { destination: canonical(origin.destination), client: canonical(origin.client) })
+}
+
+/// A dual-stack socket shows IPv4 ends as `::ffff:a.b.c.d`; everything after this stage compares plain addresses.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => v6
+            .ip()
+            .to_ipv4_mapped()
+            .map_or(address, |v4| SocketAddr::from((v4, v6.port()))),
+        SocketAddr::V4(_) => address,
+    }
 }
 
 /// The origin of a connection is not known, so it cannot be carried.

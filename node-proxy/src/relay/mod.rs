@@ -1,3 +1,5 @@
 //! Stage 8: bytes or requests between client and endpoint, until both are done.
 //!
 //! Buffers are bounded, half-closes are passed on, nothing is retried that the endpoint may have seen.
+
+pub mod tcp;

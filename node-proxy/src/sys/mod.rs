@@ -8,3 +8,4 @@ pub mod descriptors;
 pub mod listen;
 pub mod netns;
 pub mod sockets;
+pub mod socket;

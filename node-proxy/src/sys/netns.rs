@@ -13,12 +13,16 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A network namespace that is kept alive by its descriptor.
 #[derive(Debug)]
-pub struct Netns(OwnedFd);
+pub struct Netns {
+    fd: OwnedFd,
+    /// Device and inode, which name a namespace; `None` where the kernel would not say.
+    id: Option<(u64, u64)>,
+}
 
 impl Netns {
     /// Opens the namespace that a file names (`/run/netns/NAME`, `/proc/PID/ns/net`).
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(OwnedFd::from(File::open(path)?)))
+        Ok(Self::from(OwnedFd::from(File::open(path)?)))
     }
 
     /// The namespace of the calling thread.
@@ -28,23 +32,33 @@ impl Netns {
 
     /// Runs `work` inside this namespace, then returns the thread to `home`.
     ///
-    /// Aborts the process when the thread cannot return: going on in a stranger's namespace would break isolation.
+    /// Nothing is switched, and no capability is needed, where the two are one. Aborts the process when the thread
+    /// cannot return: going on in a stranger's namespace would break isolation.
     pub fn run<T>(&self, home: &Self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if self.is(home) {
+            return work();
+        }
         move_into(self)?;
         let _back = Return(home);
         work()
+    }
+
+    /// Whether two descriptors are of one namespace.
+    pub fn is(&self, other: &Self) -> bool {
+        self.id.is_some() && self.id == other.id
     }
 }
 
 impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl From<OwnedFd> for Netns {
     fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+        let id = rustix::fs::fstat(&fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        Self { fd, id }
     }
 }
 

@@ -6,6 +6,8 @@ use std::{io, net::SocketAddr};
 
 use crate::telemetry::Reason;
 
+pub mod connect;
+
 /// How an endpoint is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
@@ -75,6 +77,19 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether the endpoint is to blame, so that it counts towards its ejection; a lack of descriptors or ports here is not.
+    pub fn blames_endpoint(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::ConnectionReset
+            ),
+            Self::Refused { .. } | Self::Timeout { .. } | Self::Reset { .. } | Self::Protocol { .. } => true,
+        }
+    }
+
     /// The reason in answer, log and metrics.
     pub fn reason(&self) -> Reason {
         match self {

@@ -1,0 +1,223 @@
+//! The connections of now: for `canopy tree`, and so that those of one tree, or all, can be ended.
+//!
+//! A connection is here from the moment its origin is known until its task is gone. What is here must never keep a
+//! connection alive, and never hold more of it than facts.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    fmt,
+    net::SocketAddr,
+    ops::Deref,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use config::name::PodName;
+use ebpf_redirect::{Origin, Side};
+use slab::Slab;
+use tokio::time::Instant;
+
+use crate::{
+    accept::Protocol, capture::Tree, forest::describe::ConnectionDescription, snapshot::Destination,
+    sys::sockets::Registered, telemetry::Reason, upstream::{Delivery, connect::Peer},
+};
+
+/// One connection, as far as it is known by now.
+pub struct Live {
+    /// Whose it is.
+    pub tree: Rc<Tree>,
+    /// Which way it goes.
+    pub side: Side,
+    /// Its true ends.
+    pub origin: Origin,
+    /// When it was accepted.
+    pub since: Instant,
+    /// The pod at the client's end, as far as its address says: for logs.
+    pub source: Option<PodName>,
+    /// What it is going to; set by the accept stage.
+    pub destination: OnceCell<Destination>,
+    /// What it speaks; set by the accept stage.
+    pub protocol: Cell<Option<Protocol>>,
+    /// The endpoint it was connected to, and how; for opaque connections.
+    pub endpoint: Cell<Option<(SocketAddr, Delivery)>>,
+    /// The pod behind the endpoint.
+    pub peer: RefCell<Option<PodName>>,
+    /// Until the upstream connection was there; for opaque connections.
+    pub connected_after: Cell<Option<Duration>>,
+    /// Until the first byte from upstream; for opaque connections.
+    pub first_byte_after: Cell<Option<Duration>>,
+    /// Bytes from the client; for opaque connections.
+    pub received: Cell<u64>,
+    /// Bytes to the client; for opaque connections.
+    pub sent: Cell<u64>,
+    /// Requests begun on it; the HTTP relay counts them.
+    pub requests: Cell<u64>,
+    ended: Cell<Option<Reason>>,
+    task: RefCell<Option<Waker>>,
+}
+
+impl Live {
+    pub(crate) fn new(tree: Rc<Tree>, side: Side, origin: Origin, source: Option<PodName>) -> Self {
+        Self {
+            tree,
+            side,
+            origin,
+            since: Instant::now(),
+            source,
+            destination: OnceCell::new(),
+            protocol: Cell::default(),
+            endpoint: Cell::default(),
+            peer: RefCell::default(),
+            connected_after: Cell::default(),
+            first_byte_after: Cell::default(),
+            received: Cell::default(),
+            sent: Cell::default(),
+            requests: Cell::default(),
+            ended: Cell::default(),
+            task: RefCell::default(),
+        }
+    }
+
+    /// Notes the endpoint that is being connected to, in place of one that failed.
+    pub(crate) fn aimed(&self, peer: Peer<'_>, delivery: Delivery) {
+        self.endpoint.set(Some((peer.address, delivery)));
+        drop(self.peer.replace(peer.pod.cloned()));
+    }
+
+    /// Counts one more request.
+    pub fn request(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// Ends the connection from outside of its task; the first reason counts.
+    pub fn close(&self, reason: Reason) {
+        if self.ended.get().is_none() {
+            self.ended.set(Some(reason));
+            let task = self.task.borrow_mut().take();
+            if let Some(task) = task {
+                task.wake();
+            }
+        }
+    }
+
+    /// As `canopy tree` shows it.
+    pub fn describe(&self) -> ConnectionDescription {
+        let service = match self.destination.get() {
+            Some(Destination::Service { entry, .. }) => Some(format!("{}:{}", entry.service, entry.port)),
+            _ => None,
+        };
+        ConnectionDescription {
+            side: direction(self.side).to_owned(),
+            client: self.origin.client,
+            destination: self.origin.destination,
+            service,
+            protocol: self.protocol.get().map_or("detecting", Protocol::as_str).to_owned(),
+            age_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            requests: self.requests.get(),
+        }
+    }
+
+    /// Ready when [`Live::close`] was called. For the connection's own task alone.
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(reason) = self.ended.get() {
+            return Poll::Ready(reason);
+        }
+        let mut task = self.task.borrow_mut();
+        match &mut *task {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("side", &self.side).field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// As logs and descriptions name it.
+pub(crate) fn direction(side: Side) -> &'static str {
+    match side {
+        Side::Outbound => "outbound",
+        Side::Inbound => "inbound",
+    }
+}
+
+/// Every live connection of a cell.
+#[derive(Debug, Default)]
+pub struct Registry(Rc<RefCell<Slab<Rc<Live>>>>);
+
+impl Registry {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Shows every one to `see`, in no order. `see` must not end or begin connections.
+    pub fn each(&self, mut see: impl FnMut(&Live)) {
+        self.0.borrow().iter().for_each(|(_, live)| see(live));
+    }
+
+    /// Ends those of one tree.
+    pub fn close_tree(&self, tree: u64, reason: Reason) {
+        self.close_if(reason, |live| live.tree.id == tree);
+    }
+
+    /// Ends all.
+    pub fn close_all(&self, reason: Reason) {
+        self.close_if(reason, |_| true);
+    }
+
+    /// Ends those that `condemned` names.
+    pub fn close_if(&self, reason: Reason, mut condemned: impl FnMut(&Live) -> bool) {
+        self.each(|live| {
+            if condemned(live) {
+                live.close(reason);
+            }
+        });
+    }
+
+    /// Takes in a connection. `socket` keeps it among those that can be shut down when the cell is stuck.
+    pub(crate) fn enter(&self, live: Live, socket: Registered) -> LiveGuard {
+        let live = Rc::new(live);
+        let key = self.0.borrow_mut().insert(Rc::clone(&live));
+        LiveGuard { live, key, registry: Rc::clone(&self.0), _socket: socket }
+    }
+}
+
+/// Keeps a connection in the registry.
+#[derive(Debug)]
+pub struct LiveGuard {
+    live: Rc<Live>,
+    key: usize,
+    registry: Rc<RefCell<Slab<Rc<Live>>>>,
+    _socket: Registered,
+}
+
+impl LiveGuard {
+    /// The connection, to be shared with its relay.
+    pub fn share(&self) -> Rc<Live> {
+        Rc::clone(&self.live)
+    }
+}
+
+impl Deref for LiveGuard {
+    type Target = Live;
+    fn deref(&self) -> &Live {
+        &self.live
+    }
+}
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        drop(self.registry.borrow_mut().try_remove(self.key));
+    }
+}

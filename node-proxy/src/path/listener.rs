@@ -1,0 +1,75 @@
+//! The loop that takes connections from one of a tree's listeners and starts a task for each.
+//!
+//! It must never end or spin because of what a client does, nor hold more connections than the cell may.
+
+use std::{io, rc::Rc, time::Duration};
+
+use ebpf_redirect::Side;
+use tokio::net::TcpListener;
+
+use crate::{
+    capture::{Captured, Tree},
+    cell::Cell,
+    sys::socket,
+    telemetry::Reason,
+};
+
+/// Pause after the first failed accept in a row; doubled up to [`LONGEST_PAUSE`]. What fails is a lack of descriptors
+/// or memory, which a retry at once would only make worse.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts for ever. Returns only when the listener is broken, or another cell serves the tenant; drop the future to
+/// stop it.
+///
+/// Connections that were accepted go on without it.
+pub async fn accept_loop(cell: Rc<Cell>, tree: Rc<Tree>, side: Side, listener: TcpListener) -> io::Error {
+    if let Err(error) = socket::prepare(&listener, cell.limits.unacknowledged) {
+        return error;
+    }
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match listener.accept().await {
+            // The replacement has the listener too; what was taken from its queue can only be refused.
+            Ok((stream, accept_addr)) if cell.tenure.is_over() => {
+                let captured = Captured { stream, accept_addr, side, tree };
+                super::refuse(&cell, captured, Reason::CellRestarted);
+                return io::Error::other("the cell was replaced");
+            }
+            Ok((stream, accept_addr)) => {
+                pause = FIRST_PAUSE;
+                begin(&cell, Captured { stream, accept_addr, side, tree: Rc::clone(&tree) });
+            }
+            Err(error) if is_fatal(&error) => return error,
+            // Says something of that one connection only.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, pod = %tree.workload.pod, ?side, ?pause, "a connection could not be accepted");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+fn begin(cell: &Rc<Cell>, captured: Captured) {
+    match cell.seat() {
+        Some(seat) => {
+            let connection = super::carry(Rc::clone(cell), captured);
+            tokio::task::spawn_local(async move {
+                connection.await;
+                drop(seat);
+            });
+        }
+        None => super::refuse(cell, captured, Reason::ConnectionLimit),
+    }
+}
+
+/// Whether the listener is unusable, as opposed to one connection or the moment (accept(2), "Error handling").
+fn is_fatal(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT)
+    )
+}

@@ -1,0 +1,84 @@
+//! One line of the access log and one count in the ledger for every connection that is opaque or was ended early.
+//!
+//! Requests report themselves. Nothing here may fail or wait.
+
+use super::End;
+use crate::{
+    capture::Captured,
+    cell::{Cell, Live, direction},
+    telemetry::{Reason, Record},
+};
+
+/// Reports a connection that went through the stages.
+pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
+    let reason = match end {
+        End::Told => return,
+        End::Whole => None,
+        End::Because(reason) => Some(reason),
+    };
+    if let Some(reason) = reason {
+        cell.ledger.refused(reason);
+    }
+    if !cell.access_log.is_on() {
+        return;
+    }
+    let endpoint = live.endpoint.get();
+    let peer = live.peer.borrow();
+    cell.access_log.write(&Record {
+        direction: direction(live.side),
+        protocol: live.protocol.get().map_or("unknown", |protocol| protocol.as_str()),
+        workload: &live.tree.workload.pod,
+        source: live.origin.client,
+        source_workload: live.source.as_ref(),
+        destination: live.origin.destination,
+        service: live.destination.get().and_then(|destination| destination.service()),
+        destination_workload: peer.as_ref(),
+        route: None,
+        rule: None,
+        endpoint: endpoint.map(|(address, _)| address),
+        delivery: endpoint.map(|(_, delivery)| delivery.as_str()),
+        method: None,
+        authority: None,
+        path: None,
+        status: None,
+        bytes_received: live.received.get(),
+        bytes_sent: live.sent.get(),
+        duration: live.since.elapsed(),
+        connect: live.connected_after.get(),
+        first_byte: live.first_byte_after.get(),
+        reason,
+    });
+}
+
+/// Reports a connection that was refused before its first stage.
+pub(super) fn refused(cell: &Cell, captured: &Captured, reason: Reason) {
+    cell.ledger.refused(reason);
+    if !cell.access_log.is_on() {
+        return;
+    }
+    let destination = captured.stream.local_addr().unwrap_or(captured.accept_addr);
+    cell.access_log.write(&Record {
+        direction: direction(captured.side),
+        protocol: "unknown",
+        workload: &captured.tree.workload.pod,
+        source: captured.accept_addr,
+        source_workload: None,
+        destination,
+        service: None,
+        destination_workload: None,
+        route: None,
+        rule: None,
+        endpoint: None,
+        delivery: None,
+        method: None,
+        authority: None,
+        path: None,
+        status: None,
+        bytes_received: 0,
+        bytes_sent: 0,
+        duration: std::time::Duration::ZERO,
+        connect: None,
+        first_byte: None,
+        reason: Some(reason),
+    });
+}

@@ -1,0 +1,250 @@
+//! Opaque bytes both ways between a client and an endpoint, until both have finished or one breaks off.
+//!
+//! One scratch buffer per thread serves every connection; a connection owns a buffer only for what its peer would not take
+//! yet, and is not read from meanwhile. So idle connections hold no buffers, and a peer that stops reading stops the other.
+//! It must never hold more than [`SCRATCH`] bytes per direction.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    time::{Instant, Sleep, sleep},
+};
+
+use crate::{cell::Live, sys::socket, telemetry::Reason, tenancy::Ledger};
+
+/// Most bytes read at a time: fewer system calls for bulk, while the scratch buffer stays in a core's own cache.
+const SCRATCH: usize = 128 * 1024;
+/// Bytes read at a time by a connection that has not shown to need more: bounds what a peer that stops reading costs.
+const FIRST: usize = 16 * 1024;
+/// Bytes after which a direction lets other connections of the cell run.
+const TURN: usize = 1024 * 1024;
+/// How often per idle time-out it is looked whether bytes moved, so that moving bytes need not touch a timer.
+const LOOKS: u32 = 4;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// The two ends, with what was read from each already.
+#[derive(Debug)]
+pub struct Ends {
+    /// Towards the caller.
+    pub client: TcpStream,
+    /// Read from the client, to be sent upstream first.
+    pub from_client: Bytes,
+    /// Towards the endpoint.
+    pub upstream: TcpStream,
+    /// Read from upstream, to be sent to the client first.
+    pub from_upstream: Bytes,
+}
+
+/// Where bytes are counted while they flow.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter<'a> {
+    /// The cell's.
+    pub ledger: &'a Ledger,
+    /// The connection's.
+    pub live: &'a Live,
+}
+
+/// Why a relay ended before both ends had finished.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The client broke off.
+    #[error("the client broke the connection off")]
+    Client(#[source] io::Error),
+    /// The endpoint broke off.
+    #[error("the endpoint broke the connection off")]
+    Upstream(#[source] io::Error),
+    /// Nothing moved for too long.
+    #[error("no byte moved for {0:?}")]
+    Idle(Duration),
+}
+
+impl RelayError {
+    /// The reason in log and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Client(_) => Reason::ClientClosed,
+            Self::Upstream(_) => Reason::UpstreamReset,
+            Self::Idle(_) => Reason::IdleTimeout,
+        }
+    }
+}
+
+/// Relays until both ends have finished. A break on one side is passed on to the other as a reset.
+///
+/// Dropping the future closes both.
+pub async fn relay(mut ends: Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {
+    let result = both_ways(&mut ends, meter, idle).await;
+    if result.is_err() {
+        socket::reset(&ends.client);
+        socket::reset(&ends.upstream);
+    }
+    result
+}
+
+async fn both_ways(ends: &mut Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {
+    let (from_client, to_client) = ends.client.split();
+    let (from_upstream, to_upstream) = ends.upstream.split();
+    let mut request = Pump::new(from_client, to_upstream, ends.from_client.split_off(0));
+    let mut response = Pump::new(from_upstream, to_client, ends.from_upstream.split_off(0));
+    let mut watch = idle.map(Watch::new);
+    let count = |received: usize, sent: usize| meter.count(received as u64, sent as u64);
+    poll_fn(|cx| {
+        let there = request.poll(cx, |bytes| count(bytes, 0)).map_err(|broken| match broken {
+            Broken::Source(error) => RelayError::Client(error),
+            Broken::Sink(error) => RelayError::Upstream(error),
+        })?;
+        let back = response.poll(cx, |bytes| count(0, bytes)).map_err(|broken| match broken {
+            Broken::Source(error) => RelayError::Upstream(error),
+            Broken::Sink(error) => RelayError::Client(error),
+        })?;
+        if there.is_ready() && back.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(watch) = &mut watch {
+            let moved = meter.live.received.get() + meter.live.sent.get();
+            return watch.poll(cx, moved).map(|after| Err(RelayError::Idle(after)));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl Meter<'_> {
+    fn count(self, received: u64, sent: u64) {
+        self.ledger.carried(received, sent);
+        self.live.received.set(self.live.received.get() + received);
+        self.live.sent.set(self.live.sent.get() + sent);
+        if sent > 0 && self.live.first_byte_after.get().is_none() {
+            self.live.first_byte_after.set(Some(self.live.since.elapsed()));
+        }
+    }
+}
+
+/// Which end of a direction failed.
+enum Broken {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+/// One direction.
+struct Pump<'a> {
+    source: ReadHalf<'a>,
+    sink: WriteHalf<'a>,
+    /// What the sink would not take yet.
+    pending: Bytes,
+    /// Bytes to read next time.
+    appetite: usize,
+    state: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Open,
+    /// The source has finished; the sink has still to be told.
+    Finishing,
+    Finished,
+}
+
+impl<'a> Pump<'a> {
+    fn new(source: ReadHalf<'a>, sink: WriteHalf<'a>, pending: Bytes) -> Self {
+        Self { source, sink, pending, appetite: FIRST, state: State::Open }
+    }
+
+    /// Moves what can be moved. Ready when the source has finished and the sink knows.
+    fn poll(&mut self, cx: &mut Context<'_>, mut count: impl FnMut(usize)) -> Poll<Result<(), Broken>> {
+        let mut turn = 0;
+        loop {
+            while !self.pending.is_empty() {
+                let written = Pin::new(&mut self.sink).poll_write(cx, &self.pending);
+                let written = ready!(written).map_err(Broken::Sink)?;
+                self.pending.advance(written);
+                count(written);
+            }
+            match self.state {
+                State::Finished => return Poll::Ready(Ok(())),
+                State::Finishing => self.finish(cx)?,
+                State::Open if turn >= TURN => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                State::Open => turn += ready!(self.step(cx, &mut count))?,
+            }
+        }
+    }
+
+    /// Reads once and writes at once what the sink takes.
+    fn step(&mut self, cx: &mut Context<'_>, count: &mut impl FnMut(usize)) -> Poll<Result<usize, Broken>> {
+        BUFFER.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(&mut scratch[..self.appetite]);
+            ready!(Pin::new(&mut self.source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.state = State::Finishing;
+                return Poll::Ready(Ok(0));
+            }
+            let written = match Pin::new(&mut self.sink).poll_write(cx, bytes) {
+                Poll::Ready(written) => written.map_err(Broken::Sink)?,
+                Poll::Pending => 0,
+            };
+            count(written);
+            if written < bytes.len() {
+                self.pending = Bytes::copy_from_slice(&bytes[written..]);
+                self.appetite = (self.appetite / 2).max(FIRST);
+            } else if bytes.len() == self.appetite {
+                self.appetite = (self.appetite * 2).min(SCRATCH);
+            }
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
+
+    /// Passes the end on. A sink that is gone already has had its end.
+    fn finish(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        self.state = State::Finished;
+        match Pin::new(&mut self.sink).poll_shutdown(cx) {
+            Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => Err(Broken::Sink(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Notices that no byte has moved for a whole time-out, at most a quarter later than that.
+struct Watch {
+    timer: Pin<Box<Sleep>>,
+    after: Duration,
+    moved: u64,
+    quiet: u32,
+}
+
+impl Watch {
+    fn new(after: Duration) -> Self {
+        Self { timer: Box::pin(sleep(after / LOOKS)), after, moved: 0, quiet: 0 }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<Duration> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            self.quiet = if self.moved == moved { self.quiet + 1 } else { 0 };
+            self.moved = moved;
+            if self.quiet >= LOOKS {
+                return Poll::Ready(self.after);
+            }
+            self.timer.as_mut().reset(Instant::now() + self.after / LOOKS);
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,33 @@
+//! Options of TCP sockets, and endings that a plain close does not give.
+//!
+//! Nothing here may block.
+
+use std::{io, os::fd::AsFd, time::Duration};
+
+use rustix::net::sockopt;
+use socket2::SockRef;
+
+/// Silence after which a peer is asked whether it is still there. Shorter than the connection tracking of common
+/// middleboxes (350 s for AWS's load balancers), so that what looks open is open.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Pause between two such questions.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// Sends small writes at once and notices a peer that is gone: by unacknowledged data, or by silence.
+///
+/// Set on a listener, accepted sockets inherit all of it, at no system call each.
+pub fn prepare(socket: &impl AsFd, unacknowledged: Duration) -> io::Result<()> {
+    let millis = u32::try_from(unacknowledged.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_user_timeout(socket, millis)?;
+    Ok(())
+}
+
+/// Closes a connection with a reset, so that the other end sees a failure and not the end of the data.
+pub fn reset(socket: impl AsFd) {
+    // A failure means that the connection is gone already.
+    drop(SockRef::from(&socket).set_linger(Some(Duration::ZERO)));
+}
