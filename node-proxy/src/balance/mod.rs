@@ -3,15 +3,38 @@
 //! State is per cell and per endpoint address, outlives snapshots, and is bounded by the endpoints in use. It must never
 //! eject a whole cluster, and never be shared between tenants.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use config::model::Endpoint;
+use tokio::time::Instant;
 
+use self::{health::Standing, state::State, view::View};
 use crate::snapshot::Cluster;
+
+mod health;
+mod latency;
+mod state;
+#[cfg(test)]
+mod tests;
+mod view;
 
 /// The balancer of one cell.
 #[derive(Debug, Default)]
-pub struct Balancer {}
+pub struct Balancer {
+    states: RefCell<HashMap<SocketAddr, Rc<State>>>,
+    /// By `Endpoints::key`; each view holds its endpoints, so a key cannot come to mean others.
+    views: RefCell<HashMap<usize, Rc<View>>>,
+    /// Until when some endpoint is ejected or coming back slowly; before the first ejection `None`.
+    unsettled: Cell<Option<Instant>>,
+    rng: RefCell<fastrand::Rng>,
+}
 
 /// A chosen endpoint. Counts as load until dropped; say how it went with [`Picked::succeeded`] or
 /// [`Picked::failed`], otherwise it counts as neither.
@@ -19,14 +42,26 @@ pub struct Balancer {}
 pub struct Picked {
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
+    state: Rc<State>,
+    balancer: Rc<Balancer>,
+    at: Instant,
 }
 
 impl Picked {
     /// The endpoint answered after `latency`.
-    pub fn succeeded(&self, _latency: Duration) {}
+    pub fn succeeded(&self, latency: Duration) {
+        let now = Instant::now();
+        self.state.latency.observe(latency, now);
+        self.state.health.succeeded(self.at, now);
+    }
 
     /// The endpoint did not answer, or broke off: counts towards ejection.
-    pub fn failed(&self) {}
+    pub fn failed(&self) {
+        if let Some(settled) = self.state.health.failed(Instant::now()) {
+            let unsettled = &self.balancer.unsettled;
+            unsettled.set(unsettled.get().max(Some(settled)));
+        }
+    }
 
     /// Where it is.
     pub fn address(&self) -> SocketAddr {
@@ -34,15 +69,84 @@ impl Picked {
     }
 }
 
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.state.in_flight.set(self.state.in_flight.get().saturating_sub(1));
+    }
+}
+
 impl Balancer {
+    /// A balancer whose choices can be repeated.
+    pub fn with_seed(seed: u64) -> Self {
+        Self { rng: RefCell::new(fastrand::Rng::with_seed(seed)), ..Self::default() }
+    }
+
     /// Picks an endpoint of a cluster; `None` where none is ready. `except` was tried already.
     pub fn pick(self: &Rc<Self>, cluster: &Cluster, except: Option<SocketAddr>) -> Option<Picked> {
-        let ready = cluster.endpoints.iter().filter(|endpoint| endpoint.ready);
-        let endpoint =
-            ready.clone().find(|endpoint| Some(endpoint.address) != except).or(ready.clone().next())?;
-        Some(Picked { endpoint: Arc::clone(endpoint) })
+        let view = self.view(cluster);
+        let position = match view.len() {
+            0 => return None,
+            1 => 0,
+            _ => self.choose(&view, except)?,
+        };
+        let (endpoint, state) = view.get(position)?;
+        state.in_flight.set(state.in_flight.get().saturating_add(1));
+        Some(Picked {
+            endpoint: Arc::clone(endpoint),
+            state: Rc::clone(state),
+            balancer: Rc::clone(self),
+            at: Instant::now(),
+        })
     }
 
     /// Forgets endpoints that no cluster names any more; called when a snapshot was swapped.
-    pub fn retain(&self, _known: impl Fn(SocketAddr) -> bool) {}
+    pub fn retain(&self, known: impl Fn(SocketAddr) -> bool) {
+        // Views are made again, of the new snapshot's clusters, when they are first used.
+        self.views.borrow_mut().clear();
+        self.states.borrow_mut().retain(|address, _| known(*address));
+    }
+
+    fn view(&self, cluster: &Cluster) -> Rc<View> {
+        let key = cluster.endpoints.key();
+        if let Some(view) = self.views.borrow().get(&key) {
+            return Rc::clone(view);
+        }
+        let mut states = self.states.borrow_mut();
+        let view =
+            Rc::new(View::new(&cluster.endpoints, |address| Rc::clone(states.entry(address).or_default())));
+        self.views.borrow_mut().insert(key, Rc::clone(&view));
+        view
+    }
+
+    /// One of several: the cheaper of two that are drawn among those that may be used.
+    fn choose(&self, view: &View, except: Option<SocketAddr>) -> Option<usize> {
+        let now = Instant::now();
+        let mut rng = self.rng.borrow_mut();
+        let watchful = self.unsettled.get().is_some_and(|until| now < until) && !view.is_mostly_ejected(now);
+        let allowed = |(endpoint, state): (&Endpoint, &State), rng: &mut fastrand::Rng| {
+            let again = Some(endpoint.address) == except;
+            !again && (!watchful || state.health.standing(now).admits(rng))
+        };
+        let first = view.draw(&mut rng, None, allowed);
+        let second = first.and_then(|first| view.draw(&mut rng, Some(first), allowed));
+        match (first, second) {
+            (Some(first), Some(second)) => Some(view.cheaper(first, second, now)),
+            (Some(only), None) => Some(only),
+            // What is ejected rather than what was tried just now, and that rather than nothing.
+            (None, _) => view
+                .draw(&mut rng, None, |(endpoint, _), _| Some(endpoint.address) != except)
+                .or_else(|| view.draw(&mut rng, None, |_, _| true)),
+        }
+    }
+}
+
+impl Standing {
+    /// Whether an endpoint takes this request; one that comes back takes a growing share.
+    fn admits(self, rng: &mut fastrand::Rng) -> bool {
+        match self {
+            Self::Good => true,
+            Self::Returning(share) => rng.f64() < share,
+            Self::Ejected => false,
+        }
+    }
 }

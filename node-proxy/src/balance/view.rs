@@ -1,0 +1,79 @@
+//! A cluster as the balancer sees it: its ready endpoints side by side with their state, so that a pick looks nothing up.
+//!
+//! Made once per cluster and snapshot. Must never outlive the endpoints that its key stands for: it holds them.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use config::model::Endpoint;
+use tokio::time::Instant;
+
+use super::{health::Standing, state::State};
+use crate::snapshot::Endpoints;
+
+/// Draws before the endpoints are tried one by one: with half of them in order, 1 in 256 picks comes that far.
+const DRAWS: u32 = 8;
+
+/// The ready endpoints of a cluster.
+#[derive(Debug)]
+pub(super) struct View {
+    ready: Vec<(Arc<Endpoint>, Rc<State>)>,
+    /// Keeps the key unique.
+    _endpoints: Endpoints,
+}
+
+impl View {
+    /// Gathers what is ready. Endpoints that are terminating are not, as in Kubernetes.
+    pub(super) fn new(endpoints: &Endpoints, mut state: impl FnMut(SocketAddr) -> Rc<State>) -> Self {
+        let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+        let ready = ready.map(|endpoint| (Arc::clone(endpoint), state(endpoint.address))).collect();
+        Self { ready, _endpoints: endpoints.clone() }
+    }
+
+    /// How many are ready.
+    pub(super) fn len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// One of them.
+    pub(super) fn get(&self, position: usize) -> Option<(&Arc<Endpoint>, &Rc<State>)> {
+        self.ready.get(position).map(|(endpoint, state)| (endpoint, state))
+    }
+
+    /// Whether more than half are ejected: then the fault is hardly theirs, and leaving the rest alone with everything
+    /// would do more harm.
+    pub(super) fn is_mostly_ejected(&self, now: Instant) -> bool {
+        let ejected =
+            |(_, state): &&(Arc<Endpoint>, Rc<State>)| state.health.standing(now) == Standing::Ejected;
+        self.ready.iter().filter(ejected).count() * 2 > self.ready.len()
+    }
+
+    /// Draws one that is allowed, other than `taken`; `None` where there is none.
+    pub(super) fn draw(
+        &self,
+        rng: &mut fastrand::Rng,
+        taken: Option<usize>,
+        allowed: impl Fn((&Endpoint, &State), &mut fastrand::Rng) -> bool,
+    ) -> Option<usize> {
+        let count = self.ready.len();
+        let fits = |position: usize, rng: &mut fastrand::Rng| {
+            let (endpoint, state) = self.ready.get(position)?;
+            (Some(position) != taken && allowed((endpoint, state), rng)).then_some(position)
+        };
+        for _ in 0..DRAWS {
+            let drawn = fits(rng.usize(..count), rng);
+            if drawn.is_some() {
+                return drawn;
+            }
+        }
+        let start = rng.usize(..count);
+        (start..count).chain(0..start).find_map(|position| fits(position, rng))
+    }
+
+    /// The one of two that costs less.
+    pub(super) fn cheaper(&self, first: usize, second: usize, now: Instant) -> usize {
+        match (self.ready.get(first), self.ready.get(second)) {
+            (Some((_, one)), Some((_, other))) if !one.is_no_costlier_than(other, now) => second,
+            _ => first,
+        }
+    }
+}
