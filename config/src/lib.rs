@@ -3,9 +3,28 @@
 //! Pure: no I/O, no clock, no randomness, so that every node decides alike. It must never depend on the
 //! data path; the data path depends on it.
 
-// Words: names, identities, addresses that cannot be wrong.
+// Words: names, identities, addresses, expressions that cannot be wrong.
 pub mod identity;
 pub mod name;
+pub mod pattern;
 
 // The model: what all sources lower into.
 pub mod model;
+
+// What is said about manifests.
+pub mod finding;
+
+// The way of a manifest, in order: text, objects, fields, what one object means, all objects together.
+mod document;
+mod object;
+mod schema;
+
+mod lower;
+
+mod link;
+
+// The way of a directory over time, and what is told about it.
+pub mod report;
+pub mod store;
+
+pub use document::Limits;

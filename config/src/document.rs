@@ -1,0 +1,159 @@
+//! From the text of a file to documents: YAML (any number of them) and JSON, with lines and columns.
+//!
+//! A malformed document is one finding and the others of the file are still read. Memory is bounded by
+//! [`Limits`] whatever the text says; aliases count for what they expand to.
+
+use serde_yaml::{MessageFormatter, UserMessageFormatter};
+
+use crate::finding::{Position, Reason};
+
+pub(crate) use self::node::{Entry, Node, Value, shorten, shorten_line};
+
+mod node;
+mod split;
+
+/// How much is read before a file, document or object is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub file_bytes: usize,
+    /// Documents of one file.
+    pub documents_per_file: usize,
+    /// Values of one document, after its aliases were expanded.
+    pub nodes_per_document: usize,
+    /// Mappings and lists inside each other.
+    pub depth: usize,
+    /// Objects in all files.
+    pub objects: usize,
+    /// Findings of one file; further ones are counted only.
+    pub findings_per_file: usize,
+}
+
+/// Far above what a node's manifests need (a pod as the API server returns it has about 300 values), and
+/// low enough that the worst file costs tens of megabytes.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 8 << 20,
+            documents_per_file: 10_000,
+            nodes_per_document: 100_000,
+            depth: 48,
+            objects: 100_000,
+            findings_per_file: 500,
+        }
+    }
+}
+
+/// Why a file or document could not be read at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Defect {
+    pub(crate) at: Position,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+/// Every document of a file, in order; `Err` for those that could not be read.
+pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
+    if bytes.len() > limits.file_bytes {
+        let message = format!(
+            "the file has {} bytes, at most {} are read: split it into several files",
+            bytes.len(),
+            limits.file_bytes
+        );
+        return vec![Err(Defect { at: START, reason: Reason::TooLarge, message })];
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => return vec![Err(not_utf8(bytes, error.valid_up_to()))],
+    };
+    let mut documents = Vec::new();
+    for chunk in split::split(text) {
+        if documents.len() == limits.documents_per_file {
+            documents.push(Err(too_many(chunk.lines_before, limits)));
+            break;
+        }
+        documents.push(parse(chunk.text, chunk.lines_before, limits));
+    }
+    documents
+}
+
+const START: Position = Position { line: 1, column: 1 };
+
+fn parse(text: &str, lines_before: u32, limits: &Limits) -> Result<Node, Defect> {
+    let mut node = serde_yaml::from_str_with_options::<Node>(text, options(limits))
+        .map_err(|error| malformed(&error, lines_before))?;
+    node.shift_lines(lines_before);
+    Ok(node)
+}
+
+fn options(limits: &Limits) -> serde_yaml::Options {
+    serde_yaml::options! {
+        budget: serde_yaml::budget! {
+            max_depth: limits.depth,
+            flow_nesting_limit: limits.depth,
+            max_nodes: limits.nodes_per_document,
+            max_events: 3 * limits.nodes_per_document,
+            max_recorded_anchor_events: limits.nodes_per_document,
+            max_documents: 1,
+        },
+        alias_limits: serde_yaml::alias_limits! {
+            max_total_replayed_events: limits.nodes_per_document,
+            max_replay_stack_depth: limits.depth,
+        },
+        // Reported with the field's path by the schema check, instead of as a broken document.
+        duplicate_keys: serde_yaml::DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+        with_snippet: false,
+        non_finite_float_policy: serde_yaml::NonFiniteFloatPolicy::AsString,
+    }
+}
+
+fn malformed(error: &serde_yaml::Error, lines_before: u32) -> Defect {
+    let mut error = error.without_snippet();
+    while let serde_yaml::Error::AliasError { error: cause, .. } = error {
+        error = cause;
+    }
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let at = error.location().filter(|location| location.line() > 0).map_or(START, |location| Position {
+        line: narrow(location.line()),
+        column: narrow(location.column()).max(1),
+    });
+    let too_large = matches!(
+        error,
+        serde_yaml::Error::Budget { .. }
+            | serde_yaml::Error::AliasReplayLimitExceeded { .. }
+            | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
+            | serde_yaml::Error::AliasReplayStackDepthExceeded { .. }
+    );
+    let said = UserMessageFormatter.format_message(error).escape_debug().to_string();
+    let (reason, message) = if too_large {
+        (Reason::TooLarge, format!("{said}: use fewer aliases, less nesting or smaller documents"))
+    } else {
+        (Reason::Malformed, format!("this document is neither YAML nor JSON: {said}"))
+    };
+    Defect { at: Position { line: at.line + lines_before, ..at }, reason, message }
+}
+
+fn too_many(lines_before: u32, limits: &Limits) -> Defect {
+    let message = format!(
+        "more than {} documents in one file: the rest of it is not read, split it",
+        limits.documents_per_file
+    );
+    Defect { at: Position { line: lines_before + 1, column: 1 }, reason: Reason::TooLarge, message }
+}
+
+fn not_utf8(bytes: &[u8], valid: usize) -> Defect {
+    let before = &bytes[..valid];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let newlines = before.iter().filter(|byte| **byte == b'\n').count();
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Defect {
+        at: Position { line: narrow(newlines + 1), column: narrow(column) },
+        reason: Reason::Unreadable,
+        message: format!("byte 0x{:02x} is not UTF-8: save the file as UTF-8", bytes[valid]),
+    }
+}
+
+#[cfg(test)]
+mod tests;

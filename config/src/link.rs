@@ -1,0 +1,183 @@
+//! All objects together: who belongs to whom, what is taken twice, what references lead to.
+//!
+//! An object that clashes with another is refused alone, and its last good version is tried in its place.
+//! Order decides who was first: files by name, then lines; so every node decides alike.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    finding::{Finding, ObjectRef, Position, Reason, Severity},
+    identity::TrustDomain,
+    lower::{Draft, Lowered, Place},
+    model::Mesh,
+    name::{Namespace, PodName, ServiceName},
+    object::Kind,
+};
+
+// In the order in which they run: each needs what those before it settled.
+mod tenants;
+
+mod workloads;
+
+mod services;
+
+mod endpoints;
+
+mod routes;
+
+/// An object that wants to be in the mesh.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) object: ObjectRef,
+    /// As the files have it now; `None` if that was rejected.
+    pub(crate) fresh: Option<Arc<Lowered>>,
+    /// The last good version, if it is another one.
+    pub(crate) kept: Option<Arc<Lowered>>,
+    /// Where it is now, or where the files broke.
+    pub(crate) file: Arc<Path>,
+    pub(crate) at: Position,
+}
+
+/// What came of all candidates.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    pub(crate) mesh: Mesh,
+    pub(crate) findings: Vec<Finding>,
+    /// The version of each object that the mesh is made of.
+    pub(crate) used: BTreeMap<ObjectRef, Arc<Lowered>>,
+}
+
+/// Why a version of an object cannot be accepted beside the others.
+#[derive(Debug)]
+struct Refusal {
+    place: Place,
+    reason: Reason,
+    message: String,
+}
+
+/// Makes one mesh of all candidates.
+pub(crate) fn link(candidates: &[Candidate], trust_domain: &TrustDomain) -> Linked {
+    let mesh = Mesh { trust_domain: trust_domain.clone(), ..Mesh::default() };
+    let mut linking = Linking { mesh, ..Linking::default() };
+    let of = |kind: Kind| candidates.iter().filter(move |candidate| &*candidate.object.kind == kind.as_str());
+    of(Kind::Namespace).for_each(|candidate| linking.settle(candidate, tenants::know_namespace));
+    of(Kind::ServiceAccount).for_each(|candidate| linking.settle(candidate, |_, _| Ok(())));
+    of(Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
+    tenants::namespaces_by_themselves(&mut linking, candidates);
+    of(Kind::Pod).for_each(|candidate| linking.settle(candidate, workloads::place));
+    of(Kind::Service).for_each(|candidate| linking.settle(candidate, services::place));
+    of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
+    endpoints::fill(&mut linking);
+    of(Kind::HttpRoute).for_each(|candidate| linking.settle(candidate, routes::attach));
+    Linked { mesh: linking.mesh, findings: linking.findings, used: linking.used }
+}
+
+/// The mesh in the making, and what must be remembered until it is made.
+#[derive(Debug, Default)]
+struct Linking {
+    mesh: Mesh,
+    findings: Vec<Finding>,
+    used: BTreeMap<ObjectRef, Arc<Lowered>>,
+    /// Namespaces that have an object of their own.
+    namespaces: BTreeSet<Namespace>,
+    /// Who has an address: pods first, then Services.
+    addresses: BTreeMap<IpAddr, Owner>,
+    netns: BTreeMap<PathBuf, PodName>,
+    node_addresses: BTreeSet<IpAddr>,
+    /// The drafts of workloads and Services in the mesh, for selectors and targets.
+    pods: BTreeMap<PodName, Arc<Lowered>>,
+    services: BTreeMap<ServiceName, Arc<Lowered>>,
+    slices: BTreeMap<ServiceName, Vec<Arc<Lowered>>>,
+}
+
+/// Who has an address.
+#[derive(Debug, Clone)]
+enum Owner {
+    Pod(PodName),
+    Service(ServiceName),
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pod(pod) => write!(f, "Pod {pod}"),
+            Self::Service(service) => write!(f, "Service {service}"),
+        }
+    }
+}
+
+impl Linking {
+    /// Takes the first version that can be accepted.
+    fn settle(
+        &mut self,
+        candidate: &Candidate,
+        accept: impl Fn(&mut Self, &Arc<Lowered>) -> Result<(), Refusal>,
+    ) {
+        for version in candidate.fresh.iter().chain(&candidate.kept) {
+            match accept(self, version) {
+                Ok(()) => {
+                    let is_fresh = candidate.fresh.as_ref().is_some_and(|fresh| Arc::ptr_eq(fresh, version));
+                    if !is_fresh {
+                        self.findings.push(kept(candidate, version));
+                    }
+                    self.used.insert(candidate.object.clone(), Arc::clone(version));
+                    return;
+                }
+                Err(refusal) => {
+                    self.find(version, Severity::Rejected, refusal.reason, &refusal.place, refusal.message);
+                }
+            }
+        }
+    }
+
+    fn find(&mut self, of: &Lowered, severity: Severity, reason: Reason, place: &Place, message: String) {
+        self.findings.push(Finding {
+            severity,
+            reason,
+            file: Arc::clone(&of.file),
+            position: place.at,
+            object: Some(of.object.clone()),
+            field: place.field.clone(),
+            message,
+            excerpt: None,
+        });
+    }
+
+    fn dangling(&mut self, of: &Lowered, place: &Place, message: String) {
+        self.find(of, Severity::Warning, Reason::DanglingReference, place, message);
+    }
+}
+
+fn kept(candidate: &Candidate, version: &Lowered) -> Finding {
+    let (file, line) = (version.file.display(), version.at.line);
+    Finding {
+        severity: Severity::Warning,
+        reason: Reason::KeptLastGood,
+        file: Arc::clone(&candidate.file),
+        position: candidate.at,
+        object: Some(candidate.object.clone()),
+        field: String::new(),
+        message: format!(
+            "kept last good version (from line {line} of {file}): it stays in force until this is mended"
+        ),
+        excerpt: None,
+    }
+}
+
+/// The object as a whole.
+fn whole(lowered: &Lowered) -> Place {
+    Place { at: lowered.at, field: String::new() }
+}
+
+fn as_pod(lowered: &Lowered) -> Option<&crate::lower::WorkloadDraft> {
+    if let Draft::Pod(pod) = &lowered.draft { pod.workload.as_ref() } else { None }
+}
+
+fn as_service(lowered: &Lowered) -> Option<&crate::lower::ServiceDraft> {
+    if let Draft::Service(service) = &lowered.draft { service.as_ref() } else { None }
+}

@@ -1,0 +1,175 @@
+//! Who answers behind a Service: its EndpointSlices, or else the pods its selector picks.
+//!
+//! In a cluster a controller writes slices from selectors. Files have no controller, so where no slice names
+//! a Service the same is derived here.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Linking, Owner, Refusal, as_pod, as_service};
+use crate::{
+    finding::Reason,
+    lower::{Draft, Lowered, Place, PortDraft, ServiceDraft, SliceEndpoint, TargetPort, WorkloadDraft},
+    model::{AppProtocol, Endpoint, Service, ServicePort},
+    name::PodName,
+};
+
+/// A slice may name its own namespace's pods and addresses outside the mesh, nobody else's.
+pub(super) fn check_slice(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
+    let Draft::EndpointSlice(slice) = &lowered.draft else { return Ok(()) };
+    let Some(service) = &slice.service else { return Ok(()) };
+    for endpoint in &slice.endpoints {
+        if let Some(message) = trespass(linking, &service.namespace, endpoint) {
+            return Err(Refusal { place: endpoint.place.clone(), reason: Reason::NotPermitted, message });
+        }
+    }
+    if linking.services.contains_key(service) {
+        linking.slices.entry(service.clone()).or_default().push(Arc::clone(lowered));
+    } else {
+        let message = format!("there is no Service {service} with endpoints: add it, or correct the label");
+        linking.dangling(lowered, &slice.service_place, message);
+    }
+    Ok(())
+}
+
+fn trespass(
+    linking: &Linking,
+    namespace: &crate::name::Namespace,
+    endpoint: &SliceEndpoint,
+) -> Option<String> {
+    let address = endpoint.address;
+    match linking.addresses.get(&address) {
+        Some(Owner::Pod(pod)) if pod.namespace != *namespace => Some(format!(
+            "{address} is Pod {pod}, of another namespace: a slice names its own namespace's pods only"
+        )),
+        Some(Owner::Service(service)) => {
+            Some(format!("{address} is the cluster address of Service {service}: name its pods instead"))
+        }
+        _ if linking.node_addresses.contains(&address) => {
+            Some(format!("{address} is the address of a node: name the pod's own address"))
+        }
+        _ => None,
+    }
+}
+
+/// Puts every Service into the mesh, with its endpoints.
+pub(super) fn fill(linking: &mut Linking) {
+    for (name, lowered) in linking.services.clone() {
+        let Some(draft) = as_service(&lowered) else { continue };
+        let slices = linking.slices.get(&name).cloned().unwrap_or_default();
+        let ports = draft.ports.iter().map(|port| {
+            let endpoints = if slices.is_empty() {
+                from_selector(linking, &lowered, draft, port)
+            } else {
+                from_slices(linking, &slices, port)
+            };
+            let (number, name, protocol) = (port.number, port.name.clone(), port.protocol);
+            ServicePort { number, name, protocol, endpoints }
+        });
+        let ports = ports.collect();
+        if slices.is_empty() {
+            report_empty(linking, &lowered, draft);
+        }
+        let service = Service { name: name.clone(), vips: draft.vips.clone(), ports };
+        linking.mesh.services.insert(name, Arc::new(service));
+    }
+}
+
+fn from_slices(linking: &Linking, slices: &[Arc<Lowered>], port: &PortDraft) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for slice in slices {
+        let Draft::EndpointSlice(slice) = &slice.draft else { continue };
+        for slice_port in slice.ports.iter().filter(|slice_port| slice_port.name == port.name) {
+            for endpoint in &slice.endpoints {
+                let address = SocketAddr::new(endpoint.address, slice_port.number);
+                if seen.insert(address) {
+                    let workload = pod_at(linking, endpoint.address);
+                    let (ready, protocol) = (endpoint.ready, slice_port.protocol);
+                    endpoints.push(Endpoint { address, ready, workload, protocol });
+                }
+            }
+        }
+    }
+    endpoints
+}
+
+fn pod_at(linking: &Linking, address: IpAddr) -> Option<PodName> {
+    match linking.addresses.get(&address) {
+        Some(Owner::Pod(pod)) => Some(pod.clone()),
+        _ => None,
+    }
+}
+
+fn from_selector(
+    linking: &mut Linking,
+    lowered: &Lowered,
+    draft: &ServiceDraft,
+    port: &PortDraft,
+) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    let mut nameless = false;
+    for pod in selected(linking, draft) {
+        let Some(pod_draft) = as_pod(&pod) else { continue };
+        let Some(number) = target(port, pod_draft) else {
+            nameless = true;
+            continue;
+        };
+        for address in pod_draft.workload.addresses.iter().filter(|address| has_family(draft, **address)) {
+            endpoints.push(Endpoint {
+                address: SocketAddr::new(*address, number),
+                ready: pod_draft.ready || draft.publish_not_ready,
+                workload: Some(pod_draft.workload.pod.clone()),
+                protocol: AppProtocol::Undeclared,
+            });
+        }
+    }
+    if let (TargetPort::Named(name), true, true) = (&port.target, nameless, endpoints.is_empty()) {
+        let message = format!(
+            "no pod behind this Service has a TCP port named {name}: name it in the pod, or use a number"
+        );
+        linking.dangling(lowered, &port.target_place, message);
+    }
+    endpoints
+}
+
+/// The pods of a Service's namespace that have all labels of its selector.
+fn selected(linking: &Linking, draft: &ServiceDraft) -> Vec<Arc<Lowered>> {
+    if draft.selector.is_empty() {
+        return Vec::new();
+    }
+    let chosen = |pod: &WorkloadDraft| {
+        draft.selector.iter().all(|(key, value)| pod.labels.get(key).is_some_and(|label| label == value))
+    };
+    let pods = linking.pods.iter().filter(|(name, _)| name.namespace == draft.name.namespace);
+    pods.filter(|(_, pod)| as_pod(pod).is_some_and(chosen)).map(|(_, pod)| Arc::clone(pod)).collect()
+}
+
+fn target(port: &PortDraft, pod: &WorkloadDraft) -> Option<u16> {
+    match &port.target {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Named(name) => {
+            let named = pod.workload.ports.iter().find(|port| port.name.as_ref() == Some(name));
+            named.map(|port| port.number)
+        }
+    }
+}
+
+/// A Service with addresses serves their families; a headless one serves all.
+fn has_family(draft: &ServiceDraft, address: IpAddr) -> bool {
+    draft.vips.is_empty() || draft.vips.iter().any(|vip| vip.is_ipv4() == address.is_ipv4())
+}
+
+fn report_empty(linking: &mut Linking, lowered: &Lowered, draft: &ServiceDraft) {
+    if !draft.selector.is_empty() && selected(linking, draft).is_empty() {
+        let place = Place { at: draft.selector_place.at, field: draft.selector_place.field.clone() };
+        linking.dangling(
+            lowered,
+            &place,
+            "selects no workload that is known here: correct it, or add the pods".to_owned(),
+        );
+    }
+}

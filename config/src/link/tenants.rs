@@ -1,0 +1,90 @@
+//! Which namespace belongs to whom: a `Tenant` object's word, else the namespace is a tenant by itself.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Candidate, Linking, Refusal, whole};
+use crate::{
+    finding::Reason,
+    lower::{Draft, Lowered},
+    model::{Budget, Egress, Isolation, Tenant},
+    name::{Namespace, TenantId},
+};
+
+/// Namespaces that every cluster has without a manifest.
+const ALWAYS_THERE: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+pub(super) fn know_namespace(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
+    if let Draft::Namespace(namespace) = &lowered.draft {
+        linking.namespaces.insert(namespace.clone());
+    }
+    Ok(())
+}
+
+/// Gives a tenant its namespaces, unless another has one of them.
+pub(super) fn claim(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
+    let Draft::Tenant(draft) = &lowered.draft else { return Ok(()) };
+    for (namespace, place) in draft.tenant.namespaces.iter().zip(&draft.namespace_places) {
+        if let Some(owner) = linking.mesh.membership.get(namespace) {
+            let message = format!(
+                "namespace {namespace} belongs to Tenant {owner} already: remove it from one of them"
+            );
+            return Err(Refusal { place: place.clone(), reason: Reason::Conflict, message });
+        }
+    }
+    for (namespace, place) in draft.tenant.namespaces.iter().zip(&draft.namespace_places) {
+        linking.mesh.membership.insert(namespace.clone(), draft.tenant.id.clone());
+        if !is_there(linking, namespace) {
+            linking.dangling(
+                lowered,
+                place,
+                format!("there is no Namespace {namespace}: add it, or correct the name"),
+            );
+        }
+    }
+    linking.mesh.tenants.insert(draft.tenant.id.clone(), Arc::new(draft.tenant.clone()));
+    Ok(())
+}
+
+/// Every namespace that no `Tenant` lists becomes a tenant; one without an object of its own is reported once.
+pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Candidate]) {
+    let mut reported = BTreeSet::new();
+    for candidate in candidates {
+        let named = candidate.object.namespace.as_deref();
+        let Some(namespace) = named.and_then(|name| Namespace::try_from(name).ok()) else { continue };
+        let Some(version) = candidate.fresh.as_ref().or(candidate.kept.as_ref()) else { continue };
+        join(linking, &namespace);
+        if !is_there(linking, &namespace) && reported.insert(namespace.clone()) {
+            let message = format!("there is no Namespace {namespace}: add it, or correct metadata.namespace");
+            linking.dangling(version, &whole(version), message);
+        }
+    }
+    for namespace in linking.namespaces.clone() {
+        join(linking, &namespace);
+    }
+}
+
+fn join(linking: &mut Linking, namespace: &Namespace) {
+    if linking.mesh.membership.contains_key(namespace) {
+        return;
+    }
+    let id = TenantId::Namespace(namespace.clone());
+    linking.mesh.membership.insert(namespace.clone(), id.clone());
+    let tenant = Tenant {
+        id: id.clone(),
+        namespaces: vec![namespace.clone()],
+        isolation: Isolation::default(),
+        egress: Egress::default(),
+        budget: Budget::default(),
+    };
+    linking.mesh.tenants.insert(id, Arc::new(tenant));
+}
+
+fn is_there(linking: &Linking, namespace: &Namespace) -> bool {
+    linking.namespaces.contains(namespace) || ALWAYS_THERE.contains(&namespace.as_str())
+}
+
+/// The tenant of a namespace.
+pub(super) fn of(linking: &Linking, namespace: &Namespace) -> TenantId {
+    let owner = linking.mesh.membership.get(namespace).cloned();
+    owner.unwrap_or_else(|| TenantId::Namespace(namespace.clone()))
+}

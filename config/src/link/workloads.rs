@@ -1,0 +1,71 @@
+//! Pods beside each other: an address, and a network namespace, belong to one pod.
+
+use std::sync::Arc;
+
+use super::{Linking, Owner, Refusal, as_pod, tenants};
+use crate::{
+    finding::{ObjectRef, Reason},
+    lower::{Draft, Lowered, WorkloadDraft},
+    object::Kind,
+};
+
+pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
+    if let Draft::Pod(pod) = &lowered.draft {
+        linking.node_addresses.extend(&pod.node_addresses);
+    }
+    let Some(draft) = as_pod(lowered) else { return Ok(()) };
+    check_free(linking, draft)?;
+    let pod = &draft.workload.pod;
+    check_account(linking, lowered, draft);
+    for address in &draft.workload.addresses {
+        linking.addresses.insert(*address, Owner::Pod(pod.clone()));
+    }
+    if let Some(path) = &draft.workload.netns {
+        linking.netns.insert(path.clone(), pod.clone());
+    }
+    let mut workload = draft.workload.clone();
+    workload.tenant = tenants::of(linking, &pod.namespace);
+    linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
+    linking.pods.insert(pod.clone(), Arc::clone(lowered));
+    Ok(())
+}
+
+fn check_free(linking: &Linking, draft: &WorkloadDraft) -> Result<(), Refusal> {
+    let taken =
+        |place: &super::Place, message| Refusal { place: place.clone(), reason: Reason::Conflict, message };
+    for (address, place) in draft.workload.addresses.iter().zip(&draft.address_places) {
+        if let Some(owner) = linking.addresses.get(address) {
+            return Err(taken(
+                place,
+                format!("{address} belongs to {owner} already: give each pod an address of its own"),
+            ));
+        }
+    }
+    let netns = draft.workload.netns.as_ref().zip(draft.netns_place.as_ref());
+    if let Some((path, place)) = netns
+        && let Some(owner) = linking.netns.get(path)
+    {
+        let message = format!(
+            "{} is the network namespace of Pod {owner} already: give each pod its own",
+            path.display()
+        );
+        return Err(taken(place, message));
+    }
+    Ok(())
+}
+
+/// The identity is taken from the name alone, so a missing account is worth a word, not a refusal.
+fn check_account(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft) {
+    let account = draft.workload.identity.service_account.as_str();
+    let object = ObjectRef {
+        kind: Arc::from(Kind::ServiceAccount.as_str()),
+        namespace: Some(Arc::from(draft.workload.pod.namespace.as_str())),
+        name: Arc::from(account),
+    };
+    // Every namespace gets an account called `default` by itself.
+    if account != "default" && !linking.used.contains_key(&object) {
+        let message =
+            format!("there is no {object}: add it, or correct the name (the pod speaks as it all the same)");
+        linking.dangling(lowered, &draft.account_place, message);
+    }
+}

@@ -1,0 +1,211 @@
+//! From one object to a draft: everything that can be said about it without looking at any other object.
+//!
+//! One file per kind. What needs other objects (references, addresses taken twice) is `link`'s.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    document::Node,
+    finding::{Finding, ObjectRef, Position, Reason, Severity},
+    identity::TrustDomain,
+    name::{Name, NameError, Namespace},
+    object::{Kind, Object},
+    schema,
+};
+
+pub(crate) use self::{
+    endpoint_slice::{SliceDraft, SliceEndpoint},
+    http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft},
+    pod::{PodDraft, WorkloadDraft},
+    service::{PortDraft, ServiceDraft, TargetPort},
+    tenant::TenantDraft,
+};
+
+// One kind each.
+mod endpoint_slice;
+mod http_route;
+mod namespace;
+mod pod;
+mod service;
+mod service_account;
+mod tenant;
+
+// Values that several kinds share.
+mod address;
+mod app_protocol;
+pub(crate) mod duration;
+mod metadata;
+mod quantity;
+
+/// A place that a later finding can name.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) at: Position,
+    pub(crate) field: String,
+}
+
+/// What an object says, by kind.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Draft {
+    Namespace(Namespace),
+    ServiceAccount,
+    Pod(PodDraft),
+    /// `None` for an ExternalName Service, which has no traffic of its own.
+    Service(Option<ServiceDraft>),
+    EndpointSlice(SliceDraft),
+    HttpRoute(RouteDraft),
+    Tenant(TenantDraft),
+}
+
+/// An object that is valid by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lowered {
+    pub(crate) object: ObjectRef,
+    pub(crate) file: Arc<Path>,
+    pub(crate) at: Position,
+    pub(crate) draft: Draft,
+}
+
+/// Lowers one object; findings say why where the answer is `None`.
+pub(crate) fn lower(
+    file: &Arc<Path>,
+    object: &Object,
+    domain: &TrustDomain,
+) -> (Option<Lowered>, Vec<Finding>) {
+    let mut context = Context::new(file, object);
+    schema::check(&mut context, &object.root, object.kind.as_str());
+    let draft = if context.rejected { None } else { draft(&mut context, object, domain) };
+    let accepted = draft.filter(|_| !context.rejected).map(|draft| Lowered {
+        object: object.name.clone(),
+        file: Arc::clone(file),
+        at: object.root.at,
+        draft,
+    });
+    (accepted, context.findings)
+}
+
+fn draft(context: &mut Context<'_>, object: &Object, domain: &TrustDomain) -> Option<Draft> {
+    let root = &object.root;
+    let meta = metadata::read(context, root, object.kind)?;
+    match object.kind {
+        Kind::Namespace => namespace::lower(context, root).map(Draft::Namespace),
+        Kind::ServiceAccount => service_account::lower(context, root),
+        Kind::Pod => pod::lower(context, root, meta, domain).map(Draft::Pod),
+        Kind::Service => service::lower(context, root, meta).map(Draft::Service),
+        Kind::EndpointSlice => endpoint_slice::lower(context, root, meta).map(Draft::EndpointSlice),
+        Kind::HttpRoute => http_route::lower(context, root, meta).map(Draft::HttpRoute),
+        Kind::Tenant => tenant::lower(context, root, meta).map(Draft::Tenant),
+    }
+}
+
+/// One object on its way: collects what is found about it.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    file: &'a Arc<Path>,
+    object: &'a Object,
+    findings: Vec<Finding>,
+    rejected: bool,
+}
+
+impl<'a> Context<'a> {
+    fn new(file: &'a Arc<Path>, object: &'a Object) -> Self {
+        Self { file, object, findings: Vec::new(), rejected: false }
+    }
+
+    /// Where a node is, for findings that are made when it is no longer at hand.
+    pub(crate) fn place(&self, node: &Node) -> Place {
+        Place { at: node.at, field: self.path(node) }
+    }
+
+    /// The object cannot be accepted because of this value.
+    pub(crate) fn reject(&mut self, node: &Node, reason: Reason, message: impl Into<String>) {
+        let field = self.path(node);
+        self.push(Severity::Rejected, reason, node.at, field, message.into());
+    }
+
+    /// The object cannot be accepted because of this value, which is not allowed.
+    pub(crate) fn invalid(&mut self, node: &Node, message: impl Into<String>) {
+        self.reject(node, Reason::InvalidValue, message);
+    }
+
+    /// The object cannot be accepted because a field is not there.
+    pub(crate) fn missing(&mut self, parent: &Node, field: &str, message: impl Into<String>) {
+        let path = self.path(parent);
+        let path = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+        self.push(Severity::Rejected, Reason::MissingField, parent.at, path, message.into());
+    }
+
+    /// Accepted, with something to say.
+    pub(crate) fn note(
+        &mut self,
+        severity: Severity,
+        reason: Reason,
+        node: &Node,
+        message: impl Into<String>,
+    ) {
+        let field = self.path(node);
+        self.push(severity, reason, node.at, field, message.into());
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        severity: Severity,
+        reason: Reason,
+        position: Position,
+        field: String,
+        message: String,
+    ) {
+        self.rejected |= severity == Severity::Rejected;
+        // One object cannot fill the report: the first few findings are what its author needs.
+        if self.findings.len() < FINDINGS_PER_OBJECT
+            || severity == Severity::Rejected && self.findings.len() < 2 * FINDINGS_PER_OBJECT
+        {
+            self.findings.push(Finding {
+                severity,
+                reason,
+                file: Arc::clone(self.file),
+                position,
+                object: Some(self.object.name.clone()),
+                field,
+                message,
+                excerpt: None,
+            });
+        }
+    }
+
+    /// A name at a node, or a finding.
+    pub(crate) fn name<T>(&mut self, node: &Node) -> Option<T>
+    where
+        T: for<'t> TryFrom<&'t str, Error = NameError>,
+    {
+        let text = node.text().unwrap_or_default();
+        T::try_from(text).map_err(|error| self.invalid(node, error.to_string())).ok()
+    }
+
+    /// A port number at a node, or a finding.
+    pub(crate) fn port(&mut self, node: &Node) -> Option<u16> {
+        let number = node.int().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+        if number.is_none() {
+            self.invalid(node, format!("must be a port between 1 and 65535, not {}", node.describe()));
+        }
+        number
+    }
+
+    fn path(&self, node: &Node) -> String {
+        let path = self.object.root.path_to(node).unwrap_or_default();
+        path.trim_start_matches('.').to_owned()
+    }
+}
+
+const FINDINGS_PER_OBJECT: usize = 64;
+
+/// What `metadata` says, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Meta {
+    /// `None` for a cluster-scoped kind.
+    pub(crate) namespace: Option<Namespace>,
+    pub(crate) name: Name,
+    pub(crate) uid: Option<String>,
+    /// Seconds since the epoch.
+    pub(crate) created: Option<i64>,
+}

@@ -1,0 +1,209 @@
+//! Pod: a workload, if it has a network of its own and still runs.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+use ipnet::IpNet;
+
+use super::{Context, Meta, Place, address, metadata};
+use crate::{
+    document::Node,
+    finding::{Reason, Severity},
+    identity::{Identity, TrustDomain},
+    model::{ContainerPort, Exclusions, Workload},
+    name::{PodName, PortName, ServiceAccount, TenantId},
+};
+
+/// What a pod says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PodDraft {
+    /// `None` for a pod that is no workload of the mesh.
+    pub(crate) workload: Option<WorkloadDraft>,
+    /// Addresses that belong to a node, by this pod's word: endpoints may not name them.
+    pub(crate) node_addresses: Vec<IpAddr>,
+}
+
+/// A workload whose tenant is not known yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WorkloadDraft {
+    /// Its tenant is its namespace until `link` knows better.
+    pub(crate) workload: Workload,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) ready: bool,
+    pub(crate) account_place: Place,
+    /// Where each of its addresses is written, in order.
+    pub(crate) address_places: Vec<Place>,
+    pub(crate) netns_place: Option<Place>,
+}
+
+pub(super) fn lower(
+    context: &mut Context<'_>,
+    root: &Node,
+    meta: Meta,
+    domain: &TrustDomain,
+) -> Option<PodDraft> {
+    let spec = root.get("spec")?;
+    let status = root.get("status");
+    let mut node_addresses = addresses(context, status, "hostIP", "hostIPs").0;
+    let (addresses, address_places) = addresses(context, status, "podIP", "podIPs");
+    let host_network = spec.get("hostNetwork").filter(|node| node.bool() == Some(true));
+    if host_network.is_some() {
+        node_addresses.extend(&addresses);
+    }
+    let skipped = why_no_workload(root, host_network, addresses.is_empty());
+    if let Some((severity, node, message)) = skipped {
+        context.note(severity, Reason::NotAWorkload, node, message);
+        return Some(PodDraft { workload: None, node_addresses });
+    }
+    at_most_one_per_family(context, root, &addresses);
+    let namespace = meta.namespace?;
+    let account_node = spec.get("serviceAccountName").or(spec.get("serviceAccount"));
+    let service_account = match account_node {
+        Some(node) => context.name::<ServiceAccount>(node)?,
+        None => ServiceAccount::try_from("default").ok()?,
+    };
+    let netns = netns(context, root);
+    let workload = Workload {
+        pod: PodName::new(namespace.clone(), meta.name),
+        uid: meta.uid,
+        tenant: TenantId::Namespace(namespace.clone()),
+        identity: Identity { trust_domain: domain.clone(), namespace, service_account },
+        addresses,
+        netns: netns.as_ref().map(|(path, _)| path.clone()),
+        ports: ports(context, spec),
+        exclusions: exclusions(context, root),
+    };
+    let draft = WorkloadDraft {
+        workload,
+        labels: metadata::texts(root.at_path(&["metadata", "labels"])),
+        ready: is_ready(root),
+        account_place: context.place(account_node.unwrap_or(spec)),
+        address_places,
+        netns_place: netns.map(|(_, place)| place),
+    };
+    Some(PodDraft { workload: Some(draft), node_addresses })
+}
+
+/// Why a pod is no workload, if it is none.
+fn why_no_workload<'a>(
+    root: &'a Node,
+    host_network: Option<&'a Node>,
+    no_address: bool,
+) -> Option<(Severity, &'a Node, String)> {
+    if let Some(node) = host_network {
+        let message =
+            "shares the node's network, so there is no namespace to capture: not a workload".to_owned();
+        return Some((Severity::Ignored, node, message));
+    }
+    let phase = root.at_path(&["status", "phase"]);
+    if let Some(node) = phase.filter(|node| matches!(node.text(), Some("Succeeded" | "Failed"))) {
+        let message = format!("has ended ({}): not a workload", node.text().unwrap_or_default());
+        return Some((Severity::Ignored, node, message));
+    }
+    let message = "has no address yet: not a workload until status.podIP or status.podIPs gives one";
+    no_address.then(|| (Severity::Warning, root, message.to_owned()))
+}
+
+/// The addresses of a pair of fields such as `podIP` and `podIPs`, the single one first.
+fn addresses(
+    context: &mut Context<'_>,
+    status: Option<&Node>,
+    single: &str,
+    list: &str,
+) -> (Vec<IpAddr>, Vec<Place>) {
+    let Some(status) = status else { return Default::default() };
+    let several = status.items_of(list).iter().filter_map(|item| item.get("ip"));
+    let mut addresses = Vec::new();
+    let mut places = Vec::new();
+    for node in status.get(single).into_iter().chain(several) {
+        let Some(address) = address::unicast(context, node) else { continue };
+        if !addresses.contains(&address) {
+            addresses.push(address);
+            places.push(context.place(node));
+        }
+    }
+    (addresses, places)
+}
+
+fn at_most_one_per_family(context: &mut Context<'_>, root: &Node, addresses: &[IpAddr]) {
+    let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+    if (v4 > 1 || addresses.len() - v4 > 1)
+        && let Some(node) = root.at_path(&["status", "podIPs"]).or(root.at_path(&["status", "podIP"]))
+    {
+        context.invalid(node, "a pod has at most one IPv4 and one IPv6 address: remove the others");
+    }
+}
+
+fn is_ready(root: &Node) -> bool {
+    let conditions = root.get("status").map_or(&[][..], |status| status.items_of("conditions"));
+    let ready = conditions.iter().find(|condition| condition.text_of("type") == Some("Ready"));
+    // Without a kubelet nobody writes the condition; a pod in a file is there because it runs.
+    let said_ready = ready.is_none_or(|condition| condition.text_of("status") == Some("True"));
+    said_ready && root.at_path(&["metadata", "deletionTimestamp"]).is_none()
+}
+
+/// TCP ports of containers, and of init containers that stay (sidecars), which Services may refer to by name.
+fn ports(context: &mut Context<'_>, spec: &Node) -> Vec<ContainerPort> {
+    let stays = |node: &&Node| node.text_of("restartPolicy") == Some("Always");
+    let containers = spec.items_of("containers").iter();
+    let sidecars = spec.items_of("initContainers").iter().filter(stays);
+    let mut ports = Vec::new();
+    for port in containers.chain(sidecars).flat_map(|container| container.items_of("ports")) {
+        let Some(number) = port.get("containerPort").and_then(|node| context.port(node)) else { continue };
+        let name = port.get("name").and_then(|node| context.name::<PortName>(node));
+        if matches!(port.text_of("protocol"), None | Some("TCP")) {
+            ports.push(ContainerPort { name, number });
+        }
+    }
+    ports
+}
+
+fn netns(context: &mut Context<'_>, root: &Node) -> Option<(PathBuf, Place)> {
+    let node = metadata::annotation(root, metadata::NETNS)?;
+    let path = PathBuf::from(node.text().unwrap_or_default());
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
+    if !path.is_absolute() || climbs {
+        let message = format!("must be an absolute path such as /run/netns/NAME, not {}", node.describe());
+        context.invalid(node, message);
+        return None;
+    }
+    Some((path, context.place(node)))
+}
+
+fn exclusions(context: &mut Context<'_>, root: &Node) -> Exclusions {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    Exclusions {
+        outbound_ports: list(context, root, metadata::EXCLUDE_OUTBOUND_PORTS, "a port", port),
+        outbound_cidrs: list(
+            context,
+            root,
+            metadata::EXCLUDE_OUTBOUND_CIDRS,
+            "a network such as 10.0.0.0/8",
+            cidr,
+        ),
+        inbound_ports: list(context, root, metadata::EXCLUDE_INBOUND_PORTS, "a port", port),
+    }
+}
+
+fn cidr(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().map(|net| net.trunc())
+}
+
+/// The parts of an annotation, which are separated by commas.
+fn list<T: PartialEq>(
+    context: &mut Context<'_>,
+    root: &Node,
+    key: &str,
+    what: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Vec<T> {
+    let Some(node) = metadata::annotation(root, key) else { return Vec::new() };
+    let mut values = Vec::new();
+    for part in node.text().unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match parse(part) {
+            Some(value) if values.contains(&value) => {}
+            Some(value) => values.push(value),
+            None => context.invalid(node, format!("{part:?} is not {what}: separate several by commas")),
+        }
+    }
+    values
+}

@@ -1,0 +1,160 @@
+//! From documents to objects: which kind a document is, and whom it names. Lists are taken apart here.
+
+use std::sync::Arc;
+
+use crate::{
+    document::{Node, shorten},
+    finding::{ObjectRef, Position, Reason, Severity},
+};
+
+/// The kinds that Canopy reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    Namespace,
+    ServiceAccount,
+    Pod,
+    Service,
+    EndpointSlice,
+    HttpRoute,
+    Tenant,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 7] = [
+        Self::Namespace,
+        Self::ServiceAccount,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::HttpRoute,
+        Self::Tenant,
+    ];
+
+    /// Its name in manifests, and its type in the schema tables.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::HttpRoute => "HTTPRoute",
+            Self::Tenant => "Tenant",
+        }
+    }
+
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::HttpRoute => "gateway.networking.k8s.io/v1",
+            Self::Tenant => "canopy.mesh/v1alpha1",
+        }
+    }
+
+    fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Tenant)
+    }
+}
+
+/// An object of a kind that is read, under the name its manifest gives it (checked when it is lowered).
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) kind: Kind,
+    pub(crate) name: ObjectRef,
+    pub(crate) root: Node,
+}
+
+/// A document, or item of a list, that is no object of a kind that is read.
+#[derive(Debug)]
+pub(crate) struct NotAnObject {
+    pub(crate) severity: Severity,
+    pub(crate) reason: Reason,
+    pub(crate) at: Position,
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+/// Takes a document apart into objects; more than one for a `kind: List`.
+pub(crate) fn objects(root: Node) -> Vec<Result<Object, NotAnObject>> {
+    let mut out = Vec::new();
+    collect(root, "", &mut out);
+    out
+}
+
+fn collect(mut root: Node, prefix: &str, out: &mut Vec<Result<Object, NotAnObject>>) {
+    let is_list =
+        root.text_of("kind").is_some_and(|kind| kind == "List") && root.text_of("apiVersion") == Some("v1");
+    if !is_list || !prefix.is_empty() {
+        out.push(identify(root, prefix));
+        return;
+    }
+    let items = root.entries_mut().iter_mut().find(|entry| entry.key == "items");
+    for (index, item) in
+        items.map(|entry| entry.node.take_items()).unwrap_or_default().into_iter().enumerate()
+    {
+        collect(item, &format!("items[{index}]"), out);
+    }
+}
+
+fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
+    let reject = |at, field: &str, reason, message: String| NotAnObject {
+        severity: Severity::Rejected,
+        reason,
+        at,
+        field: [prefix, field].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("."),
+        message,
+    };
+    let missing = |field| {
+        reject(root.at, field, Reason::MissingField, format!("required: every object says its {field}"))
+    };
+    if root.entries().is_empty() {
+        let message =
+            format!("an object is a mapping with apiVersion, kind and metadata, not {}", root.describe());
+        return Err(reject(root.at, "", Reason::Malformed, message));
+    }
+    let kind = root.text_of("kind").ok_or_else(|| missing("kind"))?;
+    let api_version = root.text_of("apiVersion").ok_or_else(|| missing("apiVersion"))?;
+    let Some(kind) = known(kind, api_version) else {
+        return Err(unknown_kind(&root, kind, api_version, prefix));
+    };
+    let Some(name) = root.at_path(&["metadata", "name"]).and_then(Node::text) else {
+        let at = root.at_path(&["metadata", "name"]).or(root.get("metadata")).unwrap_or(&root).at;
+        let message = format!("required: give this {} a name (text)", kind.as_str());
+        return Err(reject(at, "metadata.name", Reason::MissingField, message));
+    };
+    let namespace = root.at_path(&["metadata", "namespace"]).and_then(Node::text).unwrap_or("default");
+    let name = ObjectRef {
+        kind: Arc::from(kind.as_str()),
+        namespace: kind.is_namespaced().then(|| Arc::from(shorten(namespace))),
+        name: Arc::from(name),
+    };
+    Ok(Object { kind, name, root })
+}
+
+fn known(kind: &str, api_version: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|known| known.as_str() == kind && known.api_version() == api_version)
+}
+
+/// Another version of a group that is read is a mistake; anything else is somebody else's object.
+fn unknown_kind(root: &Node, kind: &str, api_version: &str, prefix: &str) -> NotAnObject {
+    let group = |version: &str| version.rsplit_once('/').map(|(group, _)| group.to_owned());
+    let near = Kind::ALL
+        .into_iter()
+        .find(|known| known.as_str() == kind && group(known.api_version()) == group(api_version));
+    let (severity, field, message) = match near {
+        Some(near) => (
+            Severity::Rejected,
+            "apiVersion",
+            format!("{} of {:?} is not read: write {}", kind, shorten(api_version), near.api_version()),
+        ),
+        None => (
+            Severity::Ignored,
+            "kind",
+            format!("{} of {} is not for Canopy: ignored", shorten(kind), shorten(api_version)),
+        ),
+    };
+    let at = root.get(field).unwrap_or(root).at;
+    let field = if prefix.is_empty() { field.to_owned() } else { format!("{prefix}.{field}") };
+    NotAnObject { severity, reason: Reason::UnknownKind, at, field, message }
+}

@@ -1,0 +1,183 @@
+//! One file: what is in it, read once per version of its text.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    path::Path,
+    sync::Arc,
+};
+
+use super::Options;
+use crate::{
+    document::{self, Node},
+    finding::{Finding, ObjectRef, Position, Reason, Severity},
+    lower::{self, Lowered},
+    object::{self, NotAnObject},
+};
+
+/// What the caller found under a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileText {
+    /// Its bytes.
+    Bytes(Arc<[u8]>),
+    /// It is there, but cannot be read, for this reason. Its objects stay as they were.
+    Unreadable(Arc<str>),
+}
+
+impl From<&str> for FileText {
+    fn from(text: &str) -> Self {
+        Self::Bytes(Arc::from(text.as_bytes()))
+    }
+}
+
+impl From<Vec<u8>> for FileText {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Arc::from(bytes))
+    }
+}
+
+/// A file that has been read.
+#[derive(Debug)]
+pub(super) struct FileRead {
+    pub(super) file: Arc<Path>,
+    fingerprint: [u64; 2],
+    /// In the order of lines.
+    pub(super) objects: Vec<ReadObject>,
+    pub(super) findings: Vec<Finding>,
+    /// Where the first part is that could not even be told to be an object.
+    pub(super) first_defect: Option<Position>,
+}
+
+/// An object of a file.
+#[derive(Debug)]
+pub(super) struct ReadObject {
+    pub(super) name: ObjectRef,
+    pub(super) at: Position,
+    /// `None` if it was rejected.
+    pub(super) lowered: Option<Arc<Lowered>>,
+}
+
+impl FileRead {
+    /// Whether this was read from the same text.
+    pub(super) fn is_of(&self, text: &FileText) -> bool {
+        self.fingerprint == fingerprint(text)
+    }
+}
+
+/// Instead of the text, which would be held twice: 128 bits, so that no two versions meet by chance. Whoever
+/// makes two texts meet on purpose keeps back their own edit only.
+fn fingerprint(text: &FileText) -> [u64; 2] {
+    [0_u8, 1].map(|salt| {
+        let mut hasher = DefaultHasher::new();
+        salt.hash(&mut hasher);
+        match text {
+            FileText::Bytes(bytes) => bytes.hash(&mut hasher),
+            FileText::Unreadable(why) => why.hash(&mut hasher),
+        }
+        hasher.finish()
+    })
+}
+
+/// Reads a file: documents, objects, and what each says by itself.
+pub(super) fn read(path: &Path, text: &FileText, options: &Options) -> FileRead {
+    let mut reader = Reader {
+        options,
+        read: FileRead {
+            file: Arc::from(path),
+            fingerprint: fingerprint(text),
+            objects: Vec::new(),
+            findings: Vec::new(),
+            first_defect: None,
+        },
+        left_out: 0,
+    };
+    match text {
+        FileText::Bytes(bytes) => {
+            for document in document::read(bytes, &options.limits) {
+                reader.document(document);
+            }
+        }
+        FileText::Unreadable(why) => {
+            let at = Position { line: 1, column: 1 };
+            let message = format!("cannot be read: {why}");
+            reader.defect(NotAnObject {
+                severity: Severity::Rejected,
+                reason: Reason::Unreadable,
+                at,
+                field: String::new(),
+                message,
+            });
+        }
+    }
+    reader.finish()
+}
+
+struct Reader<'a> {
+    options: &'a Options,
+    read: FileRead,
+    left_out: usize,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: Result<Node, document::Defect>) {
+        match document {
+            Ok(root) => object::objects(root).into_iter().for_each(|object| self.object(object)),
+            Err(document::Defect { at, reason, message }) => {
+                self.defect(NotAnObject {
+                    severity: Severity::Rejected,
+                    reason,
+                    at,
+                    field: String::new(),
+                    message,
+                });
+            }
+        }
+    }
+
+    fn object(&mut self, object: Result<object::Object, NotAnObject>) {
+        let object = match object {
+            Ok(object) => object,
+            Err(defect) => return self.defect(defect),
+        };
+        let (lowered, findings) = lower::lower(&self.read.file, &object, &self.options.trust_domain);
+        self.read.objects.push(ReadObject {
+            name: object.name,
+            at: object.root.at,
+            lowered: lowered.map(Arc::new),
+        });
+        findings.into_iter().for_each(|finding| self.find(finding));
+    }
+
+    fn defect(&mut self, defect: NotAnObject) {
+        if defect.severity == Severity::Rejected {
+            self.read.first_defect.get_or_insert(defect.at);
+        }
+        self.find(Finding {
+            severity: defect.severity,
+            reason: defect.reason,
+            file: Arc::clone(&self.read.file),
+            position: defect.at,
+            object: None,
+            field: defect.field,
+            message: defect.message,
+            excerpt: None,
+        });
+    }
+
+    fn find(&mut self, finding: Finding) {
+        if self.read.findings.len() < self.options.limits.findings_per_file {
+            self.read.findings.push(finding);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn finish(mut self) -> FileRead {
+        if let (1.., Some(last)) = (self.left_out, self.read.findings.last()) {
+            let message = format!("{} more findings in this file are left out", self.left_out);
+            let (object, field) = (None, String::new());
+            let more = Finding { object, field, message, reason: Reason::TooLarge, ..last.clone() };
+            self.read.findings.push(more);
+        }
+        self.read
+    }
+}

@@ -1,0 +1,51 @@
+//! The shipped examples lower, and say what their README says they say.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use config::{
+    finding::{Reason, Severity},
+    model::{AppProtocol, BackendTarget, Mesh},
+    store::{FileText, Options, Outcome, Store},
+};
+
+fn read_directory(directory: &str) -> Outcome {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(directory);
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_owned();
+        files.insert(name.into(), FileText::from(fs::read(&path).unwrap()));
+    }
+    Store::new(Options::default()).apply(&files)
+}
+
+#[test]
+fn two_tenants_lower_with_no_finding_but_the_budget() {
+    let outcome = read_directory("two-tenants");
+    let said: Vec<_> = outcome.findings.iter().map(|finding| finding.to_string()).collect();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    let finding = &outcome.findings[0];
+    assert_eq!((finding.severity, finding.reason), (Severity::NotObeyed, Reason::NotObeyed));
+    assert_eq!(finding.field, "spec.budget");
+}
+
+#[test]
+fn two_tenants_have_five_workloads_with_namespaces_addresses_and_endpoints() {
+    let mesh = read_directory("two-tenants").mesh;
+    let Mesh { tenants, workloads, services, routes, .. } = &*mesh;
+    assert_eq!((tenants.len(), workloads.len(), services.len(), routes.len()), (2, 5, 5, 1));
+    for workload in workloads.values() {
+        assert!(workload.netns.is_some() && workload.addresses.len() == 2, "{workload:?}");
+    }
+    let protocols: Vec<_> = services.values().map(|service| service.ports[0].protocol).collect();
+    use AppProtocol::{Http1, Http2, Tcp};
+    assert_eq!(protocols, [Http2, Tcp, Http1, Http1, Http1]);
+    let endpoints: Vec<_> = services.values().map(|service| service.ports[0].endpoints.len()).collect();
+    assert_eq!(endpoints, [2, 2, 4, 2, 2]);
+    let split = &routes.values().next().unwrap().rules[1];
+    let weights: Vec<_> = split.backends.iter().map(|backend| backend.weight).collect();
+    assert_eq!(weights, [90, 10]);
+    for backend in &split.backends {
+        assert!(matches!(backend.target, BackendTarget::Service { port: 80, .. }), "{backend:?}");
+    }
+}
