@@ -190,12 +190,7 @@ async fn any_of(
     Err(last)
 }
 
-async fn one(
-    cell: &Cell,
-    permit: &Permit,
-    peer: Peer<'_>,
-    live: &Live,
-) -> Result<Connected, UpstreamError> {
+async fn one(cell: &Cell, permit: &Permit, peer: Peer<'_>, live: &Live) -> Result<Connected, UpstreamError> {
     let delivery = connect::delivery(cell, permit, peer);
     live.aimed(peer, delivery);
     let connected = cell.connect.connect(cell, permit, peer).await;

@@ -60,10 +60,7 @@ pub(super) async fn http<R: AsyncRead + Unpin>(
     Ok((protocol, seen.bytes()))
 }
 
-async fn within<T>(
-    patience: Duration,
-    work: impl Future<Output = io::Result<T>>,
-) -> io::Result<Option<T>> {
+async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<Option<T>> {
     timeout(patience, work).await.map_or(Ok(None), |done| done.map(Some))
 }
 

@@ -45,10 +45,9 @@ pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, Ca
 /// A dual-stack socket shows IPv4 ends as `::ffff:a.b.c.d`; everything after this stage compares plain addresses.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V6(v6) => v6
-            .ip()
-            .to_ipv4_mapped()
-            .map_or(address, |v4| SocketAddr::from((v4, v6.port()))),
+        SocketAddr::V6(v6) => {
+            v6.ip().to_ipv4_mapped().map_or(address, |v4| SocketAddr::from((v4, v6.port())))
+        }
         SocketAddr::V4(_) => address,
     }
 }

@@ -19,8 +19,13 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use crate::{
-    accept::Protocol, capture::Tree, forest::describe::ConnectionDescription, snapshot::Destination,
-    sys::sockets::Registered, telemetry::Reason, upstream::{Delivery, connect::Peer},
+    accept::Protocol,
+    capture::Tree,
+    forest::describe::ConnectionDescription,
+    snapshot::Destination,
+    sys::sockets::Registered,
+    telemetry::Reason,
+    upstream::{Delivery, connect::Peer},
 };
 
 /// One connection, as far as it is known by now.

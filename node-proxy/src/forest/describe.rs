@@ -23,6 +23,20 @@ pub struct ForestDescription {
     pub configuration_version: u64,
     /// By tenant.
     pub cells: Vec<CellDescription>,
+    /// Pods that should have a tree and have none.
+    #[serde(default)]
+    pub waiting: Vec<WaitingDescription>,
+}
+
+/// A pod that is tried again until it can be planted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingDescription {
+    /// The pod.
+    pub pod: PodName,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What is in the way, and what to do.
+    pub problem: String,
 }
 
 /// One tenant's cell.

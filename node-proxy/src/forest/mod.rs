@@ -3,4 +3,70 @@
 //! Everything that crosses a cell's boundary is bytes, a descriptor or a versioned message, so that a cell can be a thread or
 //! a process. The supervisor must never touch a cell's data path.
 
+use std::{collections::BTreeMap, fmt, rc::Rc, sync::Arc, time::Duration};
+
+use config::{model::Mesh, name::TenantId};
+use ebpf_redirect::Redirect;
+
+use crate::{cell::Limits, snapshot::Snapshot, telemetry::access::Writer, upstream::connect::Connect};
+
+pub use self::{handle::ForestHandle, phase::Phase};
+
+// What others see of it.
 pub mod describe;
+mod handle;
+mod phase;
+
+// The supervisor and what it keeps.
+mod supervisor;
+
+mod planting;
+
+mod keeper;
+
+mod health;
+
+mod accounting;
+
+// The boundary, and the cell behind it.
+mod message;
+
+mod lane;
+
+#[cfg(test)]
+mod tests;
+
+/// What a forest is made with.
+#[derive(Clone)]
+pub struct Settings {
+    /// Name of this daemon's instance.
+    pub instance: String,
+    /// How connections come to the trees.
+    pub redirect: Arc<dyn Redirect>,
+    /// Bounds and time-outs of every cell.
+    pub limits: Limits,
+    /// Where the cells' log lines go.
+    pub access_log: Arc<Writer>,
+    /// How upstream connections are made; called on each cell's own thread.
+    pub connect: fn() -> Rc<dyn Connect>,
+    /// How long connections of a pod that was removed may go on.
+    pub grace: Duration,
+}
+
+/// What a forest is to become.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// The whole mesh: which pods are on this node.
+    pub mesh: Arc<Mesh>,
+    /// Each tenant's part of it, compiled.
+    pub snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("instance", &self.instance)
+            .field("redirect", &self.redirect)
+            .finish_non_exhaustive()
+    }
+}

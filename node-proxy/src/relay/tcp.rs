@@ -217,7 +217,9 @@ impl<'a> Pump<'a> {
     fn finish(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         self.state = State::Finished;
         match Pin::new(&mut self.sink).poll_shutdown(cx) {
-            Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => Err(Broken::Sink(error)),
+            Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
+                Err(Broken::Sink(error))
+            }
             _ => Ok(()),
         }
     }

@@ -7,5 +7,5 @@ pub mod clock;
 pub mod descriptors;
 pub mod listen;
 pub mod netns;
-pub mod sockets;
 pub mod socket;
+pub mod sockets;

@@ -43,11 +43,30 @@ impl Netns {
         work()
     }
 
+    /// A second descriptor of the same namespace.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, id: self.id })
+    }
+
+    /// Whether the file at `path` names this namespace now. One that was deleted and made again is another: its number
+    /// cannot be the same, since this one is held.
+    pub fn is_at(&self, path: &Path) -> bool {
+        rustix::fs::stat(path).is_ok_and(|stat| self.id == Some((stat.st_dev, stat.st_ino)))
+    }
+
+    /// Whether this is a namespace at all, and not the empty file that `ip netns add` makes a moment before.
+    pub fn is_namespace(&self) -> bool {
+        rustix::fs::fstatfs(&self.fd).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
+    }
+
     /// Whether two descriptors are of one namespace.
     pub fn is(&self, other: &Self) -> bool {
         self.id.is_some() && self.id == other.id
     }
 }
+
+/// linux/magic.h.
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 
 impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -26,7 +26,7 @@ pub struct Ledger {
     pub bytes_sent: AtomicU64,
     /// Nanoseconds of the cell's own CPU clock.
     pub cpu_nanos: AtomicU64,
-    /// Live bytes in the cell's arena.
+    /// Live bytes in the cell's arena. The one figure that the accounting thread writes.
     pub heap_bytes: AtomicU64,
     /// Counts up with every heartbeat.
     pub heartbeats: AtomicU64,
@@ -60,6 +60,24 @@ fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl Ledger {
+    /// A new ledger that goes on where an earlier one of the same tenant ended: totals are kept, and nothing is open.
+    ///
+    /// A cell that is stuck may still write its own; so its successor never shares it.
+    pub fn continued(earlier: &Self) -> Self {
+        let copy = |counter: &AtomicU64| AtomicU64::new(counter.load(Relaxed));
+        Self {
+            connections: copy(&earlier.connections),
+            requests: copy(&earlier.requests),
+            bytes_received: copy(&earlier.bytes_received),
+            bytes_sent: copy(&earlier.bytes_sent),
+            cpu_nanos: copy(&earlier.cpu_nanos),
+            heartbeats: copy(&earlier.heartbeats),
+            panics: copy(&earlier.panics),
+            refusals: earlier.refusals.iter().map(copy).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Counts bytes carried, from and to the client.
     pub fn carried(&self, received: u64, sent: u64) {
         add(&self.bytes_received, received);
@@ -142,6 +160,16 @@ mod tests {
         assert_eq!(ledger.connections_open.load(Relaxed), 0);
         assert_eq!(ledger.requests_in_flight.load(Relaxed), 0);
         assert_eq!(ledger.connections.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn a_successor_keeps_the_totals_and_has_nothing_open() {
+        let ledger = Arc::new(Ledger::default());
+        let _open = ConnectionGuard::open(&ledger);
+        ledger.refused(Reason::NoRoute);
+        let next = Ledger::continued(&ledger);
+        assert_eq!((next.connections.load(Relaxed), next.refusals(Reason::NoRoute)), (1, 1));
+        assert_eq!(next.connections_open.load(Relaxed), 0);
     }
 
     #[test]

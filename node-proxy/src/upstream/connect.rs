@@ -3,14 +3,7 @@
 //! The thread is in another namespace during `socket()` alone, never across an `await`. A socket must never be
 //! connected before steering knows it as ours: it would be captured again.
 
-use std::{
-    fmt::Debug,
-    io,
-    net::SocketAddr,
-    os::fd::AsFd,
-    rc::Rc,
-    time::Duration,
-};
+use std::{fmt::Debug, io, net::SocketAddr, os::fd::AsFd, rc::Rc, time::Duration};
 
 use config::name::PodName;
 use ebpf_redirect::{RedirectError, Side};
@@ -113,9 +106,10 @@ fn neighbour(cell: &Cell, peer: Peer<'_>) -> Option<Rc<Tree>> {
 /// A socket in the namespace where the way starts, known to steering as ours.
 fn open(cell: &Cell, way: &Way, address: SocketAddr) -> io::Result<TcpSocket> {
     let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = way.from.netns.run(&cell.home, || {
-        Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
-    })?;
+    let socket = way
+        .from
+        .netns
+        .run(&cell.home, || Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP)))?;
     socket::prepare(&socket, cell.limits.unacknowledged)?;
     cell.redirect.exempt(socket.as_fd(), way.client).map_err(|error| match error {
         RedirectError::Syscall { source, .. } => source,

@@ -1,0 +1,184 @@
+//! The forest as the rest of the daemon sees it: told what to become, asked what it is.
+//!
+//! Nothing here waits for a cell longer than [`PATIENCE`], and nothing here touches one.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::Ordering::Relaxed,
+        mpsc::{self, SyncSender},
+    },
+    thread,
+    time::Duration,
+};
+
+use config::name::TenantId;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Configuration, Phase, Settings,
+    describe::{CellDescription, ForestDescription, TreeDescription, Usage},
+    supervisor::Supervisor,
+};
+use crate::{telemetry::Reason, tenancy::Ledger};
+
+/// How long a cell may take to describe itself.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Commands that may wait for the supervisor, which is never busy for longer than it takes to plant a tree.
+const COMMANDS: usize = 64;
+/// What only waits and starts threads.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// A running forest. Cheap to clone; the forest ends when the last one is dropped.
+#[derive(Clone)]
+pub struct ForestHandle {
+    commands: SyncSender<Command>,
+    shared: Arc<Shared>,
+    phases: watch::Receiver<Phase>,
+}
+
+/// What the supervisor publishes, and where its next configuration lies.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    next: Mutex<Option<Configuration>>,
+    standing: Mutex<Standing>,
+}
+
+/// What the supervisor publishes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standing {
+    /// Every cell's ledger.
+    pub(super) ledgers: Vec<(TenantId, Arc<Ledger>)>,
+    /// Version of the configuration in force.
+    pub(super) version: u64,
+    /// Trees that are planted.
+    pub(super) planted: usize,
+    /// Workloads that wait to be.
+    pub(super) waiting: usize,
+}
+
+/// What the supervisor is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// There is a new configuration.
+    Apply,
+    /// Say what is there; the cells' own parts come through the receivers.
+    Describe(oneshot::Sender<Sketch>),
+    /// End, within so long.
+    Drain(Duration),
+}
+
+/// A description whose cells have not answered yet.
+#[derive(Debug)]
+pub(super) struct Sketch {
+    pub(super) forest: ForestDescription,
+    pub(super) trees: Vec<oneshot::Receiver<Vec<TreeDescription>>>,
+}
+
+impl ForestHandle {
+    /// Starts a forest without trees: its supervisor's thread.
+    pub fn start(settings: Settings) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::sync_channel(COMMANDS);
+        let (phase, phases) = watch::channel(Phase::Starting);
+        let shared = Arc::new(Shared::default());
+        let supervisor = Supervisor::new(settings, Arc::clone(&shared), phase)?;
+        let builder = thread::Builder::new().name("forest".to_owned()).stack_size(STACK_BYTES);
+        builder.spawn(move || supervisor.run(&inbox))?;
+        Ok(Self { commands, shared, phases })
+    }
+
+    /// Makes the forest what the configuration says. Later calls overtake earlier ones.
+    pub fn apply(&self, configuration: Configuration) {
+        *self.shared.next() = Some(configuration);
+        // With its inbox full the supervisor is about to look anyway.
+        let _ = self.commands.try_send(Command::Apply);
+    }
+
+    /// The forest as it stands.
+    pub async fn describe(&self) -> Option<ForestDescription> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(Command::Describe(reply)).ok()?;
+        let Sketch { mut forest, trees } = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
+        let until = tokio::time::Instant::now() + PATIENCE;
+        for (cell, trees) in forest.cells.iter_mut().zip(trees) {
+            match tokio::time::timeout_at(until, trees).await {
+                Ok(Ok(trees)) => cell.trees = trees,
+                Ok(Err(_)) | Err(_) => cell.state.push_str(", does not answer"),
+            }
+        }
+        Some(forest)
+    }
+
+    /// Every cell's ledger, for the metrics.
+    pub fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)> {
+        self.shared.standing().ledgers.clone()
+    }
+
+    /// Version of the configuration in force, workloads with a tree, workloads without.
+    pub fn standing(&self) -> (u64, usize, usize) {
+        let standing = self.shared.standing();
+        (standing.version, standing.planted, standing.waiting)
+    }
+
+    /// Where the forest is in its life.
+    pub fn phase(&self) -> Phase {
+        *self.phases.borrow()
+    }
+
+    /// Waits until the forest is at least so far in its life.
+    pub async fn reached(&self, phase: Phase) {
+        let mut phases = self.phases.clone();
+        // The supervisor's end is the end of every phase.
+        let _ = phases.wait_for(|now| *now >= phase).await;
+    }
+
+    /// Stops accepting, lets connections finish for so long, ends what is left, and returns when all cells have.
+    pub async fn drain(&self, grace: Duration) {
+        // A full inbox is emptied by the supervisor's next round.
+        while let Err(mpsc::TrySendError::Full(_)) = self.commands.try_send(Command::Drain(grace)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.reached(Phase::Stopped).await;
+    }
+}
+
+impl fmt::Debug for ForestHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForestHandle").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The configuration that waits to be applied.
+    pub(super) fn next(&self) -> MutexGuard<'_, Option<Configuration>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is published.
+    pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A cell without its trees.
+pub(super) fn describe_cell(
+    tenant: &TenantId,
+    state: String,
+    restarts: u64,
+    ledger: &Ledger,
+) -> CellDescription {
+    let refusals = Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), ledger.refusals(*reason)));
+    let usage = Usage {
+        cpu_seconds: Duration::from_nanos(ledger.cpu_nanos.load(Relaxed)).as_secs_f64(),
+        heap_bytes: ledger.heap_bytes.load(Relaxed),
+        connections: ledger.connections.load(Relaxed),
+        connections_open: ledger.connections_open.load(Relaxed),
+        requests: ledger.requests.load(Relaxed),
+        requests_in_flight: ledger.requests_in_flight.load(Relaxed),
+        bytes_received: ledger.bytes_received.load(Relaxed),
+        bytes_sent: ledger.bytes_sent.load(Relaxed),
+        refusals: refusals.filter(|(_, count)| *count > 0).collect(),
+    };
+    CellDescription { tenant: tenant.clone(), state, restarts, usage, trees: Vec::new() }
+}

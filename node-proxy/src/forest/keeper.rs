@@ -1,0 +1,287 @@
+//! One tenant's cell, as the supervisor keeps it: started, watched, replaced, ended.
+//!
+//! A cell that panicked or is stuck is replaced alone, from its last good snapshot; its listeners wait for its successor.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use config::name::TenantId;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Settings,
+    health::{Backoff, Health, Signs, Verdict},
+    lane::{Ending, Lane, LaneParts},
+    message::{INBOX, ToCell},
+};
+use crate::{
+    snapshot::Snapshot,
+    sys::{arena::Arena, clock::Doing, sockets::Sockets},
+    tenancy::{Ledger, Throne},
+};
+
+/// Stuck threads of one tenant that are put up with: each may burn what is left of a CPU. With more, the tenant has
+/// no cell until one of them ends.
+const ABANDONED: usize = 4;
+
+/// One tenant's cell.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// Whose it is.
+    pub(super) tenant: TenantId,
+    /// How often its cell was replaced.
+    pub(super) restarts: u64,
+    throne: Throne,
+    snapshot: Arc<Snapshot>,
+    reign: Option<Reign>,
+    ledger: Arc<Ledger>,
+    backoff: Backoff,
+    restart_at: Option<Instant>,
+    why: &'static str,
+    abandoned: Vec<Lane>,
+    draining: bool,
+}
+
+/// A cell that serves now.
+#[derive(Debug)]
+struct Reign {
+    lane: Lane,
+    inbox: mpsc::Sender<ToCell>,
+    arena: Arc<Arena>,
+    sockets: Sockets,
+    health: Health,
+    since: Instant,
+    cpu_before: Duration,
+    blocked: bool,
+}
+
+/// What a look at a cell has led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing.
+    Same,
+    /// The cell is gone; a successor comes after a pause.
+    Lost,
+    /// The pause is over: start a successor and plant everything again.
+    Due,
+    /// It has ended, as it was told to.
+    Ended,
+}
+
+impl Keeper {
+    /// Starts a tenant's first cell.
+    pub(super) fn start(
+        tenant: TenantId,
+        snapshot: Arc<Snapshot>,
+        settings: &Settings,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let mut keeper = Self {
+            tenant,
+            restarts: 0,
+            throne: Throne::default(),
+            snapshot,
+            reign: None,
+            ledger: Arc::default(),
+            backoff: Backoff::default(),
+            restart_at: None,
+            why: "",
+            abandoned: Vec::new(),
+            draining: false,
+        };
+        keeper.enthrone(settings, now)?;
+        Ok(keeper)
+    }
+
+    /// Starts the cell that was due. Nothing is planted in it yet.
+    pub(super) fn restart(&mut self, settings: &Settings, now: Instant) {
+        self.restarts += 1;
+        self.ledger = Arc::new(Ledger::continued(&self.ledger));
+        match self.enthrone(settings, now) {
+            Ok(()) => tracing::info!(tenant = %self.tenant, restarts = self.restarts, "cell restarted"),
+            Err(error) => {
+                tracing::error!(tenant = %self.tenant, %error, "a cell could not be restarted; trying again");
+                self.restart_at = Some(now + self.backoff.next(Duration::ZERO));
+            }
+        }
+    }
+
+    fn enthrone(&mut self, settings: &Settings, now: Instant) -> io::Result<()> {
+        let arena = Arc::new(Arena::take()?);
+        let sockets = Sockets::default();
+        let (inbox, messages) = mpsc::channel(INBOX);
+        let lane = Lane::start(LaneParts {
+            tenant: self.tenant.clone(),
+            redirect: Arc::clone(&settings.redirect),
+            ledger: Arc::clone(&self.ledger),
+            access_log: settings.access_log.for_cell(&self.tenant),
+            limits: settings.limits.clone(),
+            tenure: self.throne.succeed(),
+            sockets: sockets.clone(),
+            connect: settings.connect,
+            arena: Arc::clone(&arena),
+            snapshot: Arc::clone(&self.snapshot),
+            inbox: messages,
+        })?;
+        let health = Health::new(now, self.ledger.heartbeats.load(Relaxed), self.ledger.panics.load(Relaxed));
+        let cpu_before = self.cpu_at_beat();
+        self.reign =
+            Some(Reign { lane, inbox, arena, sockets, health, since: now, cpu_before, blocked: false });
+        self.restart_at = None;
+        Ok(())
+    }
+
+    /// Tells the cell. One that is between two lives, or does not take its messages, will be told all again.
+    pub(super) fn tell(&mut self, message: ToCell, now: Instant) {
+        let Some(reign) = &self.reign else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = reign.inbox.try_send(message) {
+            self.depose("does not take its messages", now);
+        }
+    }
+
+    /// Gives the cell a new snapshot, unless it has it.
+    pub(super) fn swap(&mut self, snapshot: &Arc<Snapshot>, now: Instant) -> Option<Arc<Snapshot>> {
+        if Arc::ptr_eq(&self.snapshot, snapshot) {
+            return None;
+        }
+        let old = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        self.tell(ToCell::Swap(Arc::clone(snapshot)), now);
+        Some(old)
+    }
+
+    /// Lets the cell end when its connections have, at the latest after `grace`.
+    pub(super) fn drain(&mut self, grace: Duration, now: Instant) {
+        self.draining = true;
+        self.restart_at = None;
+        self.tell(ToCell::Drain { grace }, now);
+    }
+
+    /// Looks after the cell.
+    pub(super) fn look(&mut self, now: Instant) -> Outcome {
+        self.abandoned.retain(|lane| !lane.thread.is_finished());
+        if self.reign.as_ref().is_some_and(|reign| reign.lane.thread.is_finished()) {
+            return self.bury(now);
+        }
+        let Some(verdict) = self.judge(now) else { return self.absent(now) };
+        match verdict {
+            Verdict::Well => self.note_blocked(false),
+            Verdict::Blocked => self.note_blocked(true),
+            Verdict::Stuck => return self.depose("is stuck", now),
+            Verdict::Panicking => return self.depose("panics too often", now),
+        }
+        Outcome::Same
+    }
+
+    /// Ends a cell that will not end itself.
+    pub(super) fn give_up(&mut self) {
+        self.throne.vacate();
+        if let Some(reign) = self.reign.take() {
+            reign.sockets.shut_down(None);
+        }
+    }
+
+    /// Its ledger.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Its arena, while it has a cell.
+    pub(super) fn arena(&self) -> Option<&Arc<Arena>> {
+        self.reign.as_ref().map(|reign| &reign.arena)
+    }
+
+    /// Whether it was told to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// In words, for `canopy tree`.
+    pub(super) fn state(&self) -> String {
+        let state = match &self.reign {
+            None => format!("restarting (it {})", self.why),
+            Some(_) if self.draining => "draining".to_owned(),
+            Some(reign) if reign.blocked => "blocked in a system call".to_owned(),
+            Some(_) => "running".to_owned(),
+        };
+        match self.abandoned.len() {
+            0 => state,
+            stuck => format!("{state} ({stuck} stuck threads given up)"),
+        }
+    }
+
+    fn judge(&mut self, now: Instant) -> Option<Verdict> {
+        let cpu_at_beat = self.cpu_at_beat();
+        let reign = self.reign.as_mut()?;
+        let thread = reign.lane.id.get().copied();
+        let cpu = thread.and_then(|id| id.cpu().ok()).map_or(cpu_at_beat, |cpu| reign.cpu_before + cpu);
+        let (beats, panics) = (self.ledger.heartbeats.load(Relaxed), self.ledger.panics.load(Relaxed));
+        let signs = Signs { now, beats, cpu_at_beat, cpu, panics };
+        Some(reign.health.judge(signs, || thread.map_or(Doing::Runnable, |id| id.doing())))
+    }
+
+    /// The cell's thread has ended: as it should, or not.
+    fn bury(&mut self, now: Instant) -> Outcome {
+        let Some(reign) = self.reign.take() else { return Outcome::Same };
+        let why = match reign.lane.thread.join() {
+            Ok(Ok(Ending::Finished | Ending::Superseded)) if self.draining => return Outcome::Ended,
+            Ok(Ok(_)) => "ended",
+            Ok(Err(error)) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(tenant = %self.tenant, %error, cause, "a cell could not go on");
+                "could not go on"
+            }
+            Err(_panic) => "panicked",
+        };
+        if self.draining {
+            return Outcome::Ended;
+        }
+        self.lose(why, reign.since, now)
+    }
+
+    /// Takes the cell its office. What it holds is shut down from outside; its thread ends when it comes round.
+    fn depose(&mut self, why: &'static str, now: Instant) -> Outcome {
+        self.throne.vacate();
+        let Some(reign) = self.reign.take() else { return Outcome::Same };
+        let connections = reign.sockets.shut_down(None);
+        tracing::error!(tenant = %self.tenant, why, connections, "a cell was given up; its connections were ended");
+        if let Some(id) = reign.lane.id.get()
+            && let Err(error) = id.make_idle_class()
+        {
+            tracing::debug!(%error, "a thread that was given up keeps its share of the CPU");
+        }
+        let since = reign.since;
+        self.abandoned.push(reign.lane);
+        self.lose(why, since, now)
+    }
+
+    fn lose(&mut self, why: &'static str, since: Instant, now: Instant) -> Outcome {
+        let pause = self.backoff.next(now.duration_since(since));
+        tracing::warn!(tenant = %self.tenant, why, ?pause, "a cell will be restarted");
+        self.why = why;
+        self.restart_at = Some(now + pause);
+        Outcome::Lost
+    }
+
+    fn absent(&self, now: Instant) -> Outcome {
+        if self.draining {
+            return Outcome::Ended;
+        }
+        let may = self.abandoned.len() < ABANDONED && self.restart_at.is_none_or(|at| now >= at);
+        if may { Outcome::Due } else { Outcome::Same }
+    }
+
+    fn note_blocked(&mut self, blocked: bool) {
+        let Some(reign) = &mut self.reign else { return };
+        if blocked && !reign.blocked {
+            tracing::warn!(tenant = %self.tenant, "a cell sleeps in a system call and does not answer");
+        }
+        reign.blocked = blocked;
+    }
+
+    fn cpu_at_beat(&self) -> Duration {
+        Duration::from_nanos(self.ledger.cpu_nanos.load(Relaxed))
+    }
+}

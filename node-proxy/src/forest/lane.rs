@@ -1,0 +1,155 @@
+//! A cell's thread: its event loop, its trees' accept loops, its heartbeat.
+//!
+//! It takes messages from the supervisor and carries connections. It must never wait for the supervisor, nor for
+//! any other cell.
+
+use std::{
+    io,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+    task::Poll,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use config::name::TenantId;
+use ebpf_redirect::Redirect;
+use tokio::{runtime, sync::mpsc, task::LocalSet};
+
+use self::grove::{Event, Grove};
+use super::message::ToCell;
+use crate::{
+    cell::{Cell, CellParts, Limits},
+    snapshot::Snapshot,
+    sys::{arena::Arena, clock, clock::ThreadId, netns::Netns, sockets::Sockets},
+    telemetry::AccessLog,
+    tenancy::{Ledger, Tenure},
+    upstream::connect::Connect,
+};
+
+mod grove;
+
+/// Time between two heartbeats.
+pub(super) const BEAT: Duration = Duration::from_millis(100);
+/// Virtual; only what is touched is paid for.
+const STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a lane is started with.
+pub(super) struct LaneParts {
+    pub(super) tenant: TenantId,
+    pub(super) redirect: Arc<dyn Redirect>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) access_log: AccessLog,
+    pub(super) limits: Limits,
+    pub(super) tenure: Tenure,
+    pub(super) sockets: Sockets,
+    pub(super) connect: fn() -> Rc<dyn Connect>,
+    pub(super) arena: Arc<Arena>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) inbox: mpsc::Receiver<ToCell>,
+}
+
+/// A running lane, as the supervisor sees it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Its thread.
+    pub(super) thread: JoinHandle<Result<Ending, LaneError>>,
+    /// Its thread's number, once it runs.
+    pub(super) id: Arc<OnceLock<ThreadId>>,
+}
+
+/// How a lane ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was told to, and has nothing left.
+    Finished,
+    /// Another serves the tenant now.
+    Superseded,
+}
+
+/// Why a lane could not go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneError {
+    /// The thread could not be set up.
+    #[error("the cell's thread could not be set up")]
+    SetUp(#[source] io::Error),
+    /// A listener could not be taken over, or broke.
+    #[error("a listener does not work")]
+    Listener(#[source] io::Error),
+}
+
+impl Lane {
+    /// Starts a lane's thread.
+    pub(super) fn start(parts: LaneParts) -> io::Result<Self> {
+        let id = Arc::new(OnceLock::new());
+        let its = Arc::clone(&id);
+        // The kernel keeps 15 bytes of it: enough to know a tenant in `top -H`.
+        let builder = thread::Builder::new().name(parts.tenant.as_str().to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
+            its.get_or_init(ThreadId::current);
+            run(parts)
+        })?;
+        Ok(Self { thread, id })
+    }
+}
+
+fn run(parts: LaneParts) -> Result<Ending, LaneError> {
+    // First of all, so that everything the cell allocates is its own.
+    parts.arena.bind().map_err(LaneError::SetUp)?;
+    let home = Netns::current().map_err(LaneError::SetUp)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(LaneError::SetUp)?;
+    let tenure = parts.tenure.clone();
+    let local = LocalSet::new();
+    let mut life = local.spawn_local(live(parts, home));
+    // Asked at every turn of the loop, so that a cell that was given up serves nobody when it comes back.
+    let turn = std::future::poll_fn(|cx| {
+        if tenure.is_over() {
+            return Poll::Ready(Ok(Ok(Ending::Superseded)));
+        }
+        std::pin::Pin::new(&mut life).poll(cx)
+    });
+    local.block_on(&runtime, turn).unwrap_or_else(|ended| {
+        // Only a panic ends it so; the supervisor sees it as the thread's.
+        std::panic::resume_unwind(ended.into_panic())
+    })
+}
+
+async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
+    let LaneParts { mut inbox, arena: _arena, connect, snapshot, .. } = parts;
+    let before = Duration::from_nanos(parts.ledger.cpu_nanos.load(std::sync::atomic::Ordering::Relaxed));
+    let cell = Cell::with_connect(
+        CellParts {
+            tenant: parts.tenant,
+            redirect: parts.redirect,
+            ledger: parts.ledger,
+            access_log: parts.access_log,
+            limits: parts.limits,
+            home,
+            tenure: parts.tenure,
+            sockets: parts.sockets,
+        },
+        connect(),
+    );
+    cell.swap(snapshot);
+    let mut grove = Grove::new(Rc::clone(&cell));
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = inbox.recv() => match message {
+                Some(message) => grove.obey(message).map_err(LaneError::Listener)?,
+                // The supervisor is gone: so is the daemon.
+                None => return Ok(Ending::Finished),
+            },
+            _ = beat.tick() => {
+                let cpu = before + clock::own_cpu();
+                cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
+                cell.access_log.flush();
+            }
+            event = grove.event() => return match event {
+                Event::BrokenListener(error) => Err(LaneError::Listener(error)),
+                Event::Finished => Ok(Ending::Finished),
+            },
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The supervisor: makes the forest what the configuration says, and keeps it so.
+//!
+//! One thread; the only one that starts cells, binds listeners and enrols pods. Whatever goes wrong with one pod or one
+//! cell, it must never stop looking after the others.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use config::{
+    model::{Mesh, Workload},
+    name::{PodName, TenantId},
+};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    Configuration, Phase, Settings,
+    accounting::Accounting,
+    describe::{ForestDescription, WaitingDescription},
+    handle::{Command, Shared, Sketch, Standing, describe_cell},
+    keeper::{Keeper, Outcome},
+    message::ToCell,
+    planting::{PlantError, Planting},
+};
+use crate::{snapshot::Snapshot, sys::netns::Netns};
+
+/// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
+/// Watching the directory instead would not do, since mounting a namespace on its file is no event there.
+const ROUND: Duration = Duration::from_millis(100);
+/// How long a pod that could not be planted waits for the next try.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long connections of a pod may go on whose namespace is gone: their last bytes may still reach the other end.
+const GONE_GRACE: Duration = Duration::from_secs(1);
+/// How long after the end of a drain the cells are waited for.
+const LAST: Duration = Duration::from_secs(1);
+
+/// The supervisor.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    settings: Settings,
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    home: Netns,
+    accounting: Accounting,
+    mesh: Arc<Mesh>,
+    snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+    cells: BTreeMap<TenantId, Keeper>,
+    /// Cells without trees, on their way out.
+    leaving: Vec<Keeper>,
+    trees: BTreeMap<PodName, Planting>,
+    waiting: BTreeMap<PodName, Waiting>,
+    trees_so_far: u64,
+    /// Snapshots that a cell may be the last but one to hold: dropped here, where nobody waits.
+    old_snapshots: Vec<Arc<Snapshot>>,
+    stop_at: Option<Instant>,
+}
+
+/// A workload that has no tree, and why.
+#[derive(Debug)]
+struct Waiting {
+    workload: Arc<Workload>,
+    problem: String,
+    retry_at: Instant,
+}
+
+impl Supervisor {
+    /// A supervisor of nothing. The calling thread's namespace is where it will live.
+    pub(super) fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        phase: watch::Sender<Phase>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            settings,
+            shared,
+            phase,
+            home: Netns::current()?,
+            accounting: Accounting::start()?,
+            mesh: Arc::default(),
+            snapshots: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            leaving: Vec::new(),
+            trees: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            trees_so_far: 0,
+            old_snapshots: Vec::new(),
+            stop_at: None,
+        })
+    }
+
+    /// Works until told to stop, or until nobody is left to tell.
+    pub(super) fn run(mut self, inbox: &Receiver<Command>) {
+        let mut next = Instant::now();
+        loop {
+            let now = Instant::now();
+            match inbox.recv_timeout(next.saturating_duration_since(now)) {
+                Ok(Command::Apply) => {}
+                Ok(Command::Describe(reply)) => self.describe(reply),
+                Ok(Command::Drain(grace)) => self.drain(grace),
+                Err(RecvTimeoutError::Timeout) => next = Instant::now() + ROUND,
+                Err(RecvTimeoutError::Disconnected) => return self.stop(),
+            }
+            self.apply_next();
+            self.round(Instant::now());
+            self.publish();
+            if self.is_over(Instant::now()) {
+                return self.stop();
+            }
+        }
+    }
+
+    /// Takes up the configuration that lies ready, if one does.
+    fn apply_next(&mut self) {
+        let next = self.shared.next().take();
+        let Some(Configuration { mesh, snapshots }) = next else { return };
+        if self.stop_at.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        (self.mesh, self.snapshots) = (mesh, snapshots);
+        self.remove_what_left(now);
+        self.swap_snapshots(now);
+        let local: Vec<Arc<Workload>> = self.local().cloned().collect();
+        for workload in local {
+            let known = self.trees.get(&workload.pod).is_some_and(|tree| tree.workload == workload);
+            let waits = self.waiting.get(&workload.pod).is_some_and(|waiting| waiting.workload == workload);
+            if !known && !waits {
+                self.try_plant(&workload, now);
+            }
+        }
+        self.phase.send_if_modified(|phase| {
+            let first = *phase == Phase::Starting;
+            *phase = (*phase).max(Phase::Ready);
+            first
+        });
+        tracing::info!(
+            version = self.mesh.version,
+            trees = self.trees.len(),
+            waiting = self.waiting.len(),
+            "configuration applied"
+        );
+    }
+
+    /// The workloads of this node.
+    fn local(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.mesh.workloads.values().filter(|workload| workload.netns.is_some())
+    }
+
+    /// Ends the trees of pods that are gone or have changed: a pod's facts never change while it lives.
+    fn remove_what_left(&mut self, now: Instant) {
+        let mesh = Arc::clone(&self.mesh);
+        let stays = |workload: &Arc<Workload>| {
+            mesh.workloads.get(&workload.pod).is_some_and(|new| new == workload && new.netns.is_some())
+        };
+        self.waiting.retain(|_, waiting| stays(&waiting.workload));
+        let gone: Vec<PodName> = self
+            .trees
+            .values()
+            .filter(|tree| !stays(&tree.workload))
+            .map(|tree| tree.workload.pod.clone())
+            .collect();
+        for pod in gone {
+            tracing::info!(%pod, "pod removed");
+            self.uproot(&pod, self.settings.grace, now);
+        }
+        self.dismiss_idle_cells(now);
+    }
+
+    fn swap_snapshots(&mut self, now: Instant) {
+        for (tenant, keeper) in &mut self.cells {
+            if let Some(snapshot) = self.snapshots.get(tenant) {
+                self.old_snapshots.extend(keeper.swap(snapshot, now));
+            }
+        }
+    }
+
+    fn try_plant(&mut self, workload: &Arc<Workload>, now: Instant) {
+        let pod = &workload.pod;
+        let Err(error) = self.plant(workload, now) else {
+            tracing::info!(%pod, tenant = %workload.tenant, "pod enrolled");
+            self.waiting.remove(pod);
+            return;
+        };
+        self.wait(workload, &error, now);
+    }
+
+    /// Listeners first, then the cell, then steering: nothing is steered to where nobody listens.
+    fn plant(&mut self, workload: &Arc<Workload>, now: Instant) -> Result<(), PlantError> {
+        self.trees_so_far += 1;
+        let redirect = Arc::clone(&self.settings.redirect);
+        let mut planting = Planting::prepare(workload, &*redirect, &self.home, self.trees_so_far)?;
+        let plant = planting.plant()?;
+        self.cell(&workload.tenant, now)?.tell(ToCell::Plant(plant), now);
+        if let Err(error) = planting.enrol(&*redirect) {
+            self.tell_to_uproot(&planting, Duration::ZERO, now);
+            self.dismiss_idle_cells(now);
+            return Err(error);
+        }
+        self.trees.insert(workload.pod.clone(), planting);
+        Ok(())
+    }
+
+    /// Remembers that a workload has no tree. Said once per problem, not at every try.
+    fn wait(&mut self, workload: &Arc<Workload>, error: &PlantError, now: Instant) {
+        let problem = error.report();
+        let known = self.waiting.get(&workload.pod).is_some_and(|waiting| waiting.problem == problem);
+        if !known {
+            tracing::warn!(pod = %workload.pod, problem, "a pod is not enrolled; it is tried again every second");
+        }
+        let waiting = Waiting { workload: Arc::clone(workload), problem, retry_at: now + RETRY };
+        self.waiting.insert(workload.pod.clone(), waiting);
+    }
+
+    /// The cell of a tenant, started if there is none.
+    fn cell(&mut self, tenant: &TenantId, now: Instant) -> Result<&mut Keeper, PlantError> {
+        use std::collections::btree_map::Entry;
+        match self.cells.entry(tenant.clone()) {
+            Entry::Occupied(keeper) => Ok(keeper.into_mut()),
+            Entry::Vacant(place) => {
+                let snapshot = self.snapshots.get(tenant).cloned();
+                let snapshot = snapshot.unwrap_or_else(|| Arc::new(Snapshot::empty(tenant.clone())));
+                let keeper = Keeper::start(tenant.clone(), snapshot, &self.settings, now);
+                Ok(place.insert(keeper.map_err(PlantError::Cell)?))
+            }
+        }
+    }
+
+    fn uproot(&mut self, pod: &PodName, grace: Duration, now: Instant) {
+        let Some(mut planting) = self.trees.remove(pod) else { return };
+        planting.release();
+        self.tell_to_uproot(&planting, grace, now);
+    }
+
+    fn tell_to_uproot(&mut self, planting: &Planting, grace: Duration, now: Instant) {
+        if let Some(keeper) = self.cells.get_mut(&planting.workload.tenant) {
+            let pod = planting.workload.pod.clone();
+            keeper.tell(ToCell::Uproot { pod, tree: planting.id, grace }, now);
+        }
+    }
+
+    /// Cells end with their tenant's last tree on this node.
+    fn dismiss_idle_cells(&mut self, now: Instant) {
+        let (trees, grace) = (&self.trees, self.settings.grace);
+        let idle = |tenant: &TenantId| !trees.values().any(|tree| tree.workload.tenant == *tenant);
+        let leaving = self.cells.extract_if(.., |tenant, _| idle(tenant));
+        for (_, mut keeper) in leaving {
+            keeper.drain(grace, now);
+            self.leaving.push(keeper);
+        }
+    }
+
+    /// Looks at everything once.
+    fn round(&mut self, now: Instant) {
+        self.look_after_trees(now);
+        self.look_after_cells(now);
+        self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
+        self.old_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    fn look_after_trees(&mut self, now: Instant) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        let check = |tree: &Planting| Some((Arc::clone(&tree.workload), tree.is_in_place().err()?));
+        let gone: Vec<_> = self.trees.values().filter_map(check).collect();
+        for (workload, error) in gone {
+            self.uproot(&workload.pod, GONE_GRACE, now);
+            self.wait(&workload, &error, now);
+            // Where another namespace took its place, the pod is back at once.
+            self.try_plant(&workload, now);
+        }
+        let due = |waiting: &&Waiting| now >= waiting.retry_at;
+        let due: Vec<_> =
+            self.waiting.values().filter(due).map(|waiting| Arc::clone(&waiting.workload)).collect();
+        for workload in due {
+            self.try_plant(&workload, now);
+        }
+        self.dismiss_idle_cells(now);
+    }
+
+    fn look_after_cells(&mut self, now: Instant) {
+        for (tenant, keeper) in &mut self.cells {
+            if keeper.look(now) != Outcome::Due {
+                continue;
+            }
+            keeper.restart(&self.settings, now);
+            for tree in self.trees.values().filter(|tree| tree.workload.tenant == *tenant) {
+                match tree.plant() {
+                    Ok(plant) => keeper.tell(ToCell::Plant(plant), now),
+                    Err(error) => {
+                        tracing::error!(pod = %tree.workload.pod, error = error.report(), "a tree was lost in a restart")
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let ledgers: Vec<_> =
+            self.keepers().map(|keeper| (keeper.tenant.clone(), Arc::clone(keeper.ledger()))).collect();
+        let accounts = self
+            .keepers()
+            .filter_map(|keeper| Some((Arc::clone(keeper.arena()?), Arc::clone(keeper.ledger()))));
+        self.accounting.account_for(accounts.collect());
+        *self.shared.standing() = Standing {
+            ledgers,
+            version: self.mesh.version,
+            planted: self.trees.len(),
+            waiting: self.waiting.len(),
+        };
+    }
+
+    /// Every cell once: a tenant that left and came back shows the cell that serves it now.
+    fn keepers(&self) -> impl Iterator<Item = &Keeper> {
+        let leaving = self.leaving.iter().filter(|keeper| !self.cells.contains_key(&keeper.tenant));
+        self.cells.values().chain(leaving)
+    }
+
+    fn describe(&mut self, reply: oneshot::Sender<Sketch>) {
+        let now = Instant::now();
+        let (mut cells, mut trees) = (Vec::new(), Vec::new());
+        for keeper in self.cells.values_mut().chain(&mut self.leaving) {
+            let (answer, answered) = oneshot::channel();
+            cells.push(describe_cell(&keeper.tenant, keeper.state(), keeper.restarts, keeper.ledger()));
+            keeper.tell(ToCell::Describe(answer), now);
+            trees.push(answered);
+        }
+        let waiting = self.waiting.values().map(|waiting| WaitingDescription {
+            pod: waiting.workload.pod.clone(),
+            tenant: waiting.workload.tenant.clone(),
+            problem: waiting.problem.clone(),
+        });
+        let forest = ForestDescription {
+            instance: self.settings.instance.clone(),
+            canopy_version: env!("CARGO_PKG_VERSION").to_owned(),
+            redirect: self.settings.redirect.mechanism().to_string(),
+            configuration_version: self.mesh.version,
+            cells,
+            waiting: waiting.collect(),
+        };
+        // Who asked may have stopped waiting.
+        let _ = reply.send(Sketch { forest, trees });
+    }
+
+    fn drain(&mut self, grace: Duration) {
+        let now = Instant::now();
+        if self.stop_at.replace(now + grace + LAST).is_some() {
+            return;
+        }
+        self.phase.send_replace(Phase::Draining);
+        self.waiting.clear();
+        // Every pod's steering first: from then on nothing new comes.
+        self.trees.values_mut().for_each(Planting::release);
+        for keeper in self.cells.values_mut() {
+            keeper.drain(grace, now);
+        }
+        // The cells have the listeners and will take what waits in them.
+        self.trees.clear();
+        self.leaving.extend(std::mem::take(&mut self.cells).into_values());
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.stop_at.is_some_and(|stop_at| self.leaving.is_empty() || now >= stop_at)
+    }
+
+    fn stop(mut self) {
+        self.trees.clear();
+        for keeper in self.cells.values_mut().chain(&mut self.leaving) {
+            tracing::debug!(tenant = %keeper.tenant, draining = keeper.is_draining(), "a cell ends with the forest");
+            keeper.give_up();
+        }
+        self.phase.send_replace(Phase::Stopped);
+    }
+}
