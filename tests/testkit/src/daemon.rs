@@ -17,11 +17,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Signal, getpid};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{KitError, Netns, Node, Process, http};
+use crate::{KitError, Netns, Node, Process, http, scratch};
 
 /// A running daemon.
 #[derive(Debug)]
@@ -39,13 +39,15 @@ pub struct Options {
     pub redirect: &'static str,
     /// Its binary; `None` for the one built beside the running program.
     pub binary: Option<PathBuf>,
+    /// `--instance`; `None` for one of its own.
+    pub instance: Option<String>,
     /// Further arguments.
     pub arguments: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { redirect: "auto", binary: None, arguments: Vec::new() }
+        Self { redirect: "auto", binary: None, instance: None, arguments: Vec::new() }
     }
 }
 
@@ -64,14 +66,15 @@ impl Daemon {
     /// As [`Daemon::start`].
     pub fn start_with(node: &Node, config: &Path, options: &Options) -> Result<Self, KitError> {
         let binary = options.binary.clone().map_or_else(find_binary, Ok)?;
-        let made = tempfile::Builder::new().prefix("canopy-daemon-").tempdir();
-        let directory = made.map_err(|source| KitError::file(env::temp_dir(), source))?;
-        let number = NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed);
+        let directory = scratch::directory("daemon")?;
+        let instance = options.instance.clone();
+        let instance =
+            instance.unwrap_or_else(|| scratch::name(NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed)));
         let mut command = Command::new(&binary);
         command.arg("run").arg("--config").arg(config);
         command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
         command.args(["--metrics-addr", METRICS, "--redirect", options.redirect]);
-        command.args(["--instance", &format!("kit-{}-{number}", getpid())]);
+        command.args(["--instance", &instance]);
         command.arg("--access-log").arg(directory.path().join("access.log")).args(&options.arguments);
         let netns = node.shared_netns();
         let process = Process::start(&netns, command)?.stopped_by(Signal::TERM);

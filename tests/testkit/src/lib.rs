@@ -28,6 +28,7 @@ mod netns;
 mod node;
 mod pod;
 mod process;
+mod scratch;
 mod server;
 mod tool;
 

@@ -11,12 +11,13 @@ use std::{
 
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::{KitError, Pod};
+use crate::{KitError, Pod, scratch};
 
 /// The directory. It goes when this is dropped.
 #[derive(Debug)]
 pub struct Manifests {
     directory: TempDir,
+    outside: TempDir,
 }
 
 /// A port of a pod or Service, the same number on both.
@@ -49,9 +50,7 @@ impl Manifests {
     /// # Errors
     /// The temporary directory cannot be made.
     pub fn new() -> Result<Self, KitError> {
-        let made = tempfile::Builder::new().prefix("canopy-manifests-").tempdir();
-        let directory = made.map_err(|source| KitError::file(std::env::temp_dir(), source))?;
-        Ok(Self { directory })
+        Ok(Self { directory: scratch::directory("manifests")?, outside: scratch::directory("unfinished")? })
     }
 
     /// A copy of the files in a directory, to be edited while the original stays as it is.
@@ -98,7 +97,7 @@ impl Manifests {
         let path = self.file(name);
         let failed = |source| KitError::file(&path, source);
         // Made outside: a watcher of the directory sees the finished file alone.
-        let made = NamedTempFile::new_in(self.path().parent().unwrap_or(self.path())).map_err(failed)?;
+        let made = NamedTempFile::new_in(self.outside.path()).map_err(failed)?;
         fs::write(made.path(), text).map_err(failed)?;
         made.persist(&path).map(drop).map_err(|error| KitError::file(&path, error.error))
     }

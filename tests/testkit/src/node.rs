@@ -12,9 +12,7 @@ use std::{
     },
 };
 
-use rustix::process::getpid;
-
-use crate::{KitError, Netns, Pod, netns, tool};
+use crate::{KitError, Netns, Pod, netns, scratch, tool};
 
 /// A node's namespace and bridge. Pods are made with [`Node::pod`]; they must be dropped before it, or at
 /// least lose their network when it goes.
@@ -50,9 +48,8 @@ impl Node {
     /// # Errors
     /// See [`Netns::create`].
     pub fn new() -> Result<Self, KitError> {
-        sweep();
-        let number = NEXT_NODE.fetch_add(1, Ordering::Relaxed);
-        Self::named(&format!("{PREFIX}{}-{number}", getpid()))
+        scratch::sweep();
+        Self::named(&scratch::name(NEXT_NODE.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A node with a name of the caller's choice, which is also the prefix of its pods' namespaces.
@@ -64,6 +61,18 @@ impl Node {
         tool::ip_batch(name, BRIDGE)?;
         netns.run(forward_packets)??;
         Ok(Self { netns: Arc::new(netns), next_host: AtomicU32::new(FIRST_HOST) })
+    }
+
+    /// Removes what a killed process has left of the node that [`Node::named`] makes: its namespaces, its pods',
+    /// and all processes in them. For callers that know, by a lock, that nobody else uses the name.
+    ///
+    /// # Errors
+    /// A namespace cannot be removed.
+    pub fn reclaim(name: &str) -> Result<(), KitError> {
+        scratch::sweep();
+        let pods = format!("{name}-");
+        let left = netns::names().into_iter().filter(|its| its == name || its.starts_with(&pods));
+        left.into_iter().try_for_each(|its| netns::remove_stale(&its))
     }
 
     /// A pod `namespace/name` with the next free addresses.
@@ -101,18 +110,6 @@ impl Node {
     }
 }
 
-/// Removes the nodes and pods of test processes that are dead: after SIGKILL no guard runs.
-pub(crate) fn sweep() {
-    for name in netns::names() {
-        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        let Some(pid) = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if !Path::new(&format!("/proc/{pid}")).exists() {
-            // Two sweeps may meet; the later finds nothing.
-            let _ = netns::remove_stale(&name);
-        }
-    }
-}
-
 /// A pod's packets for other pods cross the bridge; those for elsewhere are the node's to route.
 fn forward_packets() -> Result<(), KitError> {
     for path in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
@@ -127,5 +124,4 @@ const BRIDGE: &str = "link add br0 type bridge forward_delay 0 mcast_snooping 0\
     address add 10.77.0.1/24 dev br0\n\
     address add fd77::1/64 dev br0 nodad\n";
 const FIRST_HOST: u32 = 10;
-const PREFIX: &str = "kit-";
 static NEXT_NODE: AtomicU32 = AtomicU32::new(0);

@@ -6,7 +6,7 @@ use std::{fs, net::SocketAddr, process::Command};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{KitError, Pod, Process};
+use crate::{KitError, Pod, Process, scratch};
 
 /// A server in a pod, with its directory. Dropping it ends the server.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Server {
     /// # Errors
     /// nginx is not installed, refuses the lines, or does not listen in time.
     pub fn nginx_with(pod: &Pod, port: u16, lines: &str) -> Result<Self, KitError> {
-        let directory = directory("nginx")?;
+        let directory = scratch::directory("nginx")?;
         for (name, size) in [("64", 64), ("16k", 16 * 1024)] {
             write(&directory, name, &"x".repeat(size))?;
         }
@@ -46,7 +46,7 @@ impl Server {
     /// # Errors
     /// Redis is not installed, or does not listen in time.
     pub fn redis(pod: &Pod, port: u16) -> Result<Self, KitError> {
-        let directory = directory("redis")?;
+        let directory = scratch::directory("redis")?;
         let mut command = Command::new("redis-server");
         command.args(["--bind", &pod.v4().to_string(), &pod.v6().to_string(), "127.0.0.1"]);
         command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
@@ -71,13 +71,6 @@ impl Server {
         process.wait_listening(pod.netns(), at)?;
         Ok(Self { process, directory })
     }
-}
-
-fn directory(name: &str) -> Result<TempDir, KitError> {
-    tempfile::Builder::new()
-        .prefix(&format!("canopy-{name}-"))
-        .tempdir()
-        .map_err(|source| KitError::file(std::env::temp_dir(), source))
 }
 
 fn write(directory: &TempDir, name: &str, text: &str) -> Result<std::path::PathBuf, KitError> {

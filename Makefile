@@ -1,0 +1,35 @@
+# The front door. Each verb does its own set-up (scripts/setup) and says what it is doing.
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint fuzz clean setup
+SCENARIO ?=
+SECONDS ?= 30
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## two tenants, five pods, real servers, captured traffic; two minutes, leaves nothing behind
+	@scripts/setup test
+	@scripts/demo
+
+test: ## every test, on real network namespaces and a real kernel
+	@scripts/setup test
+	@scripts/test
+
+bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture
+	@scripts/setup bench
+	@scripts/bench $(SCENARIO)
+
+lint: ## format, clippy, rustdoc, licences, size and shape
+	@scripts/setup lint
+	@scripts/lint
+
+fuzz: ## every fuzz target for SECONDS=30 each
+	@scripts/setup fuzz
+	@SECONDS_EACH=$(SECONDS) scripts/fuzz
+
+setup: ## only the set-up: packages, bpf-linker, cargo-deny
+	@scripts/setup test
+	@scripts/setup lint
+
+clean: ## remove what was built, and what a crashed demo or test left on the machine
+	@scripts/clean

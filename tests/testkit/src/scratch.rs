@@ -1,0 +1,70 @@
+//! Directories and names that carry this process's id, so that what a killed process left can be told from
+//! what a live one uses; and the sweep that removes the former.
+
+use std::{env, fs, path::Path};
+
+use rustix::process::getpid;
+use tempfile::TempDir;
+
+use crate::{KitError, netns};
+
+/// A temporary directory for one thing. It goes when it is dropped.
+pub(crate) fn directory(what: &str) -> Result<TempDir, KitError> {
+    let made = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-{what}-", getpid())).tempdir();
+    made.map_err(|source| KitError::file(env::temp_dir(), source))
+}
+
+/// A name that no other live process uses: for a namespace or a daemon's instance.
+pub(crate) fn name(number: u32) -> String {
+    format!("{PREFIX}{}-{number}", getpid())
+}
+
+/// Removes namespaces, directories and pinned hooks of processes that are dead: after SIGKILL no guard runs.
+/// Two sweeps may meet; what one has removed the other does not find, so failures here mean nothing.
+pub(crate) fn sweep() {
+    for name in netns::names().iter().filter(|name| is_stale(name)) {
+        let _ = netns::remove_stale(name);
+    }
+    remove_stale_folders(&env::temp_dir());
+    let Ok(layouts) = fs::read_dir("/sys/fs/bpf/canopy") else { return };
+    layouts.flatten().for_each(|layout| remove_stale_folders(&layout.path()));
+}
+
+fn remove_stale_folders(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_stale)) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+/// Whether the name is of our making and the process whose id it carries is gone.
+fn is_stale(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+    pid.and_then(|pid| pid.parse::<u32>().ok())
+        .is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
+const PREFIX: &str = "kit-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_dead_processes_are_stale() {
+        // The largest pid that Linux gives out is 4194304.
+        assert!(is_stale("kit-4194305-0") && is_stale("kit-4194305-nginx-x1"));
+        assert!(!is_stale(&name(0)), "this process lives");
+        assert!(!is_stale("kit-") && !is_stale("kitchen-4194305-0") && !is_stale("4194305"));
+    }
+
+    #[test]
+    fn directory_of_a_dead_process_is_swept_and_that_of_a_live_one_kept() {
+        let parent = directory("sweep").unwrap();
+        let (dead, live) = (parent.path().join("kit-4194305-x"), parent.path().join(name(1)));
+        fs::create_dir_all(dead.join("inside")).unwrap();
+        fs::create_dir(&live).unwrap();
+        remove_stale_folders(parent.path());
+        assert!(!dead.exists() && live.exists());
+    }
+}
