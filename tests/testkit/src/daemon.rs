@@ -36,7 +36,7 @@ pub struct Daemon {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `--redirect`.
-    pub redirect: &'static str,
+    pub redirect: String,
     /// Its binary; `None` for the one built beside the running program.
     pub binary: Option<PathBuf>,
     /// `--instance`; `None` for one of its own.
@@ -47,7 +47,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { redirect: "auto", binary: None, instance: None, arguments: Vec::new() }
+        Self { redirect: "auto".into(), binary: None, instance: None, arguments: Vec::new() }
     }
 }
 
@@ -73,7 +73,7 @@ impl Daemon {
         let mut command = Command::new(&binary);
         command.arg("run").arg("--config").arg(config);
         command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
-        command.args(["--metrics-addr", METRICS, "--redirect", options.redirect]);
+        command.args(["--metrics-addr", METRICS, "--redirect", &options.redirect]);
         command.args(["--instance", &instance]);
         command.arg("--access-log").arg(directory.path().join("access.log")).args(&options.arguments);
         let netns = node.shared_netns();
