@@ -20,7 +20,7 @@ use crate::{
     policy::{self, Permit},
     relay::tcp::{self, Ends, Meter},
     snapshot::{Cluster, Destination},
-    sys::socket,
+    sys::socket::{self, ResetOnDrop},
     telemetry::Reason,
     tenancy::ConnectionGuard,
     upstream::{
@@ -121,13 +121,12 @@ struct Opening {
 }
 
 async fn opaque(cell: &Cell, permit: Permit, opening: Opening, live: &Live) -> End {
+    let unanswered = ResetOnDrop::new(&opening.client);
     let (connected, _load) = match reach(cell, &permit, live).await {
         Ok(reached) => reached,
-        Err(reason) => {
-            socket::reset(&opening.client);
-            return End::Because(reason);
-        }
+        Err(reason) => return End::Because(reason),
     };
+    unanswered.disarm();
     live.connected_after.set(Some(connected.took));
     let ends = Ends {
         client: opening.client,
@@ -200,3 +199,6 @@ async fn one(cell: &Cell, permit: &Permit, peer: Peer<'_>, live: &Live) -> Resul
     }
     connected
 }
+
+#[cfg(test)]
+mod tests;

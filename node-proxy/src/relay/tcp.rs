@@ -87,14 +87,27 @@ impl RelayError {
 
 /// Relays until both ends have finished. A break on one side is passed on to the other as a reset.
 ///
-/// Dropping the future closes both.
-pub async fn relay(mut ends: Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {
-    let result = both_ways(&mut ends, meter, idle).await;
-    if result.is_err() {
-        socket::reset(&ends.client);
-        socket::reset(&ends.upstream);
-    }
+/// Dropping the future resets both: what was cut short must not look complete.
+pub async fn relay(ends: Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {
+    let mut cut = Cut { ends, short: true };
+    let result = both_ways(&mut cut.ends, meter, idle).await;
+    cut.short = result.is_err();
     result
+}
+
+/// Resets both ends when dropped, unless they have finished.
+struct Cut {
+    ends: Ends,
+    short: bool,
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if self.short {
+            socket::reset(&self.ends.client);
+            socket::reset(&self.ends.upstream);
+        }
+    }
 }
 
 async fn both_ways(ends: &mut Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {

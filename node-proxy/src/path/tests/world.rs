@@ -1,0 +1,225 @@
+//! A cell with one workload on loopback, its listener, and Services that a test makes.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use config::{
+    identity::{Identity, TrustDomain},
+    model::{AppProtocol, Egress, Endpoint, Exclusions, Workload},
+    name::{Name, Namespace, PodName, ServiceAccount, ServiceName, TenantId},
+};
+use ebpf_redirect::{Side, fake::FakeRedirect};
+use futures_util::future::LocalBoxFuture;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+
+use crate::{
+    capture::{Captured, Tree},
+    cell::{Cell, CellParts, Limits},
+    path,
+    policy::Permit,
+    snapshot::{Cluster, Directory, RouteTable, ServiceEntry, Snapshot},
+    sys::{netns::Netns, sockets::Sockets},
+    telemetry::AccessLog,
+    tenancy::Tenure,
+    upstream::{
+        UpstreamError,
+        connect::{Connect, Connected, Kernel, Peer},
+    },
+};
+
+pub(super) struct World {
+    pub(super) cell: Rc<Cell>,
+    pub(super) tree: Rc<Tree>,
+    /// Where the tree's outbound listener is.
+    pub(super) listener: SocketAddr,
+    redirect: Arc<FakeRedirect>,
+    services: RefCell<HashMap<SocketAddr, Arc<ServiceEntry>>>,
+}
+
+/// A real server behind a Service.
+pub(super) struct Server {
+    pub(super) listener: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) vip: SocketAddr,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub(super) fn with(limit: impl FnOnce(&mut Limits)) -> Self {
+        Self::with_connect(Rc::new(Kernel), limit)
+    }
+
+    pub(super) fn with_connect(connect: Rc<dyn Connect>, limit: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits { detect: Duration::from_millis(50), ..Limits::default() };
+        limit(&mut limits);
+        let redirect = Arc::new(FakeRedirect::default());
+        let parts = CellParts {
+            tenant: TenantId::Namespace(namespace()),
+            redirect: redirect.clone(),
+            ledger: Arc::default(),
+            access_log: AccessLog::default(),
+            limits,
+            home: Netns::current().unwrap(),
+            tenure: Tenure::default(),
+            sockets: Sockets::default(),
+        };
+        let cell = Cell::with_connect(parts, connect);
+        let netns = Rc::new(Netns::current().unwrap());
+        let tree = Rc::new(Tree { workload: Arc::new(workload()), netns, id: 1 });
+        cell.plant(Rc::clone(&tree));
+        let listener = listen(&cell, &tree);
+        Self { cell, tree, listener, redirect, services: RefCell::default() }
+    }
+
+    /// A server of its own, behind a Service of its own.
+    pub(super) async fn server(&self, protocol: AppProtocol) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Server { listener, address, vip: self.service(protocol, &[address]) }
+    }
+
+    /// A Service with these endpoints, none of which is known as a pod; its VIP is never dialled by anybody.
+    pub(super) fn service(&self, protocol: AppProtocol, endpoints: &[SocketAddr]) -> SocketAddr {
+        let number = u8::try_from(self.services.borrow().len() + 1).unwrap();
+        let vip = SocketAddr::from(([192, 0, 2, number], 80));
+        let name = Name::try_from(format!("service-{number}").as_str()).unwrap();
+        let service = ServiceName::new(namespace(), name);
+        let endpoint = |address: &SocketAddr| {
+            Arc::new(Endpoint { address: *address, ready: true, workload: None, protocol })
+        };
+        let endpoints = endpoints.iter().map(endpoint).collect::<Vec<_>>().into();
+        let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints });
+        let routes =
+            Arc::new(RouteTable { port: 80, default: Some(Arc::clone(&cluster)), entries: Vec::new() });
+        let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
+        self.services.borrow_mut().insert(vip, entry);
+        self.limit(Egress::Any);
+        vip
+    }
+
+    /// Puts the Services of now in place, with this egress rule.
+    pub(super) fn limit(&self, egress: Egress) {
+        let mut snapshot = Snapshot::empty(self.cell.tenant.clone());
+        snapshot.egress = egress;
+        let services = Arc::new(self.services.borrow().clone());
+        snapshot.directory = Arc::new(Directory { services, ..Directory::default() });
+        self.cell.swap(Arc::new(snapshot));
+    }
+
+    /// A client's connection that was steered to the tree's listener on its way to `destination`.
+    pub(super) async fn dial(&self, destination: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        self.redirect.steer(socket.local_addr().unwrap(), destination);
+        socket.connect(self.listener).await.unwrap()
+    }
+
+    /// Waits until as many connections as were dialled have come and gone, and everything counted was given back.
+    pub(super) async fn emptied(&self, dialled: u64) {
+        let ledger = &self.cell.ledger;
+        while ledger.connections.load(Relaxed) < dialled
+            || ledger.connections_open.load(Relaxed) > 0
+            || !self.cell.live.is_empty()
+            || !self.cell.sockets.is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(ledger.connections.load(Relaxed), dialled);
+    }
+}
+
+fn listen(cell: &Rc<Cell>, tree: &Rc<Tree>) -> SocketAddr {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = TcpListener::from_std(socket).unwrap();
+    tokio::task::spawn_local(path::accept_loop(Rc::clone(cell), Rc::clone(tree), Side::Outbound, listener));
+    address
+}
+
+/// What one connection's future takes, without what it boxes.
+pub(super) fn size_of_carry() -> usize {
+    fn size<F>(_: impl FnOnce(Rc<Cell>, Captured) -> F) -> usize {
+        size_of::<F>()
+    }
+    size(path::carry)
+}
+
+/// Whether a connection ends in a reset, whatever came before.
+pub(super) async fn reads_reset(stream: &mut TcpStream) -> bool {
+    let mut bytes = Vec::new();
+    let end = stream.read_to_end(&mut bytes).await;
+    end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}
+
+/// An address of this machine where nobody listens.
+pub(super) fn closed_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Every endpoint is silent, as far as a connection can tell.
+#[derive(Debug)]
+pub(super) struct Silent;
+
+impl Connect for Silent {
+    fn connect<'a>(
+        &'a self,
+        _: &'a Cell,
+        _: &'a Permit,
+        peer: Peer<'a>,
+    ) -> LocalBoxFuture<'a, Result<Connected, UpstreamError>> {
+        let (address, after) = (peer.address, Duration::from_millis(1));
+        Box::pin(async move {
+            tokio::time::sleep(after).await;
+            Err(UpstreamError::Timeout { address, after })
+        })
+    }
+}
+
+/// Connecting hits a bug.
+#[derive(Debug)]
+pub(super) struct Panics;
+
+impl Connect for Panics {
+    fn connect<'a>(
+        &'a self,
+        _: &'a Cell,
+        _: &'a Permit,
+        _: Peer<'a>,
+    ) -> LocalBoxFuture<'a, Result<Connected, UpstreamError>> {
+        panic!("a bug, on purpose")
+    }
+}
+
+fn namespace() -> Namespace {
+    Namespace::try_from("shop").unwrap()
+}
+
+fn workload() -> Workload {
+    Workload {
+        pod: PodName::new(namespace(), Name::try_from("caller").unwrap()),
+        uid: None,
+        tenant: TenantId::Namespace(namespace()),
+        identity: Identity {
+            trust_domain: TrustDomain::default(),
+            namespace: namespace(),
+            service_account: ServiceAccount::try_from("default").unwrap(),
+        },
+        addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        netns: None,
+        ports: Vec::new(),
+        exclusions: Exclusions::default(),
+    }
+}
