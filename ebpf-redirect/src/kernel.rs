@@ -31,7 +31,8 @@ mod state;
 mod tables;
 mod trace;
 
-use object::{program_names, with_programs};
+pub(crate) use mounts::{cgroup2, probe_bpffs as bpffs};
+pub(crate) use object::{Probe, built, chain, minimum_kernel};
 
 /// Where and under which name to steer.
 #[derive(Debug, Clone)]

@@ -1,7 +1,35 @@
 //! Steering: how a pod's TCP connections come to the node proxy, and how the proxy's own pass by.
 //!
-//! One trait, [`Redirect`], with implementations for the kernel's eBPF hooks, for iptables, and a fake for
-//! unit tests. This crate decides nothing about a connection; it must never terminate or relay one.
+//! One trait, [`Redirect`], with implementations for the kernel's eBPF hooks ([`kernel`]), for iptables, and a
+//! fake for unit tests ([`fake`]). [`probe`] says what this machine allows. This crate decides nothing about a
+//! connection; it must never terminate or relay one.
+//!
+//! # What a caller has to do
+//! **Listeners.** Create them on a thread that is inside the pod's network namespace, bind them where
+//! [`Redirect::listen_plan`] says (port 0: any will do), with
+//! - `SO_REUSEADDR`, always: steered connections hold the pod's own ports, and without it an application that
+//!   restarts gets `EADDRINUSE` (one that does not set it itself still may, while such connections live);
+//! - `IPV6_V6ONLY` on the IPv6 ones; steered IPv4 connections, v4-mapped ones too, come to the IPv4 ones;
+//! - no `TCP_FASTOPEN`, which would accept data before the original destination is known;
+//! - no `SO_REUSEPORT`: the kernel gives all connections to the listener that was enrolled, and none to its group;
+//! - `listen` before [`Redirect::enrol`], with a backlog for bursts (4096).
+//!
+//! **Replacing them.** [`Enrolled::replace_listeners`] moves new connections in one step. The old listeners' queues still
+//! hold connections: accept them all (until `EAGAIN`) before closing, or they are reset.
+//!
+//! **Accepted connections.** Pass what `accept4` returned to [`Redirect::origin`] at once. `NotSteered` means that
+//! somebody in the pod dialled the listener itself: close it.
+//!
+//! **The proxy's own connections** are made on sockets that were created inside the pod's namespace and given to
+//! [`Redirect::exempt`] before `connect`. Deliver to the pod's own address (never to loopback) and in the client's
+//! family: an IPv6 client cannot be shown to an IPv4 server, which then sees the pod's address. A `client` is for
+//! deliveries to the pod itself only. Sockets in the daemon's own namespace need no exemption.
+//!
+//! # What applications notice
+//! `getpeername` and `getsockname` tell the truth. A captured `connect` succeeds as soon as the proxy accepts,
+//! before the destination is reached (so a dual-stack client takes its first address). A socket bound to an interface is
+//! moved to `lo`. An MPTCP application's own `getpeername` shows loopback. UDP, raw sockets, loopback and IPv6
+//! link-local destinations are left alone.
 
 use std::{
     fmt,
@@ -17,6 +45,7 @@ mod error;
 pub mod fake;
 pub mod kernel;
 mod netns;
+pub mod probe;
 mod sys;
 
 /// A way of steering. Shared by all cells; every method may be called from any thread and takes no lock on

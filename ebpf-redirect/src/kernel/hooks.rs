@@ -10,7 +10,7 @@ use ebpf_redirect_abi::Hook;
 
 use super::{
     instance::{Instance, LinkFailure, place_link},
-    object::{chain, load_error},
+    object::{chain, load_error, program_names},
 };
 use crate::RedirectError;
 
@@ -56,7 +56,7 @@ pub(crate) fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), RedirectError> {
 
 /// The program of a hook.
 pub(crate) fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program, RedirectError> {
-    let (_, name) = super::program_names(hook);
+    let (_, name) = program_names(hook);
     ebpf.program_mut(name).ok_or_else(|| RedirectError::Object {
         object: hook.name(),
         why: format!("it has no program {name}"),

@@ -78,7 +78,24 @@ impl Instance {
         names(&self.path.join(PODS)).iter().filter_map(|name| name.parse().ok()).collect()
     }
 
+    /// Removes what cannot be taken over, and begins anew.
+    pub(crate) fn reset(&mut self) {
+        self.unpin_all();
+        self.adopted = false;
+    }
+
     fn clear(&self) {
+        self.unpin_all();
+        for part in [PODS, LINKS, MAPS] {
+            discard(fs::remove_dir(self.path.join(part)), part);
+        }
+        discard(fs::remove_dir(&self.path), "the instance");
+        // Another instance may be in the parents; then they stay, which is no failure.
+        let parents = self.path.ancestors().skip(1).take(2);
+        parents.for_each(|parent| drop(fs::remove_dir(parent)));
+    }
+
+    fn unpin_all(&self) {
         for part in [PODS, LINKS] {
             for name in names(&self.path.join(part)) {
                 unpin_link(&self.path.join(part).join(name));
@@ -87,13 +104,6 @@ impl Instance {
         for name in names(&self.path.join(MAPS)) {
             discard(fs::remove_file(self.path.join(MAPS).join(&name)), &name);
         }
-        for part in [PODS, LINKS, MAPS] {
-            discard(fs::remove_dir(self.path.join(part)), part);
-        }
-        discard(fs::remove_dir(&self.path), "the instance");
-        // Another instance may be in the parents; then they stay, which is no failure.
-        let parents = self.path.ancestors().skip(1).take(2);
-        parents.for_each(|parent| drop(fs::remove_dir(parent)));
     }
 }
 

@@ -28,6 +28,13 @@ pub(crate) fn bpffs(path: &Path) -> Result<(), RedirectError> {
     Ok(())
 }
 
+/// Whether there is a bpf file system, or a place to mount one.
+pub(crate) fn probe_bpffs(path: &Path) -> Result<(), RedirectError> {
+    statfs(path)
+        .map(drop)
+        .map_err(|errno| RedirectError::NoBpffs { path: path.to_owned(), source: errno.into() })
+}
+
 /// Lines are `id parent major:minor root mountpoint options ... - type source options`. The mount that shows
 /// the hierarchy's root is wanted, not one of a part of it.
 fn find_cgroup2(mounts: &str) -> Option<PathBuf> {

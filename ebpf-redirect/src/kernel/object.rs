@@ -3,7 +3,7 @@
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::ProgramError};
 use ebpf_redirect_abi::Hook;
 
-use super::instance::Instance;
+use super::{hooks, instance::Instance};
 use crate::RedirectError;
 
 static HOOKS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hooks.bpf.o"));
@@ -74,8 +74,39 @@ impl Loader {
 }
 
 /// Fails where the build was told to leave the programs out.
-pub(crate) fn with_programs(object: Object) -> Result<(), RedirectError> {
+fn with_programs(object: Object) -> Result<(), RedirectError> {
     if object.bytes().is_empty() { Err(RedirectError::NoPrograms) } else { Ok(()) }
+}
+
+/// Whether the build has the programs.
+pub(crate) fn built() -> Result<(), RedirectError> {
+    with_programs(Object::Hooks)
+}
+
+/// Gives programs to the verifier, and nothing more.
+pub(crate) struct Probe {
+    loader: Loader,
+    hooks: Option<Ebpf>,
+}
+
+impl Probe {
+    pub(crate) fn new() -> Self {
+        Self { loader: Loader::new(None), hooks: None }
+    }
+
+    /// Whether the kernel takes a hook's program.
+    pub(crate) fn try_hook(&mut self, hook: Hook) -> Result<(), RedirectError> {
+        match program_names(hook).0 {
+            Object::Lookup => hooks::load(&mut self.loader.load(Object::Lookup)?, hook),
+            Object::Hooks => {
+                let ebpf = match &mut self.hooks {
+                    Some(ebpf) => ebpf,
+                    none => none.insert(self.loader.load(Object::Hooks)?),
+                };
+                hooks::load(ebpf, hook)
+            }
+        }
+    }
 }
 
 /// The name of a hook's program in its object.

@@ -37,16 +37,22 @@ pub(crate) struct State {
 impl State {
     /// Sets everything up.
     pub(crate) fn open(options: Options) -> Result<Self, RedirectError> {
-        super::with_programs(Object::Hooks)?;
+        super::built()?;
         let own = own_netns()?;
         let cgroup = options.cgroup.clone().map_or_else(mounts::cgroup2, Ok)?;
         let cgroup = File::open(&cgroup)
             .map_err(|error| RedirectError::syscall("open the cgroup root", cgroup.display(), error))?;
         let mut instance = Instance::hold(&options)?;
-        let left = instance.pods();
-        let mut loader = Loader::new(Some(&instance));
-        let mut ebpf = loader.load(Object::Hooks)?;
-        hooks::attach(&mut ebpf, &instance, &cgroup)?;
+        let mut left = instance.pods();
+        let (loader, mut ebpf) = match load(&instance, &cgroup) {
+            Err(error) if instance.adopted => {
+                tracing::warn!(%error, "what a process that has ended left cannot be taken over: it is cleared");
+                instance.reset();
+                left.clear();
+                load(&instance, &cgroup)?
+            }
+            loaded => loaded?,
+        };
         let tables = Tables::open(&instance)?;
         let watch = Watch::new(&mut ebpf, &tables)?;
         instance.ready();
@@ -67,6 +73,13 @@ impl State {
     pub(crate) fn load_lookup(&self) -> Result<Ebpf, RedirectError> {
         self.loader.lock().unwrap_or_else(PoisonError::into_inner).load(Object::Lookup)
     }
+}
+
+fn load(instance: &Instance, cgroup: &File) -> Result<(Loader, Ebpf), RedirectError> {
+    let mut loader = Loader::new(Some(instance));
+    let mut ebpf = loader.load(Object::Hooks)?;
+    hooks::attach(&mut ebpf, instance, cgroup)?;
+    Ok((loader, ebpf))
 }
 
 fn own_netns() -> Result<u64, RedirectError> {

@@ -4,3 +4,10 @@
 mod support;
 
 mod applications;
+mod deliveries;
+mod inbound;
+mod lifecycle;
+mod probing;
+mod refusals;
+mod survival;
+mod watching;
