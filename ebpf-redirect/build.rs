@@ -1,6 +1,5 @@
 //! Builds the eBPF programs from their sources, with a compiler that has the sources of `core`: Debian's, or a
 //! rustup nightly. It must never take an object from anywhere else.
-#![expect(clippy::print_stdout, reason = "a build script talks to cargo on its standard output")]
 
 use std::{
     env, fs, io,

@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError},
+        mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread,
     time::Duration,
@@ -74,10 +74,7 @@ pub struct Trace {
 impl Trace {
     /// The next decision; `None` if there is none in that time, or none will ever be.
     pub fn next(&self, patience: Duration) -> Option<Decision> {
-        match self.decisions.recv_timeout(patience) {
-            Ok(decision) => Some(decision),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.decisions.recv_timeout(patience).ok()
     }
 
     /// How many this watcher has lost because he was slow.

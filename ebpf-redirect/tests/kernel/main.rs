@@ -1,5 +1,6 @@
 //! Steering by the kernel's hooks, on the kernel of this machine: real network namespaces, real sockets. Needs root;
 //! without it every test fails and says so.
+#![expect(clippy::unwrap_used, reason = "the lint knows test functions, not what they call")]
 
 mod support;
 
