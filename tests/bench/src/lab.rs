@@ -1,0 +1,34 @@
+//! What is measured on: a node with pods, the servers in them, and the kernel's figures about processes.
+//!
+//! Namespaces and processes are testkit's; everything here is gone when its guard is dropped.
+
+use std::fs;
+
+use testkit::{Node, Pod};
+
+use crate::error::BenchError;
+
+pub(crate) mod backends;
+pub(crate) mod fetch;
+pub(crate) mod procfs;
+
+/// The CPU of load and backends.
+pub(crate) const LOAD_CPU: usize = 0;
+/// The CPU of the proxies.
+pub(crate) const PROXY_CPU: usize = 1;
+
+/// A pod whose ports do not run out in a run with many short connections: every subject has the same.
+pub(crate) fn pod(node: &Node, namespace: &str, name: &str) -> Result<Pod, BenchError> {
+    let pod = node.pod(namespace, name)?;
+    pod.run(|| {
+        for (path, value) in SYSCTLS {
+            fs::write(path, value).map_err(|e| BenchError::io(format!("write {path}"), e))?;
+        }
+        Ok::<(), BenchError>(())
+    })??;
+    Ok(pod)
+}
+
+/// Of the pod's network namespace only.
+const SYSCTLS: [(&str, &str); 2] =
+    [("/proc/sys/net/ipv4/tcp_tw_reuse", "1"), ("/proc/sys/net/ipv4/ip_local_port_range", "10240 65535")];

@@ -1,0 +1,124 @@
+//! The servers in a subject's server pod: nginx for HTTP/1.1 and HTTP/2, the bench's own for tcp.
+//!
+//! Every subject has its own, all alike, all on the load's CPU; the idle ones cost nothing.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+use testkit::{Pod, Process};
+
+use super::LOAD_CPU;
+use crate::{error::BenchError, role};
+
+/// What a backend serves, and at which port of the server pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// nginx, HTTP/1.1.
+    Http,
+    /// nginx, HTTP/2 with prior knowledge.
+    Http2,
+    /// Bytes come back.
+    Echo,
+    /// Bytes are asked for.
+    Source,
+}
+
+impl Port {
+    pub(crate) const ALL: [Self; 4] = [Self::Http, Self::Http2, Self::Echo, Self::Source];
+
+    pub(crate) fn number(self) -> u16 {
+        match self {
+            Self::Http => 8080,
+            Self::Http2 => 8081,
+            Self::Echo => 9000,
+            Self::Source => 9001,
+        }
+    }
+
+    pub(crate) fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2)
+    }
+}
+
+/// Running servers.
+#[derive(Debug)]
+pub(crate) struct Backends {
+    _nginx: Process,
+    _tcp: Process,
+}
+
+impl Backends {
+    /// Starts them and waits until they listen. `directory` is for nginx's files.
+    pub(crate) fn start(pod: &Pod, directory: &Path) -> Result<Self, BenchError> {
+        let conf = write_nginx_files(directory)?;
+        let mut nginx = role::pinned(LOAD_CPU, "nginx")?;
+        nginx.arg("-p").arg(directory).arg("-c").arg(conf);
+        let mut nginx = pod.start(nginx)?.stopped_by(Signal::TERM);
+        let everywhere = |port: Port| SocketAddr::from(([0, 0, 0, 0], port.number()));
+        let (echo, source) = (everywhere(Port::Echo), everywhere(Port::Source));
+        let spec = role::BackendSpec { cpu: LOAD_CPU, echo, source };
+        let mut tcp = pod.start(role::command("backend", &spec)?)?;
+        nginx.wait_listening(pod.netns(), everywhere(Port::Http))?;
+        nginx.wait_listening(pod.netns(), everywhere(Port::Http2))?;
+        tcp.wait_listening(pod.netns(), source)?;
+        Ok(Self { _nginx: nginx, _tcp: tcp })
+    }
+}
+
+/// Bytes of the two bodies that nginx serves, at `/64` and `/16384`.
+pub(crate) const SMALL: usize = 64;
+/// See [`SMALL`].
+pub(crate) const LARGE: usize = 16 << 10;
+
+fn write_nginx_files(directory: &Path) -> Result<PathBuf, BenchError> {
+    let temporary = directory.join("tmp");
+    let failed = |path: &Path| {
+        let what = format!("write {}", path.display());
+        |e| BenchError::io(what, e)
+    };
+    fs::create_dir_all(&temporary).map_err(failed(&temporary))?;
+    let large = directory.join(LARGE.to_string());
+    fs::write(&large, "x".repeat(LARGE)).map_err(failed(&large))?;
+    let conf = directory.join("nginx.conf");
+    fs::write(&conf, nginx_conf(directory)).map_err(failed(&conf))?;
+    Ok(conf)
+}
+
+fn nginx_conf(directory: &Path) -> String {
+    let small = "x".repeat(SMALL);
+    let directory = directory.display();
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("    {kind}_temp_path {directory}/tmp;\n"))
+        .concat();
+    format!(
+        "daemon off;
+worker_processes 1;
+user root;
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+{temporary}    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+    default_type text/plain;
+    tcp_nodelay on;
+    sendfile on;
+    open_file_cache max=16;
+    http2_max_concurrent_streams 1024;
+    server {{
+        listen {http};
+        listen {http2} http2;
+        root {directory};
+        location = /{SMALL} {{ return 200 \"{small}\"; }}
+    }}
+}}
+",
+        http = Port::Http.number(),
+        http2 = Port::Http2.number(),
+    )
+}

@@ -1,0 +1,74 @@
+//! What the kernel says of a process and of the machine.
+//!
+//! Only figures of the kernel's own; nothing a subject says of itself.
+
+use std::{fs, io};
+
+/// CPU time used by all threads of a process, also those that have ended. Exact to a clock tick (10 ms).
+pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in brackets, may hold anything.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let words = after_name.split_ascii_whitespace().skip(UTIME).take(2);
+    let ticks: Option<u64> = words.map(|word| word.parse::<u64>().ok()).sum();
+    let ticks =
+        ticks.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed /proc/PID/stat"))?;
+    Ok(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Resident and proportional memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Memory {
+    pub rss: u64,
+    pub pss: u64,
+}
+
+/// What a process has resident now.
+pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    Ok(Memory { rss: kilobytes(&text, "Rss:") * 1024, pss: kilobytes(&text, "Pss:") * 1024 })
+}
+
+/// The machine, for a reader.
+pub(crate) fn machine() -> serde_json::Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or("");
+    let os = read("/etc/os-release");
+    let os = os.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("").trim_matches('"');
+    serde_json::json!({
+        "cpu": model.trim_start_matches([' ', '\t', ':']),
+        "cores": cpu.lines().filter(|l| l.starts_with("processor")).count(),
+        "memory_bytes": kilobytes(&read("/proc/meminfo"), "MemTotal:") * 1024,
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "os": os,
+    })
+}
+
+/// Place of `utime` among the words after the process's name.
+const UTIME: usize = 11;
+
+fn kilobytes(text: &str, key: &str) -> u64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_cpu_time_grows_with_work_and_memory_is_not_zero() {
+        let pid = std::process::id();
+        let before = cpu_ns(pid).unwrap();
+        let start = crate::clock::own_cpu();
+        while crate::clock::own_cpu() - start < 60_000_000 {
+            std::hint::black_box(start);
+        }
+        let used = cpu_ns(pid).unwrap() - before;
+        assert!((40_000_000..2_000_000_000).contains(&used), "{used}");
+        assert!(memory(pid).unwrap().rss > 100_000);
+    }
+}

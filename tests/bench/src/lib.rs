@@ -1,1 +1,0 @@
-//! Canopy's benchmarks: make bench.

@@ -1,0 +1,83 @@
+//! Canopy's benchmarks: `bench [SCENARIO…]`. Read `scenario` for what is measured and `docs/benchmarks.md` for how.
+//!
+//! Everything happens in network namespaces of its own and ends with it. It never measures a subject that did not do
+//! the work, and never hides an error.
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use clap::Parser;
+
+use cli::{Arguments, Verb};
+use error::BenchError;
+use outcome::Outcome;
+use run::Run;
+use scenario::{Plan, Scenario};
+
+mod cli;
+mod clock;
+mod error;
+mod run;
+
+// What is measured on, with what, and whom.
+mod lab;
+mod load;
+mod role;
+mod subject;
+
+// What is measured, and what came of it.
+mod outcome;
+mod report;
+mod scenario;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let result = role::dispatch(&arguments).unwrap_or_else(|| bench(&Arguments::parse()));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line for whoever waits.
+fn progress(line: &str) {
+    // Nobody to tell is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "bench: {line}");
+}
+
+fn bench(arguments: &Arguments) -> Result<(), BenchError> {
+    let run = Run::begin(arguments)?;
+    let plan = Plan::new(arguments.quick, arguments.rounds);
+    for verb in arguments.verbs() {
+        match verb {
+            Verb::Http => measure(Scenario::http(), plan, &run)?,
+            Verb::Http2 => measure(Scenario::http2(), plan, &run)?,
+            Verb::Tcp => measure(Scenario::tcp(), plan, &run)?,
+            Verb::Capture => measure(Scenario::capture(), plan, &run)?,
+            Verb::Memory => finish(run.memory_outcome(plan, scenario::memory::run(plan, &run)?), &run)?,
+            Verb::Report => report::write(&run)?,
+            Verb::All => {}
+        }
+    }
+    Ok(())
+}
+
+fn measure(mut scenario: Scenario, plan: Plan, run: &Run) -> Result<(), BenchError> {
+    run.restrict(&mut scenario);
+    let samples = scenario::rounds::run(&scenario, plan, run)?;
+    finish(run.outcome(&scenario, plan, samples), run)
+}
+
+fn finish(mut outcome: Outcome, run: &Run) -> Result<(), BenchError> {
+    outcome.verdicts = outcome::verdict::all(&outcome);
+    outcome.write(run.directory())?;
+    report::plot::write(&outcome, run.directory())?;
+    progress(&format!(
+        "{}\n{}",
+        run.directory().join(format!("{}.json", outcome.scenario)).display(),
+        report::text(&outcome)
+    ));
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Samples, and what is made of them: rows and ratios.
+//!
+//! A ratio never mixes rounds: what the machine did meanwhile is the same for both of its sides only within one.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ratio, Row, median};
+
+/// One subject in one case in one round.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    pub case: String,
+    pub subject: String,
+    pub round: usize,
+    /// The second run of the same subject in the same round, for the A/A ratio.
+    pub again: bool,
+    pub rps: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub p50_closed_us: f64,
+    pub p99_closed_us: f64,
+    pub cpu_us_per_request: f64,
+    pub rss_bytes: f64,
+    pub pss_bytes: f64,
+    pub proxy_busy: f64,
+    pub load_cpu_us_per_request: f64,
+    pub rate_per_second: f64,
+    pub errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first_error: Option<String>,
+}
+
+/// What ratios are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Metric {
+    Rps,
+    P50,
+    P99,
+    P50Closed,
+    P99Closed,
+    Cpu,
+    Rss,
+}
+
+impl Metric {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Rps, Self::P50, Self::P99, Self::P50Closed, Self::P99Closed, Self::Cpu, Self::Rss];
+
+    /// As in the results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rps => "rps",
+            Self::P50 => "p50_us",
+            Self::P99 => "p99_us",
+            Self::P50Closed => "p50_closed_us",
+            Self::P99Closed => "p99_closed_us",
+            Self::Cpu => "cpu_us_per_request",
+            Self::Rss => "rss_bytes",
+        }
+    }
+
+    fn of(self, sample: &Sample) -> f64 {
+        match self {
+            Self::Rps => sample.rps,
+            Self::P50 => sample.p50_us,
+            Self::P99 => sample.p99_us,
+            Self::P50Closed => sample.p50_closed_us,
+            Self::P99Closed => sample.p99_closed_us,
+            Self::Cpu => sample.cpu_us_per_request,
+            Self::Rss => sample.rss_bytes,
+        }
+    }
+}
+
+/// All samples of a scenario.
+#[derive(Debug, Default)]
+pub(crate) struct Samples(pub Vec<Sample>);
+
+impl Samples {
+    /// A round with an error in any subject counts for none of them, in that case.
+    fn is_void(&self, case: &str, round: usize) -> bool {
+        self.0.iter().any(|s| s.case == case && s.round == round && s.errors > 0)
+    }
+
+    fn of<'a>(&'a self, case: &'a str, subject: &'a str, again: bool) -> impl Iterator<Item = &'a Sample> {
+        self.0.iter().filter(move |s| s.case == case && s.subject == subject && s.again == again)
+    }
+
+    /// The row of one subject in one case.
+    pub(crate) fn row(&self, case: &str, subject: &str) -> Row {
+        let all: Vec<&Sample> = self.of(case, subject, false).collect();
+        let valid: Vec<&Sample> = all.iter().copied().filter(|s| !self.is_void(case, s.round)).collect();
+        let used = if valid.is_empty() { &all } else { &valid };
+        let middle = |get: fn(&Sample) -> f64| median(&used.iter().map(|s| get(s)).collect::<Vec<_>>());
+        Row {
+            case: case.to_owned(),
+            subject: subject.to_owned(),
+            rps: middle(|s| s.rps),
+            p50_us: middle(|s| s.p50_us),
+            p99_us: middle(|s| s.p99_us),
+            cpu_us_per_request: middle(|s| s.cpu_us_per_request),
+            rss_bytes: middle(|s| s.rss_bytes),
+            errors: self.0.iter().filter(|s| s.case == case && s.subject == subject).map(|s| s.errors).sum(),
+            pss_bytes: middle(|s| s.pss_bytes),
+            p50_closed_us: middle(|s| s.p50_closed_us),
+            p99_closed_us: middle(|s| s.p99_closed_us),
+            rate_per_second: middle(|s| s.rate_per_second),
+            proxy_busy: middle(|s| s.proxy_busy),
+            void_rounds: all.len() - valid.len(),
+        }
+    }
+
+    /// All ratios of one subject to another; to itself: of its second run to its first.
+    pub(crate) fn ratios(&self, case: &str, of: &str, to: &str) -> Vec<Ratio> {
+        let ratio = |metric: Metric| {
+            let quotients: Vec<f64> = self
+                .of(case, of, of == to)
+                .filter(|s| !self.is_void(case, s.round))
+                .filter_map(|a| Some((a, self.of(case, to, false).find(|b| b.round == a.round)?)))
+                .map(|(a, b)| metric.of(a) / metric.of(b))
+                .filter(|q| q.is_finite() && *q > 0.0)
+                .collect();
+            (!quotients.is_empty()).then(|| Ratio {
+                case: case.to_owned(),
+                of: of.to_owned(),
+                to: to.to_owned(),
+                metric: metric.name().to_owned(),
+                median: median(&quotients),
+                min: quotients.iter().copied().fold(f64::INFINITY, f64::min),
+                max: quotients.iter().copied().fold(0.0, f64::max),
+            })
+        };
+        Metric::ALL.into_iter().filter_map(ratio).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(subject: &str, round: usize, rps: f64, errors: u64) -> Sample {
+        Sample { case: "c".into(), subject: subject.into(), round, rps, errors, ..Sample::default() }
+    }
+
+    #[test]
+    fn a_ratio_pairs_figures_of_the_same_round_only() {
+        let samples = Samples(vec![
+            sample("a", 0, 10.0, 0),
+            sample("b", 0, 5.0, 0),
+            sample("a", 1, 100.0, 0),
+            sample("b", 1, 25.0, 0),
+        ]);
+        let rps = &samples.ratios("c", "a", "b")[0];
+        assert_eq!((rps.min, rps.median, rps.max), (2.0, 3.0, 4.0));
+    }
+
+    #[test]
+    fn an_error_in_one_subject_voids_the_round_for_all() {
+        let samples = Samples(vec![
+            sample("a", 0, 10.0, 0),
+            sample("b", 0, 5.0, 1),
+            sample("a", 1, 12.0, 0),
+            sample("b", 1, 4.0, 0),
+        ]);
+        assert_eq!(samples.ratios("c", "a", "b")[0].max, 3.0);
+        let row = samples.row("c", "a");
+        assert_eq!((row.rps, row.void_rounds), (12.0, 1));
+        assert_eq!(samples.row("c", "b").errors, 1);
+    }
+
+    #[test]
+    fn a_subject_to_itself_is_its_second_run_to_its_first() {
+        let mut second = sample("a", 0, 11.0, 0);
+        second.again = true;
+        let samples = Samples(vec![sample("a", 0, 10.0, 0), second]);
+        assert_eq!(samples.ratios("c", "a", "a")[0].median, 1.1);
+        assert_eq!(samples.row("c", "a").rps, 10.0);
+    }
+}

@@ -1,0 +1,177 @@
+//! Whether a bar is met, judged beside the spread of the same subject against itself.
+//!
+//! What the machine's noise could have done is inconclusive: neither passed nor missed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, bars};
+
+/// A bar and what came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    pub case: String,
+    pub of: String,
+    /// Empty for a figure that is no ratio.
+    pub to: String,
+    pub metric: String,
+    pub bar: f64,
+    pub at_least: bool,
+    pub median: f64,
+    /// Least and greatest ratio of the subject to itself, in the same case and metric.
+    pub aa: Option<(f64, f64)>,
+    pub verdict: Judgement,
+    pub why: String,
+}
+
+/// The judgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Judgement {
+    Passed,
+    Missed,
+    Inconclusive,
+}
+
+impl Judgement {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Missed => "missed",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+/// Judges all bars of the outcome's scenario.
+pub(crate) fn all(outcome: &Outcome) -> Vec<Verdict> {
+    let ratios = bars::RATIOS.iter().filter(|bar| bar.scenario == outcome.scenario);
+    let mut verdicts: Vec<Verdict> = ratios.filter_map(|bar| of_ratio(outcome, bar)).collect();
+    if outcome.scenario == "memory" {
+        verdicts.extend(bars::CEILINGS.iter().filter_map(|ceiling| of_figure(outcome, ceiling)));
+    }
+    verdicts
+}
+
+fn of_ratio(outcome: &Outcome, bar: &bars::Bar) -> Option<Verdict> {
+    let ratio = outcome.ratio(bar.case, bar.of, bar.to, bar.metric)?;
+    let aa = outcome.ratio(bar.case, bar.of, bar.of, bar.metric).map(|r| (r.min, r.max));
+    let errors: u64 = outcome.rows.iter().filter(|r| r.case == bar.case).map(|r| r.errors).sum();
+    let (verdict, why) = if errors > 0 {
+        (Judgement::Missed, format!("{errors} errors; there must be none in any subject"))
+    } else {
+        judge(&Evidence { median: ratio.median, aa, rounds: outcome.rounds }, bar)
+    };
+    Some(Verdict {
+        case: bar.case.into(),
+        of: bar.of.into(),
+        to: bar.to.into(),
+        metric: bar.metric.into(),
+        bar: bar.bar,
+        at_least: bar.at_least,
+        median: ratio.median,
+        aa,
+        verdict,
+        why,
+    })
+}
+
+struct Evidence {
+    median: f64,
+    aa: Option<(f64, f64)>,
+    rounds: usize,
+}
+
+fn judge(evidence: &Evidence, bar: &bars::Bar) -> (Judgement, String) {
+    let Some((low, high)) = evidence.aa else {
+        return (Judgement::Inconclusive, "no A/A run".into());
+    };
+    if evidence.rounds < LEAST_ROUNDS {
+        return (Judgement::Inconclusive, format!("fewer than {LEAST_ROUNDS} rounds"));
+    }
+    // As a factor either way, and 1 itself belongs to it: a drift of all rounds to one side is noise as well.
+    let noise = high.max(1.0 / low).max(1.0);
+    if bar.bar.max(1.0 / bar.bar) < noise && (bar.bar - 1.0).abs() > f64::EPSILON {
+        return (
+            Judgement::Inconclusive,
+            format!("the bar is inside the A/A spread of {low:.2} to {high:.2}"),
+        );
+    }
+    let margin = if bar.at_least { evidence.median / bar.bar } else { bar.bar / evidence.median };
+    if margin.max(1.0 / margin) < noise {
+        let why = format!(
+            "{:.1} % from the bar, within the A/A spread of {low:.2} to {high:.2}",
+            (margin - 1.0) * 100.0
+        );
+        return (Judgement::Inconclusive, why);
+    }
+    let percent = (margin - 1.0).abs() * 100.0;
+    if margin >= 1.0 {
+        (Judgement::Passed, format!("by {percent:.0} %"))
+    } else {
+        (Judgement::Missed, format!("by {percent:.0} %"))
+    }
+}
+
+fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
+    let row = outcome.rows.iter().find(|r| r.case == ceiling.case)?;
+    let figure = if ceiling.metric == "rss_bytes" { row.rss_bytes } else { row.p50_us };
+    let percent = (figure / ceiling.most - 1.0).abs() * 100.0;
+    let met = figure <= ceiling.most;
+    Some(Verdict {
+        case: ceiling.case.into(),
+        of: row.subject.clone(),
+        to: String::new(),
+        metric: ceiling.metric.into(),
+        bar: ceiling.most,
+        at_least: false,
+        median: figure,
+        aa: None,
+        verdict: if met { Judgement::Passed } else { Judgement::Missed },
+        why: format!("by {percent:.0} %"),
+    })
+}
+
+/// With fewer, a spread says nothing.
+const LEAST_ROUNDS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bar(bar: f64, at_least: bool) -> bars::Bar {
+        bars::Bar { scenario: "s", case: "c", of: "a", to: "b", metric: "rps", bar, at_least }
+    }
+
+    fn word(median: f64, aa: (f64, f64), required: bars::Bar) -> Judgement {
+        judge(&Evidence { median, aa: Some(aa), rounds: 3 }, &required).0
+    }
+
+    #[test]
+    fn a_bar_is_passed_or_missed_only_outside_the_noise() {
+        assert_eq!(word(1.7, (0.97, 1.03), bar(1.5, true)), Judgement::Passed);
+        assert_eq!(word(1.3, (0.97, 1.03), bar(1.5, true)), Judgement::Missed);
+        assert_eq!(word(1.52, (0.97, 1.03), bar(1.5, true)), Judgement::Inconclusive);
+        assert_eq!(word(0.5, (0.97, 1.03), bar(0.6, false)), Judgement::Passed);
+        assert_eq!(word(0.7, (0.97, 1.03), bar(0.6, false)), Judgement::Missed);
+    }
+
+    #[test]
+    fn a_bar_inside_the_spread_of_a_subject_to_itself_is_inconclusive() {
+        assert_eq!(word(1.3, (0.93, 1.02), bar(1.05, true)), Judgement::Inconclusive);
+        assert_eq!(word(1.3, (0.98, 1.02), bar(1.05, true)), Judgement::Passed);
+    }
+
+    #[test]
+    fn a_bar_of_one_is_judged_by_the_distance_from_it() {
+        assert_eq!(word(1.3, (0.97, 1.03), bar(1.0, true)), Judgement::Passed);
+        assert_eq!(word(1.02, (0.97, 1.03), bar(1.0, true)), Judgement::Inconclusive);
+    }
+
+    #[test]
+    fn without_a_run_against_itself_or_with_few_rounds_nothing_is_passed() {
+        let none = Evidence { median: 9.0, aa: None, rounds: 5 };
+        assert_eq!(judge(&none, &bar(1.5, true)).0, Judgement::Inconclusive);
+        let few = Evidence { median: 9.0, aa: Some((1.0, 1.0)), rounds: 1 };
+        assert_eq!(judge(&few, &bar(1.5, true)).0, Judgement::Inconclusive);
+    }
+}

@@ -1,0 +1,166 @@
+//! Results as Markdown tables.
+//!
+//! One table of figures, one of bars, per scenario; the same text serves the terminal.
+
+use std::fmt::Write;
+
+use crate::{
+    outcome::{Outcome, Row, verdict::Verdict},
+    scenario::BLOCK,
+};
+
+/// The generated part of the page.
+pub(crate) fn page(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    if let Some(first) = outcomes.first() {
+        let machine = &first.machine;
+        let word = |key: &str| machine[key].as_str().unwrap_or("").to_owned();
+        line(
+            &mut text,
+            &format!(
+                "Machine: {}, {} cores, {:.0} GiB, Linux {}, {}.\n",
+                word("cpu"),
+                machine["cores"],
+                machine["memory_bytes"].as_f64().unwrap_or(0.0) / 1_073_741_824.0,
+                word("kernel"),
+                word("os"),
+            ),
+        );
+    }
+    for outcome in outcomes {
+        let name = &outcome.scenario;
+        line(&mut text, &format!("## {name}\n"));
+        line(&mut text, &provenance(outcome));
+        if outcome.scenario != "memory" {
+            line(&mut text, &format!("![{name}](benchmarks/{name}.svg)\n"));
+        }
+        line(&mut text, &scenario(outcome));
+    }
+    text
+}
+
+/// The tables of one scenario.
+pub(crate) fn scenario(outcome: &Outcome) -> String {
+    let mut text = if outcome.scenario == "memory" { memory(&outcome.rows) } else { figures(&outcome.rows) };
+    if !outcome.verdicts.is_empty() {
+        line(&mut text, "");
+        text.push_str(&bars(&outcome.verdicts));
+    }
+    for sample in outcome.samples.iter().filter(|s| s.errors > 0) {
+        let error = sample.first_error.as_deref().unwrap_or("");
+        line(
+            &mut text,
+            &format!(
+                "\nVoid: {} of {} in round {}: {} errors, the first: {error}",
+                sample.case,
+                sample.subject,
+                sample.round + 1,
+                sample.errors
+            ),
+        );
+    }
+    text
+}
+
+fn provenance(outcome: &Outcome) -> String {
+    let p = &outcome.provenance;
+    let version = |key: &str| p.versions[key].as_str().unwrap_or("").to_owned();
+    format!(
+        "{}, commit {}, `{}`, {} rounds{}; {}, Envoy {}, {}, {}; access logs {}.\n",
+        p.date,
+        p.commit,
+        p.command,
+        outcome.rounds,
+        if p.quick { " (quick: not a measurement)" } else { "" },
+        version("canopy"),
+        version("envoy"),
+        version("nginx"),
+        version("rustc"),
+        if p.access_log { "on for both proxies" } else { "off for both proxies" },
+    )
+}
+
+fn figures(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| case | subject | per second | CPU µs each | proxy's CPU busy | p50 µs | p99 µs | at rate | closed p50 µs | closed p99 µs | RSS MiB | errors |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for r in rows {
+        let rps = if r.case == "bulk" {
+            format!("{:.0} ({:.2} GiB/s)", r.rps, r.rps * BLOCK as f64 / 1_073_741_824.0)
+        } else {
+            format!("{:.0}", r.rps)
+        };
+        line(
+            &mut text,
+            &format!(
+                "| {} | {} | {rps} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {} |",
+                r.case,
+                r.subject,
+                unless_zero(r.cpu_us_per_request, |v| format!("{v:.1}")),
+                unless_zero(r.proxy_busy, |v| format!("{:.0} %", v * 100.0)),
+                r.p50_us,
+                r.p99_us,
+                r.rate_per_second,
+                r.p50_closed_us,
+                r.p99_closed_us,
+                unless_zero(r.rss_bytes, mebibytes),
+                r.errors,
+            ),
+        );
+    }
+    text
+}
+
+fn memory(rows: &[Row]) -> String {
+    let mut text = String::from("| what | measured |\n|---|--:|\n");
+    for r in rows {
+        let (what, figure) = match r.case.as_str() {
+            "idle" => ("idle daemon, one tenant, two workloads", format!("{} MiB", mebibytes(r.rss_bytes))),
+            "workload" => ("each further workload", format!("{} MiB", mebibytes(r.rss_bytes))),
+            "tenant" => ("each further tenant, with one workload", format!("{} MiB", mebibytes(r.rss_bytes))),
+            _ => ("start to first captured request", format!("{:.0} ms", r.p50_us / 1e3)),
+        };
+        line(&mut text, &format!("| {what} | {figure} |"));
+    }
+    text
+}
+
+fn bars(verdicts: &[Verdict]) -> String {
+    let mut text =
+        String::from("| bar | required | measured | A/A spread | verdict |\n|---|--:|--:|--:|---|\n");
+    for v in verdicts {
+        let sign = if v.at_least { "≥" } else { "≤" };
+        let (what, show): (String, fn(f64, &str) -> String) = if v.to.is_empty() {
+            (v.case.clone(), |value, metric| {
+                if metric == "rss_bytes" {
+                    format!("{} MiB", mebibytes(value))
+                } else {
+                    format!("{:.0} ms", value / 1e3)
+                }
+            })
+        } else {
+            (format!("{}: {} to {}, {}", v.case, v.of, v.to, v.metric), |value, _| format!("{value:.2} ×"))
+        };
+        let aa = v.aa.map_or(String::from("–"), |(low, high)| format!("{low:.2}–{high:.2}"));
+        let (bar, median) = (show(v.bar, &v.metric), show(v.median, &v.metric));
+        line(
+            &mut text,
+            &format!("| {what} | {sign} {bar} | {median} | {aa} | **{}** {} |", v.verdict.word(), v.why),
+        );
+    }
+    text
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.2}", bytes / 1_048_576.0)
+}
+
+fn unless_zero(value: f64, show: impl Fn(f64) -> String) -> String {
+    if value == 0.0 { "–".into() } else { show(value) }
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}

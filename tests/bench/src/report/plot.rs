@@ -1,0 +1,161 @@
+//! A plot per scenario: for each metric a panel, for each case its subjects' bars, with the figures beside them.
+//!
+//! Plain SVG, readable on light and on dark ground. Bars begin at 0, always.
+
+use std::{fmt::Write, fs, path::Path};
+
+use crate::{
+    error::BenchError,
+    outcome::{Outcome, Row},
+};
+
+/// Writes SCENARIO.svg, unless there is nothing to compare.
+pub(crate) fn write(outcome: &Outcome, directory: &Path) -> Result<(), BenchError> {
+    let path = directory.join(format!("{}.svg", outcome.scenario));
+    fs::write(&path, draw(outcome)).map_err(|e| BenchError::io(format!("write {}", path.display()), e))
+}
+
+struct Panel {
+    title: &'static str,
+    value: fn(&Row) -> f64,
+    show: fn(f64) -> String,
+}
+
+const PANELS: [Panel; 5] = [
+    Panel { title: "exchanges per second (more is better)", value: |r| r.rps, show: thousands },
+    Panel { title: "CPU time of the proxy per exchange, µs", value: |r| r.cpu_us_per_request, show: tenths },
+    Panel { title: "p50 at the same rate for all, µs", value: |r| r.p50_us, show: tenths },
+    Panel { title: "p99 at the same rate for all, µs", value: |r| r.p99_us, show: tenths },
+    Panel {
+        title: "resident memory after the load, MiB",
+        value: |r| r.rss_bytes / 1_048_576.0,
+        show: tenths,
+    },
+];
+
+const WIDTH: f64 = 760.0;
+const LEFT: f64 = 110.0;
+const BAR: f64 = 15.0;
+const GAP: f64 = 10.0;
+const TITLE: f64 = 30.0;
+/// Widest bar; the figure stands to its right.
+const LONGEST: f64 = WIDTH - LEFT - 90.0;
+
+fn draw(outcome: &Outcome) -> String {
+    let (cases, subjects) = (distinct(&outcome.rows, |r| &r.case), distinct(&outcome.rows, |r| &r.subject));
+    let mut body = String::new();
+    let mut y = legend(&mut body, &outcome.scenario, &subjects);
+    for panel in &PANELS {
+        if outcome.rows.iter().any(|r| (panel.value)(r) > 0.0) {
+            y = draw_panel(
+                &mut body,
+                y,
+                panel,
+                &Rows { rows: &outcome.rows, cases: &cases, subjects: &subjects },
+            );
+        }
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y:.0}\" width=\"{WIDTH}\" height=\"{y:.0}\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<title>{}</title>\n<style>{STYLE}</style>\n\
+         <rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n",
+        outcome.scenario
+    )
+}
+
+struct Rows<'a> {
+    rows: &'a [Row],
+    cases: &'a [&'a str],
+    subjects: &'a [&'a str],
+}
+
+fn legend(body: &mut String, scenario: &str, subjects: &[&str]) -> f64 {
+    text(body, (12.0, 24.0), "bold", scenario);
+    let mut x = LEFT;
+    for (index, subject) in subjects.iter().enumerate() {
+        rect(body, (x, 14.0), BAR, index);
+        text(body, (x + BAR + 5.0, 25.0), "", subject);
+        x += 45.0 + subject.len() as f64 * 7.0;
+    }
+    36.0
+}
+
+fn draw_panel(body: &mut String, top: f64, panel: &Panel, rows: &Rows<'_>) -> f64 {
+    text(body, (12.0, top + 20.0), "bold", panel.title);
+    let most = rows.rows.iter().map(panel.value).fold(0.0, f64::max);
+    let mut y = top + TITLE;
+    for case in rows.cases {
+        let start = y;
+        for (index, subject) in rows.subjects.iter().enumerate() {
+            let Some(row) = rows.rows.iter().find(|r| r.case == *case && r.subject == *subject) else {
+                continue;
+            };
+            let value = (panel.value)(row);
+            if value > 0.0 {
+                let length = (value / most * LONGEST).max(1.0);
+                rect(body, (LEFT, y), length, index);
+                text(body, (LEFT + length + 5.0, y + BAR - 4.0), "", &(panel.show)(value));
+                y += BAR;
+            }
+        }
+        text(body, (12.0, f64::midpoint(start, y) + 4.0), "", case);
+        y += GAP;
+    }
+    y + GAP
+}
+
+fn rect(body: &mut String, (x, y): (f64, f64), width: f64, series: usize) {
+    let height = BAR - 2.0;
+    // Writing to a String cannot fail; here and below.
+    let _ = writeln!(
+        body,
+        "<rect class=\"s{series}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height}\" rx=\"2\"/>"
+    );
+}
+
+fn text(body: &mut String, (x, y): (f64, f64), class: &str, content: &str) {
+    let content = content.replace('&', "&amp;").replace('<', "&lt;");
+    let _ = writeln!(body, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{content}</text>");
+}
+
+fn distinct(rows: &[Row], get: fn(&Row) -> &String) -> Vec<&str> {
+    let mut seen: Vec<&str> = Vec::new();
+    for row in rows {
+        if !seen.contains(&get(row).as_str()) {
+            seen.push(get(row));
+        }
+    }
+    seen
+}
+
+fn tenths(value: f64) -> String {
+    if value < 100.0 { format!("{value:.1}") } else { thousands(value) }
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut shown = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            shown.push('\u{202f}');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// Grey is the direct way, green Canopy, orange what it is compared with.
+const STYLE: &str = ".ground{fill:#fff}text{fill:#222}.bold{font-weight:600}\
+    .s0{fill:#8a8f98}.s1{fill:#2b8a3e}.s2{fill:#d9730d}.s3{fill:#1864ab}\
+    @media(prefers-color-scheme:dark){.ground{fill:#16181d}text{fill:#e6e6e6}.s0{fill:#7d838d}.s1{fill:#51cf66}.s2{fill:#ff922b}.s3{fill:#4dabf7}}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(thousands(1_234_567.0), "1\u{202f}234\u{202f}567");
+        assert_eq!(thousands(999.0), "999");
+    }
+}

@@ -1,0 +1,84 @@
+//! What this binary is when the bench starts it again: load generator, backend, or a step that stays on a CPU and becomes a program.
+//!
+//! It is started inside the network namespace it works in, and never enters another.
+
+use std::{ffi::OsString, io::Write, num::NonZeroU64, process::Command};
+
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    thread::{CpuSet, sched_setaffinity, set_current_timer_slack},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{error::BenchError, load};
+
+mod backend;
+mod enter;
+mod first;
+
+pub(crate) use backend::BackendSpec;
+pub(crate) use first::FirstSpec;
+
+/// Runs the role that the first argument names, if it names one.
+pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>> {
+    let role = arguments.get(1)?.to_str()?.strip_prefix("role:")?;
+    let rest = &arguments[2..];
+    Some(begin().and_then(|()| match role {
+        "enter" => Err(enter::exec(rest)),
+        "load" => send_load(rest),
+        "backend" => backend::serve(rest),
+        "first" => first::wait_for_answer(rest),
+        _ => Err(BenchError::Usage(format!("no role {role}"))),
+    }))
+}
+
+/// This binary in a role that takes one argument.
+pub(crate) fn command(role: &str, spec: &impl Serialize) -> Result<Command, BenchError> {
+    let mut command = own_binary(role)?;
+    command.arg(serde_json::to_string(spec)?);
+    Ok(command)
+}
+
+/// A program that stays on one CPU with all it starts; arguments are added by the caller.
+pub(crate) fn pinned(cpu: usize, program: impl AsRef<std::ffi::OsStr>) -> Result<Command, BenchError> {
+    let mut command = own_binary("enter")?;
+    command.arg(cpu.to_string()).arg(program);
+    Ok(command)
+}
+
+fn own_binary(role: &str) -> Result<Command, BenchError> {
+    let path = std::env::current_exe().map_err(|e| BenchError::io("find this program's file", e))?;
+    let mut command = Command::new(path);
+    command.arg(format!("role:{role}"));
+    Ok(command)
+}
+
+fn begin() -> Result<(), BenchError> {
+    let os = |e| BenchError::os("begin a role", e);
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).map_err(os)
+}
+
+/// Stays on one CPU; what is started from here inherits it.
+pub(crate) fn pin(cpu: usize) -> Result<(), BenchError> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|e| BenchError::os(format!("stay on CPU {cpu}"), e))
+}
+
+fn send_load(arguments: &[OsString]) -> Result<(), BenchError> {
+    let spec: load::LoadSpec = parse(arguments)?;
+    pin(spec.cpu)?;
+    // The default slack of 50 µs would be added to every intended send time.
+    set_current_timer_slack(NonZeroU64::new(1)).map_err(|e| BenchError::os("set timer slack", e))?;
+    let report = load::run(&spec).map_err(|e| BenchError::Load(e.to_string()))?;
+    let text = serde_json::to_string(&report)?;
+    writeln!(std::io::stdout(), "{text}").map_err(|e| BenchError::io("write the report", e))
+}
+
+/// A role's one argument, as JSON.
+fn parse<T: DeserializeOwned>(arguments: &[OsString]) -> Result<T, BenchError> {
+    let text = arguments.first().and_then(|a| a.to_str()).unwrap_or_default();
+    Ok(serde_json::from_str(text)?)
+}

@@ -1,0 +1,47 @@
+//! How long and how often.
+//!
+//! The default plan of all scenarios takes less than 20 minutes, the quick one less than 3.
+
+/// Times of one run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub rounds: usize,
+    pub warm_up_ms: u64,
+    pub closed_ms: u64,
+    pub open_ms: u64,
+    /// Time that a daemon is left alone before its memory is read.
+    pub settle_ms: u64,
+    pub quick: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(quick: bool, rounds: Option<usize>) -> Self {
+        let plan = if quick { QUICK } else { FULL };
+        Self { rounds: rounds.unwrap_or(plan.rounds).max(1), ..plan }
+    }
+
+    /// What one measurement takes, starting and draining included.
+    pub(crate) fn seconds_each(&self) -> f64 {
+        (2 * self.warm_up_ms + self.closed_ms + self.open_ms) as f64 / 1e3 + 0.15
+    }
+}
+
+const FULL: Plan =
+    Plan { rounds: 5, warm_up_ms: 300, closed_ms: 2_000, open_ms: 1_200, settle_ms: 1_500, quick: false };
+const QUICK: Plan =
+    Plan { rounds: 1, warm_up_ms: 150, closed_ms: 400, open_ms: 300, settle_ms: 300, quick: true };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn the_default_run_fits_twenty_minutes_and_the_quick_one_three() {
+        let scenarios = [Scenario::http(), Scenario::http2(), Scenario::tcp(), Scenario::capture()];
+        let measurements: usize = scenarios.iter().map(|s| s.cases.len() * (s.subjects.len() + 1)).sum();
+        let minutes = |plan: Plan| plan.rounds as f64 * measurements as f64 * plan.seconds_each() / 60.0;
+        assert!(minutes(Plan::new(false, None)) < 17.0);
+        assert!(minutes(Plan::new(true, None)) < 2.0);
+    }
+}

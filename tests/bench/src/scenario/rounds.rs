@@ -1,0 +1,207 @@
+//! Interleaved rounds: every subject in every case, one after the other, so that what the machine does meanwhile
+//! meets them alike.
+//!
+//! First all subjects in a closed loop, for throughput and CPU; then all at the same rate, half of what the slowest
+//! of them did, for latency. A subject that did not carry what was sent ends the run.
+
+use std::{rc::Rc, time::Duration};
+
+use testkit::Node;
+
+use super::{Case, Plan, Scenario};
+use crate::{
+    Run, clock,
+    error::BenchError,
+    lab::{LOAD_CPU, procfs},
+    load::{LoadReport, LoadSpec},
+    outcome::{Sample, Samples},
+    role,
+    subject::{Setting, Subject},
+};
+
+/// Runs the scenario; all it started has ended when it returns.
+pub(crate) fn run(scenario: &Scenario, plan: Plan, run: &Run) -> Result<Samples, BenchError> {
+    let setting = run.setting(scenario.name)?;
+    let node = Rc::new(Node::new()?);
+    let mut subjects = Vec::new();
+    for kind in &scenario.subjects {
+        run.progress(&format!("{}: starting {}", scenario.name, kind.name()));
+        subjects.push(Subject::start(*kind, &node, &setting)?);
+        run.check_interrupt()?;
+    }
+    let mut rounds =
+        Rounds { scenario, plan, run, setting: &setting, subjects: &subjects, samples: Samples::default() };
+    for round in 0..plan.rounds {
+        for case in &scenario.cases {
+            rounds.case(round, case)?;
+        }
+    }
+    Ok(rounds.samples)
+}
+
+struct Rounds<'a> {
+    scenario: &'a Scenario,
+    plan: Plan,
+    run: &'a Run,
+    setting: &'a Setting,
+    subjects: &'a [Subject],
+    samples: Samples,
+}
+
+/// A subject's turn in a round; the second time for the A/A ratio.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    subject: &'a Subject,
+    again: bool,
+}
+
+impl<'a> Rounds<'a> {
+    fn case(&mut self, round: usize, case: &Case) -> Result<(), BenchError> {
+        let turns = self.turns(round);
+        let mut samples = Vec::new();
+        for turn in &turns {
+            self.announce(round, case, turn);
+            samples.push(self.closed_loop(round, case, turn)?);
+        }
+        let slowest = samples.iter().map(|s| s.rps).fold(f64::INFINITY, f64::min);
+        let rate = (slowest * SHARE_OF_SLOWEST).max(1.0);
+        for (turn, sample) in turns.iter().zip(&mut samples) {
+            self.open_loop(case, turn, rate, sample)?;
+        }
+        self.samples.0.append(&mut samples);
+        Ok(())
+    }
+
+    /// Another subject begins in each round.
+    fn turns(&self, round: usize) -> Vec<Turn<'a>> {
+        let mut turns: Vec<Turn<'a>> =
+            self.subjects.iter().map(|subject| Turn { subject, again: false }).collect();
+        let twice = self.subjects.iter().find(|s| s.kind == self.scenario.against_itself);
+        turns.extend(twice.map(|subject| Turn { subject, again: true }));
+        let first = round % turns.len().max(1);
+        turns.rotate_left(first);
+        turns
+    }
+
+    fn closed_loop(&self, round: usize, case: &Case, turn: &Turn<'_>) -> Result<Sample, BenchError> {
+        let report = self.load(case, turn.subject, None, self.plan.closed_ms)?;
+        let per_exchange =
+            |ns: u64| if report.exchanges == 0 { 0.0 } else { ns as f64 / 1e3 / report.exchanges as f64 };
+        Ok(Sample {
+            case: case.name.to_owned(),
+            subject: turn.subject.kind.name().to_owned(),
+            round,
+            again: turn.again,
+            rps: report.per_second(),
+            p50_closed_us: report.p50_ns as f64 / 1e3,
+            p99_closed_us: report.p99_ns as f64 / 1e3,
+            cpu_us_per_request: per_exchange(report.watched_cpu_ns),
+            proxy_busy: report.watched_cpu_ns as f64 / report.elapsed_ns.max(1) as f64,
+            load_cpu_us_per_request: per_exchange(report.own_cpu_ns),
+            errors: report.errors,
+            first_error: report.first_error,
+            ..Sample::default()
+        })
+    }
+
+    fn open_loop(
+        &self,
+        case: &Case,
+        turn: &Turn<'_>,
+        rate: f64,
+        sample: &mut Sample,
+    ) -> Result<(), BenchError> {
+        let report = self.load(case, turn.subject, Some(rate), self.plan.open_ms)?;
+        sample.rate_per_second = rate;
+        sample.p50_us = report.p50_ns as f64 / 1e3;
+        sample.p99_us = report.p99_ns as f64 / 1e3;
+        sample.errors += report.errors;
+        sample.first_error = sample.first_error.take().or(report.first_error);
+        if let Some(pid) = turn.subject.pid() {
+            let memory =
+                procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
+            sample.rss_bytes = memory.rss as f64;
+            sample.pss_bytes = memory.pss as f64;
+        }
+        turn.subject.empty_log(self.setting);
+        Ok(())
+    }
+
+    /// One run of the load generator, with the proof that the subject carried it.
+    fn load(
+        &self,
+        case: &Case,
+        subject: &Subject,
+        rate: Option<f64>,
+        measure_ms: u64,
+    ) -> Result<LoadReport, BenchError> {
+        self.run.check_interrupt()?;
+        let spec = LoadSpec {
+            cpu: LOAD_CPU,
+            target: subject.target(case.port),
+            exchange: case.exchange.clone(),
+            connections: case.connections,
+            rate,
+            warm_up_ms: self.plan.warm_up_ms,
+            measure_ms,
+            watch: subject.pid(),
+        };
+        let before = subject.carried(case.port)?;
+        let mut process = subject.client.start(role::command("load", &spec)?)?;
+        let limit = Duration::from_millis(spec.warm_up_ms + measure_ms) + GRACE;
+        let ended = process.wait(limit);
+        let output = process.output();
+        match ended {
+            Some(status) if status.success() => {}
+            Some(_) => return Err(BenchError::Load(output)),
+            None => return Err(BenchError::Load(format!("not ended after {limit:?}"))),
+        }
+        let report: LoadReport = serde_json::from_str(&output)?;
+        check_carried(case, subject, before, &report)?;
+        Ok(report)
+    }
+
+    fn announce(&self, round: usize, case: &Case, turn: &Turn<'_>) {
+        let per_round = self.scenario.cases.len() * (self.subjects.len() + 1);
+        let left = (self.plan.rounds * per_round).saturating_sub(self.samples.0.len()) as f64
+            * self.plan.seconds_each();
+        let again = if turn.again { " (again)" } else { "" };
+        self.run.progress(&format!(
+            "{}: round {} of {}, {}, {}{again}; about {left:.0} s left of this scenario",
+            self.scenario.name,
+            round + 1,
+            self.plan.rounds,
+            case.name,
+            turn.subject.kind.name(),
+        ));
+    }
+}
+
+/// What the subject counts must grow by what was sent; its counters may be published with some delay.
+fn check_carried(
+    case: &Case,
+    subject: &Subject,
+    before: Option<u64>,
+    report: &LoadReport,
+) -> Result<(), BenchError> {
+    let Some(before) = before else { return Ok(()) };
+    let http = case.port.is_http();
+    let sent = if http { report.exchanges_in_all } else { report.connections_in_all };
+    let mut counted = 0;
+    let carried = clock::wait_until(COUNTERS, || {
+        counted = subject.carried(case.port).ok().flatten().unwrap_or(0).saturating_sub(before);
+        counted >= sent
+    });
+    if carried || report.errors > 0 {
+        return Ok(());
+    }
+    let what = if http { "requests" } else { "connections" };
+    Err(BenchError::Bypassed { subject: subject.kind.name().into(), what, counted, sent })
+}
+
+/// The common rate of the open loop, as a share of what the slowest subject does in the closed loop.
+const SHARE_OF_SLOWEST: f64 = 0.5;
+/// What a load generator may take beyond its times.
+const GRACE: Duration = Duration::from_secs(8);
+/// How late a subject's counters may be.
+const COUNTERS: Duration = Duration::from_secs(3);

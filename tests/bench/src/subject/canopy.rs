@@ -1,0 +1,155 @@
+//! Canopy as a subject: the real daemon, `canopy run`, in the node's network namespace.
+//!
+//! It is told nothing that an operator would not tell it. What it carried is read from its metrics.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    rc::Rc,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use testkit::{Node, Pod, Process};
+
+use super::{Manifests, Setting, access_log};
+use crate::{
+    clock,
+    error::BenchError,
+    lab::{LOAD_CPU, PROXY_CPU, backends::Port, fetch},
+    role,
+};
+
+/// How pods' connections come to the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Steering {
+    Ebpf,
+    Iptables,
+}
+
+impl Steering {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Iptables => "iptables",
+        }
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub(crate) struct Canopy {
+    process: Process,
+    node: Rc<Node>,
+    name: String,
+    metrics: SocketAddr,
+    started: u64,
+}
+
+impl Canopy {
+    /// Starts it on these manifests; it may not be ready yet.
+    pub(crate) fn start(
+        by: Steering,
+        name: &str,
+        node: &Rc<Node>,
+        manifests: &Manifests,
+        setting: &Setting,
+    ) -> Result<Self, BenchError> {
+        let directory = setting.directory.join(name);
+        let config = directory.join("config");
+        fs::create_dir_all(&config).map_err(|e| BenchError::io(format!("create {}", config.display()), e))?;
+        let file = config.join("mesh.yaml");
+        fs::write(&file, manifests.text())
+            .map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
+        // The node's namespace is the bench's own, so no port in it is anybody else's.
+        let metrics = SocketAddr::from(([127, 0, 0, 1], NEXT_PORT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = role::pinned(PROXY_CPU, &setting.canopy)?;
+        command.arg("run").arg("--config").arg(&config);
+        command.arg("--admin-socket").arg(directory.join("admin.sock"));
+        command.arg("--metrics-addr").arg(metrics.to_string());
+        command.arg("--instance").arg(format!("bench{}-{}", std::process::id(), metrics.port()));
+        command.arg("--redirect").arg(by.flag()).arg("--access-log");
+        if setting.access_log {
+            command.arg(access_log(&directory));
+        } else {
+            command.arg("off");
+        }
+        let started = clock::now();
+        let process = Process::start(node.netns(), command)?.stopped_by(Signal::TERM);
+        Ok(Self { process, node: Rc::clone(node), name: name.to_owned(), metrics, started })
+    }
+
+    /// Waits until a request from the pod is answered through it.
+    pub(crate) fn ready(mut self, client: &Pod, target: SocketAddr) -> Result<Self, BenchError> {
+        self.first_answer(client, target)?;
+        Ok(self)
+    }
+
+    /// Nanoseconds from the start of the process to the first answer that a pod got.
+    pub(crate) fn first_answer(&mut self, client: &Pod, target: SocketAddr) -> Result<u64, BenchError> {
+        let spec = role::FirstSpec { cpu: LOAD_CPU, target, limit_ms: READY.as_millis() as u64 };
+        let mut dialler = client.start(role::command("first", &spec)?)?;
+        self.process.wait_until("a request from a pod to be answered", READY, || {
+            dialler.wait(Duration::from_millis(5)).is_some()
+        })?;
+        let output = dialler.output();
+        let answered: u64 = output.trim().parse().map_err(|_| BenchError::Load(self.explain(&output)))?;
+        Ok(answered - self.started)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What its metrics say it has carried so far.
+    pub(crate) fn carried(&self, port: Port) -> Result<u64, BenchError> {
+        let metrics = self.metrics;
+        let text = self.node.netns().run(move || fetch::over_tcp(metrics, "/metrics"))?;
+        let text =
+            text.map_err(|why| BenchError::Counters { subject: self.name.clone(), why: why.to_string() })?;
+        let noun = if port.is_http() { "requests" } else { "connections" };
+        largest_total(&text, noun).ok_or_else(|| BenchError::Counters {
+            subject: self.name.clone(),
+            why: format!("no counter of {noun} in its metrics"),
+        })
+    }
+
+    fn explain(&self, output: &str) -> String {
+        let log = self.process.output();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        format!("{}: {}; the end of the daemon's log:\n{tail}", self.name, output.trim())
+    }
+}
+
+/// The largest sum among all counters of this noun: a request is counted once in each, if it is counted there.
+fn largest_total(metrics: &str, noun: &str) -> Option<u64> {
+    let mut totals: BTreeMap<&str, f64> = BTreeMap::new();
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().unwrap_or("");
+        if name.ends_with("_total") && name.contains(noun) {
+            let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+            *totals.entry(name).or_default() += value.unwrap_or(0.0);
+        }
+    }
+    totals.into_values().reduce(f64::max).map(|total| total as u64)
+}
+
+/// How long a daemon may take to carry its first request.
+const READY: Duration = Duration::from_secs(20);
+static NEXT_PORT: AtomicU16 = AtomicU16::new(19_000);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carried_is_the_sum_over_labels_of_the_largest_family() {
+        let text = "# TYPE a counter\nmesh_relay_requests_total{tenant=\"x y\"} 3\n\
+            mesh_relay_requests_total{tenant=\"b\"} 4\nmesh_policy_requests_total 5\nmesh_requests_open 99\n";
+        assert_eq!(largest_total(text, "requests"), Some(7));
+        assert_eq!(largest_total(text, "connections"), None);
+    }
+}
