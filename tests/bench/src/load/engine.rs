@@ -40,6 +40,8 @@ struct Engine<'a> {
     latencies: Histogram,
     /// The counted time, as far as it has begun and ended.
     counted: Option<(u64, u64)>,
+    /// What is due from then on is not sent any more.
+    last_due: u64,
     in_flight: usize,
     report: LoadReport,
 }
@@ -71,6 +73,7 @@ impl<'a> Engine<'a> {
             done: Vec::new(),
             latencies: Histogram::new(),
             counted: None,
+            last_due: u64::MAX,
             in_flight: 0,
             report: LoadReport::default(),
         })
@@ -111,6 +114,7 @@ impl<'a> Engine<'a> {
         self.run_until(end)?;
         let stop = clock::now();
         self.counted = Some((start, stop));
+        self.last_due = stop;
         self.report.elapsed_ns = stop - start;
         let (watched, own) = self.cpu_times();
         self.report.watched_cpu_ns = watched.saturating_sub(cpu.0);
@@ -144,10 +148,12 @@ impl<'a> Engine<'a> {
     }
 
     fn send_due(&mut self, now: u64) -> Result<(), LoadError> {
+        let ended = self.ended();
         while !self.idle.is_empty() {
             let intended = match &mut self.due {
+                None if ended => break,
                 None => now,
-                Some(due) if due.at() <= now => {
+                Some(due) if due.at() <= now && due.at() < self.last_due => {
                     due.next += 1;
                     due.start + ((due.next - 1) as f64 * due.interval) as u64
                 }
@@ -221,7 +227,7 @@ impl<'a> Engine<'a> {
         if let Err(e) = outcome {
             self.failed(index, &e)?;
         }
-        if self.report.elapsed_ns == 0 { self.send_due(now) } else { Ok(()) }
+        self.send_due(now)
     }
 
     fn answered(&mut self, index: usize, intended: u64, now: u64) {
@@ -251,7 +257,7 @@ impl<'a> Engine<'a> {
             self.in_flight -= connection.in_flight;
         }
         self.idle.retain(|i| *i != index);
-        if self.report.errors < MOST_ERRORS && self.report.elapsed_ns == 0 {
+        if self.report.errors < MOST_ERRORS && !self.ended() {
             if !self.spec.exchange.is_one_shot() {
                 self.open(index)?;
             }
@@ -260,14 +266,27 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Waits for what is under way; what is not answered then is an error.
+    /// Whether the counted time is over.
+    fn ended(&self) -> bool {
+        self.report.elapsed_ns > 0
+    }
+
+    /// Exchanges that were due in the counted time and could not be sent, for want of a free connection.
+    fn overdue(&self) -> u64 {
+        let Some(due) = &self.due else { return 0 };
+        ((self.last_due.saturating_sub(due.at())) as f64 / due.interval).ceil() as u64
+    }
+
+    /// Sends what was due and waits for what is under way; what is not answered then is an error.
     fn drain(&mut self) -> Result<(), LoadError> {
         let end = clock::now() + DRAIN_MS * MILLISECOND;
-        while self.in_flight > 0 && clock::now() < end {
+        while (self.in_flight > 0 || self.overdue() > 0) && clock::now() < end {
+            self.send_due(clock::now())?;
             self.wait(MILLISECOND)?;
         }
-        if self.in_flight > 0 {
-            self.report.errors += self.in_flight as u64;
+        let late = self.in_flight as u64 + self.overdue();
+        if late > 0 {
+            self.report.errors += late;
             self.report.first_error.get_or_insert_with(|| LoadError::Late(DRAIN_MS).to_string());
         }
         Ok(())
@@ -284,3 +303,74 @@ impl<'a> Engine<'a> {
 const MOST_ERRORS: u64 = 1_000;
 /// How long answers may take to come after the counted time.
 const DRAIN_MS: u64 = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{SocketAddr, TcpListener},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::load::Exchange;
+
+    /// Echoes on one connection, and does nothing for `pause` after its first `before` bytes.
+    fn echo_with_a_pause(before: usize, pause: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let (mut buffer, mut seen, mut paused) = ([0; 64], 0, false);
+            while let Ok(count @ 1..) = peer.read(&mut buffer) {
+                seen += count;
+                if seen >= before && !paused {
+                    thread::sleep(pause);
+                    paused = true;
+                }
+                peer.write_all(&buffer[..count]).unwrap();
+            }
+        });
+        address
+    }
+
+    fn spec(target: SocketAddr, rate: Option<f64>) -> LoadSpec {
+        LoadSpec {
+            cpu: 0,
+            target,
+            exchange: Exchange::Echo { bytes: 8 },
+            connections: 1,
+            rate,
+            warm_up_ms: 20,
+            measure_ms: 400,
+            watch: None,
+        }
+    }
+
+    #[test]
+    fn a_pause_of_the_server_is_seen_by_all_that_was_due_meanwhile() {
+        let pause = Duration::from_millis(200);
+        let report = run(&spec(echo_with_a_pause(8 * 60, pause), Some(500.0))).unwrap();
+        // 200 of 400 ms stood still: the exchanges due in them waited 100 ms on average.
+        assert_eq!(report.errors, 0, "{report:?}");
+        assert!((190..=210).contains(&report.exchanges), "{report:?}");
+        assert!(report.p99_ns > 150 * MILLISECOND, "{report:?}");
+        assert!(report.p50_ns > 2 * MILLISECOND, "{report:?}");
+    }
+
+    #[test]
+    fn in_a_closed_loop_a_pause_is_one_slow_exchange() {
+        let report = run(&spec(echo_with_a_pause(8 * 1000, Duration::from_millis(100)), None)).unwrap();
+        assert_eq!(report.errors, 0, "{report:?}");
+        assert!(report.exchanges > 1_000 && report.p50_ns < 10 * MILLISECOND, "{report:?}");
+    }
+
+    #[test]
+    fn a_server_that_never_answers_is_an_error_for_all_that_was_due() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let report = run(&spec(listener.local_addr().unwrap(), Some(100.0))).unwrap();
+        assert!((38..=44).contains(&report.errors), "{report:?}");
+        assert_eq!(report.exchanges, 0);
+    }
+}
