@@ -5,6 +5,7 @@
 pub mod arena;
 pub mod clock;
 pub mod descriptors;
+pub mod hyper_io;
 pub mod listen;
 pub mod netns;
 pub mod socket;

@@ -1,0 +1,99 @@
+//! One request, from its head to the head of its response.
+//!
+//! Whatever goes wrong becomes an answer with a reason, or, in HTTP/2, the reset that the endpoint sent.
+
+use std::rc::Rc;
+
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+
+use super::{
+    download::Outgoing,
+    exchange::Exchange,
+    forward::Call,
+    inspect,
+    plan::{self, Plan},
+    refusal::Refusal,
+    session::Session,
+};
+use crate::{accept::Protocol, route::Decision, telemetry::Reason, upstream::pool::BodyError};
+
+/// A request that no endpoint answered.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is answered here.
+    Refused(Refusal),
+    /// The endpoint reset the stream: the client sees the same.
+    Reset(BodyError),
+}
+
+impl<R: Into<Refusal>> From<R> for Failure {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+/// Answers a request.
+pub(super) async fn answer(
+    session: Rc<Session>,
+    request: Request<Incoming>,
+) -> Result<Response<Outgoing>, BodyError> {
+    let exchange = Exchange::begin(&session, &request);
+    match respond(&session, &exchange, request).await {
+        Ok(response) => Ok(response),
+        Err(Failure::Refused(refusal)) => Ok(refused(&session, exchange, refusal)),
+        Err(Failure::Reset(error)) => {
+            exchange.refused(Reason::UpstreamReset);
+            exchange.complete();
+            Err(error)
+        }
+    }
+}
+
+async fn respond(
+    session: &Rc<Session>,
+    exchange: &Rc<Exchange>,
+    request: Request<Incoming>,
+) -> Result<Response<Outgoing>, Failure> {
+    let permit = session.permit().map_err(|denied| denied.reason())?;
+    let (parts, body) = request.into_parts();
+    let shape = inspect::request(&parts)?;
+    exchange.looks_like(&shape);
+    let call = |route| Call { session, exchange, permit: &permit, route, shape };
+    match plan::plan(&permit, &parts) {
+        Plan::Routed(forward) => call(Some(&forward)).run(parts, body).await,
+        Plan::Original => call(None).run(parts, body).await,
+        Plan::Decided(decision) => decided(exchange, decision),
+    }
+}
+
+fn decided(exchange: &Rc<Exchange>, decision: Decision<'_>) -> Result<Response<Outgoing>, Failure> {
+    match decision {
+        Decision::Redirect { rule, status, location } => {
+            exchange.routed(rule);
+            exchange.answered(status);
+            let mut response = Response::new(Outgoing::last(Rc::clone(exchange)));
+            *response.status_mut() = status;
+            response.headers_mut().insert(header::LOCATION, location);
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            Ok(response)
+        }
+        Decision::InvalidBackend { rule } => {
+            exchange.routed(rule);
+            Err(Reason::InvalidBackend.into())
+        }
+        // `plan` has taken the forwards out.
+        Decision::NoRoute | Decision::Forward(_) => Err(Reason::NoRoute.into()),
+    }
+}
+
+fn refused(session: &Session, exchange: Rc<Exchange>, refusal: Refusal) -> Response<Outgoing> {
+    exchange.refused(refusal.reason);
+    exchange.answered(refusal.status());
+    exchange.complete();
+    let mut response = refusal.response(exchange.is_grpc()).map(|body| body.of(exchange));
+    if session.closing.get() && session.protocol == Protocol::Http1 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,179 @@
+//! A response's body on its way down, and with it what the request still holds: its connection, its endpoint's load, its
+//! deadline, its record.
+//!
+//! The upstream connection is driven from here, by the task of the client's connection; it goes back to the pool the moment the
+//! endpoint's last byte was read, not when the client has taken it. Nothing is buffered.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::{exchange::Exchange, plan::Target};
+use crate::{
+    telemetry::Reason,
+    upstream::pool::{BodyError, Lease},
+};
+
+/// What a client gets as a body.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    source: Option<Source>,
+    exchange: Option<Rc<Exchange>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    body: Incoming,
+    lease: Option<Lease>,
+    target: Target,
+    deadline: Option<Deadline>,
+}
+
+/// When a response has to be complete.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    pub(super) sleep: Pin<Box<Sleep>>,
+    pub(super) reason: Reason,
+}
+
+/// A response and what it still needs.
+#[derive(Debug)]
+pub(super) struct Download {
+    pub(super) body: Incoming,
+    pub(super) lease: Lease,
+    pub(super) target: Target,
+    pub(super) deadline: Option<Deadline>,
+}
+
+impl Outgoing {
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self { source: None, exchange: None }
+    }
+
+    /// No body; the exchange ends when it is sent.
+    pub(super) fn last(exchange: Rc<Exchange>) -> Self {
+        exchange.complete();
+        Self { source: None, exchange: Some(exchange) }
+    }
+
+    /// An endpoint's.
+    pub(super) fn download(download: Download, exchange: Rc<Exchange>) -> Self {
+        let Download { body, lease, target, deadline } = download;
+        let lease = give_back_if_done(lease, &body);
+        if body.is_end_stream() {
+            return Self::last(exchange);
+        }
+        Self { source: Some(Source { body, lease, target, deadline }), exchange: Some(exchange) }
+    }
+
+    /// For the record: whose it is.
+    pub(super) fn of(mut self, exchange: Rc<Exchange>) -> Self {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    fn finish(&mut self) {
+        if let Some(Source { lease: Some(Lease::Http1(lease)), .. }) = self.source.take() {
+            lease.settle();
+        }
+        if let Some(exchange) = &self.exchange {
+            exchange.complete();
+        }
+    }
+
+    fn fail(&mut self, reason: Reason) {
+        if let Some(source) = self.source.take() {
+            source.target.failed();
+        }
+        if let Some(exchange) = &self.exchange {
+            exchange.refused(reason);
+        }
+    }
+}
+
+/// A connection whose response has been read to its end needs nobody to drive it, though the client has none of it yet.
+/// HTTP/2 streams count until the body is taken.
+fn give_back_if_done(lease: Lease, body: &Incoming) -> Option<Lease> {
+    match lease {
+        Lease::Http1(lease) if lease.is_done() || body.is_end_stream() => {
+            lease.settle();
+            None
+        }
+        lease => Some(lease),
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(Lease::Http1(lease)) = &mut self.lease else {
+            return Pin::new(&mut self.body).poll_frame(context);
+        };
+        // What the driver has to say of errors it says in the body too. The driver has the task's waker; frames
+        // come only while it is polled, so the body needs none.
+        let _ended = lease.drive(context);
+        Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Reason> {
+        match &mut self.deadline {
+            Some(deadline) => deadline.sleep.as_mut().poll(context).map(|()| deadline.reason),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(source) = &mut this.source else { return Poll::Ready(None) };
+        match source.poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let last = source.body.is_end_stream() || frame.is_trailers();
+                if let (Some(data), Some(exchange)) = (frame.data_ref(), &this.exchange) {
+                    exchange.sent(data.len());
+                }
+                if last {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.fail(Reason::UpstreamReset);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Pending => match source.poll_deadline(context) {
+                Poll::Ready(reason) => {
+                    this.fail(reason);
+                    Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())))
+                }
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.as_ref().map_or_else(|| SizeHint::with_exact(0), |source| source.body.size_hint())
+    }
+}

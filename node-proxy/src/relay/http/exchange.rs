@@ -1,0 +1,198 @@
+//! One request and its response, as ledger and access log see them. Ends with the last of its bodies.
+//!
+//! Facts for the log are gathered only where one is written. It must never hold a body.
+
+use std::{
+    cell::{Cell as Slot, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use config::{model::Endpoint, name::PodName};
+use ebpf_redirect::Side;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use tokio::time::Instant;
+
+use super::{inspect::Shape, session::Session};
+use crate::{
+    policy::Permit,
+    snapshot::routes::CompiledRule,
+    telemetry::{Reason, Record},
+    tenancy::RequestGuard,
+    upstream::Delivery,
+};
+
+/// One request. Written to the log when dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    session: Rc<Session>,
+    _in_flight: RequestGuard,
+    begun: Instant,
+    received: Slot<u64>,
+    sent: Slot<u64>,
+    status: Slot<Option<StatusCode>>,
+    reason: Slot<Option<Reason>>,
+    done: Slot<bool>,
+    grpc: Slot<bool>,
+    facts: Option<Box<RefCell<Facts>>>,
+}
+
+/// What only the log wants to know.
+#[derive(Debug)]
+struct Facts {
+    permit: Permit,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    rule: Option<Arc<CompiledRule>>,
+    endpoint: Option<Arc<Endpoint>>,
+    delivery: Option<Delivery>,
+    connect: Option<Duration>,
+    first_byte: Option<Duration>,
+}
+
+impl Exchange {
+    pub(super) fn begin<B>(session: &Rc<Session>, request: &Request<B>) -> Rc<Self> {
+        let facts = session.cell.access_log.is_on().then(|| {
+            Box::new(RefCell::new(Facts {
+                permit: session.last_permit(),
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                host: request.headers().get(header::HOST).cloned(),
+                rule: None,
+                endpoint: None,
+                delivery: None,
+                connect: None,
+                first_byte: None,
+            }))
+        });
+        Rc::new(Self {
+            session: Rc::clone(session),
+            _in_flight: RequestGuard::begin(&session.cell.ledger),
+            begun: Instant::now(),
+            received: Slot::new(0),
+            sent: Slot::new(0),
+            status: Slot::new(None),
+            reason: Slot::new(None),
+            done: Slot::new(false),
+            grpc: Slot::new(false),
+            facts,
+        })
+    }
+
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Counts bytes of the request's body.
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
+        self.session.cell.ledger.carried(bytes as u64, 0);
+    }
+
+    /// Counts bytes of the response's body.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+        self.session.cell.ledger.carried(0, bytes as u64);
+    }
+
+    /// It was refused, or ended before its time. The first reason stays.
+    pub(super) fn refused(&self, reason: Reason) {
+        if self.reason.get().is_none() {
+            self.reason.set(Some(reason));
+            self.session.cell.ledger.refused(reason);
+        }
+    }
+
+    pub(super) fn looks_like(&self, shape: &Shape) {
+        self.grpc.set(shape.grpc);
+    }
+
+    /// Whether a refusal has to be one that gRPC clients understand.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc.get()
+    }
+
+    pub(super) fn answered(&self, status: StatusCode) {
+        self.status.set(Some(status));
+        self.note(|facts, begun| facts.first_byte = Some(begun.elapsed()));
+    }
+
+    /// The response is complete. One that is dropped before was broken off by the client.
+    pub(super) fn complete(&self) {
+        self.done.set(true);
+    }
+
+    pub(super) fn routed(&self, rule: &Arc<CompiledRule>) {
+        self.note(|facts, _| facts.rule = Some(Arc::clone(rule)));
+    }
+
+    pub(super) fn chose(&self, endpoint: &Arc<Endpoint>) {
+        self.note(|facts, _| facts.endpoint = Some(Arc::clone(endpoint)));
+    }
+
+    pub(super) fn connected(&self, delivery: Delivery, took: Duration) {
+        self.note(|facts, _| {
+            facts.delivery = Some(delivery);
+            facts.connect = Some(took);
+        });
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Facts, Instant)) {
+        if let Some(facts) = &self.facts {
+            note(&mut facts.borrow_mut(), self.begun);
+        }
+    }
+
+    fn write(&self, facts: &Facts) {
+        let permit = &facts.permit;
+        let host = facts.host.as_ref().and_then(|host| host.to_str().ok());
+        self.session.cell.access_log.write(&Record {
+            direction: direction(permit.side),
+            protocol: self.session.protocol.as_str(),
+            workload: &permit.tree.workload.pod,
+            source: permit.origin.client,
+            source_workload: permit.caller.pod.as_ref(),
+            destination: permit.origin.destination,
+            service: permit.destination.service(),
+            destination_workload: facts.endpoint.as_ref().and_then(|endpoint| pod(endpoint)),
+            route: facts.rule.as_ref().map(|rule| &rule.route),
+            rule: facts.rule.as_ref().map(|rule| rule.name.as_str()),
+            endpoint: facts.endpoint.as_ref().map(|endpoint| endpoint.address),
+            delivery: facts.delivery.map(Delivery::as_str),
+            method: Some(&facts.method),
+            authority: facts.uri.authority().map(http::uri::Authority::as_str).or(host),
+            path: Some(facts.uri.path()),
+            status: self.status.get().map(|status| status.as_u16()),
+            bytes_received: self.received.get(),
+            bytes_sent: self.sent.get(),
+            duration: self.begun.elapsed(),
+            connect: facts.connect,
+            first_byte: facts.first_byte,
+            reason: self.reason.get(),
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.done.get() {
+            self.refused(Reason::ClientClosed);
+        }
+        if let Some(facts) = &self.facts {
+            self.write(&facts.borrow());
+        }
+    }
+}
+
+fn pod(endpoint: &Endpoint) -> Option<&PodName> {
+    endpoint.workload.as_ref()
+}
+
+fn direction(side: Side) -> &'static str {
+    match side {
+        Side::Outbound => "outbound",
+        Side::Inbound => "inbound",
+    }
+}

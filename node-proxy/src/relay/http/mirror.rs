@@ -1,0 +1,204 @@
+//! Copies of requests, sent elsewhere; what is answered there is thrown away.
+//!
+//! A copy never slows its original: its body is taken from a queue that is bounded in bytes, and a mirror that does not keep up loses the
+//! rest, which its endpoint sees as a broken-off body. A mirror is no reason for anything in the original's record.
+
+use std::{
+    cell::Cell as Slot,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, request::Parts};
+use http_body::{Body, Frame};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{forward, inspect::Shape, plan::Target, session::Session, translate};
+use crate::{
+    policy::Permit,
+    snapshot::{Cluster, routes::CompiledRule},
+    upstream::pool::{BodyError, Lease, Upload},
+};
+
+/// Where the frames of a request's body go besides its endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Copies(Vec<Sink>);
+
+#[derive(Debug)]
+struct Sink {
+    queue: mpsc::UnboundedSender<Piece>,
+    /// Bytes in the queue.
+    waiting: Rc<Slot<usize>>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    /// The original is complete; a queue that ends without this was cut off.
+    End,
+}
+
+/// The body of a copy.
+struct Copied {
+    queue: mpsc::UnboundedReceiver<Piece>,
+    waiting: Rc<Slot<usize>>,
+    ended: bool,
+}
+
+/// One of the mirrors that a connection may have at a time.
+struct Place(Rc<Session>);
+
+/// Starts the copies that a rule asks for.
+pub(super) fn start(
+    session: &Rc<Session>,
+    permit: &Permit,
+    rule: &CompiledRule,
+    parts: &Parts,
+    shape: &Shape,
+) -> Copies {
+    let mut copies = Copies::default();
+    for mirror in &rule.mirrors {
+        if fastrand::u32(..mirror.denominator) >= mirror.numerator {
+            continue;
+        }
+        let Some(place) = Place::take(session) else { break };
+        let (sender, queue) = mpsc::unbounded_channel();
+        let waiting = Rc::new(Slot::new(0));
+        copies.0.push(Sink { queue: sender, waiting: Rc::clone(&waiting) });
+        let body = Copied { queue, waiting, ended: false };
+        let (permit, cluster) = (permit.clone(), Arc::clone(&mirror.cluster));
+        let (parts, shape) = (parts.clone(), Shape { upgrade: false, ..*shape });
+        tokio::task::spawn_local(async move {
+            let sent = send(&place.0, &permit, &cluster, (parts, shape, body));
+            if timeout(PATIENCE, sent).await.is_err() {
+                tracing::debug!(service = %cluster.service, "a mirror did not answer in time");
+            }
+        });
+    }
+    copies
+}
+
+async fn send(session: &Session, permit: &Permit, cluster: &Cluster, copy: (Parts, Shape, Copied)) {
+    let (mut parts, shape, body) = copy;
+    let Ok(target) = Target::of(session, cluster, None) else { return };
+    let Ok(mut lease) = forward::lease(session, permit, &target, None).await else {
+        target.failed();
+        return;
+    };
+    let chunked = shape.chunked || !parts.headers.contains_key(http::header::CONTENT_LENGTH);
+    let body = if is_bodiless(&parts, &shape) { Upload::Empty } else { Upload::stream(body) };
+    translate::request(&mut parts, &shape, target.protocol, body.is_empty() || !chunked);
+    parts.extensions.clear();
+    parts.headers.remove(http::header::EXPECT);
+    let Ok(response) = lease.send(Request::from_parts(parts, body)).await else { return };
+    drain(response.into_body(), lease).await;
+}
+
+/// HTTP/1.1 says in its head whether there is a body; in HTTP/2 only the end of the stream does.
+fn is_bodiless(parts: &Parts, shape: &Shape) -> bool {
+    let sized = parts.headers.contains_key(http::header::CONTENT_LENGTH);
+    parts.version != http::Version::HTTP_2 && !shape.chunked && !sized
+}
+
+/// Reads a response to its end, so that its connection can be used again.
+async fn drain(mut body: hyper::body::Incoming, mut lease: Lease) {
+    std::future::poll_fn(|context| {
+        loop {
+            if let Lease::Http1(lease) = &mut lease {
+                let _ended = lease.drive(context);
+            }
+            match ready!(Pin::new(&mut body).poll_frame(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+    if let Lease::Http1(lease) = lease {
+        lease.settle();
+    }
+}
+
+impl Copies {
+    /// Copies a frame to every mirror that keeps up.
+    pub(super) fn push(&mut self, frame: &Frame<Bytes>) {
+        self.0.retain(|sink| {
+            let piece = match (frame.data_ref(), frame.trailers_ref()) {
+                (Some(data), _) => Piece::Data(data.clone()),
+                (None, Some(trailers)) => Piece::Trailers(trailers.clone()),
+                (None, None) => return true,
+            };
+            let waiting = sink.waiting.get() + frame.data_ref().map_or(0, Bytes::len);
+            sink.waiting.set(waiting);
+            waiting <= QUEUE_BYTES && sink.queue.send(piece).is_ok()
+        });
+    }
+
+    /// The original's body is complete.
+    pub(super) fn end(&mut self) {
+        for sink in self.0.drain(..) {
+            // A mirror that is gone needs no end.
+            let _gone = sink.queue.send(Piece::End);
+        }
+    }
+
+    /// The original's body broke off, and so do its copies.
+    pub(super) fn abort(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Body for Copied {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let piece = ready!(self.queue.poll_recv(context));
+        self.ended = !matches!(piece, Some(Piece::Data(_)));
+        Poll::Ready(match piece {
+            Some(Piece::Data(data)) => {
+                self.waiting.set(self.waiting.get().saturating_sub(data.len()));
+                Some(Ok(Frame::data(data)))
+            }
+            Some(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            Some(Piece::End) => None,
+            None => Some(Err(h2::Error::from(h2::Reason::CANCEL).into())),
+        })
+    }
+}
+
+impl Place {
+    fn take(session: &Rc<Session>) -> Option<Self> {
+        let taken = session.mirrors.get();
+        (taken < AT_A_TIME).then(|| {
+            session.mirrors.set(taken + 1);
+            Self(Rc::clone(session))
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.mirrors.set(self.0.mirrors.get() - 1);
+    }
+}
+
+/// What a mirror may lag behind its original.
+const QUEUE_BYTES: usize = 256 * 1024;
+
+/// Mirrors of one client connection at a time; further requests are not copied.
+const AT_A_TIME: usize = 64;
+
+/// How long a mirror may take, whatever its original's time-outs say.
+const PATIENCE: Duration = Duration::from_secs(15);

@@ -1,0 +1,74 @@
+//! Answers of our own: each names its reason in the header `canopy-refused`, so that nobody takes it for the app's.
+//!
+//! gRPC clients read a status in trailers, not HTTP's: they get a trailers-only response. A refusal must never carry what came
+//! from configuration or from the other side.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::download::Outgoing;
+use crate::telemetry::{Reason, reason::Fault};
+
+/// A request that is answered here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    /// Where it is not the reason's own.
+    status: Option<StatusCode>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, status: None }
+    }
+}
+
+impl Refusal {
+    /// A reason with a status that fits the request better than the reason's own.
+    pub(super) fn with(reason: Reason, status: StatusCode) -> Self {
+        Self { reason, status: Some(status) }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| self.reason.status())
+    }
+
+    /// The response, as plain HTTP or as gRPC.
+    pub(super) fn response(self, grpc: bool) -> Response<Outgoing> {
+        let mut response = Response::new(Outgoing::empty());
+        let reason = HeaderValue::from_static(self.reason.as_str());
+        let headers = response.headers_mut();
+        if grpc {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(GRPC_STATUS, HeaderValue::from_static(self.grpc_code()));
+            headers.insert(GRPC_MESSAGE, reason.clone());
+        } else {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        headers.insert(REFUSED, reason);
+        if !grpc {
+            *response.status_mut() = self.status();
+        }
+        response
+    }
+
+    /// gRPC's own mapping of HTTP statuses (grpc/doc/http-grpc-status-mapping.md), but time-outs are told apart.
+    fn grpc_code(self) -> &'static str {
+        match (self.status().as_u16(), self.reason.fault()) {
+            (504, _) => "4",
+            (500, Fault::Configuration) => "14",
+            (400, _) => "13",
+            (401, _) => "16",
+            (403, _) => "7",
+            (404, _) => "12",
+            (408 | 429 | 502 | 503, _) => "14",
+            (_, Fault::Canopy) => "13",
+            _ => "2",
+        }
+    }
+}
+
+/// Names the reason of a refusal.
+pub(super) const REFUSED: HeaderName = HeaderName::from_static("canopy-refused");
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -1,0 +1,117 @@
+//! What the requests of one client connection share, so that none of them looks it up again.
+//!
+//! It must never let a request pass on a permission that a newer configuration took away.
+
+use std::{
+    cell::{Cell as Slot, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use config::model::Endpoint;
+use ebpf_redirect::Side;
+
+use super::tunnel::Tunnel;
+use crate::{
+    accept::Protocol,
+    cell::Cell,
+    policy::{Denied, Permit},
+    snapshot::Destination,
+    upstream::pool::{Bucket, Key},
+};
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) cell: Rc<Cell>,
+    /// What the client speaks.
+    pub(super) protocol: Protocol,
+    /// Where requests go that are not routed: the very address the client connected to.
+    pub(super) original: Arc<Endpoint>,
+    /// Set by a request that became a tunnel; taken when hyper has let go of the connection.
+    pub(super) tunnel: RefCell<Option<Tunnel>>,
+    /// No further request is to be read: a permission was taken away.
+    pub(super) closing: Slot<bool>,
+    /// Copies of requests that are under way.
+    pub(super) mirrors: Slot<usize>,
+    version: Slot<u64>,
+    permit: RefCell<Permit>,
+    last: RefCell<Option<Rc<Bucket>>>,
+}
+
+impl Session {
+    pub(super) fn new(cell: Rc<Cell>, permit: Permit, protocol: Protocol) -> Rc<Self> {
+        let original = Arc::new(original(&permit));
+        Rc::new(Self {
+            // Not the version of now: the permit may be of an older one, and the first request finds out.
+            version: Slot::new(u64::MAX),
+            cell,
+            protocol,
+            original,
+            tunnel: RefCell::default(),
+            closing: Slot::new(false),
+            mirrors: Slot::new(0),
+            permit: RefCell::new(permit),
+            last: RefCell::default(),
+        })
+    }
+
+    /// The permission for the next request, decided again where the configuration has changed since the last.
+    pub(super) fn permit(&self) -> Result<Permit, Denied> {
+        let version = self.cell.version();
+        if self.version.get() != version {
+            let renewed = self.renew().inspect_err(|_| self.closing.set(true))?;
+            self.permit.replace(renewed);
+            self.version.set(version);
+        }
+        Ok(self.permit.borrow().clone())
+    }
+
+    /// The permission of the last request, for records.
+    pub(super) fn last_permit(&self) -> Permit {
+        self.permit.borrow().clone()
+    }
+
+    fn renew(&self) -> Result<Permit, Denied> {
+        let permit = self.permit.borrow();
+        let snapshot = self.cell.snapshot();
+        let destination = match permit.side {
+            Side::Outbound => {
+                snapshot.resolve(&permit.tree.workload.pod.namespace, permit.origin.destination)
+            }
+            // Inbound, the listener says whose connection it is; nothing to look up.
+            Side::Inbound => permit.destination.clone(),
+        };
+        permit.renew(snapshot.egress, destination)
+    }
+
+    /// Where connections to an endpoint are kept; the last one asked for is remembered.
+    pub(super) fn bucket(&self, permit: &Permit, address: SocketAddr, protocol: Protocol) -> Rc<Bucket> {
+        let key = Key {
+            address,
+            client: permit.origin.client.ip(),
+            tree: permit.tree.id,
+            side: permit.side,
+            protocol,
+        };
+        let mut last = self.last.borrow_mut();
+        match &*last {
+            Some(bucket) if *bucket.key() == key => Rc::clone(bucket),
+            _ => Rc::clone(last.insert(self.cell.pool.bucket(key))),
+        }
+    }
+}
+
+fn original(permit: &Permit) -> Endpoint {
+    let workload = match &permit.destination {
+        Destination::Workload { entry, .. } => Some(entry.workload.pod.clone()),
+        Destination::Service { .. } | Destination::Outside => None,
+    };
+    Endpoint {
+        address: permit.origin.destination,
+        ready: true,
+        workload,
+        protocol: permit.destination.protocol(),
+    }
+}

@@ -1,0 +1,133 @@
+//! Heads from one connection's terms into another's: fields that concern one connection go (RFC 9110, 7.6.1), and the
+//! target is written as the other protocol version writes it.
+//!
+//! It must never add a field that tells of the proxy, nor touch one that is the ends' own.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request,
+    response,
+    uri::{PathAndQuery, Scheme},
+};
+
+use super::inspect::{self, Shape};
+use crate::accept::Protocol;
+
+/// Makes a client's request one for the endpoint's connection. `sized` where the body has a length, or is none.
+pub(super) fn request(parts: &mut request::Parts, shape: &Shape, to: Protocol, sized: bool) {
+    let upgrade = if shape.upgrade && to == Protocol::Http1 { parts.headers.remove(header::UPGRADE) } else { None };
+    if shape.hop_by_hop {
+        strip(&mut parts.headers);
+        if shape.trailers {
+            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    match to {
+        Protocol::Http2 => to_http2(parts),
+        Protocol::Http1 | Protocol::Tcp => to_http1(parts, shape, upgrade, sized),
+    }
+}
+
+/// Makes an endpoint's response one for the client's connection.
+pub(super) fn response(parts: &mut response::Parts, client: Protocol) {
+    if inspect::response_is_hop_by_hop(&parts.headers) {
+        let upgrade = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            parts.headers.remove(header::UPGRADE)
+        } else {
+            None
+        };
+        strip(&mut parts.headers);
+        if let Some(upgrade) = upgrade {
+            parts.headers.insert(header::UPGRADE, upgrade);
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+    }
+    let from = std::mem::replace(&mut parts.version, Version::HTTP_11);
+    if from == Version::HTTP_2 && client != Protocol::Http2 && is_grpc(&parts.headers) {
+        // HTTP/1.1 writes only trailers that were announced, HTTP/2 announces none; gRPC's are known.
+        parts.headers.insert(header::TRAILER, HeaderValue::from_static(GRPC_TRAILERS));
+    }
+}
+
+fn to_http1(parts: &mut request::Parts, shape: &Shape, upgrade: Option<HeaderValue>, sized: bool) {
+    if parts.version == Version::HTTP_2 {
+        let authority = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+        if let Some(Ok(authority)) = authority {
+            parts.headers.insert(header::HOST, authority);
+        }
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        join_cookies(&mut parts.headers);
+    } else if let Some(authority) = parts.uri.authority() {
+        // Absolute form: its authority counts, whatever `host` says (RFC 9112, 3.2.2).
+        if let Ok(authority) = HeaderValue::from_str(authority.as_str()) {
+            parts.headers.insert(header::HOST, authority);
+        }
+    }
+    parts.version = Version::HTTP_11;
+    if !sized {
+        // Said explicitly, or hyper would take a GET for one without a body.
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if let Some(upgrade) = upgrade {
+        parts.headers.insert(header::UPGRADE, upgrade);
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    } else if shape.trailers {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+fn to_http2(parts: &mut request::Parts) {
+    let host = parts.headers.remove(header::HOST);
+    let mut target = std::mem::take(&mut parts.uri).into_parts();
+    if target.authority.is_none() {
+        target.authority = host.and_then(|host| host.to_str().ok().and_then(|host| host.parse().ok()));
+    }
+    if target.path_and_query.is_none() {
+        target.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
+    // Without an authority (an HTTP/1.0 client) there is no scheme either: hyper then sends `:path` alone.
+    target.scheme = target.authority.as_ref().map(|_| target.scheme.unwrap_or(Scheme::HTTP));
+    parts.uri = Uri::from_parts(target).unwrap_or_default();
+    parts.version = Version::HTTP_2;
+}
+
+/// HTTP/2 may split `cookie` into several fields, HTTP/1.1 may not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Takes away what concerns one connection, and what that connection's peer has named as such.
+fn strip(headers: &mut HeaderMap) {
+    for value in headers.get_all(header::CONNECTION).iter().cloned().collect::<Vec<_>>() {
+        for name in inspect::list(&value).filter(|name| !is_ends_own(name)) {
+            headers.remove(name);
+        }
+    }
+    for name in [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+}
+
+/// A client must not be able to take these away by naming them in `connection`: the endpoint would read another
+/// request than the one that was routed.
+fn is_ends_own(name: &str) -> bool {
+    ["host", "content-length", "authorization", "cookie", "content-type"]
+        .iter()
+        .any(|own| own.eq_ignore_ascii_case(name))
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const GRPC_TRAILERS: &str = "grpc-status, grpc-message, grpc-status-details-bin";

@@ -1,0 +1,99 @@
+//! The client's side of an HTTP/1.1 connection, watched for heads that arrive too slowly.
+//!
+//! Costs nothing while heads arrive whole: a timer runs only between the first byte of a head and its last. A connection on which
+//! nothing was begun may be idle for as long as it likes.
+
+use std::{
+    cell::Cell as Slot,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Where in its life the connection is.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// A request is being answered.
+    busy: Slot<bool>,
+    /// Bytes have come that no request was made of yet.
+    begun: Slot<bool>,
+}
+
+/// A stream that tells its [`Watch`] of bytes.
+#[derive(Debug)]
+pub(super) struct Watched<IO> {
+    pub(super) io: IO,
+    pub(super) watch: Rc<Watch>,
+}
+
+/// A request is being answered until this is dropped.
+#[derive(Debug)]
+pub(super) struct Busy(Rc<Watch>);
+
+impl Watch {
+    /// A head is complete.
+    pub(super) fn request(self: &Rc<Self>) -> Busy {
+        self.begun.set(false);
+        self.busy.set(true);
+        Busy(Rc::clone(self))
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(super) fn is_waiting_for_head(&self) -> bool {
+        self.begun.get() && !self.busy.get()
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(false);
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        if buffer.filled().len() > before && !self.watch.busy.get() {
+            self.watch.begun.set(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+}

@@ -1,0 +1,144 @@
+//! HTTP/1.1 connections of the pool: hyper's connection is driven by the task of the request that has it, so that a
+//! request costs no channel hop and no second task.
+//!
+//! A connection goes back to its bucket when, and only when, hyper says that it can take the next request. One that is dropped
+//! earlier is closed: its framing is unknown.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http1 as client};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{Bucket, STALE_AFTER, Settings, Unanswered, Upload};
+use crate::{
+    sys::hyper_io::HyperIo,
+    upstream::{Delivery, connect::Connected},
+};
+
+/// A connection and its driver.
+#[derive(Debug)]
+pub struct Connection {
+    send: client::SendRequest<Upload>,
+    driver: client::Connection<HyperIo<TcpStream>, Upload>,
+    parked: Option<Instant>,
+    delivery: Delivery,
+}
+
+impl Connection {
+    /// Over a fresh stream; nothing is sent yet.
+    pub(super) async fn open(io: settings: &Settings) -> Result<Self, hyper::Error> {
+        let (send, driver) = client::Builder::new()
+            .max_buf_size(settings.head_bytes.max(SMALLEST_BUFFER))
+            .handshake(HyperIo(connected.stream))
+            .await?;
+        Ok(Self { send, driver, parked: None, delivery: connected.delivery })
+    }
+
+    /// Whether the next request can go on it, as far as is known here.
+    pub(super) fn is_open(&mut self) -> bool {
+        // Without a waker: whoever takes it registers its own, and nobody is woken for a connection nobody has.
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.driver.poll_without_shutdown(&mut nobody).is_pending() && self.send.is_ready()
+    }
+
+    pub(super) fn park(&mut self) {
+        self.parked = Some(Instant::now());
+    }
+
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        self.parked.map_or(Duration::ZERO, |parked| now.saturating_duration_since(parked))
+    }
+}
+
+/// A connection in use by one request.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Box<Connection>,
+    bucket: Rc<Bucket>,
+    stale: bool,
+}
+
+impl Lease {
+    pub(super) fn of(connection: Box<Connection>, bucket: &Rc<Bucket>) -> Self {
+        let stale = connection.parked.is_some_and(|parked| parked.elapsed() > STALE_AFTER);
+        Self { connection, bucket: Rc::clone(bucket), stale }
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    pub(super) fn is_reused(&self) -> bool {
+        self.connection.parked.is_some()
+    }
+
+    pub(super) fn delivery(&self) -> Delivery {
+        self.connection.delivery
+    }
+
+    pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
+        let Connection { send, driver, .. } = &mut *self.connection;
+        let mut response = pin!(send.try_send_request(request));
+        poll_fn(|context| {
+            // The driver alone has the task's waker: it fulfils the response within this very poll, and a
+            // second wake-up for that would only make the task run again for nothing.
+            let _ended = driver.poll_without_shutdown(context);
+            response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await
+        .map_err(|mut error| {
+            let unsent = error.take_message().map(Box::new);
+            Unanswered { source: error.into_error(), unsent }
+        })
+    }
+
+    /// Carries on what is still to be sent or received. Call it before the response's body is polled.
+    pub fn drive(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.connection.driver.poll_without_shutdown(context)
+    }
+
+    /// Whether request and response are done, and the connection can take the next request.
+    pub fn is_done(&self) -> bool {
+        self.connection.send.is_ready()
+    }
+
+    /// Gives the connection back. One that is not done yet because the endpoint answered early goes on by itself until
+    /// the client has sent the rest, for a bounded time: closing at once could destroy the answer on its way.
+    pub fn settle(self) {
+        let Self { mut connection, bucket, .. } = self;
+        if connection.send.is_ready() {
+            bucket.put(connection);
+        } else if !connection.send.is_closed() {
+            tokio::task::spawn_local(async move {
+                let done = poll_fn(|context| {
+                    if connection.driver.poll_without_shutdown(context).is_ready() {
+                        return Poll::Ready(false);
+                    }
+                    if connection.send.is_ready() { Poll::Ready(true) } else { Poll::Pending }
+                });
+                if tokio::time::timeout(LINGER, done).await == Ok(true) {
+                    bucket.put(connection);
+                }
+            });
+        }
+    }
+
+    /// The socket itself and what was read beyond the response's head, after a 101.
+    pub fn into_io(self) -> (bytes::Bytes) {
+        let parts = self.connection.driver.into_parts();
+        (parts.io.0, parts.read_buf)
+    }
+}
+
+/// The least that hyper takes as the bound of its buffers.
+const SMALLEST_BUFFER: usize = 8192;
+
+/// How long an endpoint that answered early may go on to read the request.
+const LINGER: Duration = Duration::from_secs(5);

@@ -1,0 +1,145 @@
+//! HTTP/2 connections of the pool: shared by requests, each a stream. One task per connection drives it.
+//!
+//! A connection takes no more streams than its peer allows, and none after GOAWAY. One that does not answer pings is closed, so that no
+//! half-open connection stays.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http2 as client};
+use tokio::time::Instant;
+
+use super::{STALE_AFTER, Settings, Unanswered, Upload};
+use crate::{
+    sys::hyper_io::HyperIo,
+    upstream::{
+        Delivery,
+        connect::Connected,
+        rt::{LocalExecutor, TokioTimer},
+    },
+};
+
+/// A connection with streams.
+#[derive(Debug)]
+pub struct Connection {
+    send: client::SendRequest<Upload>,
+    /// The task that drives it; ends when the last sender is gone, or the peer closes.
+    streams: Cell<usize>,
+    served: Cell<bool>,
+    idle_since: Cell<Instant>,
+    delivery: Delivery,
+}
+
+impl Connection {
+    pub(super) async fn open(io: settings: &Settings) -> Result<Rc<Self>, hyper::Error> {
+        let (send, driver) = client::Builder::new(LocalExecutor)
+            .timer(TokioTimer)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .handshake(HyperIo(connected.stream))
+            .await?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "an HTTP/2 connection to an endpoint ended");
+            }
+        });
+        Ok(Rc::new(Self {
+            send,
+            streams: Cell::new(0),
+            served: Cell::new(false),
+            idle_since: Cell::new(Instant::now()),
+            delivery: connected.delivery,
+        }))
+    }
+
+    /// Whether one more stream can be opened now.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_open() && self.streams.get() < self.send.current_max_send_streams().min(MOST_STREAMS)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.send.is_closed()
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        if self.streams.get() > 0 {
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(self.idle_since.get())
+    }
+
+    pub(super) fn lend(self: &Rc<Self>) -> Lease {
+        self.streams.set(self.streams.get() + 1);
+        let idle = self.streams.get() == 1 && self.idle_since.get().elapsed() > STALE_AFTER;
+        let reused = self.served.replace(true);
+        Lease { connection: Rc::clone(self), reused, stale: reused && idle }
+    }
+}
+
+/// One stream of a connection.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Rc<Connection>,
+    reused: bool,
+    stale: bool,
+}
+
+impl Lease {
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    pub(super) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) fn delivery(&self) -> Delivery {
+        self.connection.delivery
+    }
+
+    pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
+        self.connection.send.clone().try_send_request(request).await.map_err(|mut error| {
+            let unsent = error.take_message().map(Box::new);
+            Unanswered { source: error.into_error(), unsent }
+        })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let left = self.connection.streams.get().saturating_sub(1);
+        self.connection.streams.set(left);
+        if left == 0 {
+            self.connection.idle_since.set(Instant::now());
+        }
+    }
+}
+
+/// What one stream may have on its way, unread: enough for a full pipe at 10 Gbit/s and 200 µs.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What all streams of a connection may have on their way. At least four times a stream's, or one stalled stream takes
+/// the connection from all others (hyper#4003).
+pub const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+
+/// Streams on one connection before another is opened, where the peer allows more: one connection is one lock and one
+/// TCP window.
+const MOST_STREAMS: usize = 256;
+
+/// How often a connection is asked whether it is still there.
+pub const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// How long the answer may take.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(10);

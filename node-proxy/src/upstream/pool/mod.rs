@@ -1,0 +1,197 @@
+//! HTTP connections to endpoints, kept for the next request of the same workload. One pool per cell, `!Send`.
+//!
+//! A connection is lent to one request (HTTP/1.1) or to several (HTTP/2), and only ever to requests of the tree and the
+//! client address it was opened for: the app behind it sees that caller's address. It must never cross workloads, never be
+//! lent when it is known to be closed, and never hold more idle connections per endpoint than [`IDLE_PER_KEY`].
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use ebpf_redirect::Side;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+pub use self::{
+    bucket::Bucket,
+    upload::{BodyError, Upload},
+};
+use super::Delivery;
+use crate::accept::Protocol;
+
+pub mod bucket;
+pub mod http1;
+pub mod http2;
+mod upload;
+
+/// What connections must have in common to be interchangeable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The endpoint.
+    pub address: SocketAddr,
+    /// The address the app behind the endpoint sees as its caller's.
+    pub client: IpAddr,
+    /// The tree on whose behalf the connection was made.
+    pub tree: u64,
+    /// Which way it goes, seen from that tree.
+    pub side: Side,
+    /// `Http1` or `Http2`.
+    pub protocol: Protocol,
+}
+
+/// How connections are kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long one may be idle.
+    pub idle: Duration,
+    /// Bytes of a response's head.
+    pub head_bytes: usize,
+}
+
+/// The pool of one cell.
+#[derive(Debug)]
+pub struct Pool {
+    settings: Rc<Settings>,
+    buckets: RefCell<HashMap<Key, Rc<Bucket>>>,
+    sweeping: std::cell::Cell<bool>,
+    this: Weak<Self>,
+}
+
+/// A connection, lent to one request until dropped or [returned](Lease::settle).
+#[derive(Debug)]
+pub enum Lease {
+    /// The whole connection.
+    Http1(http1::Lease),
+    /// One stream of it.
+    Http2(http2::Lease),
+}
+
+/// A request that got no response.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Why.
+    pub source: hyper::Error,
+    /// The request, where nothing of it can have reached the endpoint: it may be sent again.
+    pub unsent: Option<Box<Request<Upload>>>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(settings: Settings) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            settings: Rc::new(settings),
+            buckets: RefCell::default(),
+            sweeping: std::cell::Cell::new(false),
+            this: this.clone(),
+        })
+    }
+
+    /// Where connections of this key are kept. Hold on to it: later requests then need no look-up.
+    pub fn bucket(&self, key: Key) -> Rc<Bucket> {
+        let mut buckets = self.buckets.borrow_mut();
+        let bucket = buckets.entry(key).or_insert_with(|| Rc::new(Bucket::new(key, Rc::clone(&self.settings))));
+        let bucket = Rc::clone(bucket);
+        drop(buckets);
+        self.keep_swept();
+        bucket
+    }
+
+    /// Connections held for later requests, and HTTP/2 connections in use.
+    pub fn connections(&self) -> usize {
+        self.buckets.borrow().values().map(|bucket| bucket.connections()).sum()
+    }
+
+    /// Drops every idle connection; the cell is draining, or a tree was uprooted.
+    pub fn clear_idle(&self, tree: Option<u64>) {
+        self.buckets.borrow_mut().retain(|key, bucket| {
+            if tree.is_none_or(|tree| tree == key.tree) {
+                bucket.clear_idle();
+            }
+            !bucket.is_forgettable(bucket_is_shared(bucket))
+        });
+    }
+
+    /// One task per pool, while there is anything in it, closes what has been idle for too long.
+    fn keep_swept(&self) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let pool = self.this.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                let Some(pool) = pool.upgrade() else { return };
+                pool.sweep();
+                if pool.buckets.borrow().is_empty() {
+                    pool.sweeping.set(false);
+                    return;
+                }
+            }
+        });
+    }
+
+    fn sweep(&self) {
+        self.buckets.borrow_mut().retain(|_, bucket| {
+            bucket.sweep();
+            !bucket.is_forgettable(bucket_is_shared(bucket))
+        });
+    }
+}
+
+impl Lease {
+    /// Sends a request and waits for the head of its response. To be awaited in one task until it ends.
+    pub async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
+        match self {
+            Self::Http1(lease) => lease.send(request).await,
+            Self::Http2(lease) => lease.send(request).await,
+        }
+    }
+
+    /// Whether the connection had carried a request before, and was idle long enough for the endpoint to have closed
+    /// it unnoticed.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.is_stale(),
+            Self::Http2(lease) => lease.is_stale(),
+        }
+    }
+
+    /// How the endpoint is reached.
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Self::Http1(lease) => lease.delivery(),
+            Self::Http2(lease) => lease.delivery(),
+        }
+    }
+
+    /// Whether the connection had carried a request before.
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.is_reused(),
+            Self::Http2(lease) => lease.is_reused(),
+        }
+    }
+}
+
+/// Whether somebody besides the pool holds a bucket.
+fn bucket_is_shared(bucket: &Rc<Bucket>) -> bool {
+    Rc::strong_count(bucket) > 1
+}
+
+/// Idle HTTP/1.1 connections kept per key. A burst's connections beyond this are closed when they become idle.
+pub const IDLE_PER_KEY: usize = 256;
+
+/// How often idle connections are looked at; a closed one is noticed at latest then.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Idle for longer than this, an HTTP/1.1 connection counts as stale: requests on it are kept so that they can be sent
+/// again. Shorter than any server's keep-alive time-out, longer than the gap between requests under load, so that the
+/// copy costs nothing when it matters.
+const STALE_AFTER: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;
