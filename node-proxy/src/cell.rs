@@ -22,7 +22,10 @@ use crate::{
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
     tenancy::{Ledger, Tenure},
-    upstream::connect::{Connect, Kernel},
+    upstream::{
+        connect::{Connect, Kernel},
+        pool::{Pool, Settings},
+    },
 };
 
 pub(crate) use self::live::direction;
@@ -51,6 +54,8 @@ pub struct Cell {
     pub tenure: Tenure,
     /// Its accepted sockets, for the supervisor to shut down when the cell is stuck.
     pub sockets: Sockets,
+    /// HTTP connections to endpoints.
+    pub pool: Rc<Pool>,
     /// How upstream connections are made.
     pub connect: Rc<dyn Connect>,
     /// The connections of now.
@@ -134,6 +139,7 @@ impl Cell {
             balancer: Rc::default(),
             ledger: parts.ledger,
             access_log: parts.access_log,
+            pool: Pool::new(Settings::of(&parts.limits)),
             limits: parts.limits,
             home: parts.home,
             tenure: parts.tenure,

@@ -7,6 +7,8 @@ use std::{io, net::SocketAddr};
 use crate::telemetry::Reason;
 
 pub mod connect;
+pub mod pool;
+pub mod rt;
 
 /// How an endpoint is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -15,6 +15,7 @@ use super::{
     plan::{self, Plan},
     refusal::Refusal,
     session::Session,
+    watch::Busy,
 };
 use crate::{accept::Protocol, route::Decision, telemetry::Reason, upstream::pool::BodyError};
 
@@ -37,8 +38,9 @@ impl<R: Into<Refusal>> From<R> for Failure {
 pub(super) async fn answer(
     session: Rc<Session>,
     request: Request<Incoming>,
+    busy: Option<Busy>,
 ) -> Result<Response<Outgoing>, BodyError> {
-    let exchange = Exchange::begin(&session, &request);
+    let exchange = Exchange::begin(&session, &request, busy);
     match respond(&session, &exchange, request).await {
         Ok(response) => Ok(response),
         Err(Failure::Refused(refusal)) => Ok(refused(&session, exchange, refusal)),

@@ -14,7 +14,7 @@ use ebpf_redirect::Side;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use tokio::time::Instant;
 
-use super::{inspect::Shape, session::Session};
+use super::{inspect::Shape, session::Session, watch::Busy};
 use crate::{
     policy::Permit,
     snapshot::routes::CompiledRule,
@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Exchange {
     session: Rc<Session>,
     _in_flight: RequestGuard,
+    /// Keeps an HTTP/1.1 connection from being taken for one that waits for a head.
+    _busy: Option<Busy>,
     begun: Instant,
     received: Slot<u64>,
     sent: Slot<u64>,
@@ -53,7 +55,7 @@ struct Facts {
 }
 
 impl Exchange {
-    pub(super) fn begin<B>(session: &Rc<Session>, request: &Request<B>) -> Rc<Self> {
+    pub(super) fn begin<B>(session: &Rc<Session>, request: &Request<B>, busy: Option<Busy>) -> Rc<Self> {
         let facts = session.cell.access_log.is_on().then(|| {
             Box::new(RefCell::new(Facts {
                 permit: session.last_permit(),
@@ -70,6 +72,7 @@ impl Exchange {
         Rc::new(Self {
             session: Rc::clone(session),
             _in_flight: RequestGuard::begin(&session.cell.ledger),
+            _busy: busy,
             begun: Instant::now(),
             received: Slot::new(0),
             sent: Slot::new(0),

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{Request, Response, StatusCode, request::Parts, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     accept::Protocol,
     policy::Permit,
-    route::Forward,
+    route::{Forward, edits},
     telemetry::Reason,
     upstream::{
         UpstreamError,
@@ -63,7 +63,7 @@ impl Call<'_> {
                 self.exchange.routed(rule);
                 copies = mirror::start(self.session, self.permit, rule, &parts, &self.shape);
             }
-            route.edit_request(&mut parts);
+            edit_request(route, &mut parts);
         }
         let (upload, opener) = self.upload(body, copies);
         let attempt = self.attempt(parts, upload, opener);
@@ -86,8 +86,9 @@ impl Call<'_> {
         }
     }
 
-    fn upload(&self, body: Incoming, copies: Copies) -> (Upload, Option<Opener>) {
+    fn upload(&self, body: Incoming, mut copies: Copies) -> (Upload, Option<Opener>) {
         if body.is_end_stream() {
+            copies.end();
             return (Upload::Empty, None);
         }
         let (gate, opener) = if self.shape.expects { Some(Gate::closed()).unzip() } else { (None, None) };
@@ -193,7 +194,7 @@ impl Call<'_> {
         let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
         translate::response(&mut parts, self.session.protocol);
         if let Some(route) = self.route {
-            route.edit_response(&mut parts);
+            edit_response(route, &mut parts);
         }
         self.exchange.answered(parts.status);
         let exchange = Rc::clone(self.exchange);
@@ -207,6 +208,24 @@ impl Call<'_> {
         let deadline = deadline.map(|(at, reason)| Deadline { sleep: Box::pin(sleep_until(at)), reason });
         let download = Download { body, lease, target, deadline };
         Ok(Response::from_parts(parts, Outgoing::download(download, exchange)))
+    }
+}
+
+fn edit_request(route: &Forward<'_>, parts: &mut Parts) {
+    if let Some(rule) = route.rule {
+        edits::apply_request(&rule.edits, parts, route.matched_prefix);
+    }
+    if let Some(edits) = route.backend_edits {
+        edits::apply_request(edits, parts, route.matched_prefix);
+    }
+}
+
+fn edit_response(route: &Forward<'_>, parts: &mut response::Parts) {
+    if let Some(rule) = route.rule {
+        edits::apply_response(&rule.edits, &mut parts.headers);
+    }
+    if let Some(edits) = route.backend_edits {
+        edits::apply_response(edits, &mut parts.headers);
     }
 }
 

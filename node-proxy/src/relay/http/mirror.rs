@@ -20,6 +20,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{forward, inspect::Shape, plan::Target, session::Session, translate};
 use crate::{
     policy::Permit,
+    route,
     snapshot::{Cluster, routes::CompiledRule},
     upstream::pool::{BodyError, Lease, Upload},
 };
@@ -62,10 +63,7 @@ pub(super) fn start(
     shape: &Shape,
 ) -> Copies {
     let mut copies = Copies::default();
-    for mirror in &rule.mirrors {
-        if fastrand::u32(..mirror.denominator) >= mirror.numerator {
-            continue;
-        }
+    for mirror in route::mirrors(rule, |bound| fastrand::u32(..bound)) {
         let Some(place) = Place::take(session) else { break };
         let (sender, queue) = mpsc::unbounded_channel();
         let waiting = Rc::new(Slot::new(0));

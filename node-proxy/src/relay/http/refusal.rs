@@ -72,3 +72,12 @@ pub(super) const REFUSED: HeaderName = HeaderName::from_static("canopy-refused")
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// A whole HTTP/1.1 response that closes its connection, for where hyper does not answer by itself.
+pub(super) fn closing(reason: Reason) -> Vec<u8> {
+    let status = reason.status();
+    let phrase = status.canonical_reason().unwrap_or("Refused");
+    let code = status.as_str();
+    format!("HTTP/1.1 {code} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n{REFUSED}: {reason}\r\n\r\n")
+        .into_bytes()
+}

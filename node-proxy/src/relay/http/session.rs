@@ -73,6 +73,16 @@ impl Session {
         self.permit.borrow().clone()
     }
 
+    /// Whether no further request is to be begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.closing.get() || self.cell.is_draining()
+    }
+
+    /// Waits until the cell drains or the workload goes.
+    pub(super) async fn draining(&self) {
+        self.cell.draining().await;
+    }
+
     fn renew(&self) -> Result<Permit, Denied> {
         let permit = self.permit.borrow();
         let snapshot = self.cell.snapshot();

@@ -51,6 +51,9 @@ impl Body for Counted {
                     this.exchange.received(data.len());
                 }
                 this.copies.push(frame);
+                if this.body.is_end_stream() {
+                    this.copies.end();
+                }
             }
             Some(Err(_)) => this.copies.abort(),
             None => this.copies.end(),

@@ -21,7 +21,7 @@ pub use self::{
     upload::{BodyError, Upload},
 };
 use super::Delivery;
-use crate::accept::Protocol;
+use crate::{accept::Protocol, cell::Limits};
 
 pub mod bucket;
 pub mod http1;
@@ -50,6 +50,13 @@ pub struct Settings {
     pub idle: Duration,
     /// Bytes of a response's head.
     pub head_bytes: usize,
+}
+
+impl Settings {
+    /// As a cell's limits have it.
+    pub fn of(limits: &Limits) -> Self {
+        Self { idle: limits.pool_idle, head_bytes: limits.head_bytes }
+    }
 }
 
 /// The pool of one cell.

@@ -1,0 +1,72 @@
+//! The client's HTTP/2 connection: hyper's server, one task per stream.
+//!
+//! Bounded against floods of streams, resets and fields; a client that does not answer pings is closed.
+
+use std::{future::poll_fn, pin::{Pin, pin}, rc::Rc, task::Poll};
+
+use hyper::{server::conn::http2, service::service_fn};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{answer::answer, session::Session};
+use crate::{
+    sys::hyper_io::HyperIo,
+    upstream::{
+        pool::http2::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW},
+        rt::{LocalExecutor, TokioTimer},
+    },
+};
+
+/// Serves a connection to its end.
+pub(super) async fn serve<IO>(session: Rc<Session>, io: IO)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = &session.cell.limits;
+    let service = {
+        let session = Rc::clone(&session);
+        service_fn(move |request| answer(Rc::clone(&session), request, None))
+    };
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer)
+        .auto_date_header(false)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(OUR_RESETS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(HyperIo(io), service);
+    let mut connection = pin!(connection);
+    let mut draining = pin!(session.draining());
+    let mut finishing = false;
+    let ended = poll_fn(|context| {
+        if !finishing && (draining.as_mut().poll(context).is_ready() || session.is_ending()) {
+            finishing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        let polled = Pin::new(&mut connection).poll(context);
+        // A request may have found that no further one is permitted.
+        if polled.is_pending() && !finishing && session.is_ending() {
+            context.waker().wake_by_ref();
+        }
+        match polled {
+            Poll::Ready(ended) => Poll::Ready(ended),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's HTTP/2 connection ended");
+    }
+}
+
+/// Streams of one client at a time; more wait at the client.
+const STREAMS: u32 = 256;
+
+/// Streams that a client may open and reset before they are looked at (rapid reset, CVE-2023-44487).
+const PENDING_RESETS: usize = 32;
+
+/// Streams that we reset for the client's errors before the connection is ended (CVE-2025-8671).
+const OUR_RESETS: usize = 256;
