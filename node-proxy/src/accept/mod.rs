@@ -23,7 +23,7 @@ mod reading;
 mod rewind;
 
 /// What is spoken on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Opaque bytes.
     Tcp,

@@ -43,19 +43,20 @@ where
     let limits = &session.cell.limits;
     let watch = Rc::new(Watch::default());
     let service = service_fn(|request| answer(Rc::clone(&session), request, Some(watch.request())));
-    let mut connection = http1::Builder::new()
+    let connection = http1::Builder::new()
         .auto_date_header(false)
         .half_close(false)
         .max_buf_size(limits.head_bytes.max(SMALLEST_BUFFER))
         .pipeline_flush(true)
         .serve_connection(HyperIo(Watched { io, watch: Rc::clone(&watch) }), service);
+    let mut connection = Box::pin(connection);
     let mut draining = pin!(session.draining());
     let mut asked_to_drain = false;
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut finishing = false;
     let end = poll_fn(|context| {
         loop {
-            if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ended.map_or_else(End::Broken, |()| End::Done));
             }
             // Asked once for its waker, then told by the flags: a waker that is always the same need not be registered
@@ -64,7 +65,7 @@ where
                 let _already = draining.as_mut().poll(context);
             }
             if session.is_ending() && !std::mem::replace(&mut finishing, true) {
-                Pin::new(&mut connection).graceful_shutdown();
+                connection.as_mut().graceful_shutdown();
                 continue;
             }
             if !watch.is_waiting_for_head() {
@@ -76,7 +77,7 @@ where
         }
     })
     .await;
-    let parts = connection.into_parts();
+    let parts = Pin::into_inner(connection).into_parts();
     finish(&session, end, parts.io.0.io, parts.read_buf).await;
 }
 

@@ -72,7 +72,7 @@ impl Bucket {
     pub async fn lease<Connect, Connecting>(self: &Rc<Self>, connect: Connect) -> Result<Lease, UpstreamError>
     where
         Connect: FnOnce() -> Connecting,
-        Connecting: Future<Output = Result<UpstreamError>>,
+        Connecting: Future<Output = Result<Connected, UpstreamError>>,
     {
         if let Some(lease) = self.ready() {
             return Ok(lease);

@@ -33,7 +33,7 @@ pub struct Connection {
 
 impl Connection {
     /// Over a fresh stream; nothing is sent yet.
-    pub(super) async fn open(io: settings: &Settings) -> Result<Self, hyper::Error> {
+    pub(super) async fn open(connected: Connected, settings: &Settings) -> Result<Self, hyper::Error> {
         let (send, driver) = client::Builder::new()
             .max_buf_size(settings.head_bytes.max(SMALLEST_BUFFER))
             .handshake(HyperIo(connected.stream))
@@ -131,7 +131,7 @@ impl Lease {
     }
 
     /// The socket itself and what was read beyond the response's head, after a 101.
-    pub fn into_io(self) -> (bytes::Bytes) {
+    pub fn into_io(self) -> (TcpStream, bytes::Bytes) {
         let parts = self.connection.driver.into_parts();
         (parts.io.0, parts.read_buf)
     }

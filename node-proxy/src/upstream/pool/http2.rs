@@ -5,6 +5,8 @@
 
 use std::{
     cell::Cell,
+    future::{Future, poll_fn},
+    pin::Pin,
     rc::Rc,
     time::Duration,
 };
@@ -27,7 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Connection {
     send: client::SendRequest<Upload>,
-    /// The task that drives it; ends when the last sender is gone, or the peer closes.
+    /// Streams that the peer allows, as last seen by the task that drives the connection.
+    allowed: Rc<Cell<usize>>,
     streams: Cell<usize>,
     served: Cell<bool>,
     idle_since: Cell<Instant>,
@@ -35,8 +38,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(io: settings: &Settings) -> Result<Rc<Self>, hyper::Error> {
-        let (send, driver) = client::Builder::new(LocalExecutor)
+    pub(super) async fn open(connected: Connected, settings: &Settings) -> Result<Rc<Self>, hyper::Error> {
+        let (send, mut driver) = client::Builder::new(LocalExecutor)
             .timer(TokioTimer)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -46,13 +49,21 @@ impl Connection {
             .keep_alive_while_idle(true)
             .handshake(HyperIo(connected.stream))
             .await?;
+        let allowed = Rc::new(Cell::new(driver.current_max_send_streams()));
+        let seen = Rc::clone(&allowed);
         tokio::task::spawn_local(async move {
-            if let Err(error) = driver.await {
+            let driven = poll_fn(|context| {
+                let driven = Pin::new(&mut driver).poll(context);
+                seen.set(driver.current_max_send_streams());
+                driven
+            });
+            if let Err(error) = driven.await {
                 tracing::debug!(%error, "an HTTP/2 connection to an endpoint ended");
             }
         });
         Ok(Rc::new(Self {
             send,
+            allowed,
             streams: Cell::new(0),
             served: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
@@ -62,7 +73,7 @@ impl Connection {
 
     /// Whether one more stream can be opened now.
     pub(super) fn has_room(&self) -> bool {
-        self.is_open() && self.streams.get() < self.send.current_max_send_streams().min(MOST_STREAMS)
+        self.is_open() && self.streams.get() < self.allowed.get().min(MOST_STREAMS)
     }
 
     pub(super) fn is_open(&self) -> bool {
