@@ -12,13 +12,16 @@ use futures_util::FutureExt;
 use tokio::net::TcpStream;
 
 use crate::{
-    accept::{self, Accepted, Protocol},
+    accept::{self, Accepted, Protocol, Rewind},
     balance::Picked,
     capture::{self, Captured},
     cell::{Cell, Live},
     identity,
     policy::{self, Permit},
-    relay::tcp::{self, Ends, Meter},
+    relay::{
+        http,
+        tcp::{self, Ends, Meter},
+    },
     snapshot::{Cluster, Destination},
     sys::socket::{self, ResetOnDrop},
     telemetry::Reason,
@@ -107,8 +110,12 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
         }
     };
     match protocol {
-        // HTTP is relayed as opaque bytes until its relay is there.
-        Protocol::Tcp | Protocol::Http1 | Protocol::Http2 => {
+        Protocol::Http1 | Protocol::Http2 => {
+            let client = Rewind::new(prefix, captured.stream);
+            http::serve(Rc::clone(cell), permit, live, client, protocol).await;
+            End::Told
+        }
+        Protocol::Tcp => {
             opaque(cell, permit, Opening { client: captured.stream, prefix }, &live).await
         }
     }

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::session::Session;
-use crate::{accept::Protocol, cell::Cell, policy::Permit};
+use crate::{accept::Protocol, cell::{Cell, Live}, policy::Permit};
 
 mod answer;
 mod download;
@@ -36,11 +36,11 @@ mod upload;
 mod watch;
 
 /// Serves one client's connection until it ends. `protocol` is what the client speaks.
-pub async fn serve<IO>(cell: Rc<Cell>, permit: Permit, io: IO, protocol: Protocol)
+pub async fn serve<IO>(cell: Rc<Cell>, permit: Permit, live: Rc<Live>, io: IO, protocol: Protocol)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let session = Session::new(cell, permit, protocol);
+    let session = Session::new(cell, permit, live, protocol);
     match protocol {
         Protocol::Http2 => server2::serve(session, io).await,
         Protocol::Http1 | Protocol::Tcp => server1::serve(session, io).await,

@@ -15,7 +15,7 @@ use ebpf_redirect::Side;
 use super::tunnel::Tunnel;
 use crate::{
     accept::Protocol,
-    cell::Cell,
+    cell::{Cell, Live},
     policy::{Denied, Permit},
     snapshot::Destination,
     upstream::pool::{Bucket, Key},
@@ -25,6 +25,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) cell: Rc<Cell>,
+    /// Where its requests are counted, for `canopy tree`.
+    live: Rc<Live>,
     /// What the client speaks.
     pub(super) protocol: Protocol,
     /// Where requests go that are not routed: the very address the client connected to.
@@ -41,12 +43,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(cell: Rc<Cell>, permit: Permit, protocol: Protocol) -> Rc<Self> {
+    pub(super) fn new(cell: Rc<Cell>, permit: Permit, live: Rc<Live>, protocol: Protocol) -> Rc<Self> {
         let original = Arc::new(original(&permit));
         Rc::new(Self {
             // Not the version of now: the permit may be of an older one, and the first request finds out.
             version: Slot::new(u64::MAX),
             cell,
+            live,
             protocol,
             original,
             tunnel: RefCell::default(),
@@ -59,6 +62,7 @@ impl Session {
 
     /// The permission for the next request, decided again where the configuration has changed since the last.
     pub(super) fn permit(&self) -> Result<Permit, Denied> {
+        self.live.request();
         let version = self.cell.version();
         if self.version.get() != version {
             let renewed = self.renew().inspect_err(|_| self.closing.set(true))?;

@@ -200,5 +200,3 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// copy costs nothing when it matters.
 const STALE_AFTER: Duration = Duration::from_millis(100);
 
-#[cfg(test)]
-mod tests;

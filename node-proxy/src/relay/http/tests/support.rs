@@ -1,0 +1,305 @@
+//! A cell with one Service, endpoints that say what a test wants, and clients that write raw bytes.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use config::{
+    identity::Identity,
+    model::{
+        AppProtocol, Backend, BackendTarget, Budget, Egress, Endpoint, Exclusions, Filter, HttpRoute,
+        Isolation, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
+    },
+    name::{Name, Namespace, PodName, RouteName, ServiceAccount, ServiceName, TenantId},
+};
+use ebpf_redirect::{Origin, Side, fake::FakeRedirect};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    net::{TcpListener, TcpStream},
+    task::LocalSet,
+    time::timeout,
+};
+
+use super::super::serve;
+use crate::{
+    accept::{Accepted, Protocol},
+    capture::{Captured, Tree},
+    cell::{Cell, CellParts, Limits, Live},
+    control::compile::Compiler,
+    identity::identify,
+    policy,
+    sys::{netns::Netns, sockets::Sockets},
+    tenancy::{Ledger, Tenure},
+};
+
+pub(super) const VIP: &str = "10.0.0.1:80";
+
+/// A cell, and the mesh that its configuration is compiled from.
+pub(super) struct Bench {
+    pub(super) cell: Rc<Cell>,
+    tree: Rc<Tree>,
+    mesh: RefCell<Mesh>,
+    compiler: RefCell<Compiler>,
+}
+
+/// What to say of an endpoint.
+pub(super) struct At {
+    pub(super) address: SocketAddr,
+    pub(super) protocol: AppProtocol,
+}
+
+/// Runs a test with a place for local tasks, and not for ever.
+pub(super) async fn local<F: Future<Output = ()>>(test: F) {
+    timeout(Duration::from_secs(10), LocalSet::new().run_until(test)).await.expect("the test hangs");
+}
+
+impl Bench {
+    /// One Service `shop/cart` with these endpoints.
+    pub(super) fn new(endpoints: &[At]) -> Self {
+        Self::with_limits(endpoints, Limits::default())
+    }
+
+    pub(super) fn with_limits(endpoints: &[At], limits: Limits) -> Self {
+        let workload = Arc::new(workload());
+        let tenant = workload.tenant.clone();
+        let cell = Cell::new(CellParts {
+            tenant,
+            redirect: Arc::new(FakeRedirect::default()),
+            ledger: Arc::new(Ledger::default()),
+            access_log: crate::telemetry::AccessLog::default(),
+            limits,
+            home: Netns::current().unwrap(),
+            tenure: Tenure::default(),
+            sockets: Sockets::default(),
+        });
+        let netns = Rc::new(Netns::current().unwrap());
+        let tree = Rc::new(Tree { workload: Arc::clone(&workload), netns, id: 1 });
+        let bench = Self {
+            cell,
+            tree,
+            mesh: RefCell::new(mesh(workload)),
+            compiler: RefCell::default(),
+        };
+        bench.service("cart", VIP, endpoints);
+        bench.publish();
+        bench
+    }
+
+    /// Adds or replaces a Service; takes effect with [`Bench::publish`].
+    pub(super) fn service(&self, name: &str, vip: &str, endpoints: &[At]) {
+        let vip: SocketAddr = vip.parse().unwrap();
+        let endpoints = endpoints.iter().map(|at| Endpoint {
+            address: at.address,
+            ready: true,
+            workload: None,
+            protocol: at.protocol,
+        });
+        let port = ServicePort {
+            number: vip.port(),
+            name: None,
+            protocol: AppProtocol::Http1,
+            endpoints: endpoints.collect(),
+        };
+        let name = service_name(name);
+        let service = Service { name: name.clone(), vips: vec![vip.ip()], ports: vec![port] };
+        self.mesh.borrow_mut().services.insert(name, Arc::new(service));
+    }
+
+    /// Attaches these rules to `cart`; takes effect with [`Bench::publish`].
+    pub(super) fn rules(&self, rules: Vec<Rule>) {
+        let name = RouteName::new(shop(), Name::try_from("cart").unwrap());
+        let route = HttpRoute {
+            name: name.clone(),
+            tenant: TenantId::Namespace(shop()),
+            created: None,
+            parents: vec![Parent { service: service_name("cart"), port: None }],
+            rules,
+        };
+        self.mesh.borrow_mut().routes.insert(name, Arc::new(route));
+    }
+
+    pub(super) fn egress(&self, egress: Egress) {
+        let mut mesh = self.mesh.borrow_mut();
+        for tenant in mesh.tenants.values_mut() {
+            Arc::make_mut(tenant).egress = egress;
+        }
+    }
+
+    pub(super) fn remove_service(&self, name: &str) {
+        self.mesh.borrow_mut().services.remove(&service_name(name));
+    }
+
+    /// Compiles the mesh and puts it in place, as a live edit does.
+    pub(super) fn publish(&self) {
+        let mut mesh = self.mesh.borrow_mut();
+        mesh.version += 1;
+        let snapshots = self.compiler.borrow_mut().compile(&mesh);
+        self.cell.swap(Arc::clone(&snapshots[&TenantId::Namespace(shop())]));
+    }
+
+    /// A client's connection to `cart`, from its own end.
+    pub(super) async fn connect(&self, protocol: Protocol) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let origin = Origin { destination: VIP.parse().unwrap(), client: "127.0.0.1:40000".parse().unwrap() };
+        let destination = self.cell.snapshot().resolve(&shop(), origin.destination);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let captured = Captured {
+            stream,
+            accept_addr: origin.client,
+            side: Side::Outbound,
+            tree: Rc::clone(&self.tree),
+        };
+        let accepted = Accepted { captured, origin, destination, protocol, prefix: bytes::Bytes::new() };
+        let permit = policy::decide(Egress::Any, &identify(accepted, None)).unwrap();
+        let live = Rc::new(Live::new(Rc::clone(&self.tree), Side::Outbound, origin, None));
+        tokio::task::spawn_local(serve(Rc::clone(&self.cell), permit, live, server, protocol));
+        client
+    }
+
+    /// Sends bytes on a connection of its own and reads what comes until it is closed, or silent for a moment.
+    pub(super) async fn exchange(&self, request: &str) -> String {
+        let mut client = self.connect(Protocol::Http1).await;
+        say(&mut client, request).await;
+        hear(&mut client).await
+    }
+}
+
+/// An endpoint that answers each head it gets with the next of these bytes, and tells what it got.
+pub(super) struct Endpoint1 {
+    pub(super) address: SocketAddr,
+    /// All that came, over all connections.
+    pub(super) heard: Rc<RefCell<String>>,
+    pub(super) connections: Rc<RefCell<usize>>,
+}
+
+impl Endpoint1 {
+    /// Answers every request with the same bytes; keeps connections open.
+    pub(super) async fn answering(response: &'static str) -> Self {
+        Self::scripted(move |mut stream, heard| async move {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(read) = stream.read(&mut buffer).await {
+                if read == 0 {
+                    return;
+                }
+                heard.borrow_mut().push_str(&String::from_utf8_lossy(&buffer[..read]));
+                if heard.borrow().contains("\r\n\r\n") {
+                    stream.write_all(response.as_bytes()).await.unwrap();
+                }
+            }
+        })
+        .await
+    }
+
+    /// Does with each connection what a test says.
+    pub(super) async fn scripted<F, Work>(script: F) -> Self
+    where
+        F: Fn(TcpStream, Rc<RefCell<String>>) -> Work + 'static,
+        Work: Future<Output = ()> + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (heard, connections) = (Rc::<RefCell<String>>::default(), Rc::<RefCell<usize>>::default());
+        let (told, counted) = (Rc::clone(&heard), Rc::clone(&connections));
+        tokio::task::spawn_local(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                *counted.borrow_mut() += 1;
+                tokio::task::spawn_local(script(stream, Rc::clone(&told)));
+            }
+        });
+        Self { address, heard, connections }
+    }
+
+    pub(super) fn heard(&self) -> String {
+        self.heard.borrow().clone()
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        *self.connections.borrow()
+    }
+
+    /// As an endpoint of a Service, of which nothing is declared.
+    pub(super) fn at(&self) -> At {
+        At { address: self.address, protocol: AppProtocol::Undeclared }
+    }
+}
+
+pub(super) async fn say(stream: &mut DuplexStream, bytes: &str) {
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+}
+
+/// What comes until the stream is closed, or silent for a moment.
+pub(super) async fn hear(stream: &mut DuplexStream) -> String {
+    let mut heard = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(Ok(read)) = timeout(QUIET, stream.read(&mut buffer)).await {
+        if read == 0 {
+            heard.extend_from_slice(b"<closed>");
+            break;
+        }
+        heard.extend_from_slice(&buffer[..read]);
+    }
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+/// A rule that sends everything to a Service, with these filters.
+pub(super) fn rule(service: &str, filters: Vec<Filter>) -> Rule {
+    let target = BackendTarget::Service { service: service_name(service), port: 80 };
+    Rule {
+        name: None,
+        matches: Vec::new(),
+        filters,
+        backends: vec![Backend { weight: 1, target, filters: Vec::new() }],
+        timeouts: Timeouts::default(),
+    }
+}
+
+pub(super) fn service_name(name: &str) -> ServiceName {
+    ServiceName::new(shop(), Name::try_from(name).unwrap())
+}
+
+fn shop() -> Namespace {
+    Namespace::try_from("shop").unwrap()
+}
+
+fn workload() -> Workload {
+    Workload {
+        pod: PodName::new(shop(), Name::try_from("web").unwrap()),
+        uid: None,
+        tenant: TenantId::Namespace(shop()),
+        identity: Identity {
+            trust_domain: config::identity::TrustDomain::default(),
+            namespace: shop(),
+            service_account: ServiceAccount::try_from("web").unwrap(),
+        },
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        netns: None,
+        ports: Vec::new(),
+        exclusions: Exclusions::default(),
+    }
+}
+
+fn mesh(workload: Arc<Workload>) -> Mesh {
+    let id = TenantId::Namespace(shop());
+    let tenant = Tenant {
+        id: id.clone(),
+        namespaces: vec![shop()],
+        isolation: Isolation::Thread,
+        egress: Egress::Any,
+        budget: Budget::default(),
+    };
+    let mut mesh = Mesh::default();
+    mesh.tenants.insert(id.clone(), Arc::new(tenant));
+    mesh.membership.insert(shop(), id);
+    mesh.workloads.insert(workload.pod.clone(), workload);
+    mesh
+}
+
+/// Longer than anything on this machine takes between two of a test's bytes.
+const QUIET: Duration = Duration::from_millis(150);
