@@ -1,0 +1,224 @@
+//! [`Redirect`] by iptables rules in the pod's network namespace, for kernels without the hooks and for comparison.
+//!
+//! The rules are those that Istio publishes for in-pod redirection: outbound and inbound connections are REDIRECTed,
+//! the proxy's own carry a mark, and a policy route brings answers to a spoofed client address back. What it cannot do that
+//! the hooks can: a pod with NET_ADMIN can forge the mark; the app sees its caller's address but not the port; connection
+//! tracking is paid for by every connection. It must never touch a rule or chain that is not its own.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use socket2::{Domain, SockAddr, SockRef};
+
+use self::{
+    commands::{Family, Tools},
+    leftovers::{Leftover, Leftovers},
+    rules::{Ports, Rules},
+};
+use crate::{
+    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Redirect, RedirectError, Side,
+    netns, sys,
+};
+
+mod commands;
+mod leftovers;
+mod rules;
+
+/// Steering by iptables.
+#[derive(Debug)]
+pub struct IptablesRedirect {
+    tools: Arc<Tools>,
+    leftovers: Leftovers,
+    counts: Counts,
+}
+
+/// What is needed to steer by iptables.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it is noted which namespaces have rules, so that the next start can clear them after a crash. One
+    /// directory per instance.
+    pub state: PathBuf,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    outbound_steered: AtomicU64,
+    inbound_steered: AtomicU64,
+    refused_not_steered: AtomicU64,
+    exempted: AtomicU64,
+}
+
+impl IptablesRedirect {
+    /// Finds the tools, and clears what a crashed predecessor with the same state directory left behind.
+    pub fn open(options: Options) -> Result<Self, RedirectError> {
+        let tools = Arc::new(Tools::find()?);
+        let leftovers = Leftovers::open(options.state)?;
+        for Leftover { pod, netns } in leftovers.take()? {
+            tracing::info!(pod, "clearing the rules that an earlier run left");
+            if let Err(error) = clear(&tools, &pod, netns.as_fd()) {
+                tracing::warn!(pod, %error, "rules of an earlier run may be left");
+            }
+        }
+        Ok(Self { tools, leftovers, counts: Counts::default() })
+    }
+}
+
+impl Redirect for IptablesRedirect {
+    fn mechanism(&self) -> Mechanism {
+        Mechanism::Iptables
+    }
+
+    /// The rules name the ports the listeners got, so any will do.
+    fn listen_plan(&self) -> ListenPlan {
+        ListenPlan {
+            outbound_v4: (Ipv4Addr::LOCALHOST, 0).into(),
+            outbound_v6: (Ipv6Addr::LOCALHOST, 0).into(),
+            inbound_v4: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            inbound_v6: (Ipv6Addr::UNSPECIFIED, 0).into(),
+            transparent: false,
+        }
+    }
+
+    fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
+        let guard = Guard {
+            tools: Arc::clone(&self.tools),
+            pod: pod.pod.to_owned(),
+            netns: pod.netns.try_clone_to_owned().map_err(|e| RedirectError::syscall("dup", pod.pod, e))?,
+            exclusions: pod.exclusions.clone(),
+            note: self.leftovers.note(pod.pod, pod.netns)?,
+        };
+        guard.apply(&pod.listeners)?;
+        Ok(Box::new(guard))
+    }
+
+    /// With `client`, the socket is bound to the client's address and any port: the client's own port may be taken.
+    fn exempt(&self, socket: BorrowedFd<'_>, client: Option<SocketAddr>) -> Result<(), RedirectError> {
+        self.counts.exempted.fetch_add(1, Relaxed);
+        let socket = SockRef::from(&socket);
+        socket.set_mark(rules::PROXY_MARK).map_err(|e| RedirectError::syscall("SO_MARK", "a delivery", e))?;
+        let Some(client) = client else { return Ok(()) };
+        let family = socket.domain().map_err(|e| RedirectError::syscall("SO_DOMAIN", "a delivery", e))?;
+        let is_of_family = match client {
+            SocketAddr::V4(_) => family == Domain::IPV4,
+            SocketAddr::V6(_) => family == Domain::IPV6,
+        };
+        if !is_of_family {
+            return Ok(());
+        }
+        speak_as(&socket, client.ip()).map_err(|e| RedirectError::syscall("bind", client, e))
+    }
+
+    fn origin(&self, accepted: BorrowedFd<'_>, side: Side, accept_addr: SocketAddr) -> Result<Origin, RedirectError> {
+        let socket = SockRef::from(&accepted);
+        let destination = if accept_addr.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+        let local = socket.local_addr().map_err(|e| RedirectError::syscall("getsockname", accept_addr, e))?;
+        let destination = match destination {
+            Ok(destination) if destination != local => destination,
+            // No NAT happened, or connection tracking knows nothing of it: somebody dialled the listener itself.
+            Ok(_) | Err(_) => {
+                self.counts.refused_not_steered.fetch_add(1, Relaxed);
+                return Err(RedirectError::NotSteered);
+            }
+        };
+        let Some(destination) = destination.as_socket() else { return Err(RedirectError::NotSteered) };
+        match side {
+            Side::Outbound => self.counts.outbound_steered.fetch_add(1, Relaxed),
+            Side::Inbound => self.counts.inbound_steered.fetch_add(1, Relaxed),
+        };
+        Ok(Origin { destination, client: accept_addr })
+    }
+
+    fn counters(&self) -> Result<Vec<Counter>, RedirectError> {
+        let counter = |hook, event, count: &AtomicU64| Counter { hook, event, count: count.load(Relaxed) };
+        Ok(vec![
+            counter("iptables_output", "steered", &self.counts.outbound_steered),
+            counter("iptables_prerouting", "steered", &self.counts.inbound_steered),
+            counter("iptables_accept", "refused_not_steered", &self.counts.refused_not_steered),
+            counter("iptables_output", "passed_exempt", &self.counts.exempted),
+        ])
+    }
+}
+
+/// Makes a socket connect from an address that is not this namespace's.
+fn speak_as(socket: &SockRef<'_>, client: IpAddr) -> io::Result<()> {
+    match client {
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        IpAddr::V6(_) => sys::socket::set_transparent_v6(socket.as_fd())?,
+    }
+    // The port is chosen at connect, by the whole tuple: otherwise one client address had 28,000 ports in all.
+    sys::socket::set_bind_address_no_port(socket.as_fd())?;
+    socket.bind(&SockAddr::from(SocketAddr::new(client, 0)))
+}
+
+/// The rules of one pod.
+#[derive(Debug)]
+struct Guard {
+    tools: Arc<Tools>,
+    pod: String,
+    netns: OwnedFd,
+    exclusions: Exclusions,
+    note: leftovers::Note,
+}
+
+impl Guard {
+    fn apply(&self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
+        for family in [Family::V4, Family::V6] {
+            let Some(ports) = ports(&self.pod, family, listeners)? else { continue };
+            let rules = Rules { family, ports, exclusions: &self.exclusions };
+            let netns = self.netns.as_fd();
+            netns::inside(&self.pod, netns, || Ok(self.tools.set_up(family, &rules.render())))?
+                .map_err(|failure| failure.explain(&self.pod))?;
+        }
+        Ok(())
+    }
+}
+
+impl Enrolled for Guard {
+    /// One `iptables-restore` per table, which is one transaction.
+    fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
+        self.apply(listeners)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        match clear(&self.tools, &self.pod, self.netns.as_fd()) {
+            Ok(()) => self.note.forget(),
+            Err(error) => tracing::warn!(pod = self.pod, %error, "rules may be left in the pod's namespace"),
+        }
+    }
+}
+
+fn clear(tools: &Tools, pod: &str, netns: BorrowedFd<'_>) -> Result<(), RedirectError> {
+    netns::inside(pod, netns, || {
+        tools.clear();
+        Ok(())
+    })
+}
+
+/// The ports of a family's listeners; `None` where the pod has none of it.
+fn ports(pod: &str, family: Family, listeners: &Listeners<'_>) -> Result<Option<Ports>, RedirectError> {
+    let pair = match family {
+        Family::V4 => (listeners.outbound_v4, listeners.inbound_v4),
+        Family::V6 => (listeners.outbound_v6, listeners.inbound_v6),
+    };
+    let (Some(outbound), Some(inbound)) = pair else { return Ok(None) };
+    Ok(Some(Ports { outbound: port(pod, "outbound", outbound)?, inbound: port(pod, "inbound", inbound)? }))
+}
+
+fn port(pod: &str, listener: &'static str, fd: BorrowedFd<'_>) -> Result<u16, RedirectError> {
+    let refused = |why| RedirectError::Listener { pod: pod.to_owned(), listener, why };
+    if !sys::socket::listens(fd).map_err(|e| RedirectError::syscall("SO_ACCEPTCONN", pod, e))? {
+        return Err(refused("does not listen: call listen() first"));
+    }
+    let address = SockRef::from(&fd).local_addr().map_err(|e| RedirectError::syscall("getsockname", pod, e))?;
+    address.as_socket().map(|address| address.port()).ok_or_else(|| refused("is not a TCP socket"))
+}

@@ -1,0 +1,111 @@
+//! Notes of which namespaces have rules of ours, on disk, so that a restart after a crash can clear them.
+//!
+//! One small file per pod, named by the namespace's inode, holding the pod's name and the path it was opened by. A note that no longer
+//! names the namespace it was written for is dropped, never followed.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::fstat;
+
+use crate::RedirectError;
+
+/// The directory of notes.
+#[derive(Debug)]
+pub(super) struct Leftovers(PathBuf);
+
+/// A namespace that an earlier run left rules in.
+pub(super) struct Leftover {
+    pub(super) pod: String,
+    pub(super) netns: OwnedFd,
+}
+
+/// The note about one pod.
+#[derive(Debug)]
+pub(super) struct Note(PathBuf);
+
+impl Note {
+    /// The rules are gone.
+    pub(super) fn forget(&self) {
+        // Gone already is as good.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Leftovers {
+    pub(super) fn open(directory: PathBuf) -> Result<Self, RedirectError> {
+        fs::create_dir_all(&directory).map_err(|e| failed("mkdir", &directory, e))?;
+        Ok(Self(directory))
+    }
+
+    /// Notes that a pod's namespace is about to have rules.
+    pub(super) fn note(&self, pod: &str, netns: BorrowedFd<'_>) -> Result<Note, RedirectError> {
+        let inode = fstat(netns).map_err(|e| RedirectError::syscall("fstat", pod, e.into()))?.st_ino;
+        let link = PathBuf::from(format!("/proc/self/fd/{}", netns.as_raw_fd()));
+        let opened_by = fs::read_link(&link).map_err(|e| failed("readlink", &link, e))?;
+        let path = self.0.join(inode.to_string());
+        let text = format!("{pod}\n{}\n", opened_by.display());
+        fs::write(&path, text).map_err(|e| failed("write", &path, e))?;
+        Ok(Note(path))
+    }
+
+    /// What earlier runs noted, where it is still there. The notes are dropped.
+    pub(super) fn take(&self) -> Result<Vec<Leftover>, RedirectError> {
+        let listed = fs::read_dir(&self.0).map_err(|e| failed("readdir", &self.0, e))?;
+        let paths: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let found = paths.iter().filter_map(|path| read(path)).collect();
+        for path in paths {
+            Note(path).forget();
+        }
+        Ok(found)
+    }
+}
+
+/// The namespace of a note, if its file still names the namespace that the note is about.
+fn read(note: &Path) -> Option<Leftover> {
+    let inode: u64 = note.file_name()?.to_str()?.parse().ok()?;
+    let text = fs::read_to_string(note).ok()?;
+    let (pod, opened_by) = text.trim_end().split_once('\n')?;
+    let file = File::open(opened_by).ok()?;
+    (file.metadata().ok()?.ino() == inode).then(|| Leftover { pod: pod.to_owned(), netns: file.into() })
+}
+
+fn failed(call: &'static str, path: &Path, source: io::Error) -> RedirectError {
+    RedirectError::syscall(call, path.display(), source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn note_is_found_again_until_it_is_forgotten_or_its_namespace_is_another() {
+        let directory = std::env::temp_dir().join(format!("canopy-leftovers-{}", std::process::id()));
+        let notes = Leftovers::open(directory.clone()).unwrap();
+        let target = directory.with_extension("target");
+        fs::write(&target, "a").unwrap();
+        let file = File::open(&target).unwrap();
+
+        notes.note("shop/cart", file.as_fd()).unwrap();
+        let found = notes.take().unwrap();
+        assert_eq!(found.iter().map(|left| left.pod.as_str()).collect::<Vec<_>>(), ["shop/cart"]);
+        assert!(notes.take().unwrap().is_empty(), "notes are dropped once taken");
+
+        notes.note("shop/cart", file.as_fd()).unwrap().forget();
+        assert!(notes.take().unwrap().is_empty());
+
+        notes.note("shop/cart", file.as_fd()).unwrap();
+        fs::write(directory.join("another"), "b").unwrap();
+        fs::rename(directory.join("another"), &target).unwrap();
+        assert!(notes.take().unwrap().is_empty(), "the path names something else now");
+        fs::remove_dir_all(&directory).unwrap();
+        fs::remove_file(&target).unwrap();
+    }
+}

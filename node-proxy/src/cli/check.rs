@@ -1,0 +1,111 @@
+//! `canopy check`: what this kernel and machine allow, and what to do about what they don't.
+//!
+//! Looks and tells; changes nothing.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Outcome, style::Palette};
+
+mod machine;
+
+/// Tell whether this machine can run the daemon, and what to do about what is missing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  canopy check
+  canopy check --json | jq '.[] | select(.state != \"fine\")'
+
+Exit code 0: `canopy run` would work here, if with less than it could have; 1: it would not.")]
+pub(super) struct Check {
+    /// Print JSON instead.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// As it should be.
+    Fine,
+    /// Not there; Canopy works with less.
+    Degraded,
+    /// Not there; Canopy does not work.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Look {
+    name: String,
+    state: State,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Look {
+    fn fine(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), state: State::Fine, detail: detail.into(), remedy: None }
+    }
+}
+
+impl Check {
+    pub(super) fn run(self) -> Outcome {
+        let mut looks = hooks::looks();
+        looks.extend(machine::looks());
+        let text = if self.json {
+            serde_json::to_string_pretty(&looks)? + "\n"
+        } else {
+            render(&looks, Palette::of_stdout())
+        };
+        io::stdout().lock().write_all(text.as_bytes())?;
+        let can_run = looks.iter().all(|look| look.state != State::Missing);
+        Ok(if can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn render(looks: &[Look], palette: Palette) -> String {
+    let mut out = String::new();
+    let width = looks.iter().map(|look| look.name.chars().count()).max().unwrap_or(0);
+    for look in looks {
+        let state = match look.state {
+            State::Fine => palette.green("fine    "),
+            State::Degraded => palette.yellow("degraded"),
+            State::Missing => palette.red("missing "),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{:<width$}  {state}  {}", look.name, look.detail);
+        if let Some(remedy) = &look.remedy {
+            let _ = writeln!(out, "{:<width$}            → {}", "", palette.bold(remedy));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_shown_with_its_remedy_below() {
+        let missing = Look {
+            name: "sk_lookup".to_owned(),
+            state: State::Missing,
+            detail: "needs Linux 5.9".to_owned(),
+            remedy: Some("update the kernel".to_owned()),
+        };
+        let text = render(&[Look::fine("ipv6", "there"), missing], Palette::plain());
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(lines[0], "ipv6       fine      there");
+        assert_eq!(lines[1], "sk_lookup  missing   needs Linux 5.9");
+        assert_eq!(lines[2].trim(), "→ update the kernel");
+    }
+}
