@@ -113,6 +113,24 @@ pub enum RedirectError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A program that iptables steering runs is not installed.
+    #[error("{tool} is not installed, and steering by iptables needs it: install the package {package}")]
+    ToolMissing {
+        /// The program.
+        tool: &'static str,
+        /// The package that brings it.
+        package: &'static str,
+    },
+    /// A program that iptables steering runs said no.
+    #[error("in the network namespace of {pod}, `{command}` failed: {said}")]
+    Tool {
+        /// The pod.
+        pod: String,
+        /// What was run.
+        command: String,
+        /// Its standard error.
+        said: String,
+    },
     /// A table of the kernel is full.
     #[error("the kernel's table of {table} is full ({limit}): enrol fewer pods, or give them fewer {table}")]
     TableFull {
@@ -141,6 +159,8 @@ impl RedirectError {
             Self::HostNetns { .. } => "redirect_host_netns",
             Self::AlreadyEnrolled { .. } => "redirect_already_enrolled",
             Self::Listener { .. } => "redirect_listener",
+            Self::ToolMissing { .. } => "redirect_tool_missing",
+            Self::Tool { .. } => "redirect_tool",
             Self::TableFull { .. } => "redirect_table_full",
         }
     }

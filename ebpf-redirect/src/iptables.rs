@@ -24,8 +24,8 @@ use self::{
     rules::{Ports, Rules},
 };
 use crate::{
-    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Redirect, RedirectError, Side,
-    netns, sys,
+    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Redirect,
+    RedirectError, Side, netns, sys,
 };
 
 mod commands;
@@ -116,19 +116,23 @@ impl Redirect for IptablesRedirect {
         speak_as(&socket, client.ip()).map_err(|e| RedirectError::syscall("bind", client, e))
     }
 
-    fn origin(&self, accepted: BorrowedFd<'_>, side: Side, accept_addr: SocketAddr) -> Result<Origin, RedirectError> {
+    fn origin(
+        &self,
+        accepted: BorrowedFd<'_>,
+        side: Side,
+        accept_addr: SocketAddr,
+    ) -> Result<Origin, RedirectError> {
         let socket = SockRef::from(&accepted);
-        let destination = if accept_addr.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+        let destination =
+            if accept_addr.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
         let local = socket.local_addr().map_err(|e| RedirectError::syscall("getsockname", accept_addr, e))?;
-        let destination = match destination {
-            Ok(destination) if destination != local => destination,
-            // No NAT happened, or connection tracking knows nothing of it: somebody dialled the listener itself.
-            Ok(_) | Err(_) => {
-                self.counts.refused_not_steered.fetch_add(1, Relaxed);
-                return Err(RedirectError::NotSteered);
-            }
+        // Without NAT, or where connection tracking knows nothing of it, somebody dialled the listener itself.
+        let destination =
+            destination.ok().and_then(|to| to.as_socket()).filter(|to| Some(*to) != local.as_socket());
+        let Some(destination) = destination else {
+            self.counts.refused_not_steered.fetch_add(1, Relaxed);
+            return Err(RedirectError::NotSteered);
         };
-        let Some(destination) = destination.as_socket() else { return Err(RedirectError::NotSteered) };
         match side {
             Side::Outbound => self.counts.outbound_steered.fetch_add(1, Relaxed),
             Side::Inbound => self.counts.inbound_steered.fetch_add(1, Relaxed),
@@ -219,6 +223,7 @@ fn port(pod: &str, listener: &'static str, fd: BorrowedFd<'_>) -> Result<u16, Re
     if !sys::socket::listens(fd).map_err(|e| RedirectError::syscall("SO_ACCEPTCONN", pod, e))? {
         return Err(refused("does not listen: call listen() first"));
     }
-    let address = SockRef::from(&fd).local_addr().map_err(|e| RedirectError::syscall("getsockname", pod, e))?;
+    let address =
+        SockRef::from(&fd).local_addr().map_err(|e| RedirectError::syscall("getsockname", pod, e))?;
     address.as_socket().map(|address| address.port()).ok_or_else(|| refused("is not a TCP socket"))
 }

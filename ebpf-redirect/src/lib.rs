@@ -43,6 +43,7 @@ pub use error::RedirectError;
 
 mod error;
 pub mod fake;
+pub mod iptables;
 pub mod kernel;
 mod netns;
 pub mod probe;

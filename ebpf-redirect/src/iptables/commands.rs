@@ -73,7 +73,9 @@ pub(super) struct Tools(());
 impl Tools {
     /// Checks that the tools are there.
     pub(super) fn find() -> Result<Self, RedirectError> {
-        for (tool, package) in [("iptables-restore", "iptables"), ("ip6tables-restore", "iptables"), ("ip", "iproute2")] {
+        for (tool, package) in
+            [("iptables-restore", "iptables"), ("ip6tables-restore", "iptables"), ("ip", "iproute2")]
+        {
             let flag = if tool == "ip" { "-V" } else { "--version" };
             if Command::new(tool).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
                 return Err(RedirectError::ToolMissing { tool, package });
@@ -93,10 +95,22 @@ impl Tools {
         }
         let mark = format!("0x{ANSWER_MARK:x}/0x{MASK:x}");
         let rule = ["fwmark", mark.as_str(), "pref", RULE_PREFERENCE, "lookup", ROUTE_TABLE];
-        if run("ip", &[&[family.ip_flag(), "rule", "show"], &rule[..2]].concat()).is_ok_and(|out| out.stdout.is_empty()) {
+        if run("ip", &[&[family.ip_flag(), "rule", "show"], &rule[..2]].concat())
+            .is_ok_and(|out| out.stdout.is_empty())
+        {
             run("ip", &[&[family.ip_flag(), "rule", "add"], &rule[..]].concat())?;
         }
-        let route = [family.ip_flag(), "route", "replace", "local", family.everything(), "dev", "lo", "table", ROUTE_TABLE];
+        let route = [
+            family.ip_flag(),
+            "route",
+            "replace",
+            "local",
+            family.everything(),
+            "dev",
+            "lo",
+            "table",
+            ROUTE_TABLE,
+        ];
         run("ip", &route).map(drop)
     }
 

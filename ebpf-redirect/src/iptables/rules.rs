@@ -35,10 +35,14 @@ pub(super) struct Rules<'a> {
 impl Rules<'_> {
     /// Text for `iptables-restore --noflush`: naming a chain of ours empties it, so this sets up as well as replaces.
     pub(super) fn render(&self) -> String {
-        let (proxy, answer) = (format!("0x{PROXY_MARK:x}/0x{MASK:x}"), format!("0x{ANSWER_MARK:x}/0x{MASK:x}"));
+        let (proxy, answer) =
+            (format!("0x{PROXY_MARK:x}/0x{MASK:x}"), format!("0x{ANSWER_MARK:x}/0x{MASK:x}"));
         let mut text = String::from("*mangle\n:CANOPY_PRERT - [0:0]\n:CANOPY_OUTPUT - [0:0]\n");
         // What the proxy sends to the app is remembered, so that the answer can be told from what the app begins.
-        line(&mut text, format_args!("-A CANOPY_PRERT -m mark --mark {proxy} -j CONNMARK --set-xmark {answer}"));
+        line(
+            &mut text,
+            format_args!("-A CANOPY_PRERT -m mark --mark {proxy} -j CONNMARK --set-xmark {answer}"),
+        );
         line(
             &mut text,
             format_args!("-A CANOPY_OUTPUT -m connmark --mark {answer} -j CONNMARK --restore-mark"),
@@ -71,7 +75,9 @@ impl Rules<'_> {
         for port in &self.exclusions.outbound_ports {
             line(text, format_args!("-A CANOPY_OUTPUT -p tcp --dport {port} -j ACCEPT"));
         }
-        for network in self.exclusions.outbound_cidrs.iter().filter(|network| self.family.holds(network.addr())) {
+        for network in
+            self.exclusions.outbound_cidrs.iter().filter(|network| self.family.holds(network.addr()))
+        {
             line(text, format_args!("-A CANOPY_OUTPUT -d {network} -j ACCEPT"));
         }
         line(

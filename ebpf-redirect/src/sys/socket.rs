@@ -16,6 +16,31 @@ pub(crate) fn listens(socket: BorrowedFd<'_>) -> io::Result<bool> {
     option::<libc::c_int>(socket, libc::SO_ACCEPTCONN).map(|value| value != 0)
 }
 
+/// Lets a socket bind to an IPv6 address that is not this namespace's. Needs CAP_NET_ADMIN.
+pub(crate) fn set_transparent_v6(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_flag(socket, libc::SOL_IPV6, libc::IPV6_TRANSPARENT)
+}
+
+/// Leaves the choice of a port to `connect`, although an address is bound. Minimum kernel: 4.2; both families.
+pub(crate) fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_flag(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT)
+}
+
+fn set_flag(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
+    let one: libc::c_int = 1;
+    // SAFETY: the kernel reads the size that is given from a value of that size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const one).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn option<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut length = size_of::<T>() as libc::socklen_t;

@@ -1,0 +1,200 @@
+//! Steering by iptables keeps the same contract as the hooks, where it can: real rules in real network namespaces. Needs
+//! root; without it every test fails and says so.
+
+#[path = "kernel/support.rs"]
+#[expect(dead_code, reason = "the hooks' tests use more of it")]
+mod support;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    os::fd::AsFd as _,
+    path::PathBuf,
+    time::Duration,
+};
+
+use ebpf_redirect::{
+    Exclusions, Redirect, RedirectError, Side,
+    iptables::{IptablesRedirect, Options},
+};
+use socket2::{Domain, Socket, Type};
+
+use support::{
+    PATIENCE, Pod, WORLD_V4, WORLD_V6, accept, addr, assert_connected, counted, listener, need_root,
+    try_accept, unique,
+};
+
+/// Steering whose notes go with it.
+struct Steering {
+    redirect: IptablesRedirect,
+    state: PathBuf,
+}
+
+impl Steering {
+    fn open() -> Self {
+        Self::open_at(std::env::temp_dir().join(unique()))
+    }
+
+    fn open_at(state: PathBuf) -> Self {
+        need_root();
+        Self { redirect: IptablesRedirect::open(Options { state: state.clone() }).unwrap(), state }
+    }
+}
+
+impl Drop for Steering {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.state);
+    }
+}
+
+fn outside() -> [SocketAddr; 2] {
+    [addr(WORLD_V4, 8080), addr(WORLD_V6, 8080)]
+}
+
+/// The rules of the pod's namespace that are Canopy's, without counters.
+fn rules(pod: &Pod) -> String {
+    let saved = pod.netns.inside(|| {
+        ["iptables-save", "ip6tables-save"]
+            .map(|save| std::process::Command::new(save).output().unwrap().stdout)
+    });
+    saved.iter().map(|text| String::from_utf8_lossy(text)).filter(|text| text.contains("CANOPY")).collect()
+}
+
+#[test]
+fn outbound_connect_is_steered_and_its_destination_is_known() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    let _guard = pod.enrol(&steering.redirect, &proxy);
+    for to in outside() {
+        let client = pod.connect(to).unwrap();
+        let (accepted, peer) = accept(proxy.outbound(to));
+        let origin = steering.redirect.origin(accepted.as_fd(), Side::Outbound, peer).unwrap();
+        assert_eq!(origin.destination, to);
+        assert_eq!(origin.client, client.local_addr().unwrap());
+        assert_eq!(client.peer_addr().unwrap(), to, "getpeername");
+        assert_connected(&client, &accepted);
+    }
+    assert_eq!(counted(&steering.redirect, "iptables_output", "steered"), 2);
+}
+
+#[test]
+fn inbound_connection_is_steered_and_both_its_ends_are_known() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    let _guard = pod.enrol(&steering.redirect, &proxy);
+    for to in [addr(pod.v4, 8080), addr(pod.v6, 8080)] {
+        let client = pod.dial(to).unwrap();
+        let (accepted, peer) = accept(proxy.inbound(to));
+        let origin = steering.redirect.origin(accepted.as_fd(), Side::Inbound, peer).unwrap();
+        assert_eq!((origin.destination, origin.client), (to, client.local_addr().unwrap()));
+        assert_connected(&client, &accepted);
+    }
+}
+
+#[test]
+fn delivery_passes_by_and_the_app_sees_the_callers_address() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    let _guard = pod.enrol(&steering.redirect, &proxy);
+    for (to, client) in [
+        (addr(pod.v4, 8081), addr("203.0.113.9", 4444)),
+        (addr(pod.v6, 8081), addr("2001:db8::9", 4444)),
+        (addr(pod.v4, 8081), addr(pod.v4, 4444)),
+    ] {
+        let app = pod.serve(to);
+        let delivery: TcpStream = pod.netns.inside(|| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+            steering.redirect.exempt(socket.as_fd(), Some(client)).unwrap();
+            socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+            socket.into()
+        });
+        let (accepted, peer) = accept(&app);
+        assert_eq!(peer.ip(), client.ip(), "{to}");
+        assert_connected(&delivery, &accepted);
+    }
+}
+
+#[test]
+fn loopback_and_what_is_excluded_pass_unchanged() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    let exclusions = Exclusions {
+        outbound_ports: vec![5432],
+        outbound_cidrs: vec![format!("{WORLD_V4}/32").parse().unwrap()],
+        inbound_ports: vec![9090],
+    };
+    let _guard = pod.try_enrol(&steering.redirect, &proxy, &exclusions).unwrap();
+    let loopback = pod.serve(addr("127.0.0.1", 8080));
+    for (server, to) in [
+        (loopback, addr("127.0.0.1", 8080)),
+        (pod.world.inside(|| listener(addr(WORLD_V6, 5432))), addr(WORLD_V6, 5432)),
+        (pod.world.inside(|| listener(addr(WORLD_V4, 80))), addr(WORLD_V4, 80)),
+    ] {
+        let client = pod.connect(to).unwrap();
+        assert_connected(&client, &accept(&server).0);
+    }
+    let server = pod.serve(addr(pod.v4, 9090));
+    assert_connected(&pod.dial(addr(pod.v4, 9090)).unwrap(), &accept(&server).0);
+}
+
+#[test]
+fn listener_that_is_dialled_directly_is_not_steered() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    let _guard = pod.enrol(&steering.redirect, &proxy);
+    let outbound = proxy.outbound_v4.local_addr().unwrap();
+    let inbound = addr(pod.v4, proxy.inbound_v4.local_addr().unwrap().port());
+    let _dialled = (pod.connect(outbound).unwrap(), pod.dial(inbound).unwrap());
+    for (listener, side) in [(&proxy.outbound_v4, Side::Outbound), (&proxy.inbound_v4, Side::Inbound)] {
+        let (accepted, peer) = accept(listener);
+        let refused = steering.redirect.origin(accepted.as_fd(), side, peer);
+        assert!(matches!(refused, Err(RedirectError::NotSteered)), "{side:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn replaced_listeners_get_what_comes_next() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let (first, second) = (pod.listen(&steering.redirect), pod.listen(&steering.redirect));
+    let mut guard = pod.enrol(&steering.redirect, &first);
+    guard.replace_listeners(&second.listeners()).unwrap();
+    let to = addr(WORLD_V4, 8080);
+    let client = pod.connect(to).unwrap();
+    assert_connected(&client, &accept(second.outbound(to)).0);
+    assert!(try_accept(first.outbound(to), Duration::from_millis(50)).is_none());
+    assert_eq!(
+        rules(&pod).matches("-A PREROUTING -j CANOPY_PRERT").count(),
+        4,
+        "two tables, two families, once each"
+    );
+}
+
+#[test]
+fn dropped_guard_leaves_no_rule_behind() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    let guard = pod.enrol(&steering.redirect, &proxy);
+    assert!(rules(&pod).contains("REDIRECT"));
+    drop(guard);
+    assert_eq!(rules(&pod), "");
+    assert!(fs::read_dir(&steering.state).unwrap().next().is_none(), "no note is left");
+}
+
+#[test]
+fn next_start_clears_the_rules_that_a_crash_left() {
+    let mut steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    #[expect(clippy::mem_forget, reason = "a crash drops nothing")]
+    std::mem::forget(pod.enrol(&steering.redirect, &proxy));
+    assert!(rules(&pod).contains("REDIRECT"));
+    steering.redirect = IptablesRedirect::open(Options { state: steering.state.clone() }).unwrap();
+    assert_eq!(rules(&pod), "");
+}
