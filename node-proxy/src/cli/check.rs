@@ -59,8 +59,7 @@ impl Look {
 
 impl Check {
     pub(super) fn run(self) -> Outcome {
-        let mut looks = hooks::looks();
-        looks.extend(machine::looks());
+        let looks = machine::looks();
         let text = if self.json {
             serde_json::to_string_pretty(&looks)? + "\n"
         } else {

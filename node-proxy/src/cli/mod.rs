@@ -13,10 +13,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admin;
 
+mod check;
 mod completions;
 mod style;
 mod trace;
 mod tree;
+mod validate;
 
 /// A shared proxy for the pods of one node, that keeps its tenants apart.
 #[derive(Debug, Parser)]
@@ -39,6 +41,8 @@ Exit codes: 0 done, 1 a finding or a failure, 2 the command line was wrong.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Check(check::Check),
+    Validate(validate::Validate),
     Tree(tree::Tree),
     Trace(trace::Trace),
     Completions(completions::Completions),
@@ -50,6 +54,8 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 /// Parses the command line and runs the verb.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
+        Verb::Check(verb) => verb.run(),
+        Verb::Validate(verb) => verb.run(),
         Verb::Tree(verb) => verb.run(),
         Verb::Trace(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),

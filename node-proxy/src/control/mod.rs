@@ -3,3 +3,4 @@
 //! Runs on the control thread, never on a cell. A tenant's bad configuration must never delay or fail another's.
 
 pub mod compile;
+pub mod directory;

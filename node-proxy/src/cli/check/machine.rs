@@ -54,7 +54,9 @@ fn descriptors() -> Look {
         name: "descriptors".to_owned(),
         state: State::Degraded,
         detail: format!("at most {most}: about {} connections on the whole node", most / 2),
-        remedy: Some(format!("raise the hard limit: ulimit -Hn {DESCRIPTORS_WANTED}, or LimitNOFILE= of the unit")),
+        remedy: Some(format!(
+            "raise the hard limit: ulimit -Hn {DESCRIPTORS_WANTED}, or LimitNOFILE= of the unit"
+        )),
     }
 }
 
@@ -87,7 +89,11 @@ fn ipv6() -> Look {
 
 fn memory_lock() -> Look {
     let limit = getrlimit(Resource::Memlock).current;
-    Look::fine("locked memory", limit.map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes (matters below Linux 5.11 only)")))
+    Look::fine(
+        "locked memory",
+        limit
+            .map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes (matters below Linux 5.11 only)")),
+    )
 }
 
 /// Two per connection, for some 30,000 connections on a node.

@@ -1,0 +1,64 @@
+//! `canopy validate`: what the daemon would make of a directory, offline.
+//!
+//! The same reading and the same lowering as the daemon's. Nothing is contacted, nothing is changed.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use config::{
+    finding::Severity,
+    identity::TrustDomain,
+    report::{Report, TextOptions, render_json, render_text},
+    store::{Options, Store},
+};
+
+use super::Outcome;
+use crate::control::directory;
+
+/// Tell what the daemon would make of a directory of manifests: accepted, rejected and why, not obeyed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  canopy validate examples/two-tenants
+  canopy validate DIR --strict          also fail on warnings
+  canopy validate DIR --json | jq '.findings[] | select(.severity == \"rejected\")'
+
+Reads files that end in .yaml, .yml or .json, not those of subdirectories. Exit code 0: nothing was rejected; 1: something was.")]
+pub(super) struct Validate {
+    /// The directory of manifests.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Print JSON instead.
+    #[arg(long)]
+    json: bool,
+    /// Fail on warnings too.
+    #[arg(long)]
+    strict: bool,
+    /// List each field that other parts of Kubernetes act on, instead of counting them.
+    #[arg(long)]
+    all: bool,
+    /// The trust domain of identities.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    trust_domain: String,
+}
+
+impl Validate {
+    pub(super) fn run(self) -> Outcome {
+        let trust_domain = TrustDomain::try_from(self.trust_domain)?;
+        let files = directory::read(&self.directory)?;
+        let outcome = Store::new(Options { trust_domain, ..Options::default() }).apply(&files);
+        let report = Report::new(&outcome);
+        let text = if self.json {
+            render_json(&report)? + "\n"
+        } else {
+            render_text(&report, TextOptions { all: self.all })
+        };
+        io::stdout().lock().write_all(text.as_bytes())?;
+        let too_lax = self.strict && report.summary.count(Severity::Warning) > 0;
+        Ok(ExitCode::from(if too_lax { 1 } else { report.exit_code() }))
+    }
+}
