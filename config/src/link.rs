@@ -129,13 +129,14 @@ impl Linking {
                     return;
                 }
                 Err(refusal) => {
-                    self.find(version, Severity::Rejected, refusal.reason, &refusal.place, refusal.message);
+                    self.find(version, (Severity::Rejected, refusal.reason), &refusal.place, refusal.message);
                 }
             }
         }
     }
 
-    fn find(&mut self, of: &Lowered, severity: Severity, reason: Reason, place: &Place, message: String) {
+    fn find(&mut self, of: &Lowered, why: (Severity, Reason), place: &Place, message: String) {
+        let (severity, reason) = why;
         self.findings.push(Finding {
             severity,
             reason,
@@ -149,7 +150,7 @@ impl Linking {
     }
 
     fn dangling(&mut self, of: &Lowered, place: &Place, message: String) {
-        self.find(of, Severity::Warning, Reason::DanglingReference, place, message);
+        self.find(of, (Severity::Warning, Reason::DanglingReference), place, message);
     }
 }
 

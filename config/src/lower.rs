@@ -119,8 +119,8 @@ impl<'a> Context<'a> {
 
     /// The object cannot be accepted because of this value.
     pub(crate) fn reject(&mut self, node: &Node, reason: Reason, message: impl Into<String>) {
-        let field = self.path(node);
-        self.push(Severity::Rejected, reason, node.at, field, message.into());
+        let place = self.place(node);
+        self.push(Severity::Rejected, reason, place, message.into());
     }
 
     /// The object cannot be accepted because of this value, which is not allowed.
@@ -132,7 +132,8 @@ impl<'a> Context<'a> {
     pub(crate) fn missing(&mut self, parent: &Node, field: &str, message: impl Into<String>) {
         let path = self.path(parent);
         let path = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
-        self.push(Severity::Rejected, Reason::MissingField, parent.at, path, message.into());
+        let place = Place { at: parent.at, field: path };
+        self.push(Severity::Rejected, Reason::MissingField, place, message.into());
     }
 
     /// Accepted, with something to say.
@@ -143,18 +144,11 @@ impl<'a> Context<'a> {
         node: &Node,
         message: impl Into<String>,
     ) {
-        let field = self.path(node);
-        self.push(severity, reason, node.at, field, message.into());
+        let place = self.place(node);
+        self.push(severity, reason, place, message.into());
     }
 
-    pub(crate) fn push(
-        &mut self,
-        severity: Severity,
-        reason: Reason,
-        position: Position,
-        field: String,
-        message: String,
-    ) {
+    pub(crate) fn push(&mut self, severity: Severity, reason: Reason, place: Place, message: String) {
         self.rejected |= severity == Severity::Rejected;
         // One object cannot fill the report: the first few findings are what its author needs.
         if self.findings.len() < FINDINGS_PER_OBJECT
@@ -164,9 +158,9 @@ impl<'a> Context<'a> {
                 severity,
                 reason,
                 file: Arc::clone(self.file),
-                position,
+                position: place.at,
                 object: Some(self.object.name.clone()),
-                field,
+                field: place.field,
                 message,
                 excerpt: None,
             });

@@ -11,10 +11,10 @@ use config::{
 fn read_directory(directory: &str) -> Outcome {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(directory);
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(&directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_owned();
-        files.insert(name.into(), FileText::from(fs::read(&path).unwrap()));
+    for entry in fs::read_dir(&directory).expect("the examples are there") {
+        let path = entry.expect("the examples are there").path();
+        let name = path.file_name().expect("the examples are there").to_owned();
+        files.insert(name.into(), FileText::from(fs::read(&path).expect("the examples are there")));
     }
     Store::new(Options::default()).apply(&files)
 }

@@ -95,7 +95,7 @@ fn resolve(
 ) -> BackendTarget {
     let Some((name, port)) = &reference.target else {
         let message = format!("ResolvedRefs: InvalidKind: only Services can be backends; {consequence}");
-        linking.find(lowered, Severity::Warning, Reason::DanglingReference, &reference.name_place, message);
+        linking.find(lowered, (Severity::Warning, Reason::DanglingReference), &reference.name_place, message);
         return BackendTarget::Invalid(InvalidBackend::InvalidKind);
     };
     let complaint = match linking.mesh.services.get(name) {

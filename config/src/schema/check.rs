@@ -7,7 +7,7 @@ use super::{Field, NO_REMARK, Type, Verdict, fields, similar};
 use crate::{
     document::{Entry, Node, Value},
     finding::{Position, Reason, Severity},
-    lower::Context,
+    lower::{Context, Place},
 };
 
 /// Checks an object of the given type; findings go to the context.
@@ -144,7 +144,8 @@ impl Walk<'_, '_> {
     }
 
     fn find(&mut self, severity: Severity, reason: Reason, at: Position, message: String) {
-        self.context.push(severity, reason, at, self.path.clone(), message);
+        let place = Place { at, field: self.path.clone() };
+        self.context.push(severity, reason, place, message);
     }
 }
 

@@ -1,0 +1,226 @@
+//! What an author is told about bad input: the exact place, field and reason; and that neighbours live on.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use config::{
+    finding::{Reason, Severity},
+    store::{FileText, Options, Outcome, Store},
+};
+
+fn apply(text: &str) -> Outcome {
+    let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text))]);
+    Store::new(Options::default()).apply(&files)
+}
+
+mod routes;
+mod services;
+
+/// A manifest and the one rejection it must lead to.
+struct Case {
+    name: &'static str,
+    manifest: &'static str,
+    at: (u32, u32),
+    field: &'static str,
+    reason: Reason,
+    says: &'static str,
+}
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n";
+const POD: &str = "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: c}]}\nstatus: {podIP: 10.0.0.1}\n";
+const TENANT: &str = "apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {name: t}\nspec:\n";
+const SLICE: &str = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: e\n  labels: {kubernetes.io/service-name: s}\naddressType: IPv4\n";
+
+fn check(head: &str, cases: &[Case]) {
+    for case in cases {
+        let outcome = apply(&format!("{head}{}", case.manifest));
+        let rejections: Vec<_> =
+            outcome.findings.iter().filter(|finding| finding.severity == Severity::Rejected).collect();
+        let [finding] = rejections[..] else { panic!("{}: not one rejection: {rejections:#?}", case.name) };
+        let found = (finding.position.line, finding.position.column, finding.field.as_str(), finding.reason);
+        assert_eq!(found, (case.at.0, case.at.1, case.field, case.reason), "{}: {finding}", case.name);
+        assert!(finding.message.contains(case.says), "{}: {finding}", case.name);
+        assert!(finding.excerpt.is_some(), "{}: no excerpt", case.name);
+    }
+}
+
+const DOCUMENTS: &[Case] = &[
+    Case {
+        name: "list",
+        manifest: "- a\n",
+        at: (1, 1),
+        field: "",
+        reason: Reason::Malformed,
+        says: "a mapping",
+    },
+    Case {
+        name: "no kind",
+        manifest: "apiVersion: v1\n",
+        at: (1, 1),
+        field: "kind",
+        reason: Reason::MissingField,
+        says: "kind",
+    },
+    Case {
+        name: "no name",
+        manifest: "apiVersion: v1\nkind: Pod\nmetadata:\n  labels: {}\n",
+        at: (4, 3),
+        field: "metadata.name",
+        reason: Reason::MissingField,
+        says: "name",
+    },
+    Case {
+        name: "old version",
+        manifest: "kind: HTTPRoute\napiVersion: gateway.networking.k8s.io/v1beta1\n",
+        at: (2, 13),
+        field: "apiVersion",
+        reason: Reason::UnknownKind,
+        says: "write gateway.networking.k8s.io/v1",
+    },
+    Case {
+        name: "in a list",
+        manifest: "apiVersion: v1\nkind: List\nitems:\n- kind: Pod\n",
+        at: (4, 3),
+        field: "items[0].apiVersion",
+        reason: Reason::MissingField,
+        says: "apiVersion",
+    },
+];
+
+const PODS: &[Case] = &[
+    Case {
+        name: "netns",
+        manifest: "metadata:\n  name: p\n  annotations: {canopy.mesh/netns: demo}\n",
+        at: (7, 36),
+        field: "metadata.annotations[canopy.mesh/netns]",
+        reason: Reason::InvalidValue,
+        says: "absolute path",
+    },
+    Case {
+        name: "name",
+        manifest: "metadata: {name: Pod_1}\n",
+        at: (5, 18),
+        field: "metadata.name",
+        reason: Reason::InvalidValue,
+        says: "lower case",
+    },
+    Case {
+        name: "exclusion",
+        manifest: "metadata:\n  name: p\n  annotations: {canopy.mesh/exclude-outbound-ports: \"1,x\"}\n",
+        at: (7, 53),
+        field: "metadata.annotations[canopy.mesh/exclude-outbound-ports]",
+        reason: Reason::InvalidValue,
+        says: "\"x\" is not a port",
+    },
+];
+
+const TENANTS: &[Case] = &[
+    Case {
+        name: "isolation",
+        manifest: "  namespaces: [a]\n  isolation: vm\n",
+        at: (6, 14),
+        field: "spec.isolation",
+        reason: Reason::InvalidValue,
+        says: "thread or process",
+    },
+    Case {
+        name: "quantity",
+        manifest: "  namespaces: [a]\n  budget: {memory: {soft: 64mb}}\n",
+        at: (6, 27),
+        field: "spec.budget.memory.soft",
+        reason: Reason::InvalidValue,
+        says: "64Mi",
+    },
+    Case {
+        name: "twice",
+        manifest: "  namespaces: [a, a]\n",
+        at: (5, 19),
+        field: "spec.namespaces[1]",
+        reason: Reason::Duplicate,
+        says: "twice",
+    },
+    Case {
+        name: "none",
+        manifest: "  egress: any\n",
+        at: (5, 3),
+        field: "spec.namespaces",
+        reason: Reason::MissingField,
+        says: "namespaces",
+    },
+    Case {
+        name: "yes",
+        manifest: "  namespaces: yes\n",
+        at: (5, 15),
+        field: "spec.namespaces",
+        reason: Reason::WrongType,
+        says: "a list",
+    },
+];
+
+const SLICES: &[Case] = &[
+    Case {
+        name: "loopback",
+        manifest: "endpoints:\n- addresses: [127.0.0.1]\n",
+        at: (8, 15),
+        field: "endpoints[0].addresses[0]",
+        reason: Reason::NotPermitted,
+        says: "loopback",
+    },
+    Case {
+        name: "link-local",
+        manifest: "endpoints:\n- addresses: [169.254.1.1]\n",
+        at: (8, 15),
+        field: "endpoints[0].addresses[0]",
+        reason: Reason::NotPermitted,
+        says: "link-local",
+    },
+    Case {
+        name: "family",
+        manifest: "endpoints:\n- addresses: [\"fd00::1\"]\n",
+        at: (8, 15),
+        field: "endpoints[0].addresses[0]",
+        reason: Reason::InvalidValue,
+        says: "addressType",
+    },
+];
+
+#[test]
+fn documents_that_are_no_objects_are_refused_where_they_are() {
+    check("", DOCUMENTS);
+}
+
+#[test]
+fn pods_tenants_and_slices_are_refused_at_the_field() {
+    check(POD, PODS);
+    check(TENANT, TENANTS);
+    check(SLICE, SLICES);
+}
+
+#[test]
+fn known_fields_that_are_not_obeyed_are_listed_and_the_object_is_accepted() {
+    let outcome = apply(&format!(
+        "{SERVICE}  sessionAffinity: ClientIP\n  externalIPs: [1.2.3.4]\n  internalTrafficPolicy: Cluster\n  ports: [{{port: 80, nodePort: 30000}}]\n"
+    ));
+    let listed: Vec<_> = outcome
+        .findings
+        .iter()
+        .map(|finding| (finding.severity, finding.position.line, &*finding.field))
+        .collect();
+    use Severity::NotObeyed;
+    assert_eq!(
+        listed,
+        [
+            (NotObeyed, 5, "spec.sessionAffinity"),
+            (NotObeyed, 6, "spec.externalIPs"),
+            (NotObeyed, 8, "spec.ports[0].nodePort"),
+        ]
+    );
+    let service = outcome.mesh.services.values().next().unwrap();
+    assert!(service.vips.is_empty(), "an external IP is never a virtual IP");
+}
+
+#[test]
+fn other_kinds_are_listed_as_ignored() {
+    let outcome = apply("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n");
+    let finding = &outcome.findings[0];
+    assert_eq!((finding.severity, finding.reason), (Severity::Ignored, Reason::UnknownKind));
+}

@@ -1,0 +1,135 @@
+//! HTTPRoutes that break Gateway API's rules.
+
+use config::finding::Reason;
+
+use super::{Case, check};
+
+const ROUTE: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n";
+
+const ROUTES: &[Case] = &[
+    Case {
+        name: "path",
+        manifest: "  rules:\n  - matches:\n    - path: {value: a}\n",
+        at: (7, 21),
+        field: "spec.rules[0].matches[0].path.value",
+        reason: Reason::InvalidValue,
+        says: "start with '/'",
+    },
+    Case {
+        name: "regex",
+        manifest: "  rules:\n  - matches:\n    - path: {type: RegularExpression, value: \"a)(\"}\n",
+        at: (7, 46),
+        field: "spec.rules[0].matches[0].path.value",
+        reason: Reason::InvalidValue,
+        says: "regular expression",
+    },
+    Case {
+        name: "port of backend",
+        manifest: "  rules:\n  - backendRefs:\n    - name: a\n",
+        at: (7, 7),
+        field: "spec.rules[0].backendRefs[0].port",
+        reason: Reason::MissingField,
+        says: "which port",
+    },
+    Case {
+        name: "deep type",
+        manifest: "  rules:\n  - backendRefs:\n    - {name: a, port: 80}\n    - {name: b, port: x}\n",
+        at: (8, 23),
+        field: "spec.rules[0].backendRefs[1].port",
+        reason: Reason::WrongType,
+        says: "whole number",
+    },
+    Case {
+        name: "weight",
+        manifest: "  rules: [{backendRefs: [{name: a, port: 1, weight: -1}]}]\n",
+        at: (5, 53),
+        field: "spec.rules[0].backendRefs[0].weight",
+        reason: Reason::InvalidValue,
+        says: "0 to 1000000",
+    },
+    Case {
+        name: "method",
+        manifest: "  rules: [{matches: [{method: get}]}]\n",
+        at: (5, 31),
+        field: "spec.rules[0].matches[0].method",
+        reason: Reason::InvalidValue,
+        says: "GET",
+    },
+    Case {
+        name: "header twice",
+        manifest: "  rules:\n  - matches:\n    - headers:\n      - {name: a, value: x}\n      - {name: a, value: y}\n",
+        at: (9, 16),
+        field: "spec.rules[0].matches[0].headers[1].name",
+        reason: Reason::Duplicate,
+        says: "twice",
+    },
+    Case {
+        name: "stray settings",
+        manifest: "  rules:\n  - filters:\n    - type: RequestHeaderModifier\n      requestHeaderModifier: {}\n      urlRewrite: {}\n",
+        at: (9, 19),
+        field: "spec.rules[0].filters[0].urlRewrite",
+        reason: Reason::InvalidValue,
+        says: "does not belong",
+    },
+    Case {
+        name: "unsupported filter",
+        manifest: "  rules:\n  - filters:\n    - type: CORS\n      cors: {}\n",
+        at: (7, 13),
+        field: "spec.rules[0].filters[0].type",
+        reason: Reason::NotObeyed,
+        says: "remove this filter",
+    },
+    Case {
+        name: "prefix rewrite",
+        manifest: "  rules:\n  - matches: [{path: {type: Exact, value: /a}}]\n    filters:\n    - type: URLRewrite\n      urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}\n",
+        at: (9, 33),
+        field: "spec.rules[0].filters[0].urlRewrite.path.type",
+        reason: Reason::InvalidValue,
+        says: "PathPrefix",
+    },
+    Case {
+        name: "framing header",
+        manifest: "  rules:\n  - filters:\n    - type: RequestHeaderModifier\n      requestHeaderModifier: {remove: [Content-Length]}\n",
+        at: (8, 40),
+        field: "spec.rules[0].filters[0].requestHeaderModifier.remove[0]",
+        reason: Reason::InvalidValue,
+        says: "frames the message",
+    },
+    Case {
+        name: "redirect with backend",
+        manifest: "  rules:\n  - filters: [{type: RequestRedirect, requestRedirect: {}}]\n    backendRefs: [{name: a, port: 1}]\n",
+        at: (7, 18),
+        field: "spec.rules[0].backendRefs",
+        reason: Reason::InvalidValue,
+        says: "no backends",
+    },
+    Case {
+        name: "duration",
+        manifest: "  rules: [{timeouts: {request: 1.5s}}]\n",
+        at: (5, 32),
+        field: "spec.rules[0].timeouts.request",
+        reason: Reason::InvalidValue,
+        says: "1m30s",
+    },
+    Case {
+        name: "timeouts",
+        manifest: "  rules: [{timeouts: {request: 1s, backendRequest: 2s}}]\n",
+        at: (5, 52),
+        field: "spec.rules[0].timeouts.backendRequest",
+        reason: Reason::InvalidValue,
+        says: "longer",
+    },
+    Case {
+        name: "unknown",
+        manifest: "  rules: [{backendrefs: []}]\n",
+        at: (5, 12),
+        field: "spec.rules[0].backendrefs",
+        reason: Reason::UnknownField,
+        says: "did you mean backendRefs?",
+    },
+];
+
+#[test]
+fn routes_are_refused_by_gateway_api_s_rules() {
+    check(ROUTE, ROUTES);
+}
