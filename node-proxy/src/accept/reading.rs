@@ -2,7 +2,12 @@
 //!
 //! What is read is handed on as a prefix; nothing is consumed. It must never hold a buffer while it waits.
 
-use std::{future::poll_fn, io, pin::Pin, task::ready, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Poll, ready},
+};
 
 use bytes::{Bytes, BytesMut};
 use config::model::AppProtocol;
@@ -21,7 +26,7 @@ use crate::cell::Limits;
 const READ: usize = 4096;
 
 /// Tells the protocol of a connection of which nothing was declared. Silence is what server-first protocols
-/// begin with, so after the deadline it is opaque, with whatever came until then.
+/// begin with, so after the deadline it is what it looks like by then; opaque where nothing came.
 pub(super) async fn undeclared<R: AsyncRead + Unpin>(
     stream: &mut R,
     limits: &Limits,
@@ -29,7 +34,7 @@ pub(super) async fn undeclared<R: AsyncRead + Unpin>(
     let mut seen = Seen::default();
     match timeout(limits.detect, seen.until_decided(stream)).await {
         Ok(protocol) => Ok((protocol.map_err(AcceptError::Broken)?, seen.bytes())),
-        Err(_elapsed) => Ok((Protocol::Tcp, seen.bytes())),
+        Err(_elapsed) => Ok((detect::settle(&seen.bytes), seen.bytes())),
     }
 }
 
@@ -45,23 +50,17 @@ pub(super) async fn http<R: AsyncRead + Unpin>(
     if first.map_err(AcceptError::Broken)? == 0 {
         return Err(AcceptError::Unused);
     }
-    let (patience, otherwise) = match declared {
-        AppProtocol::Http2 => (limits.detect, Protocol::Tcp),
-        _ => (limits.head, Protocol::Http1),
+    let patience = if declared == AppProtocol::Http2 { limits.detect } else { limits.head };
+    let told = match timeout(patience, seen.until_decided(stream)).await {
+        Ok(told) => told.map_err(AcceptError::Broken)?,
+        Err(_elapsed) => detect::settle(&seen.bytes),
     };
-    let told = within(patience, seen.until_decided(stream)).await.map_err(AcceptError::Broken)?;
     let protocol = match (declared, told) {
         // A port that speaks HTTP says so for both versions; what is no preface is the HTTP/1 parser's to judge.
-        (_, Some(Protocol::Http2)) => Protocol::Http2,
-        (AppProtocol::Http1, _) => Protocol::Http1,
-        (_, Some(protocol)) => protocol,
-        (_, None) => otherwise,
+        (AppProtocol::Http1, Protocol::Tcp) => Protocol::Http1,
+        (_, told) => told,
     };
     Ok((protocol, seen.bytes()))
-}
-
-async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<Option<T>> {
-    timeout(patience, work).await.map_or(Ok(None), |done| done.map(Some))
 }
 
 /// What was read so far.
@@ -71,14 +70,14 @@ struct Seen {
 }
 
 impl Seen {
-    /// Reads until the bytes decide, or end: then what there is is opaque, and the end is passed on.
+    /// Reads until the bytes decide, or end: then they are what they look like, and the end is passed on.
     async fn until_decided<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> io::Result<Protocol> {
         loop {
             if let Verdict::Is(protocol) = detect::detect(&self.bytes) {
                 return Ok(protocol);
             }
             if self.bytes.len() >= detect::ENOUGH || self.more(stream).await? == 0 {
-                return Ok(Protocol::Tcp);
+                return Ok(detect::settle(&self.bytes));
             }
         }
     }
@@ -90,12 +89,157 @@ impl Seen {
             let mut buffer = ReadBuf::new(&mut chunk);
             ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
             self.bytes.extend_from_slice(buffer.filled());
-            std::task::Poll::Ready(Ok(buffer.filled().len()))
+            Poll::Ready(Ok(buffer.filled().len()))
         })
         .await
     }
 
     fn bytes(&mut self) -> Bytes {
         self.bytes.split().freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncWriteExt, duplex},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    /// What a client sends, in pieces, and whether it then closes, against what is made of it.
+    struct Scenario {
+        name: &'static str,
+        declared: AppProtocol,
+        pieces: &'static [&'static [u8]],
+        closes: bool,
+        is: Option<Protocol>,
+    }
+
+    const SCENARIOS: &[Scenario] = &[
+        Scenario {
+            name: "silence on an undeclared port",
+            declared: AppProtocol::Undeclared,
+            pieces: &[],
+            closes: false,
+            is: Some(Protocol::Tcp),
+        },
+        Scenario {
+            name: "an undeclared port closed unused passes the end on",
+            declared: AppProtocol::Undeclared,
+            pieces: &[],
+            closes: true,
+            is: Some(Protocol::Tcp),
+        },
+        Scenario {
+            name: "a request on an undeclared port",
+            declared: AppProtocol::Undeclared,
+            pieces: &[b"GET /cart HTTP/1.1\r\n"],
+            closes: false,
+            is: Some(Protocol::Http1),
+        },
+        Scenario {
+            name: "a preface in two pieces on an undeclared port",
+            declared: AppProtocol::Undeclared,
+            pieces: &[b"PRI * HT", b"TP/2.0\r\n\r\nSM\r\n\r\n"],
+            closes: false,
+            is: Some(Protocol::Http2),
+        },
+        Scenario {
+            name: "garbage on an undeclared port",
+            declared: AppProtocol::Undeclared,
+            pieces: &[&[0xff, 0, 0x16, 3]],
+            closes: false,
+            is: Some(Protocol::Tcp),
+        },
+        Scenario {
+            name: "half a preface and no more, on an http port, is for the HTTP/1 parser to refuse",
+            declared: AppProtocol::Http1,
+            pieces: &[b"PRI * "],
+            closes: true,
+            is: Some(Protocol::Http1),
+        },
+        Scenario {
+            name: "a preface on an http port",
+            declared: AppProtocol::Http1,
+            pieces: &[PREFACE],
+            closes: false,
+            is: Some(Protocol::Http2),
+        },
+        Scenario {
+            name: "garbage on an http port is for the HTTP/1 parser to refuse",
+            declared: AppProtocol::Http1,
+            pieces: &[&[0xff; 64]],
+            closes: false,
+            is: Some(Protocol::Http1),
+        },
+        Scenario {
+            name: "an HTTP/1 request on an h2c port",
+            declared: AppProtocol::Http2,
+            pieces: &[b"GET / HTTP/1.1\r\n"],
+            closes: false,
+            is: Some(Protocol::Http1),
+        },
+        Scenario {
+            name: "garbage on an h2c port",
+            declared: AppProtocol::Http2,
+            pieces: &[&[0xff; 64]],
+            closes: false,
+            is: Some(Protocol::Tcp),
+        },
+        Scenario {
+            name: "an http port closed unused",
+            declared: AppProtocol::Http1,
+            pieces: &[],
+            closes: true,
+            is: None,
+        },
+    ];
+
+    #[tokio::test(start_paused = true)]
+    async fn first_bytes_are_read_for_what_was_declared_and_none_is_lost() {
+        for scenario in SCENARIOS {
+            let (mut client, mut server) = duplex(8192);
+            let send = async {
+                for piece in scenario.pieces {
+                    client.write_all(piece).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                if scenario.closes {
+                    client.shutdown().await.unwrap();
+                }
+            };
+            let limits = Limits::default();
+            let read = async {
+                match scenario.declared {
+                    AppProtocol::Undeclared => undeclared(&mut server, &limits).await,
+                    declared => http(&mut server, declared, &limits).await,
+                }
+            };
+            let ((), read) = tokio::join!(send, read);
+            let Some(is) = scenario.is else {
+                assert!(matches!(read, Err(AcceptError::Unused)), "{}", scenario.name);
+                continue;
+            };
+            let (protocol, prefix) = read.unwrap();
+            assert_eq!(protocol, is, "{}", scenario.name);
+            assert!(scenario.pieces.concat().starts_with(&prefix), "{}", scenario.name);
+            if !scenario.closes && protocol != Protocol::Tcp {
+                assert_eq!(prefix, scenario.pieces.concat(), "{}", scenario.name);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_on_an_http_port_ends_after_the_pools_idle_time() {
+        let limits = Limits::default();
+        let (_client, mut server) = duplex(16);
+        let begun = Instant::now();
+        let end = http(&mut server, AppProtocol::Http1, &limits).await;
+        assert!(matches!(end, Err(AcceptError::Slow)));
+        assert_eq!(begun.elapsed(), limits.pool_idle);
     }
 }

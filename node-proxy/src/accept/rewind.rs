@@ -80,3 +80,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_prefix_comes_first_in_pieces_of_any_size_and_nothing_is_lost() {
+        let mut stream = Rewind::new(Bytes::from_static(b"abc"), &b"def"[..]);
+        let mut two = [0; 2];
+        stream.read_exact(&mut two).await.unwrap();
+        assert_eq!(&two, b"ab");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"cdef");
+    }
+
+    #[test]
+    fn what_is_left_of_the_prefix_is_given_back_with_the_stream() {
+        let (prefix, stream) = Rewind::new(Bytes::from_static(b"abc"), 7).into_parts();
+        assert_eq!((&prefix[..], stream), (&b"abc"[..], 7));
+    }
+}
