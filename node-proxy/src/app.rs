@@ -1,1 +1,152 @@
-//! Wiring: puts sources, forest, telemetry and admin socket of one daemon together. No logic of its own.
+//! Wiring: what the daemon's parts are asked by its admin socket and its metrics. No logic of its own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use config::name::TenantId;
+use ebpf_redirect::{
+    Counter, Redirect, RedirectError,
+    kernel::{self, Filter, KernelRedirect, Trace},
+};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use crate::{
+    admin::Subject,
+    control::Status,
+    forest::{ForestHandle, Phase, describe::ForestDescription},
+    mode::node::RedirectChoice,
+    telemetry::metrics::{Configuration, Readings},
+    tenancy::Ledger,
+};
+
+/// What a running daemon is made of, as far as it is asked about.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Its cells and trees.
+    pub forest: ForestHandle,
+    /// What there is to say about its configuration.
+    pub status: Arc<Status>,
+    /// How connections come to it.
+    pub steering: Steering,
+    /// Lines of the access log that were dropped.
+    pub access_log_dropped: Arc<AtomicU64>,
+}
+
+/// The way of steering that was chosen.
+#[derive(Debug, Clone)]
+pub enum Steering {
+    /// By eBPF.
+    Kernel(Arc<KernelRedirect>),
+}
+
+impl Steering {
+    /// Opens the way of steering that was asked for.
+    pub fn open(_choice: RedirectChoice, instance: &str) -> Result<Self, RedirectError> {
+        let options = kernel::Options { instance: instance.to_owned(), ..kernel::Options::default() };
+        Ok(Self::Kernel(Arc::new(KernelRedirect::open(options)?)))
+    }
+
+    /// As the cells use it.
+    pub fn redirect(&self) -> Arc<dyn Redirect> {
+        match self {
+            Self::Kernel(kernel) => Arc::clone(kernel) as Arc<dyn Redirect>,
+        }
+    }
+
+    /// Stops steering pods that a dead daemon left and that are not of this node any more.
+    pub fn release_unclaimed(&self) {
+        match self {
+            Self::Kernel(kernel) => match kernel.release_unclaimed() {
+                Ok(0) => {}
+                Ok(pods) => tracing::info!(pods, "pods that an earlier daemon left are no longer steered"),
+                Err(error) => tracing::warn!(%error, "pods that an earlier daemon left are still steered"),
+            },
+        }
+    }
+
+    fn trace(&self, pod: Option<String>) -> Result<Trace, String> {
+        match self {
+            Self::Kernel(kernel) => kernel.trace(Filter { pod }).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl Subject for Daemon {
+    fn tree(&self) -> BoxFuture<'static, ForestDescription> {
+        let forest = self.forest.clone();
+        Box::pin(async move { forest.describe().await })
+    }
+
+    fn status(&self) -> serde_json::Value {
+        self.status.to_json()
+    }
+
+    fn trace(&self, pod: Option<String>) -> Result<mpsc::Receiver<Bytes>, String> {
+        let decisions = self.steering.trace(pod)?;
+        let (lines, receiver) = mpsc::channel(TRACE_LINES);
+        let follow = move || while pass_on(&decisions, &lines) {};
+        let builder = thread::Builder::new().name("trace".to_owned()).stack_size(STACK_BYTES);
+        builder.spawn(follow).map_err(|error| format!("no thread for it: {error}"))?;
+        Ok(receiver)
+    }
+}
+
+/// Waits for one decision; `false` when nobody listens any more.
+fn pass_on(decisions: &Trace, lines: &mpsc::Sender<Bytes>) -> bool {
+    let Some(decision) = decisions.next(TRACE_PATIENCE) else { return !lines.is_closed() };
+    let line = serde_json::json!({
+        "at": decision.at.as_secs_f64(),
+        "hook": decision.hook,
+        "verdict": decision.event,
+        "netns": decision.netns,
+        "pod": decision.pod.as_deref(),
+        "source": decision.source,
+        "destination": decision.destination,
+    });
+    // A reader that is slow is waited for; the ring drops meanwhile, and counts.
+    lines.blocking_send(Bytes::from(line.to_string())).is_ok()
+}
+
+impl Readings for Daemon {
+    fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)> {
+        self.forest.ledgers()
+    }
+
+    fn hooks(&self) -> Vec<Counter> {
+        self.steering.redirect().counters().unwrap_or_default()
+    }
+
+    fn access_log_dropped(&self) -> u64 {
+        self.access_log_dropped.load(Relaxed)
+    }
+
+    fn configuration(&self) -> Configuration {
+        let (version, planted, waiting) = self.forest.standing();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Configuration {
+            version,
+            rejected: count(self.status.rejected()),
+            workloads: count(planted),
+            workloads_failed: count(waiting),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.forest.phase() == Phase::Ready
+    }
+}
+
+/// Lines that may wait for a watcher.
+const TRACE_LINES: usize = 256;
+/// How often a trace looks whether anybody still listens.
+const TRACE_PATIENCE: Duration = Duration::from_millis(200);
+/// Enough for one line.
+const STACK_BYTES: usize = 256 * 1024;

@@ -15,6 +15,7 @@ use crate::admin;
 
 mod check;
 mod completions;
+mod run;
 mod style;
 mod trace;
 mod tree;
@@ -43,6 +44,7 @@ Exit codes: 0 done, 1 a finding or a failure, 2 the command line was wrong.";
 enum Verb {
     Check(check::Check),
     Validate(validate::Validate),
+    Run(run::Run),
     Tree(tree::Tree),
     Trace(trace::Trace),
     Completions(completions::Completions),
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Check(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(),
+        Verb::Run(verb) => verb.run(),
         Verb::Tree(verb) => verb.run(),
         Verb::Trace(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),

@@ -11,7 +11,7 @@ use config::{
 use serde::{Deserialize, Serialize};
 
 /// The whole forest.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ForestDescription {
     /// Name of this daemon's instance.
     pub instance: String,

@@ -95,8 +95,12 @@ impl ForestHandle {
         let _ = self.commands.try_send(Command::Apply);
     }
 
-    /// The forest as it stands.
-    pub async fn describe(&self) -> Option<ForestDescription> {
+    /// The forest as it stands; one without cells where the supervisor has ended or does not answer.
+    pub async fn describe(&self) -> ForestDescription {
+        self.ask().await.unwrap_or_default()
+    }
+
+    async fn ask(&self) -> Option<ForestDescription> {
         let (reply, answer) = oneshot::channel();
         self.commands.try_send(Command::Describe(reply)).ok()?;
         let Sketch { mut forest, trees } = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;

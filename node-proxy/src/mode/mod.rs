@@ -1,1 +1,3 @@
 //! What the one binary can be: for now, the node daemon.
+
+pub mod node;

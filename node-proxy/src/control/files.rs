@@ -1,0 +1,262 @@
+//! The source `files`: a directory of manifests, watched.
+//!
+//! Events are only a hint to look; what counts is what the directory shows: so editors that write beside and rename,
+//! Kubernetes' `..data` links, and a directory that is removed and made again are all the same. An unreadable directory
+//! must never look like an empty one.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    time::Duration,
+};
+
+use config::store::{Options, Outcome, Store};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::time::Instant;
+
+use super::{
+    ConfigSource,
+    directory::{self, DirectoryError},
+};
+
+/// Looked for anyway, where events are missing: on network file systems, or when the directory was made again.
+const LOOK: Duration = Duration::from_secs(1);
+/// An edit is over when nothing happens for so long.
+const QUIET: Duration = Duration::from_millis(50);
+/// An edit that goes on for longer is read in between.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// A directory of manifests.
+#[derive(Debug)]
+pub struct FileSource {
+    directory: PathBuf,
+    store: Store,
+    watch: Option<Watch>,
+    hints: (mpsc::SyncSender<()>, Receiver<()>),
+    seen: Option<Seen>,
+    look_at: Instant,
+    unreadable: bool,
+}
+
+/// A watch, and which directory it is of: one that was made again under the same name is another.
+#[derive(Debug)]
+struct Watch {
+    _watcher: RecommendedWatcher,
+    of: (u64, u64),
+}
+
+/// What tells one state of a directory from another without reading its files.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+/// Of one file: device, inode, size and time of change.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl FileSource {
+    /// The directory must be there now; later it may come and go.
+    pub fn open(directory: &Path, options: Options) -> Result<Self, DirectoryError> {
+        directory::read(directory)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            store: Store::new(options),
+            watch: None,
+            hints: mpsc::sync_channel(1),
+            seen: None,
+            look_at: Instant::now(),
+            unreadable: false,
+        })
+    }
+
+    /// Waits until a look may be worth its while; `false` if the time is over first.
+    fn wait(&mut self, until: Instant) -> bool {
+        let end = until.min(self.look_at);
+        match self.hints.1.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(()) => {
+                self.settle();
+                true
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Instant::now() >= self.look_at,
+        }
+    }
+
+    /// Lets an edit come to its end.
+    fn settle(&self) {
+        let longest = Instant::now() + LONGEST;
+        while Instant::now() < longest && self.hints.1.recv_timeout(QUIET).is_ok() {}
+    }
+
+    fn look(&mut self) -> Option<Outcome> {
+        self.look_at = Instant::now() + LOOK;
+        self.watch_again();
+        let seen = look_at(&self.directory);
+        if seen.is_some() && seen == self.seen {
+            return None;
+        }
+        // Before reading: what changes meanwhile is seen as a change next time.
+        self.seen = seen;
+        match directory::read(&self.directory) {
+            Ok(files) => {
+                self.note_readable(None);
+                Some(self.store.apply(&files))
+            }
+            Err(error) => {
+                self.seen = None;
+                self.note_readable(Some(&error));
+                None
+            }
+        }
+    }
+
+    fn note_readable(&mut self, error: Option<&DirectoryError>) {
+        match error {
+            Some(error) if !self.unreadable => {
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(%error, cause, "the configuration stays as it was");
+            }
+            None if self.unreadable => tracing::info!("the configuration directory can be read again"),
+            _ => {}
+        }
+        self.unreadable = error.is_some();
+    }
+
+    /// Watches the directory that is there now.
+    fn watch_again(&mut self) {
+        let Ok(found) = fs::metadata(&self.directory) else { return self.watch = None };
+        let of = (found.dev(), found.ino());
+        if self.watch.as_ref().is_some_and(|watch| watch.of == of) {
+            return;
+        }
+        match self.start_watch() {
+            Ok(watcher) => self.watch = Some(Watch { _watcher: watcher, of }),
+            Err(error) => {
+                tracing::debug!(%error, "the configuration directory cannot be watched: it is looked at every second");
+            }
+        }
+    }
+
+    fn start_watch(&self) -> notify::Result<RecommendedWatcher> {
+        let hint = self.hints.0.clone();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the directory is an event, too, and no reason to read it.
+            if !event.is_ok_and(
+                |event| matches!(event.kind, EventKind::Access(access) if !is_end_of_writing(access)),
+            ) {
+                // One hint is as good as many.
+                let _ = hint.try_send(());
+            }
+        })?;
+        watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    }
+}
+
+impl ConfigSource for FileSource {
+    fn next(&mut self, patience: Duration) -> Option<Outcome> {
+        let until = Instant::now() + patience;
+        loop {
+            if self.wait(until)
+                && let Some(outcome) = self.look()
+            {
+                return Some(outcome);
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+        }
+    }
+}
+
+fn is_end_of_writing(access: notify::event::AccessKind) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    access == AccessKind::Close(AccessMode::Write)
+}
+
+fn look_at(directory: &Path) -> Option<Seen> {
+    let entries = fs::read_dir(directory).ok()?.collect::<io::Result<Vec<_>>>().ok()?;
+    let stamp = |path: &Path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+    };
+    let mut files: Vec<_> = entries.iter().map(|entry| (entry.path(), stamp(&entry.path()))).collect();
+    files.sort();
+    Some(Seen { files })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME, namespace: shop}\n\
+        spec:\n  clusterIP: 10.96.0.1\n  ports: [{port: 80}]\n";
+    const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn write(directory: &Path, service: &str) {
+        let text = format!("{NAMESPACE}---\n{}", SERVICE.replace("NAME", service));
+        fs::write(directory.join("a.yaml"), text).unwrap();
+    }
+
+    fn services(outcome: Option<Outcome>) -> Vec<String> {
+        outcome
+            .map(|outcome| outcome.mesh.services.keys().map(ToString::to_string).collect())
+            .unwrap_or_default()
+    }
+
+    fn source(directory: &Path) -> FileSource {
+        FileSource::open(directory, Options::default()).unwrap()
+    }
+
+    #[test]
+    fn an_edit_is_seen_and_quiet_is_quiet() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "one");
+        let mut source = source(directory.path());
+        assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
+        assert!(source.next(Duration::from_millis(1_500)).is_none());
+        write(directory.path(), "two");
+        assert_eq!(services(source.next(PATIENCE)), ["shop/two"]);
+    }
+
+    #[test]
+    fn links_of_a_config_map_are_followed_when_they_are_swapped() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (version, service) in [("..1", "one"), ("..2", "two")] {
+            fs::create_dir(at(version)).unwrap();
+            write(&at(version), service);
+        }
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/a.yaml", at("a.yaml")).unwrap();
+        let mut source = source(directory.path());
+        assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
+        symlink("..2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert_eq!(services(source.next(PATIENCE)), ["shop/two"]);
+    }
+
+    #[test]
+    fn a_directory_that_goes_keeps_what_was_and_is_found_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("conf");
+        fs::create_dir(&directory).unwrap();
+        write(&directory, "one");
+        let mut source = source(&directory);
+        assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
+        fs::rename(&directory, parent.path().join("away")).unwrap();
+        assert!(source.next(Duration::from_millis(1_500)).is_none());
+        let next = parent.path().join("next");
+        fs::create_dir(&next).unwrap();
+        write(&next, "two");
+        fs::rename(&next, &directory).unwrap();
+        assert_eq!(services(source.next(PATIENCE)), ["shop/two"]);
+        // And the new one is watched: an edit is seen before the next look is due.
+        write(&directory, "three");
+        assert_eq!(services(source.next(Duration::from_millis(900))), ["shop/three"]);
+    }
+}

@@ -1,0 +1,90 @@
+//! What there is to say about the configuration as it is now: for the log, `/status` and the metrics.
+//!
+//! Each finding is logged once, when it comes and when it goes. It must never hold more findings than there are.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use config::{
+    finding::{Finding, Severity},
+    store::Outcome,
+};
+
+/// Findings that are logged one by one at a time; of more, only the number.
+const LOGGED: usize = 100;
+
+/// The status of the configuration. Written by the control thread, read by anybody.
+#[derive(Debug, Default)]
+pub struct Status(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    version: u64,
+    files: usize,
+    accepted: usize,
+    findings: Vec<Finding>,
+}
+
+impl Status {
+    /// Takes in what came of the configuration, and logs what is new about it.
+    pub(super) fn take(&self, outcome: &Outcome) {
+        let mut known = self.known();
+        log_difference(&known.findings, &outcome.findings);
+        *known = Known {
+            version: outcome.mesh.version,
+            files: outcome.files,
+            accepted: outcome.accepted,
+            findings: outcome.findings.clone(),
+        };
+    }
+
+    /// Objects that are rejected now.
+    pub fn rejected(&self) -> usize {
+        self.known().findings.iter().filter(|finding| finding.severity == Severity::Rejected).count()
+    }
+
+    /// All of it.
+    pub fn to_json(&self) -> serde_json::Value {
+        let known = self.known();
+        serde_json::json!({
+            "version": known.version,
+            "files": known.files,
+            "accepted": known.accepted,
+            "findings": known.findings,
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log_difference(before: &[Finding], now: &[Finding]) {
+    let texts = |findings: &[Finding]| -> BTreeSet<String> {
+        findings.iter().filter(|finding| matters(finding)).map(ToString::to_string).collect()
+    };
+    let (before, after) = (texts(before), texts(now));
+    let new = now.iter().filter(|finding| matters(finding) && !before.contains(&finding.to_string()));
+    let mut left_out = 0;
+    for (number, finding) in new.enumerate() {
+        match finding.severity {
+            _ if number >= LOGGED => left_out += 1,
+            Severity::Rejected => tracing::error!("{finding}"),
+            Severity::Warning => tracing::warn!("{finding}"),
+            Severity::NotObeyed | Severity::Ignored => tracing::info!("{finding}"),
+        }
+    }
+    if left_out > 0 {
+        tracing::warn!(findings = left_out, "further findings: see `canopy validate` or /status");
+    }
+    for gone in before.difference(&after).take(LOGGED) {
+        tracing::info!("no longer: {gone}");
+    }
+}
+
+/// What is meant for others than Canopy is in the status, not in the log.
+fn matters(finding: &Finding) -> bool {
+    finding.severity != Severity::Ignored && finding.reason != config::finding::Reason::LeftToOthers
+}

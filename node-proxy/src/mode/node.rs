@@ -1,0 +1,196 @@
+//! The node daemon: from its options to a running forest, and to its end.
+//!
+//! Everything that can fail at start fails before the first pod is touched. It must never end while a connection that it
+//! could let finish is still within its time.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use config::{identity::TrustDomain, store};
+use ebpf_redirect::RedirectError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    admin,
+    app::{Daemon, Steering},
+    cell::Limits,
+    control::{Control, FileSource, Status, directory::DirectoryError},
+    forest::{ForestHandle, Phase, Settings},
+    sys::descriptors,
+    telemetry::{
+        access::{AccessLogError, Target, Writer},
+        server,
+    },
+    upstream::connect::Kernel,
+};
+
+/// What the node daemon is told on its command line.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// The directory of manifests.
+    pub config: PathBuf,
+    /// Where the admin socket is made.
+    pub admin_socket: PathBuf,
+    /// Where metrics and readiness are served.
+    pub metrics_addr: SocketAddr,
+    /// Name of this instance: two daemons on one kernel need two.
+    pub instance: String,
+    /// How connections are steered.
+    pub redirect: RedirectChoice,
+    /// Where the access log goes.
+    pub access_log: Target,
+    /// The trust domain of all identities.
+    pub trust_domain: TrustDomain,
+    /// How long connections may go on after SIGTERM.
+    pub drain: Duration,
+}
+
+/// How connections are to be steered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedirectChoice {
+    /// By eBPF where the kernel can, by iptables otherwise.
+    Auto,
+    /// By eBPF or not at all.
+    Ebpf,
+    /// By iptables.
+    Iptables,
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No way of steering.
+    #[error("connections cannot be steered; see `canopy check`")]
+    Redirect(#[source] RedirectError),
+    /// No configuration.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// No access log.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
+    /// No admin socket.
+    #[error(transparent)]
+    Admin(#[from] admin::server::AdminError),
+    /// No metrics port.
+    #[error(transparent)]
+    Metrics(#[from] server::ServerError),
+    /// No thread, no event loop, no signal.
+    #[error("the system does not give what a daemon needs: {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// How long the end may take after connections were ended; then the daemon goes as it is.
+const LAST: Duration = Duration::from_secs(3);
+
+/// Runs the daemon until a signal ends it.
+pub fn run(options: NodeOptions) -> Result<(), RunError> {
+    let system = |what| move |source| RunError::System { what, source };
+    match descriptors::prepare() {
+        Ok(limit) => tracing::debug!(limit, "descriptors"),
+        Err(error) => tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)"),
+    }
+    let files = FileSource::open(
+        &options.config,
+        store::Options { trust_domain: options.trust_domain.clone(), ..store::Options::default() },
+    )?;
+    let steering = Steering::open(options.redirect, &options.instance).map_err(RunError::Redirect)?;
+    let access_log = Arc::new(Writer::start(options.access_log.clone())?);
+    let forest = ForestHandle::start(Settings {
+        instance: options.instance.clone(),
+        redirect: steering.redirect(),
+        limits: Limits::default(),
+        access_log: Arc::clone(&access_log),
+        connect: || std::rc::Rc::new(Kernel),
+        grace: GRACE,
+    })
+    .map_err(system("the supervisor's thread"))?;
+    let status = Arc::new(Status::default());
+    let daemon = Arc::new(Daemon { forest, status, steering, access_log_dropped: access_log.dropped() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("an event loop"))?;
+    runtime.block_on(serve(options, &daemon, &access_log, files))
+}
+
+/// How long connections of a pod that was removed may go on.
+const GRACE: Duration = Duration::from_secs(5);
+
+async fn serve(
+    options: NodeOptions,
+    daemon: &Arc<Daemon>,
+    access_log: &Writer,
+    files: FileSource,
+) -> Result<(), RunError> {
+    let admin = admin::server::Server::bind(&options.admin_socket, Arc::clone(daemon) as Arc<_>)?;
+    let metrics = server::Server::bind(options.metrics_addr, Arc::clone(daemon) as Arc<_>).await?;
+    tokio::spawn(admin.serve());
+    tokio::spawn(metrics.serve());
+    let mut signals = Signals::new().map_err(|source| RunError::System { what: "signals", source })?;
+    let control = Control::start(Box::new(files), daemon.forest.clone(), Arc::clone(&daemon.status))
+        .map_err(|source| RunError::System { what: "the control thread", source })?;
+    let until_ready = async {
+        daemon.forest.reached(Phase::Ready).await;
+        daemon.steering.release_unclaimed();
+        let (version, planted, waiting) = daemon.forest.standing();
+        tracing::info!(
+            version,
+            pods = planted,
+            waiting,
+            redirect = %daemon.steering.redirect().mechanism(),
+            admin_socket = %options.admin_socket.display(),
+            metrics = %options.metrics_addr,
+            "ready"
+        );
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = until_ready => {}
+        () = signals.end(access_log) => {}
+    }
+    tracing::info!(within = ?options.drain, "draining; a second signal ends the daemon at once");
+    let drained = async {
+        // Joins a thread that looks up every 200 ms; nothing else waits on this one by now.
+        drop(control);
+        daemon.forest.drain(options.drain).await;
+    };
+    tokio::select! {
+        drained = tokio::time::timeout(options.drain + LAST, drained) => match drained {
+            Ok(()) => tracing::info!("drained"),
+            Err(_) => tracing::warn!("some connections did not end in time"),
+        },
+        () = signals.end(access_log) => tracing::warn!("ended before the drain was over"),
+    }
+    Ok(())
+}
+
+/// The signals the daemon heeds.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT; SIGHUP opens the access log again, after it was rotated.
+    async fn end(&mut self, access_log: &Writer) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => access_log.reopen(),
+            }
+        }
+    }
+}
