@@ -1,6 +1,12 @@
 //! `canopy run`: the node daemon, in the foreground.
 
-use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use config::identity::TrustDomain;
@@ -61,7 +67,12 @@ enum Choice {
 impl Run {
     pub(super) fn run(self) -> Outcome {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(io::stderr)
+            .with_target(false)
+            .init();
         let redirect = match self.redirect {
             Choice::Auto => RedirectChoice::Auto,
             Choice::Ebpf => RedirectChoice::Ebpf,

@@ -274,7 +274,7 @@ impl Supervisor {
         let gone: Vec<_> = self.trees.values().filter_map(check).collect();
         for (workload, error) in gone {
             self.uproot(&workload.pod, GONE_GRACE, now);
-            self.wait(&workload, &error, now);
+            tracing::warn!(pod = %workload.pod, problem = error.report(), "a pod is no longer enrolled");
             // Where another namespace took its place, the pod is back at once.
             self.try_plant(&workload, now);
         }
