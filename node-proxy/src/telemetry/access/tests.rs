@@ -1,3 +1,5 @@
+//! The access log: what a line holds, and that it is JSON whatever a peer sent.
+
 use std::net::SocketAddr;
 
 use config::name::{Name, Namespace};
