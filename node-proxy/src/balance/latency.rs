@@ -37,6 +37,13 @@ impl Latency {
         self.0.set(Some(Estimate { seconds, at: now }));
     }
 
+    /// Takes in that there was no answer yet after so long: of note only where nothing was known, or less.
+    pub(super) fn observe_at_least(&self, waited: Duration, now: Instant) {
+        if self.estimate(now).is_none_or(|expected| waited.as_secs_f64() > expected) {
+            self.observe(waited, now);
+        }
+    }
+
     /// Expected seconds; `None` before the first observation.
     pub(super) fn estimate(&self, now: Instant) -> Option<f64> {
         self.0.get().map(|last| (last.seconds * (-last.age(now).min(FORGIVENESS)).exp()).max(FLOOR))

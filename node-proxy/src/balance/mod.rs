@@ -37,7 +37,7 @@ pub struct Balancer {
 }
 
 /// A chosen endpoint. Counts as load until dropped; say how it went with [`Picked::succeeded`] or
-/// [`Picked::failed`], otherwise it counts as neither.
+/// [`Picked::failed`], otherwise it counts as neither, but as being at least as slow as it took to be given up.
 #[derive(Debug)]
 pub struct Picked {
     /// The endpoint.
@@ -45,11 +45,14 @@ pub struct Picked {
     state: Rc<State>,
     balancer: Rc<Balancer>,
     at: Instant,
+    /// Whether it was said how it went.
+    told: Cell<bool>,
 }
 
 impl Picked {
     /// The endpoint answered after `latency`.
     pub fn succeeded(&self, latency: Duration) {
+        self.told.set(true);
         let now = Instant::now();
         self.state.latency.observe(latency, now);
         self.state.health.succeeded(self.at, now);
@@ -57,6 +60,7 @@ impl Picked {
 
     /// The endpoint did not answer, or broke off: counts towards ejection.
     pub fn failed(&self) {
+        self.told.set(true);
         if let Some(settled) = self.state.health.failed(Instant::now()) {
             let unsettled = &self.balancer.unsettled;
             unsettled.set(unsettled.get().max(Some(settled)));
@@ -71,6 +75,11 @@ impl Picked {
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        // Without this, an endpoint that swallows requests until their callers give up would keep its full share.
+        if !self.told.get() {
+            let now = Instant::now();
+            self.state.latency.observe_at_least(now.saturating_duration_since(self.at), now);
+        }
         self.state.in_flight.set(self.state.in_flight.get().saturating_sub(1));
     }
 }
@@ -96,6 +105,7 @@ impl Balancer {
             state: Rc::clone(state),
             balancer: Rc::clone(self),
             at: Instant::now(),
+            told: Cell::new(false),
         })
     }
 

@@ -121,6 +121,23 @@ async fn an_endpoint_that_answers_nothing_gets_no_more_than_its_queue_allows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_callers_give_up_gets_less() {
+    let (balancer, cluster) = (balancer(), cluster(3));
+    let mut given_up = 0;
+    for _ in 0..1000 {
+        let picked = balancer.pick(&cluster, None).unwrap();
+        if last_byte(&picked) == 0 {
+            advance(Duration::from_secs(1)).await;
+            given_up += 1;
+        } else {
+            all_succeed(&picked);
+        }
+        drop(picked);
+    }
+    assert!(given_up <= 3, "{given_up}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn load_is_given_back_when_a_pick_is_dropped() {
     let (balancer, cluster) = (balancer(), cluster(1));
     let picked = (balancer.pick(&cluster, None).unwrap(), balancer.pick(&cluster, None).unwrap());

@@ -50,7 +50,7 @@ fn workload() -> Destination {
 #[test]
 fn only_outbound_connections_out_of_the_mesh_are_denied_and_only_where_egress_is_limited() {
     let outside = || Destination::Outside;
-    let table: [(&str, Egress, Side, Destination, Result<(), Denied>); 8] = [
+    let table = [
         ("any, out to a service", Egress::Any, Side::Outbound, service(), Ok(())),
         ("any, out to a pod", Egress::Any, Side::Outbound, workload(), Ok(())),
         ("any, out of the mesh", Egress::Any, Side::Outbound, outside(), Ok(())),

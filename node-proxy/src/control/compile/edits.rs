@@ -17,7 +17,7 @@ pub(super) fn compile(filters: &[Filter]) -> Edits {
             Filter::RequestHeaders(edit) => changes(edit, &mut edits.request),
             Filter::ResponseHeaders(edit) => changes(edit, &mut edits.response),
             Filter::Rewrite(Rewrite { hostname, path }) => {
-                let (hostname, path) = (hostname.as_ref().and_then(host), path.as_ref().map(path_edit));
+                let (hostname, path) = (hostname.as_deref().and_then(host), path.as_ref().map(path_edit));
                 edits.rewrite = Some(Rewrite { hostname, path });
             }
             Filter::Redirect(_) | Filter::Mirror(_) => {}
@@ -30,7 +30,7 @@ pub(super) fn compile(filters: &[Filter]) -> Edits {
 pub(super) fn redirect(filters: &[Filter]) -> Option<Redirect> {
     filters.iter().find_map(|filter| match filter {
         Filter::Redirect(redirect) => Some(Redirect {
-            hostname: redirect.hostname.as_ref().and_then(host),
+            hostname: redirect.hostname.as_deref().and_then(host),
             path: redirect.path.as_ref().map(path_edit),
             ..redirect.clone()
         }),
@@ -50,8 +50,8 @@ fn changes(edit: &HeaderEdit, into: &mut Vec<HeaderChange>) {
     into.extend(removed.map(HeaderChange::Remove));
 }
 
-fn host(host: &String) -> Option<String> {
-    Authority::try_from(host.as_str()).is_ok().then(|| host.clone())
+fn host(host: &str) -> Option<String> {
+    Authority::try_from(host).is_ok().then(|| host.to_owned())
 }
 
 /// With everything encoded that no path may hold, so that applying it cannot fail.
