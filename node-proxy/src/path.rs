@@ -115,9 +115,7 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
             http::serve(Rc::clone(cell), permit, live, client, protocol).await;
             End::Told
         }
-        Protocol::Tcp => {
-            opaque(cell, permit, Opening { client: captured.stream, prefix }, &live).await
-        }
+        Protocol::Tcp => opaque(cell, permit, Opening { client: captured.stream, prefix }, &live).await,
     }
 }
 
