@@ -1,0 +1,106 @@
+//! `canopy status`: what the running daemon makes of its configuration now.
+//!
+//! The same findings as `canopy validate`, and what only a running daemon knows: which version is in force, which good version was kept.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{Daemon, Outcome, runtime, style::Palette};
+use crate::admin::client;
+
+/// Tell what the running daemon makes of its configuration: version in force, findings, versions kept.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  canopy status
+  canopy status --json | jq '.findings[] | select(.severity == \"rejected\")'
+
+Exit code 0: nothing is rejected; 1: something is, or no daemon answers.")]
+pub(super) struct Status {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print JSON instead.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Outcome {
+        let status: Value = runtime()?.block_on(client::get(&self.daemon.socket(), "/status"))?;
+        let text = if self.json {
+            serde_json::to_string_pretty(&status)? + "\n"
+        } else {
+            render(&status, Palette::of_stdout())
+        };
+        io::stdout().lock().write_all(text.as_bytes())?;
+        let is_rejected = |finding: &Value| finding["severity"] == "rejected";
+        let rejected = findings(&status).iter().any(is_rejected);
+        Ok(if rejected { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn findings(status: &Value) -> &[Value] {
+    status["findings"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn render(status: &Value, palette: Palette) -> String {
+    let mut out = format!(
+        "configuration {}: {} objects in force from {} files\n",
+        palette.bold(&status["version"]),
+        status["accepted"],
+        status["files"],
+    );
+    let shown: Vec<_> = findings(status).iter().filter(|finding| finding["reason"] != "left-to-others").collect();
+    for finding in &shown {
+        let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+        let severity = match text("severity").as_str() {
+            "rejected" => palette.red("rejected"),
+            "warning" => palette.yellow("warning"),
+            other => palette.dim(other),
+        };
+        let place = format!("{}:{}:{}", text("file"), finding["line"], finding["column"]);
+        let object = [&finding["object"]["kind"], &finding["object"]["namespace"], &finding["object"]["name"]]
+            .into_iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(" ");
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{severity}  {}  {object}  {}: {}", palette.dim(place), text("field"), text("message"));
+    }
+    if shown.is_empty() {
+        out.push_str("nothing to complain about\n");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finding_is_shown_with_its_place_its_object_and_its_field() {
+        let status = serde_json::json!({
+            "version": 4, "files": 2, "accepted": 19,
+            "findings": [{
+                "severity": "rejected", "reason": "wrong-type", "file": "a.yaml", "line": 12, "column": 3,
+                "object": {"kind": "Service", "namespace": "shop", "name": "cart"},
+                "field": "spec.ports[0].port", "message": "must be a number"
+            }]
+        });
+        let text = render(&status, Palette::plain());
+        assert!(text.starts_with("configuration 4: 19 objects in force from 2 files\n"));
+        assert!(text.contains("rejected  a.yaml:12:3  Service shop cart  spec.ports[0].port: must be a number"));
+    }
+
+    #[test]
+    fn configuration_without_findings_says_so() {
+        let status = serde_json::json!({"version": 1, "files": 1, "accepted": 3, "findings": []});
+        assert!(render(&status, Palette::plain()).contains("nothing to complain about"));
+    }
+}
