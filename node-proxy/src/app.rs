@@ -11,10 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use config::name::TenantId;
-use ebpf_redirect::{
-    Counter, Redirect, RedirectError,
-    kernel::{self, Filter, KernelRedirect, Trace},
-};
+use ebpf_redirect::{Counter, kernel::Trace};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -22,7 +19,7 @@ use crate::{
     admin::Subject,
     control::Status,
     forest::{ForestHandle, Phase, describe::ForestDescription},
-    mode::node::RedirectChoice,
+    mode::steering::Steering,
     telemetry::metrics::{Configuration, Readings},
     tenancy::Ledger,
 };
@@ -38,45 +35,6 @@ pub struct Daemon {
     pub steering: Steering,
     /// Lines of the access log that were dropped.
     pub access_log_dropped: Arc<AtomicU64>,
-}
-
-/// The way of steering that was chosen.
-#[derive(Debug, Clone)]
-pub enum Steering {
-    /// By eBPF.
-    Kernel(Arc<KernelRedirect>),
-}
-
-impl Steering {
-    /// Opens the way of steering that was asked for.
-    pub fn open(_choice: RedirectChoice, instance: &str) -> Result<Self, RedirectError> {
-        let options = kernel::Options { instance: instance.to_owned(), ..kernel::Options::default() };
-        Ok(Self::Kernel(Arc::new(KernelRedirect::open(options)?)))
-    }
-
-    /// As the cells use it.
-    pub fn redirect(&self) -> Arc<dyn Redirect> {
-        match self {
-            Self::Kernel(kernel) => Arc::clone(kernel) as Arc<dyn Redirect>,
-        }
-    }
-
-    /// Stops steering pods that a dead daemon left and that are not of this node any more.
-    pub fn release_unclaimed(&self) {
-        match self {
-            Self::Kernel(kernel) => match kernel.release_unclaimed() {
-                Ok(0) => {}
-                Ok(pods) => tracing::info!(pods, "pods that an earlier daemon left are no longer steered"),
-                Err(error) => tracing::warn!(%error, "pods that an earlier daemon left are still steered"),
-            },
-        }
-    }
-
-    fn trace(&self, pod: Option<String>) -> Result<Trace, String> {
-        match self {
-            Self::Kernel(kernel) => kernel.trace(Filter { pod }).map_err(|error| error.to_string()),
-        }
-    }
 }
 
 impl Subject for Daemon {

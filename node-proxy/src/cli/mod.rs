@@ -16,6 +16,7 @@ use crate::admin;
 mod check;
 mod completions;
 mod run;
+mod status;
 mod style;
 mod trace;
 mod tree;
@@ -46,6 +47,7 @@ enum Verb {
     Validate(validate::Validate),
     Run(run::Run),
     Tree(tree::Tree),
+    Status(status::Status),
     Trace(trace::Trace),
     Completions(completions::Completions),
 }
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Verb::Validate(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Tree(verb) => verb.run(),
+        Verb::Status(verb) => verb.run(),
         Verb::Trace(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),
     };

@@ -1,4 +1,6 @@
-//! `canopy run`: the node daemon, in the foreground.
+//! `canopy run`: the daemon, in the foreground.
+//!
+//! Arguments, the log of the daemon itself, and the hand-over to `mode::node`.
 
 use std::{
     io::{self, IsTerminal},
@@ -10,6 +12,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use config::identity::TrustDomain;
+use tracing_subscriber::EnvFilter;
 
 use super::{Daemon, Outcome};
 use crate::{
@@ -17,82 +20,117 @@ use crate::{
     telemetry::access::Target,
 };
 
-/// Run the node daemon in the foreground.
+/// Run the daemon in the foreground, until SIGTERM or Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   canopy run --config examples/two-tenants
-  canopy run --config DIR --access-log - --log debug
-  canopy run --config DIR --redirect iptables
+  canopy run --config /etc/canopy --access-log /var/log/canopy/access.log --log-format json
+  canopy run --config DIR --instance blue --metrics-addr 127.0.0.1:15021
+                                        a second daemon beside another
 
-Edits in DIR take effect while it runs. SIGTERM and Ctrl-C drain: no new connections, those that are there finish. SIGHUP
-opens the access log again.")]
+The directory is watched: an edit takes effect without a restart, and a broken edit keeps the last good version of that
+object and says so. `canopy validate DIR` tells beforehand. SIGTERM drains, SIGHUP reopens the access log.")]
 pub(super) struct Run {
-    /// The directory of manifests, watched.
+    /// The directory of Kubernetes manifests (.yaml, .yml, .json).
     #[arg(long, value_name = "DIR", env = "CANOPY_CONFIG")]
     config: PathBuf,
     #[command(flatten)]
     daemon: Daemon,
-    /// Where metrics and readiness are served.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15020", env = "CANOPY_METRICS_ADDR")]
+    /// Where /metrics, /readyz and /livez are served.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15020", env = "CANOPY_METRICS_ADDR")]
     metrics_addr: SocketAddr,
-    /// How connections are steered.
-    #[arg(long, value_enum, default_value_t = Choice::Auto, env = "CANOPY_REDIRECT")]
-    redirect: Choice,
-    /// The access log: a file, `-` for standard output, `off` for none.
-    #[arg(long, value_name = "PATH", default_value = "off", env = "CANOPY_ACCESS_LOG")]
+    /// How pods' connections are steered to the daemon.
+    #[arg(long, value_enum, default_value_t = Steering::Auto, env = "CANOPY_REDIRECT")]
+    redirect: Steering,
+    /// Where the access log goes: a file, `-` for standard output, or `off`.
+    #[arg(long, value_name = "PATH|-|off", default_value = "-", env = "CANOPY_ACCESS_LOG")]
     access_log: String,
-    /// The trust domain of all identities.
+    /// The trust domain of identities.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
     trust_domain: String,
-    /// Seconds that connections may go on after SIGTERM.
+    /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
     drain: u64,
-    /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `info,node_proxy::forest=debug`.
+    /// What the daemon says of itself, on standard error: error, warn, info, debug, or `module=level,…`.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "CANOPY_LOG")]
-    log: String,
+    log_level: String,
+    /// As what it says it.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "CANOPY_LOG_FORMAT")]
+    log_format: LogFormat,
 }
 
-/// How connections are steered.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Choice {
-    /// By eBPF where the kernel can, by iptables otherwise.
+enum Steering {
+    /// eBPF where the kernel can, iptables otherwise.
     Auto,
-    /// By eBPF or not at all.
+    /// eBPF or not at all.
     Ebpf,
-    /// By iptables.
+    /// iptables.
     Iptables,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
 }
 
 impl Run {
     pub(super) fn run(self) -> Outcome {
-        let filter = tracing_subscriber::EnvFilter::try_new(&self.log)?;
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(io::stderr().is_terminal())
-            .with_writer(io::stderr)
-            .with_target(false)
-            .init();
+        start_log(&self.log_level, self.log_format)?;
         let redirect = match self.redirect {
-            Choice::Auto => RedirectChoice::Auto,
-            Choice::Ebpf => RedirectChoice::Ebpf,
-            Choice::Iptables => RedirectChoice::Iptables,
-        };
-        let access_log = match self.access_log.as_str() {
-            "off" => Target::Off,
-            "-" => Target::Stdout,
-            path => Target::File(path.into()),
+            Steering::Auto => RedirectChoice::Auto,
+            Steering::Ebpf => RedirectChoice::Ebpf,
+            Steering::Iptables => RedirectChoice::Iptables,
         };
         node::run(NodeOptions {
-            admin_socket: self.daemon.socket(),
-            instance: self.daemon.instance,
             config: self.config,
+            admin_socket: self.daemon.socket(),
             metrics_addr: self.metrics_addr,
+            instance: self.daemon.instance,
             redirect,
-            access_log,
+            access_log: target(&self.access_log),
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
             drain: Duration::from_secs(self.drain),
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn target(text: &str) -> Target {
+    match text {
+        "-" => Target::Stdout,
+        "off" => Target::Off,
+        path => Target::File(path.into()),
+    }
+}
+
+fn start_log(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log-level {filter}: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let set = match format {
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    set.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_log_goes_where_the_argument_says() {
+        assert_eq!(target("-"), Target::Stdout);
+        assert_eq!(target("off"), Target::Off);
+        assert_eq!(target("/x/y"), Target::File("/x/y".into()));
+    }
+
+    #[test]
+    fn filter_that_is_not_understood_is_named() {
+        assert!(start_log("canopy=loud", LogFormat::Text).unwrap_err().contains("--log-level canopy=loud"));
     }
 }

@@ -56,7 +56,8 @@ fn render(status: &Value, palette: Palette) -> String {
         status["accepted"],
         status["files"],
     );
-    let shown: Vec<_> = findings(status).iter().filter(|finding| finding["reason"] != "left-to-others").collect();
+    let shown: Vec<_> =
+        findings(status).iter().filter(|finding| finding["reason"] != "left-to-others").collect();
     for finding in &shown {
         let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
         let severity = match text("severity").as_str() {
@@ -65,13 +66,20 @@ fn render(status: &Value, palette: Palette) -> String {
             other => palette.dim(other),
         };
         let place = format!("{}:{}:{}", text("file"), finding["line"], finding["column"]);
-        let object = [&finding["object"]["kind"], &finding["object"]["namespace"], &finding["object"]["name"]]
-            .into_iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(" ");
+        let object =
+            [&finding["object"]["kind"], &finding["object"]["namespace"], &finding["object"]["name"]]
+                .into_iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(" ");
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{severity}  {}  {object}  {}: {}", palette.dim(place), text("field"), text("message"));
+        let _ = writeln!(
+            out,
+            "{severity}  {}  {object}  {}: {}",
+            palette.dim(place),
+            text("field"),
+            text("message")
+        );
     }
     if shown.is_empty() {
         out.push_str("nothing to complain about\n");
@@ -95,7 +103,9 @@ mod tests {
         });
         let text = render(&status, Palette::plain());
         assert!(text.starts_with("configuration 4: 19 objects in force from 2 files\n"));
-        assert!(text.contains("rejected  a.yaml:12:3  Service shop cart  spec.ports[0].port: must be a number"));
+        assert!(
+            text.contains("rejected  a.yaml:12:3  Service shop cart  spec.ports[0].port: must be a number")
+        );
     }
 
     #[test]

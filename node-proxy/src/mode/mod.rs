@@ -1,3 +1,4 @@
 //! What the one binary can be: for now, the node daemon.
 
 pub mod node;
+pub mod steering;

@@ -9,9 +9,10 @@ use config::{identity::TrustDomain, store};
 use ebpf_redirect::RedirectError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::steering::Steering;
 use crate::{
     admin,
-    app::{Daemon, Steering},
+    app::Daemon,
     cell::Limits,
     control::{Control, FileSource, Status, directory::DirectoryError},
     forest::{ForestHandle, Phase, Settings},

@@ -96,7 +96,12 @@ impl Call<'_> {
         (Counted { body, exchange, gate, copies }.upload(), opener)
     }
 
-    async fn attempt(&self, mut parts: Parts, body: Upload, opener: Option<Opener>) -> Result<Answered, Failure> {
+    async fn attempt(
+        &self,
+        mut parts: Parts,
+        body: Upload,
+        opener: Option<Opener>,
+    ) -> Result<Answered, Failure> {
         let (target, lease) = self.reach().await?;
         let sized = body.size_hint().exact().is_some();
         translate::request(&mut parts, &self.shape, target.protocol, sized);
@@ -133,7 +138,12 @@ impl Call<'_> {
         Err(Reason::ConnectFailed.into())
     }
 
-    async fn send(&self, target: Target, lease: Lease, request: Request<Upload>) -> Result<Answered, Failure> {
+    async fn send(
+        &self,
+        target: Target,
+        lease: Lease,
+        request: Request<Upload>,
+    ) -> Result<Answered, Failure> {
         // Most requests are not copied: a connection that was in use a moment ago is not about to be closed as idle.
         let repeatable = lease.is_stale() && request.body().is_empty() && request.method().is_idempotent();
         let spare = repeatable.then(|| copy(&request));

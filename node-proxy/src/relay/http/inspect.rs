@@ -101,7 +101,8 @@ fn check_host(parts: &Parts, value: &HeaderValue) -> Result<(), Refusal> {
     if bytes.iter().any(odd) {
         return Err(Reason::ProtocolError.into());
     }
-    let differs = |authority: &http::uri::Authority| !authority.as_str().as_bytes().eq_ignore_ascii_case(bytes);
+    let differs =
+        |authority: &http::uri::Authority| !authority.as_str().as_bytes().eq_ignore_ascii_case(bytes);
     if parts.version == Version::HTTP_2 && parts.uri.authority().is_some_and(differs) {
         return Err(Reason::AmbiguousFraming.into());
     }

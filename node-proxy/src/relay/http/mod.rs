@@ -16,7 +16,11 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::session::Session;
-use crate::{accept::Protocol, cell::{Cell, Live}, policy::Permit};
+use crate::{
+    accept::Protocol,
+    cell::{Cell, Live},
+    policy::Permit,
+};
 
 mod answer;
 mod download;

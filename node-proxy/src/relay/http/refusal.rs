@@ -78,6 +78,8 @@ pub(super) fn closing(reason: Reason) -> Vec<u8> {
     let status = reason.status();
     let phrase = status.canonical_reason().unwrap_or("Refused");
     let code = status.as_str();
-    format!("HTTP/1.1 {code} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n{REFUSED}: {reason}\r\n\r\n")
-        .into_bytes()
+    format!(
+        "HTTP/1.1 {code} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n{REFUSED}: {reason}\r\n\r\n"
+    )
+    .into_bytes()
 }

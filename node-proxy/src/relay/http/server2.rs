@@ -2,7 +2,12 @@
 //!
 //! Bounded against floods of streams, resets and fields; a client that does not answer pings is closed.
 
-use std::{future::poll_fn, pin::{Pin, pin}, rc::Rc, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
 
 use hyper::{server::conn::http2, service::service_fn};
 use tokio::io::{AsyncRead, AsyncWrite};

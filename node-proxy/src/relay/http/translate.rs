@@ -4,8 +4,7 @@
 //! It must never add a field that tells of the proxy, nor touch one that is the ends' own.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request,
-    response,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request, response,
     uri::{PathAndQuery, Scheme},
 };
 
@@ -14,7 +13,8 @@ use crate::accept::Protocol;
 
 /// Makes a client's request one for the endpoint's connection. `sized` where the body has a length, or is none.
 pub(super) fn request(parts: &mut request::Parts, shape: &Shape, to: Protocol, sized: bool) {
-    let upgrade = if shape.upgrade && to == Protocol::Http1 { parts.headers.remove(header::UPGRADE) } else { None };
+    let upgrade =
+        if shape.upgrade && to == Protocol::Http1 { parts.headers.remove(header::UPGRADE) } else { None };
     if shape.hop_by_hop {
         strip(&mut parts.headers);
         if shape.trailers {

@@ -100,7 +100,8 @@ impl Pool {
     /// Where connections of this key are kept. Hold on to it: later requests then need no look-up.
     pub fn bucket(&self, key: Key) -> Rc<Bucket> {
         let mut buckets = self.buckets.borrow_mut();
-        let bucket = buckets.entry(key).or_insert_with(|| Rc::new(Bucket::new(key, Rc::clone(&self.settings))));
+        let bucket =
+            buckets.entry(key).or_insert_with(|| Rc::new(Bucket::new(key, Rc::clone(&self.settings))));
         let bucket = Rc::clone(bucket);
         drop(buckets);
         self.keep_swept();
@@ -199,4 +200,3 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// again. Shorter than any server's keep-alive time-out, longer than the gap between requests under load, so that the
 /// copy costs nothing when it matters.
 const STALE_AFTER: Duration = Duration::from_millis(100);
-

@@ -80,7 +80,8 @@ async fn the_endpoint_decides_when_100_continue_is_sent() {
         .await;
         let bench = Bench::new(&[endpoint.at()]);
         let mut client = bench.connect(Protocol::Http1).await;
-        say(&mut client, "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").await;
+        say(&mut client, "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+            .await;
         assert_eq!(hear(&mut client).await, "", "not before the endpoint says so");
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         assert_eq!(hear(&mut client).await, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -112,7 +113,8 @@ async fn an_upgrade_becomes_a_tunnel_with_half_close() {
             let mut buffer = vec![0; 4096];
             let read = stream.read(&mut buffer).await.unwrap();
             heard.borrow_mut().push_str(&String::from_utf8_lossy(&buffer[..read]));
-            let switch = "HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\nhello";
+            let switch =
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\nhello";
             stream.write_all(switch.as_bytes()).await.unwrap();
             let mut rest = String::new();
             stream.read_to_string(&mut rest).await.unwrap();
@@ -121,7 +123,11 @@ async fn an_upgrade_becomes_a_tunnel_with_half_close() {
         .await;
         let bench = Bench::new(&[endpoint.at()]);
         let mut client = bench.connect(Protocol::Http1).await;
-        say(&mut client, "GET / HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: echo\r\n\r\n").await;
+        say(
+            &mut client,
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: echo\r\n\r\n",
+        )
+        .await;
         let answer = hear(&mut client).await;
         assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
         assert!(answer.contains("upgrade: echo\r\n") && answer.ends_with("hello"), "{answer}");
@@ -154,7 +160,8 @@ async fn responses_without_a_body_end_at_their_head() {
 async fn an_old_client_gets_a_body_that_ends_with_the_connection() {
     local(async {
         let endpoint =
-            Endpoint1::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
+            Endpoint1::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+                .await;
         let bench = Bench::new(&[endpoint.at()]);
         let answer = bench.exchange("GET / HTTP/1.0\r\n\r\n").await;
         assert!(answer.ends_with("\r\n\r\nok<closed>"), "{answer}");
@@ -171,10 +178,19 @@ async fn what_can_be_read_in_two_ways_never_reaches_an_endpoint() {
             ("two lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"),
             ("a list of lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 2\r\n\r\nab"),
             ("a signed length", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\na"),
-            ("chunked not last", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
+            (
+                "chunked not last",
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+            ),
             ("chunked in 1.0", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
-            ("another coding", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-            ("chunked twice", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+            (
+                "another coding",
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            ),
+            (
+                "chunked twice",
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+            ),
             ("a space before the colon", "GET / HTTP/1.1\r\nhost: a\r\ncontent-length : 0\r\n\r\n"),
             ("a folded field", "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r\n b\r\n\r\n"),
             ("a nul", "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\0b\r\n\r\n"),
@@ -189,7 +205,10 @@ async fn what_can_be_read_in_two_ways_never_reaches_an_endpoint() {
             let bench = Bench::new(&[endpoint.at()]);
             let answer = bench.exchange(request).await;
             let status = answer.get(..12).unwrap_or_default();
-            assert!(["HTTP/1.1 400", "HTTP/1.1 501", "HTTP/1.1 405", "HTTP/1.0 400"].contains(&status), "{name}: {answer}");
+            assert!(
+                ["HTTP/1.1 400", "HTTP/1.1 501", "HTTP/1.1 405", "HTTP/1.0 400"].contains(&status),
+                "{name}: {answer}"
+            );
             assert!(answer.contains("canopy-refused: "), "{name}: {answer}");
             assert_eq!(endpoint.heard(), "", "{name}");
         }
@@ -282,7 +301,10 @@ async fn a_kept_connection_that_closes_in_the_race_costs_no_request() {
         assert_eq!(endpoint.connections(), 3);
         say(&mut client, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
         let answer = hear(&mut client).await;
-        assert!(answer.starts_with("HTTP/1.1 502"), "what the endpoint may have acted on is not repeated: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 502"),
+            "what the endpoint may have acted on is not repeated: {answer}"
+        );
         assert!(answer.contains("canopy-refused: upstream_reset"), "{answer}");
     })
     .await;
@@ -295,7 +317,10 @@ async fn an_endpoint_that_is_gone_is_told_as_such() {
         let at = super::support::At { address: gone, protocol: config::model::AppProtocol::Undeclared };
         let bench = Bench::new(&[at]);
         let answer = bench.exchange(GET).await;
-        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("canopy-refused: connect_refused"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.contains("canopy-refused: connect_refused"),
+            "{answer}"
+        );
         let none = Bench::new(&[]);
         let answer = none.exchange(GET).await;
         assert!(answer.contains("canopy-refused: no_endpoint"), "{answer}");

@@ -1,13 +1,6 @@
 //! A cell with one Service, endpoints that say what a test wants, and clients that write raw bytes.
 
-use std::{
-    cell::RefCell,
-    future::Future,
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use config::{
     identity::Identity,
@@ -79,12 +72,7 @@ impl Bench {
         });
         let netns = Rc::new(Netns::current().unwrap());
         let tree = Rc::new(Tree { workload: Arc::clone(&workload), netns, id: 1 });
-        let bench = Self {
-            cell,
-            tree,
-            mesh: RefCell::new(mesh(workload)),
-            compiler: RefCell::default(),
-        };
+        let bench = Self { cell, tree, mesh: RefCell::new(mesh(workload)), compiler: RefCell::default() };
         bench.service("cart", VIP, endpoints);
         bench.publish();
         bench
