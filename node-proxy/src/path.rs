@@ -112,7 +112,8 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
     match protocol {
         Protocol::Http1 | Protocol::Http2 => {
             let client = Rewind::new(prefix, captured.stream);
-            http::serve(Rc::clone(cell), permit, live, client, protocol).await;
+            // Boxed, so that an opaque connection does not pay for the larger future.
+            Box::pin(http::serve(Rc::clone(cell), permit, live, client, protocol)).await;
             End::Told
         }
         Protocol::Tcp => opaque(cell, permit, Opening { client: captured.stream, prefix }, &live).await,
