@@ -137,6 +137,7 @@ impl Supervisor {
                 self.try_plant(&workload, now);
             }
         }
+        self.publish();
         self.phase.send_if_modified(|phase| {
             let first = *phase == Phase::Starting;
             *phase = (*phase).max(Phase::Ready);

@@ -1,1 +1,329 @@
-//! The forest without a kernel's help: pods are this process's own namespace, steering is fake.
+//! The forest without root: its pods are in the network namespace of the tests, and steering is fake.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use config::{
+    identity::{Identity, TrustDomain},
+    model::{Exclusions, Mesh, Workload},
+    name::{Name, Namespace, PodName, ServiceAccount, TenantId},
+};
+use ebpf_redirect::fake::FakeRedirect;
+use futures_util::future::LocalBoxFuture;
+use socket2::{Domain, Socket, Type};
+
+use super::{
+    Configuration, ForestHandle, Phase, Settings,
+    describe::{CellDescription, ForestDescription},
+};
+use crate::{
+    cell::{Cell, Limits},
+    policy::Permit,
+    snapshot::Snapshot,
+    sys::clock,
+    telemetry::access::{Target, Writer},
+    upstream::{
+        UpstreamError,
+        connect::{Connect, Connected, Kernel, Peer},
+    },
+};
+
+/// A forest, how to steer to it, and a server that answers what it is sent.
+struct World {
+    forest: ForestHandle,
+    redirect: Arc<FakeRedirect>,
+    echo: SocketAddr,
+    version: u64,
+}
+
+/// Destinations with these ports do what their names say instead of connecting.
+const PANIC: u16 = 1;
+const SPIN: u16 = 2;
+const BURN: u16 = 3;
+
+/// Ends every spinning cell of these tests.
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+#[derive(Debug)]
+struct Trap;
+
+impl Connect for Trap {
+    fn connect<'a>(
+        &'a self,
+        cell: &'a Cell,
+        permit: &'a Permit,
+        peer: Peer<'a>,
+    ) -> LocalBoxFuture<'a, Result<Connected, UpstreamError>> {
+        match peer.address.port() {
+            PANIC => panic!("this connection was meant to panic"),
+            SPIN => spin(|| RELEASED.load(Relaxed)),
+            BURN => {
+                let until = clock::own_cpu() + Duration::from_millis(150);
+                spin(|| clock::own_cpu() >= until);
+            }
+            _ => {}
+        }
+        Kernel.connect(cell, permit, peer)
+    }
+}
+
+fn spin(until: impl Fn() -> bool) {
+    while !until() {
+        std::hint::spin_loop();
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let redirect = Arc::new(FakeRedirect::default());
+        let forest = ForestHandle::start(Settings {
+            instance: "test".to_owned(),
+            redirect: Arc::clone(&redirect) as Arc<_>,
+            limits: Limits::default(),
+            access_log: Arc::new(Writer::start(Target::Off).unwrap()),
+            connect: || Rc::new(Trap),
+            grace: Duration::from_millis(100),
+        });
+        Self { forest: forest.unwrap(), redirect, echo: echo(), version: 0 }
+    }
+
+    fn apply(&mut self, pods: &[(&str, &Path)]) {
+        self.version += 1;
+        let mut mesh = Mesh { version: self.version, ..Mesh::default() };
+        let mut snapshots = BTreeMap::new();
+        for (pod, netns) in pods {
+            let workload = workload(pod, netns);
+            let snapshot = Snapshot::empty(workload.tenant.clone());
+            snapshots.insert(workload.tenant.clone(), Arc::new(snapshot));
+            mesh.workloads.insert(workload.pod.clone(), Arc::new(workload));
+        }
+        self.forest.apply(Configuration { mesh: Arc::new(mesh), snapshots });
+    }
+
+    /// Waits until the forest looks as it should.
+    async fn until(&self, what: &str, is: impl Fn(&ForestDescription) -> bool) -> ForestDescription {
+        let mut last = None;
+        for _ in 0..400 {
+            let forest = self.forest.describe().await;
+            if is(&forest) {
+                return forest;
+            }
+            last = Some(forest);
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("never: {what}: {last:#?}")
+    }
+
+    /// A connection from a pod, going to `destination`.
+    fn connect(&self, forest: &ForestDescription, pod: &str, destination: SocketAddr) -> TcpStream {
+        let trees = forest.cells.iter().flat_map(|cell| &cell.trees);
+        let tree = trees.into_iter().find(|tree| tree.pod.to_string() == pod).unwrap();
+        let listener = tree.listeners.iter().find(|listener| listener.side == "outbound").unwrap().address;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        self.redirect.steer(socket.local_addr().unwrap().as_socket().unwrap(), destination);
+        socket.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        socket.connect(&listener.into()).unwrap();
+        socket.into()
+    }
+
+    fn to(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+}
+
+fn says(stream: &mut TcpStream, text: &str) -> bool {
+    let mut answer = vec![0; text.len()];
+    stream.write_all(text.as_bytes()).is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && answer == text.as_bytes()
+}
+
+fn ends(mut stream: TcpStream) -> bool {
+    // Something to detect a protocol from, so that the path goes on to connect.
+    let _ = stream.write_all(b"\0\0\0\0");
+    !matches!(stream.read(&mut [0; 8]), Ok(1..))
+}
+
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut reader = stream.try_clone().unwrap();
+                let _ = std::io::copy(&mut reader, &mut stream);
+            });
+        }
+    });
+    address
+}
+
+fn workload(pod: &str, netns: &Path) -> Workload {
+    let (namespace, name) = pod.split_once('/').unwrap();
+    let namespace = Namespace::try_from(namespace).unwrap();
+    Workload {
+        pod: PodName::new(namespace.clone(), Name::try_from(name).unwrap()),
+        uid: None,
+        tenant: TenantId::Namespace(namespace.clone()),
+        identity: Identity {
+            trust_domain: TrustDomain::default(),
+            namespace,
+            service_account: ServiceAccount::try_from(name).unwrap(),
+        },
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        netns: Some(netns.to_owned()),
+        ports: Vec::new(),
+        exclusions: Exclusions::default(),
+    }
+}
+
+fn own() -> PathBuf {
+    "/proc/self/ns/net".into()
+}
+
+fn cell<'a>(forest: &'a ForestDescription, tenant: &str) -> Option<&'a CellDescription> {
+    forest.cells.iter().find(|cell| cell.tenant.as_str() == tenant)
+}
+
+fn trees(forest: &ForestDescription) -> Vec<String> {
+    forest.cells.iter().flat_map(|cell| &cell.trees).map(|tree| tree.pod.to_string()).collect()
+}
+
+#[tokio::test]
+async fn pods_come_and_go_and_their_neighbours_do_not_notice() {
+    let mut world = World::new();
+    world.apply(&[("shop/cart", &own()), ("bank/teller", &own())]);
+    world.forest.reached(Phase::Ready).await;
+    let forest = world.until("two cells", |forest| trees(forest).len() == 2).await;
+    let mut teller = world.connect(&forest, "bank/teller", world.echo);
+    assert!(says(&mut teller, "before"));
+    let mut cart = world.connect(&forest, "shop/cart", world.echo);
+    assert!(says(&mut cart, "hello"));
+
+    world.apply(&[("bank/teller", &own())]);
+    let forest = world.until("one cell", |forest| forest.cells.len() == 1).await;
+    assert_eq!(trees(&forest), ["bank/teller"]);
+    assert!(ends(cart), "a connection of a pod that is gone ends after its grace");
+    assert!(says(&mut teller, "after"));
+}
+
+#[tokio::test]
+async fn a_pod_without_a_namespace_is_reported_and_planted_when_it_appears() {
+    let directory = tempfile::tempdir().unwrap();
+    let netns = directory.path().join("netns");
+    let mut world = World::new();
+    world.apply(&[("shop/cart", &netns), ("bank/teller", &own())]);
+    world.forest.reached(Phase::Ready).await;
+    let forest = world.until("one tree", |forest| trees(forest) == ["bank/teller"]).await;
+    assert_eq!(forest.waiting.len(), 1);
+    assert!(forest.waiting[0].problem.contains("canopy.mesh/netns"), "{}", forest.waiting[0].problem);
+
+    std::os::unix::fs::symlink(own(), &netns).unwrap();
+    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
+    assert!(forest.waiting.is_empty());
+
+    std::fs::remove_file(&netns).unwrap();
+    let forest = world.until("one tree again", |forest| trees(forest) == ["bank/teller"]).await;
+    assert_eq!(forest.waiting.len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_namespace_is_called_that() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut world = World::new();
+    world.apply(&[("shop/cart", file.path())]);
+    let forest = world.until("it waits", |forest| !forest.waiting.is_empty()).await;
+    assert!(forest.waiting[0].problem.contains("is not a network namespace"));
+    assert!(forest.cells.is_empty(), "no cell without a tree");
+}
+
+#[tokio::test]
+async fn three_panics_restart_the_cell_and_its_listeners_wait_for_the_next() {
+    let mut world = World::new();
+    world.apply(&[("shop/cart", &own()), ("bank/teller", &own())]);
+    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
+    let mut teller = world.connect(&forest, "bank/teller", world.echo);
+    for _ in 0..3 {
+        assert!(ends(world.connect(&forest, "shop/cart", World::to(PANIC))));
+    }
+    world
+        .until("a restart", |forest| {
+            cell(forest, "shop").is_some_and(|cell| cell.state != "running" || cell.restarts > 0)
+        })
+        .await;
+    // Without asking again where the listener is: it never went away.
+    let mut cart = world.connect(&forest, "shop/cart", world.echo);
+    assert!(says(&mut cart, "served by the successor"));
+    let forest = world
+        .until("running", |forest| cell(forest, "shop").is_some_and(|cell| cell.state == "running"))
+        .await;
+    assert_eq!(cell(&forest, "shop").map(|cell| cell.restarts), Some(1));
+    assert_eq!(cell(&forest, "bank").map(|cell| cell.restarts), Some(0));
+    assert!(says(&mut teller, "undisturbed"));
+}
+
+#[tokio::test]
+async fn a_stuck_cell_is_replaced_while_its_thread_still_spins() {
+    let mut world = World::new();
+    world.apply(&[("shop/cart", &own()), ("bank/teller", &own())]);
+    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
+    let mut teller = world.connect(&forest, "bank/teller", world.echo);
+    let mut earlier = world.connect(&forest, "shop/cart", world.echo);
+    assert!(says(&mut earlier, "hello"));
+    let mut stuck = world.connect(&forest, "shop/cart", World::to(SPIN));
+    stuck.write_all(b"\0\0\0\0").unwrap();
+
+    world.until("a restart", |forest| cell(forest, "shop").is_some_and(|cell| cell.restarts == 1)).await;
+    assert!(ends(stuck), "its connections are ended from outside");
+    assert!(ends(earlier));
+    let mut cart = world.connect(&forest, "shop/cart", world.echo);
+    assert!(says(&mut cart, "served by the successor"));
+    assert!(says(&mut teller, "undisturbed"));
+    RELEASED.store(true, Relaxed);
+    world
+        .until("the thread ends", |forest| cell(forest, "shop").is_some_and(|cell| cell.state == "running"))
+        .await;
+    assert!(says(&mut cart, "still here"));
+}
+
+#[tokio::test]
+async fn what_a_cell_burns_is_in_its_ledger_and_in_no_other() {
+    let mut world = World::new();
+    world.apply(&[("shop/cart", &own()), ("bank/teller", &own())]);
+    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
+    let cpu =
+        |forest: &ForestDescription, tenant| cell(forest, tenant).map_or(0.0, |cell| cell.usage.cpu_seconds);
+    assert!(ends(world.connect(&forest, "shop/cart", World::to(BURN))));
+    let forest = world.until("it shows", |forest| cpu(forest, "shop") >= 0.15).await;
+    assert!(cpu(&forest, "bank") < 0.05, "{}", cpu(&forest, "bank"));
+    assert!(cpu(&forest, "shop") + cpu(&forest, "bank") <= clock::process_cpu().as_secs_f64());
+    world.until("heap", |forest| cell(forest, "shop").is_some_and(|cell| cell.usage.heap_bytes > 0)).await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_connections_and_not_for_ever() {
+    let mut world = World::new();
+    world.apply(&[("shop/cart", &own())]);
+    let forest = world.until("a tree", |forest| trees(forest).len() == 1).await;
+    let mut cart = world.connect(&forest, "shop/cart", world.echo);
+    assert!(says(&mut cart, "before"));
+    let handle = world.forest.clone();
+    let draining = tokio::spawn(async move { handle.drain(Duration::from_millis(600)).await });
+    world.forest.reached(Phase::Draining).await;
+    assert!(says(&mut cart, "during"));
+    tokio::time::timeout(Duration::from_secs(3), draining).await.unwrap().unwrap();
+    assert!(ends(cart));
+    assert_eq!(world.forest.phase(), Phase::Stopped);
+}

@@ -5,8 +5,12 @@
 //! cell ever waits for it.
 
 use std::{
+    collections::VecDeque,
     io,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tikv_jemalloc_ctl::{Error, epoch, raw};
@@ -29,18 +33,24 @@ pub static OPTIONS: Option<&'static std::ffi::c_char> = Some({
 #[derive(Debug)]
 pub struct Arena {
     index: u32,
-    /// What was live in it before this owner came: left over from an earlier one.
-    inherited: u64,
+    /// What is still live in it from an earlier owner: at most what was live when this one came, and never more than
+    /// the least that was seen since.
+    inherited: AtomicU64,
 }
 
 impl Arena {
     /// One that nobody uses: from the pool, or new (40 µs).
     pub fn take() -> io::Result<Self> {
-        if let Some(index) = pool().pop() {
-            return Ok(Self { index, inherited: live(index).unwrap_or_default() });
+        // The one that was given back first: its last owner has had the most time to free what it held.
+        if let Some(index) = pool().pop_front() {
+            return Ok(Self { index, inherited: AtomicU64::new(live(index).unwrap_or_default()) });
         }
+        Self::new()
+    }
+
+    fn new() -> io::Result<Self> {
         let index = create().map_err(to_io)?;
-        Ok(Self { index, inherited: 0 })
+        Ok(Self { index, inherited: AtomicU64::new(0) })
     }
 
     /// Makes the calling thread allocate from it from now on.
@@ -52,13 +62,14 @@ impl Arena {
 
     /// Live bytes as of the last [`refresh`]: allocated and not freed, what thread caches hold not counted.
     pub fn live(&self) -> u64 {
-        live(self.index).unwrap_or_default().saturating_sub(self.inherited)
+        let live = live(self.index).unwrap_or_default();
+        live.saturating_sub(self.inherited.fetch_min(live, Relaxed).min(live))
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        pool().push(self.index);
+        pool().push_back(self.index);
     }
 }
 
@@ -98,8 +109,8 @@ fn to_io(error: Error) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-fn pool() -> std::sync::MutexGuard<'static, Vec<u32>> {
-    static POOL: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+fn pool() -> std::sync::MutexGuard<'static, VecDeque<u32>> {
+    static POOL: Mutex<VecDeque<u32>> = Mutex::new(VecDeque::new());
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -118,7 +129,7 @@ mod tests {
     #[test]
     fn what_a_bound_thread_allocates_is_counted_in_its_arena_alone() {
         const BYTES: usize = 1 << 20;
-        let (mine, other) = (Arena::take().unwrap(), Arena::take().unwrap());
+        let (mine, other) = (Arena::new().unwrap(), Arena::new().unwrap());
         refresh().unwrap();
         let before = (mine.live(), other.live());
         let held = thread::scope(|scope| {
