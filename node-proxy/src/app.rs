@@ -70,7 +70,7 @@ fn pass_on(decisions: &Trace, lines: &mpsc::Sender<Bytes>) -> bool {
         "destination": decision.destination,
     });
     // A reader that is slow is waited for; the ring drops meanwhile, and counts.
-    lines.blocking_send(Bytes::from(line.to_string())).is_ok()
+    lines.blocking_send(Bytes::from(format!("{line}\n"))).is_ok()
 }
 
 impl Readings for Daemon {
