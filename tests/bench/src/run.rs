@@ -176,14 +176,16 @@ impl Run {
     }
 }
 
-/// The release build of the daemon, beside this program's.
+/// The release build of the daemon, beside this program's: brought up to date when this was started by cargo, built
+/// when it is not there.
 fn build_canopy(wanted: bool) -> Result<PathBuf, BenchError> {
     let own = std::env::current_exe().map_err(|e| BenchError::io("find this program's file", e))?;
     let target = own.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned();
     let binary = target.join("release/canopy");
-    if wanted {
+    let cargo = std::env::var_os("CARGO");
+    if wanted && (cargo.is_some() || !binary.exists()) {
         crate::progress("building the daemon (cargo build --release -p node-proxy)");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        let mut cargo = Command::new(cargo.unwrap_or("cargo".into()));
         cargo.args([
             "build",
             "--quiet",

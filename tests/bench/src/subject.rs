@@ -159,7 +159,7 @@ fn start_canopy(
     manifests.tenant("bench");
     manifests.pod(&PodEntry::of(client));
     manifests.pod(&PodEntry::of(server));
-    manifests.service("bench", server);
+    manifests.service(&PodEntry::of(server));
     let canopy = Canopy::start(by, kind.name(), node, &manifests, setting)?;
     Ok(Proxy::Canopy(canopy.ready(client, SocketAddr::from((VIP, Port::Http.number())))?))
 }

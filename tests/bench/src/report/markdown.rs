@@ -29,7 +29,7 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
     }
     for outcome in outcomes {
         let name = &outcome.scenario;
-        line(&mut text, &format!("## {name}\n"));
+        line(&mut text, &format!("### {name}\n"));
         line(&mut text, &provenance(outcome));
         if outcome.scenario != "memory" {
             line(&mut text, &format!("![{name}](benchmarks/{name}.svg)\n"));
@@ -42,6 +42,10 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
 /// The tables of one scenario.
 pub(crate) fn scenario(outcome: &Outcome) -> String {
     let mut text = if outcome.scenario == "memory" { memory(&outcome.rows) } else { figures(&outcome.rows) };
+    if !outcome.ratios.is_empty() {
+        line(&mut text, "");
+        text.push_str(&ratios(outcome));
+    }
     if !outcome.verdicts.is_empty() {
         line(&mut text, "");
         text.push_str(&bars(&outcome.verdicts));
@@ -108,6 +112,29 @@ fn figures(rows: &[Row]) -> String {
                 r.errors,
             ),
         );
+    }
+    text
+}
+
+/// Of a subject to itself: the A/A run.
+fn ratios(outcome: &Outcome) -> String {
+    let mut text =
+        String::from("| ratio | per second | CPU | p50 | p99 | RSS |\n|---|--:|--:|--:|--:|--:|\n");
+    let mut pairs: Vec<(&str, &str, &str)> = Vec::new();
+    for ratio in &outcome.ratios {
+        let pair = (ratio.case.as_str(), ratio.of.as_str(), ratio.to.as_str());
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    for (case, of, to) in pairs {
+        let cells = ["rps", "cpu_us_per_request", "p50_us", "p99_us", "rss_bytes"].map(|metric| {
+            outcome
+                .ratio(case, of, to, metric)
+                .map_or("–".into(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max))
+        });
+        let to = if of == to { "itself" } else { to };
+        line(&mut text, &format!("| {case}: {of} to {to} | {} |", cells.join(" | ")));
     }
     text
 }

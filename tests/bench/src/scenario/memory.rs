@@ -85,7 +85,7 @@ impl Scene<'_> {
         manifests.tenant("bench");
         manifests.pod(&PodEntry::of(&self.client));
         manifests.pod(&PodEntry::of(&self.server));
-        manifests.service("bench", &self.server);
+        manifests.service(&PodEntry::of(&self.server));
         for (number, pod) in self.others.iter().enumerate() {
             let mut entry = PodEntry::of(pod);
             match shape {

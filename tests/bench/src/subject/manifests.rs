@@ -40,7 +40,7 @@ impl Manifests {
     pub(crate) fn tenant(&mut self, name: &str) {
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "Namespace",
-            "metadata": { "name": name, "labels": { "canopy.mesh/mode": "node" } },
+            "metadata": { "name": name },
         }));
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "app", "namespace": name },
@@ -55,13 +55,13 @@ impl Manifests {
                 "name": pod.name, "namespace": pod.namespace, "labels": { "app": pod.name },
                 "annotations": { "canopy.mesh/netns": pod.netns },
             },
-            "spec": { "serviceAccountName": "app", "containers": [{ "name": "app", "image": "app" }] },
+            "spec": { "serviceAccountName": "app", "containers": [{ "name": "app" }] },
             "status": { "phase": "Running", "podIP": pod.address, "podIPs": [{ "ip": pod.address }] },
         }));
     }
 
     /// The Service `web` with all ports of the backends, served by one pod.
-    pub(crate) fn service(&mut self, namespace: &str, pod: &Pod) {
+    pub(crate) fn service(&mut self, pod: &PodEntry) {
         let ports = |target: bool| -> Vec<Value> {
             Port::ALL
                 .map(|port| {
@@ -78,17 +78,17 @@ impl Manifests {
         };
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": { "name": "web", "namespace": namespace },
-            "spec": { "clusterIP": VIP, "clusterIPs": [VIP], "selector": { "app": pod.name() }, "ports": ports(true) },
+            "metadata": { "name": "web", "namespace": pod.namespace },
+            "spec": { "clusterIP": VIP, "clusterIPs": [VIP], "selector": { "app": pod.name }, "ports": ports(true) },
         }));
         self.objects.push(json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {
-                "name": "web-1", "namespace": namespace, "labels": { "kubernetes.io/service-name": "web" },
+                "name": "web-1", "namespace": pod.namespace, "labels": { "kubernetes.io/service-name": "web" },
             },
             "endpoints": [{
-                "addresses": [pod.v4()], "conditions": { "ready": true },
-                "targetRef": { "kind": "Pod", "name": pod.name(), "namespace": namespace },
+                "addresses": [pod.address], "conditions": { "ready": true },
+                "targetRef": { "kind": "Pod", "name": pod.name, "namespace": pod.namespace },
             }],
             "ports": ports(false),
         }));
@@ -114,5 +114,42 @@ fn app_protocol(port: Port) -> Option<&'static str> {
         Port::Http => Some("http"),
         Port::Http2 => Some("kubernetes.io/h2c"),
         Port::Echo | Port::Source => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use config::store::{FileText, Options, Store};
+
+    use super::*;
+
+    fn entry(namespace: &str, name: &str, last: u8) -> PodEntry {
+        let netns = format!("/run/netns/{name}").into();
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        PodEntry { namespace, name, address: Ipv4Addr::new(10, 77, 0, last), netns }
+    }
+
+    #[test]
+    fn the_daemon_takes_all_of_it_without_a_remark() {
+        let mut manifests = Manifests::default();
+        let server = entry("bench", "server", 11);
+        manifests.tenant("bench");
+        manifests.pod(&entry("bench", "client", 10));
+        manifests.pod(&server);
+        manifests.service(&server);
+        manifests.tenant("bench1");
+        manifests.pod(&entry("bench1", "further1", 12));
+        let files = BTreeMap::from([("mesh.yaml".into(), FileText::from(manifests.text().into_bytes()))]);
+        let outcome = Store::new(Options::default()).apply(&files);
+        let said: Vec<String> = outcome.findings.iter().map(ToString::to_string).collect();
+        assert!(said.is_empty(), "{said:#?}");
+        assert_eq!((outcome.mesh.tenants.len(), outcome.mesh.workloads.len()), (2, 3));
+        let service = outcome.mesh.services.values().next().unwrap();
+        assert!(service.ports.iter().all(|port| port.endpoints.len() == 1), "{service:?}");
+        use config::model::AppProtocol::{Http1, Http2, Tcp};
+        let protocols: Vec<_> = service.ports.iter().map(|port| port.protocol).collect();
+        assert_eq!(protocols, [Http1, Http2, Tcp, Tcp]);
     }
 }
