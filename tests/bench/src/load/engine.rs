@@ -350,13 +350,13 @@ mod tests {
 
     #[test]
     fn a_pause_of_the_server_is_seen_by_all_that_was_due_meanwhile() {
-        let pause = Duration::from_millis(200);
+        let pause = Duration::from_millis(280);
         let report = run(&spec(echo_with_a_pause(8 * 60, pause), Some(500.0))).unwrap();
-        // 200 of 400 ms stood still: the exchanges due in them waited 100 ms on average.
+        // From about 100 ms on, 280 of the 400 ms stand still: seven in ten exchanges wait.
         assert_eq!(report.errors, 0, "{report:?}");
         assert!((190..=210).contains(&report.exchanges), "{report:?}");
         assert!(report.p99_ns > 150 * MILLISECOND, "{report:?}");
-        assert!(report.p50_ns > 2 * MILLISECOND, "{report:?}");
+        assert!(report.p50_ns > 20 * MILLISECOND, "{report:?}");
     }
 
     #[test]
