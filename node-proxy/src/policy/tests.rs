@@ -69,3 +69,27 @@ fn only_outbound_connections_out_of_the_mesh_are_denied_and_only_where_egress_is
 fn denial_says_why_in_the_words_of_the_log() {
     assert_eq!(Denied::EgressForbidden.reason(), Reason::EgressForbidden);
 }
+
+fn facts(destination: Destination) -> Permitted {
+    let Destination::Workload { entry, .. } = workload() else { panic!() };
+    let netns = Rc::new(crate::sys::netns::Netns::current().unwrap());
+    let address = "10.0.0.1:1".parse().unwrap();
+    Permitted {
+        side: Side::Outbound,
+        tree: Rc::new(Tree { workload: Arc::clone(&entry.workload), netns, id: 1 }),
+        origin: Origin { destination: address, client: address },
+        destination,
+        caller: Arc::new(Caller { identity: None, pod: None }),
+    }
+}
+
+#[test]
+fn a_permit_is_issued_and_renewed_by_the_same_rules() {
+    assert!(matches!(Permit::issue(Egress::Mesh, facts(Destination::Outside)), Err(Denied::EgressForbidden)));
+    let permit = Permit::issue(Egress::Any, facts(Destination::Outside)).unwrap();
+    assert!(permit.renew(Egress::Any, Destination::Outside).is_ok());
+    assert!(matches!(permit.renew(Egress::Mesh, Destination::Outside), Err(Denied::EgressForbidden)));
+    let renewed = permit.renew(Egress::Mesh, service()).unwrap();
+    assert!(renewed.destination.service().is_some(), "it speaks of what the destination is now");
+    assert!(Rc::ptr_eq(&renewed.tree, &permit.tree));
+}
