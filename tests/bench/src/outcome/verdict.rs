@@ -86,7 +86,7 @@ fn judge(evidence: &Evidence, bar: &bars::Bar) -> (Judgement, String) {
         return (Judgement::Inconclusive, "no A/A run".into());
     };
     if evidence.rounds < LEAST_ROUNDS {
-        return (Judgement::Inconclusive, format!("fewer than {LEAST_ROUNDS} rounds"));
+        return (Judgement::Inconclusive, few_rounds());
     }
     // As a factor either way, and 1 itself belongs to it: a drift of all rounds to one side is noise as well.
     let noise = high.max(1.0 / low).max(1.0);
@@ -116,7 +116,11 @@ fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
     let row = outcome.rows.iter().find(|r| r.case == ceiling.case)?;
     let figure = if ceiling.metric == "rss_bytes" { row.rss_bytes } else { row.p50_us };
     let percent = (figure / ceiling.most - 1.0).abs() * 100.0;
-    let met = figure <= ceiling.most;
+    let (verdict, why) = match figure <= ceiling.most {
+        _ if outcome.rounds < LEAST_ROUNDS => (Judgement::Inconclusive, few_rounds()),
+        true => (Judgement::Passed, format!("by {percent:.0} %")),
+        false => (Judgement::Missed, format!("by {percent:.0} %")),
+    };
     Some(Verdict {
         case: ceiling.case.into(),
         of: row.subject.clone(),
@@ -126,9 +130,13 @@ fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
         at_least: false,
         median: figure,
         aa: None,
-        verdict: if met { Judgement::Passed } else { Judgement::Missed },
-        why: format!("by {percent:.0} %"),
+        verdict,
+        why,
     })
+}
+
+fn few_rounds() -> String {
+    format!("fewer than {LEAST_ROUNDS} rounds")
 }
 
 /// With fewer, a spread says nothing.

@@ -27,9 +27,9 @@ impl Plan {
 }
 
 const FULL: Plan =
-    Plan { rounds: 5, warm_up_ms: 300, closed_ms: 2_000, open_ms: 1_200, settle_ms: 1_500, quick: false };
+    Plan { rounds: 5, warm_up_ms: 300, closed_ms: 2_000, open_ms: 1_200, settle_ms: 3_000, quick: false };
 const QUICK: Plan =
-    Plan { rounds: 1, warm_up_ms: 150, closed_ms: 400, open_ms: 300, settle_ms: 300, quick: true };
+    Plan { rounds: 1, warm_up_ms: 150, closed_ms: 400, open_ms: 300, settle_ms: 3_000, quick: true };
 
 #[cfg(test)]
 mod tests {
