@@ -51,6 +51,15 @@ impl Refusal {
         response
     }
 
+    /// A whole HTTP/1.1 response that closes its connection, for where there is no request that hyper could answer.
+    pub(super) fn closing(self) -> Vec<u8> {
+        let (status, reason) = (self.status(), self.reason);
+        let phrase = status.canonical_reason().unwrap_or("Refused");
+        let code = status.as_str();
+        let head = format!("HTTP/1.1 {code} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n");
+        format!("{head}{REFUSED}: {reason}\r\n\r\n").into_bytes()
+    }
+
     /// gRPC's own mapping of HTTP statuses (grpc/doc/http-grpc-status-mapping.md), but time-outs are told apart.
     fn grpc_code(self) -> &'static str {
         match (self.status().as_u16(), self.reason.fault()) {
@@ -72,14 +81,3 @@ pub(super) const REFUSED: HeaderName = HeaderName::from_static("canopy-refused")
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-/// A whole HTTP/1.1 response that closes its connection, for where hyper does not answer by itself.
-pub(super) fn closing(reason: Reason) -> Vec<u8> {
-    let status = reason.status();
-    let phrase = status.canonical_reason().unwrap_or("Refused");
-    let code = status.as_str();
-    format!(
-        "HTTP/1.1 {code} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n{REFUSED}: {reason}\r\n\r\n"
-    )
-    .into_bytes()
-}

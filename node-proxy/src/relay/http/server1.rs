@@ -5,20 +5,23 @@
 
 use std::{
     future::poll_fn,
+    io,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
+use http::StatusCode;
 use hyper::{server::conn::http1, service::service_fn};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::{Instant, Sleep, sleep_until},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use super::{
     answer::answer,
-    refusal,
+    refusal::Refusal,
     session::Session,
     watch::{Watch, Watched},
 };
@@ -31,8 +34,8 @@ enum End {
     Done,
     /// Hyper could not go on.
     Broken(hyper::Error),
-    /// A head did not arrive in time.
-    Slow,
+    /// What came is no request, or none that is allowed; the client was not answered yet.
+    Refused(Refusal),
 }
 
 /// Serves a connection to its end.
@@ -47,7 +50,6 @@ where
         .auto_date_header(false)
         .half_close(false)
         .max_buf_size(limits.head_bytes.max(SMALLEST_BUFFER))
-        .pipeline_flush(true)
         .serve_connection(HyperIo(Watched { io, watch: Rc::clone(&watch) }), service);
     let mut connection = Box::pin(connection);
     let mut draining = pin!(session.draining());
@@ -73,11 +75,15 @@ where
                 return Poll::Pending;
             }
             let after = || Box::pin(sleep_until(Instant::now() + session.cell.limits.head));
-            return timer.get_or_insert_with(after).as_mut().poll(context).map(|()| End::Slow);
+            return timer.get_or_insert_with(after).as_mut().poll(context).map(|()| End::Refused(Reason::HeadTimeout.into()));
         }
     })
     .await;
     let parts = Pin::into_inner(connection).into_parts();
+    let end = match end {
+        End::Broken(error) => broken(&watch, error),
+        end => end,
+    };
     finish(&session, end, parts.io.0.io, parts.read_buf).await;
 }
 
@@ -91,34 +97,43 @@ where
         }
         return;
     }
-    match end {
-        End::Done => {}
-        End::Broken(error) => {
-            tracing::debug!(%error, "a client's connection ended");
-            if let Some(reason) = fault(&error) {
-                session.cell.ledger.refused(reason);
-            }
-        }
-        End::Slow => {
-            session.cell.ledger.refused(Reason::HeadTimeout);
-            // A client that is this slow may be gone.
-            let _gone = io.write_all(&refusal::closing(Reason::HeadTimeout)).await;
-        }
+    if let End::Refused(refusal) = end {
+        session.cell.ledger.refused(refusal.reason);
+        // A client that sends such things may be gone.
+        let _gone = timeout(LINGER, say_and_listen(&mut io, refusal)).await;
+    } else {
+        // It may be closed already, which is what is wanted.
+        let _closed = io.shutdown().await;
     }
-    // It may be closed already, which is what is wanted.
-    let _closed = io.shutdown().await;
 }
 
-/// What the client did wrong; `None` where it only went away.
-fn fault(error: &hyper::Error) -> Option<Reason> {
-    if error.is_parse_too_large() {
-        Some(Reason::HeadTooLarge)
-    } else if error.is_parse() {
-        Some(Reason::ProtocolError)
-    } else {
-        None
-    }
+/// Answers, and takes what the client still sends: closing a socket with unread bytes resets it, and the answer with it.
+async fn say_and_listen<IO>(io: &mut IO, refusal: Refusal) -> io::Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    io.write_all(&refusal.closing()).await?;
+    io.shutdown().await?;
+    let mut unread = [0; 1024];
+    while io.read(&mut unread).await? > 0 {}
+    Ok(())
 }
+
+/// What hyper would have answered by itself, with a reason.
+fn broken(watch: &Watch, error: hyper::Error) -> End {
+    tracing::debug!(%error, "a client's connection ended");
+    let Some(status) = watch.withheld() else { return End::Broken(error) };
+    if status != StatusCode::BAD_REQUEST {
+        return End::Refused(Refusal::with(Reason::HeadTooLarge, status));
+    }
+    // Hyper does not tell its kinds of parse errors apart but in its message.
+    let message = error.to_string();
+    let framing = ["content-length", "transfer-encoding"].iter().any(|field| message.contains(field));
+    End::Refused(if framing { Reason::AmbiguousFraming } else { Reason::ProtocolError }.into())
+}
+
+/// How long a refused client may take to stop sending.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The least that hyper takes as the bound of its buffers.
 const SMALLEST_BUFFER: usize = 8192;

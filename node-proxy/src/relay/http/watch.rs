@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Where in its life the connection is.
@@ -20,9 +21,12 @@ pub(super) struct Watch {
     busy: Slot<bool>,
     /// Bytes have come that no request was made of yet.
     begun: Slot<bool>,
+    /// Hyper has answered bytes of which it could not make a request, and that answer was not sent.
+    withheld: Slot<Option<StatusCode>>,
 }
 
-/// A stream that tells its [`Watch`] of bytes.
+/// A stream that tells its [`Watch`] of bytes. What hyper answers where it could not read a request has no reason in
+/// it, and hyper offers no way to add one: so that answer is withheld, and `server1` gives its own.
 #[derive(Debug)]
 pub(super) struct Watched<IO> {
     pub(super) io: IO,
@@ -44,6 +48,21 @@ impl Watch {
     /// Whether a head has begun and not ended.
     pub(super) fn is_waiting_for_head(&self) -> bool {
         self.begun.get() && !self.busy.get()
+    }
+
+    /// The status that hyper wanted to answer by itself, had it not been [withheld](Watched).
+    pub(super) fn withheld(&self) -> Option<StatusCode> {
+        self.withheld.get()
+    }
+
+    /// Where in these bytes an answer begins that hyper makes without having a request.
+    fn own_answer(&self, bytes: &[u8]) -> Option<(usize, StatusCode)> {
+        if !self.is_waiting_for_head() {
+            return None;
+        }
+        OWN_ANSWERS.iter().find_map(|(answer, status)| {
+            bytes.ends_with(answer).then(|| (bytes.len() - answer.len(), *status))
+        })
     }
 }
 
@@ -74,6 +93,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let bytes = match self.watch.own_answer(bytes) {
+            Some((0, status)) => {
+                self.watch.withheld.set(Some(status));
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Some((before, _)) => &bytes[..before],
+            None => bytes,
+        };
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
@@ -82,6 +109,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.withheld.get().is_some() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 
@@ -94,6 +124,19 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = slices {
+            return self.poll_write(context, only);
+        }
         Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 }
+
+/// Hyper's own answers, byte for byte (`http1_refuses_…` in the tests fails when a new version changes them).
+const OWN_ANSWERS: [(&[u8], StatusCode); 3] = [
+    (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", StatusCode::BAD_REQUEST),
+    (
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ),
+    (b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", StatusCode::URI_TOO_LONG),
+];
