@@ -75,7 +75,11 @@ where
                 return Poll::Pending;
             }
             let after = || Box::pin(sleep_until(Instant::now() + session.cell.limits.head));
-            return timer.get_or_insert_with(after).as_mut().poll(context).map(|()| End::Refused(Reason::HeadTimeout.into()));
+            return timer
+                .get_or_insert_with(after)
+                .as_mut()
+                .poll(context)
+                .map(|()| End::Refused(Reason::HeadTimeout.into()));
         }
     })
     .await;

@@ -138,5 +138,8 @@ const OWN_ANSWERS: [(&[u8], StatusCode); 3] = [
         b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     ),
-    (b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", StatusCode::URI_TOO_LONG),
+    (
+        b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        StatusCode::URI_TOO_LONG,
+    ),
 ];

@@ -91,7 +91,8 @@ async fn echo(request: Request<Incoming>) -> Result<Response<AnyBody>, h2::Error
         trailers.insert("grpc-status", "0".parse().unwrap());
         let _ = sender.send(Ok(Frame::trailers(trailers)));
     });
-    let response = Response::builder().header("content-type", "application/grpc").header("x-authority", authority);
+    let response =
+        Response::builder().header("content-type", "application/grpc").header("x-authority", authority);
     Ok(response.body(body).unwrap())
 }
 
@@ -209,7 +210,8 @@ async fn a_client_s_reset_reaches_the_endpoint() {
         let (sender, body) = fed();
         sender.send(Ok(Frame::data(Bytes::from_static(b"one")))).unwrap();
         let mut send = client(&bench).await;
-        let call = tokio::task::spawn_local(async move { send.send_request(request("/", body)).await.map(drop) });
+        let call =
+            tokio::task::spawn_local(async move { send.send_request(request("/", body)).await.map(drop) });
         assert_eq!(seen.recv().await, Some(Ok(())));
         call.abort();
         let ended = tokio::time::timeout(Duration::from_secs(2), seen.recv()).await.unwrap();
@@ -238,7 +240,8 @@ async fn refusals_of_grpc_requests_are_grpc_statuses() {
 #[tokio::test]
 async fn an_http1_port_gets_http1_from_an_http2_client() {
     local(async {
-        let endpoint = Endpoint1::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
+        let endpoint =
+            Endpoint1::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
         let at = At { address: endpoint.address, protocol: AppProtocol::Http1 };
         let bench = Bench::new(&[at]);
         let mut call = request("/a?b=c", full("abc"));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use config::model::{
-    BackendTarget, Egress, Filter, HeaderEdit, Match, Mirror, PathEdit, PathMatch, Redirect, Rewrite, Timeouts,
+    BackendTarget, Egress, Filter, HeaderEdit, Match, Mirror, PathEdit, PathMatch, Redirect, Rewrite,
+    Timeouts,
 };
 
 use super::support::{Bench, Endpoint1, VIP, hear, local, rule, say, service_name};
@@ -15,14 +16,16 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: cart.shop\r\n\r\n";
 #[tokio::test]
 async fn headers_and_paths_are_changed_as_the_rule_says() {
     local(async {
-        let endpoint = Endpoint1::answering("HTTP/1.1 200 OK\r\nserver: app\r\ncontent-length: 0\r\n\r\n").await;
+        let endpoint =
+            Endpoint1::answering("HTTP/1.1 200 OK\r\nserver: app\r\ncontent-length: 0\r\n\r\n").await;
         let bench = Bench::new(&[endpoint.at()]);
         let edit = |name: &str, remove: &str| HeaderEdit {
             set: vec![(name.to_owned(), "1".to_owned())],
             add: Vec::new(),
             remove: vec![remove.to_owned()],
         };
-        let rewrite = Rewrite { hostname: Some("new".to_owned()), path: Some(PathEdit::Prefix("/v2".to_owned())) };
+        let rewrite =
+            Rewrite { hostname: Some("new".to_owned()), path: Some(PathEdit::Prefix("/v2".to_owned())) };
         let mut changed = rule(
             "cart",
             vec![
@@ -38,7 +41,10 @@ async fn headers_and_paths_are_changed_as_the_rule_says() {
         assert_eq!(endpoint.heard(), "GET /v2/a?b HTTP/1.1\r\nhost: new\r\nx-set: 1\r\n\r\n");
         assert!(answer.contains("x-answer: 1\r\n") && !answer.contains("server"), "{answer}");
         let answer = bench.exchange("GET /v3 HTTP/1.1\r\nhost: old\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("canopy-refused: no_route"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 404") && answer.contains("canopy-refused: no_route"),
+            "{answer}"
+        );
     })
     .await;
 }
@@ -60,7 +66,10 @@ async fn redirects_are_answered_here() {
         bench.rules(vec![redirecting]);
         bench.publish();
         let answer = bench.exchange("GET /a HTTP/1.1\r\nhost: cart.shop\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 301") && answer.contains("location: http://other.example/a"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 301") && answer.contains("location: http://other.example/a"),
+            "{answer}"
+        );
         assert_eq!(endpoint.heard(), "");
     })
     .await;
@@ -75,7 +84,10 @@ async fn an_invalid_backend_is_a_500() {
         bench.rules(vec![broken]);
         bench.publish();
         let answer = bench.exchange(GET).await;
-        assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("canopy-refused: invalid_backend"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 500") && answer.contains("canopy-refused: invalid_backend"),
+            "{answer}"
+        );
     })
     .await;
 }
@@ -109,12 +121,16 @@ async fn a_request_that_takes_too_long_is_a_504_with_the_rule_s_reason() {
 #[tokio::test]
 async fn a_mirror_gets_a_copy_and_cannot_slow_the_request() {
     local(async {
-        let (endpoint, copy) = (Endpoint1::answering(OK).await, Endpoint1::scripted(|mut stream, heard| async move {
-            let mut buffer = vec![0; 4096];
-            while let Ok(read @ 1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await {
-                heard.borrow_mut().push_str(&String::from_utf8_lossy(&buffer[..read]));
-            }
-        }).await);
+        let (endpoint, copy) = (
+            Endpoint1::answering(OK).await,
+            Endpoint1::scripted(|mut stream, heard| async move {
+                let mut buffer = vec![0; 4096];
+                while let Ok(read @ 1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await {
+                    heard.borrow_mut().push_str(&String::from_utf8_lossy(&buffer[..read]));
+                }
+            })
+            .await,
+        );
         let bench = Bench::new(&[endpoint.at()]);
         bench.service("copy", "10.0.0.2:80", &[copy.at()]);
         let target = BackendTarget::Service { service: service_name("copy"), port: 80 };
