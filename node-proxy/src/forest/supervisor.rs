@@ -379,6 +379,9 @@ impl Supervisor {
             tracing::debug!(tenant = %keeper.tenant, draining = keeper.is_draining(), "a cell ends with the forest");
             keeper.give_up();
         }
-        self.phase.send_replace(Phase::Stopped);
+        // Said last: the process may end at once, and steering must have been taken down by then.
+        let phase = self.phase.clone();
+        drop(self);
+        phase.send_replace(Phase::Stopped);
     }
 }
