@@ -131,7 +131,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 }
 
-/// Hyper's own answers, byte for byte (`http1_refuses_…` in the tests fails when a new version changes them).
+/// Hyper's own answers, byte for byte (the test of what can be read in two ways fails when a new version changes them).
 const OWN_ANSWERS: [(&[u8], StatusCode); 3] = [
     (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", StatusCode::BAD_REQUEST),
     (

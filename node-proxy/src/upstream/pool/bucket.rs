@@ -23,7 +23,10 @@ pub struct Bucket {
     key: Key,
     settings: Rc<Settings>,
     /// Idle HTTP/1.1 connections; the last one put back is the first one lent, so that surplus ones age.
-    #[expect(clippy::vec_box, reason = "a lease takes the box as it is: a connection is not copied per request")]
+    #[expect(
+        clippy::vec_box,
+        reason = "a lease takes the box as it is: a connection is not copied per request"
+    )]
     idle: RefCell<Vec<Box<http1::Connection>>>,
     /// HTTP/2 connections, those with streams and those without.
     multiplexed: RefCell<Vec<Rc<http2::Connection>>>,
