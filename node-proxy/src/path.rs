@@ -172,7 +172,8 @@ async fn any_of(
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut last = Reason::NoEndpoint;
     while tried.len() < TRIES {
-        let Some(picked) = cell.balancer.pick(cluster, tried.last().copied()) else { break };
+        let client = permit.origin.client.ip();
+        let Some(picked) = cell.balancer.pick(cluster, client, tried.last().copied()) else { break };
         let address = picked.address();
         if tried.contains(&address) {
             break;

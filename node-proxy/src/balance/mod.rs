@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -30,7 +30,7 @@ mod view;
 pub struct Balancer {
     states: RefCell<HashMap<SocketAddr, Rc<State>>>,
     /// By `Endpoints::key`; each view holds its endpoints, so a key cannot come to mean others.
-    views: RefCell<HashMap<usize, Rc<View>>>,
+    views: RefCell<HashMap<(usize, bool), Rc<View>>>,
     /// Until when some endpoint is ejected or coming back slowly; before the first ejection `None`.
     unsettled: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
@@ -90,9 +90,17 @@ impl Balancer {
         Self { rng: RefCell::new(fastrand::Rng::with_seed(seed)), ..Self::default() }
     }
 
-    /// Picks an endpoint of a cluster; `None` where none is ready. `except` was tried already.
-    pub fn pick(self: &Rc<Self>, cluster: &Cluster, except: Option<SocketAddr>) -> Option<Picked> {
-        let view = self.view(cluster);
+    /// Picks an endpoint of a cluster for a client; `None` where none is ready. `except` was tried already.
+    ///
+    /// Endpoints of the client's address family alone, where there are any: a server can be shown its caller's
+    /// address in that family only, and a pod with two addresses is one server, not two.
+    pub fn pick(
+        self: &Rc<Self>,
+        cluster: &Cluster,
+        client: IpAddr,
+        except: Option<SocketAddr>,
+    ) -> Option<Picked> {
+        let view = self.view(cluster, client.is_ipv4());
         let position = match view.len() {
             0 => return None,
             1 => 0,
@@ -116,14 +124,15 @@ impl Balancer {
         self.states.borrow_mut().retain(|address, _| known(*address));
     }
 
-    fn view(&self, cluster: &Cluster) -> Rc<View> {
-        let key = cluster.endpoints.key();
+    fn view(&self, cluster: &Cluster, v4: bool) -> Rc<View> {
+        let key = (cluster.endpoints.key(), v4);
         if let Some(view) = self.views.borrow().get(&key) {
             return Rc::clone(view);
         }
         let mut states = self.states.borrow_mut();
-        let view =
-            Rc::new(View::new(&cluster.endpoints, |address| Rc::clone(states.entry(address).or_default())));
+        let view = Rc::new(View::new(&cluster.endpoints, v4, |address| {
+            Rc::clone(states.entry(address).or_default())
+        }));
         self.views.borrow_mut().insert(key, Rc::clone(&view));
         view
     }

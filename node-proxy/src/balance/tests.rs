@@ -1,9 +1,13 @@
 //! The balancer over paused time, with seeded chance: every run is the same run.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use config::{model::AppProtocol, name::ServiceName};
 use tokio::time::advance;
 
 use super::*;
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 200));
 
 fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 80))
@@ -30,7 +34,7 @@ fn balancer() -> Rc<Balancer> {
 fn shares(balancer: &Rc<Balancer>, cluster: &Cluster, picks: u32, ask: impl Fn(&Picked)) -> Vec<u32> {
     let mut shares = vec![0; cluster.endpoints.len()];
     for _ in 0..picks {
-        let picked = balancer.pick(cluster, None).unwrap();
+        let picked = balancer.pick(cluster, CLIENT, None).unwrap();
         ask(&picked);
         shares[usize::from(last_byte(&picked))] += 1;
     }
@@ -59,8 +63,8 @@ fn is_ejected(balancer: &Balancer, last: u8) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_picked_where_nothing_is_ready() {
-    assert!(balancer().pick(&cluster(0), None).is_none());
-    assert!(balancer().pick(&cluster_of(vec![endpoint(1, false)]), None).is_none());
+    assert!(balancer().pick(&cluster(0), CLIENT, None).is_none());
+    assert!(balancer().pick(&cluster_of(vec![endpoint(1, false)]), CLIENT, None).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +93,7 @@ async fn shares_over_time(
     let mut rng = fastrand::Rng::with_seed(11);
     let mut shares = vec![0; cluster.endpoints.len()];
     for _ in 0..picks {
-        let picked = balancer.pick(cluster, None).unwrap();
+        let picked = balancer.pick(cluster, CLIENT, None).unwrap();
         picked.succeeded(latency(last_byte(&picked)).mul_f64(0.8 + 0.4 * rng.f64()));
         shares[usize::from(last_byte(&picked))] += 1;
         advance(Duration::from_millis(10)).await;
@@ -114,7 +118,7 @@ async fn an_endpoint_that_answers_nothing_gets_no_more_than_its_queue_allows() {
     let (balancer, cluster) = (balancer(), cluster(3));
     let mut stuck = Vec::new();
     for _ in 0..1000 {
-        let picked = balancer.pick(&cluster, None).unwrap();
+        let picked = balancer.pick(&cluster, CLIENT, None).unwrap();
         if last_byte(&picked) == 0 { stuck.push(picked) } else { all_succeed(&picked) }
     }
     assert!(stuck.len() <= 2, "{}", stuck.len());
@@ -125,7 +129,7 @@ async fn an_endpoint_whose_callers_give_up_gets_less() {
     let (balancer, cluster) = (balancer(), cluster(3));
     let mut given_up = 0;
     for _ in 0..1000 {
-        let picked = balancer.pick(&cluster, None).unwrap();
+        let picked = balancer.pick(&cluster, CLIENT, None).unwrap();
         if last_byte(&picked) == 0 {
             advance(Duration::from_secs(1)).await;
             given_up += 1;
@@ -140,7 +144,8 @@ async fn an_endpoint_whose_callers_give_up_gets_less() {
 #[tokio::test(start_paused = true)]
 async fn load_is_given_back_when_a_pick_is_dropped() {
     let (balancer, cluster) = (balancer(), cluster(1));
-    let picked = (balancer.pick(&cluster, None).unwrap(), balancer.pick(&cluster, None).unwrap());
+    let picked =
+        (balancer.pick(&cluster, CLIENT, None).unwrap(), balancer.pick(&cluster, CLIENT, None).unwrap());
     let in_flight = || balancer.states.borrow()[&address(0)].in_flight.get();
     assert_eq!(in_flight(), 2);
     drop(picked);
@@ -151,10 +156,10 @@ async fn load_is_given_back_when_a_pick_is_dropped() {
 async fn an_endpoint_that_was_tried_is_not_picked_again_unless_it_is_the_only_one() {
     let balancer = balancer();
     for _ in 0..100 {
-        let picked = balancer.pick(&cluster(2), Some(address(0))).unwrap();
+        let picked = balancer.pick(&cluster(2), CLIENT, Some(address(0))).unwrap();
         assert_eq!(picked.address(), address(1));
     }
-    assert_eq!(balancer.pick(&cluster(1), Some(address(0))).unwrap().address(), address(0));
+    assert_eq!(balancer.pick(&cluster(1), CLIENT, Some(address(0))).unwrap().address(), address(0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +244,7 @@ async fn an_ejected_endpoint_that_answers_comes_back_at_once() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_what_was_sent_before_the_ejection_does_not_end_it() {
     let (balancer, cluster) = (balancer(), cluster(1));
-    let early = balancer.pick(&cluster, None).unwrap();
+    let early = balancer.pick(&cluster, CLIENT, None).unwrap();
     advance(Duration::from_millis(10)).await;
     shares(&balancer, &cluster, 5, Picked::failed);
     early.succeeded(Duration::from_millis(10));
@@ -266,4 +271,23 @@ async fn one_address_in_two_clusters_has_one_state() {
     let (one, other) = (cluster(2), cluster(3));
     shares(&balancer, &one, 100, first_fails);
     assert_eq!(shares(&balancer, &other, 300, all_succeed)[0], 0);
+}
+
+#[test]
+fn clients_are_sent_to_endpoints_of_their_own_address_family_where_there_are_any() {
+    let v6 = |last: u16| {
+        let address = SocketAddr::from((Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last), 80));
+        Arc::new(Endpoint { address, ready: true, workload: None, protocol: AppProtocol::Undeclared })
+    };
+    let balancer = balancer();
+    let both = cluster_of(vec![endpoint(1, true), v6(1), v6(2)]);
+    let (v4_client, v6_client) = (CLIENT, IpAddr::V6(Ipv6Addr::LOCALHOST));
+    for _ in 0..50 {
+        assert!(balancer.pick(&both, v4_client, None).unwrap().address().is_ipv4());
+        assert!(balancer.pick(&both, v6_client, None).unwrap().address().is_ipv6());
+    }
+    let other = balancer.pick(&cluster_of(vec![v6(1)]), v4_client, None).unwrap();
+    assert!(other.address().is_ipv6(), "another family is better than none");
+    let unready = cluster_of(vec![endpoint(1, false), v6(1)]);
+    assert!(balancer.pick(&unready, v4_client, None).unwrap().address().is_ipv6());
 }

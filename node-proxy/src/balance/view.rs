@@ -13,7 +13,7 @@ use crate::snapshot::Endpoints;
 /// Draws before the endpoints are tried one by one: with half of them in order, 1 in 256 picks comes that far.
 const DRAWS: u32 = 8;
 
-/// The ready endpoints of a cluster.
+/// The ready endpoints of a cluster, for clients of one address family.
 #[derive(Debug)]
 pub(super) struct View {
     ready: Vec<(Arc<Endpoint>, Rc<State>)>,
@@ -22,9 +22,16 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Gathers what is ready. Endpoints that are terminating are not, as in Kubernetes.
-    pub(super) fn new(endpoints: &Endpoints, mut state: impl FnMut(SocketAddr) -> Rc<State>) -> Self {
-        let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+    /// Gathers what is ready, of one address family where that has any. Endpoints that are terminating are not
+    /// ready, as in Kubernetes.
+    pub(super) fn new(
+        endpoints: &Endpoints,
+        v4: bool,
+        mut state: impl FnMut(SocketAddr) -> Rc<State>,
+    ) -> Self {
+        let fits = |endpoint: &&Arc<Endpoint>| endpoint.ready && endpoint.address.is_ipv4() == v4;
+        let any = endpoints.iter().any(|endpoint| fits(&endpoint));
+        let ready = endpoints.iter().filter(|endpoint| if any { fits(endpoint) } else { endpoint.ready });
         let ready = ready.map(|endpoint| (Arc::clone(endpoint), state(endpoint.address))).collect();
         Self { ready, _endpoints: endpoints.clone() }
     }

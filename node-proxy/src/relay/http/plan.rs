@@ -54,7 +54,7 @@ impl Target {
         except: Option<SocketAddr>,
     ) -> Result<Self, Refusal> {
         let balancer: &Rc<_> = &session.cell.balancer;
-        let picked = balancer.pick(cluster, except).ok_or(Reason::NoEndpoint)?;
+        let picked = balancer.pick(cluster, session.client(), except).ok_or(Reason::NoEndpoint)?;
         let endpoint = Arc::clone(&picked.endpoint);
         let protocol = protocol(session.protocol, endpoint.protocol, cluster.protocol);
         Ok(Self { endpoint, protocol, picked: Some(picked) })

@@ -4,7 +4,7 @@
 
 use std::{
     cell::{Cell as Slot, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
 };
@@ -70,6 +70,11 @@ impl Session {
             self.version.set(version);
         }
         Ok(self.permit.borrow().clone())
+    }
+
+    /// The client's own address.
+    pub(super) fn client(&self) -> IpAddr {
+        self.permit.borrow().origin.client.ip()
     }
 
     /// The permission of the last request, for records.
