@@ -74,9 +74,10 @@ impl Screen {
         }
         let mut cells = String::new();
         let mut legend = Vec::new();
-        for ((name, count), colour) in parts.iter().zip([BLUE, YELLOW, GREEN].iter().cycle()) {
+        for ((name, count), (colour, glyph)) in parts.iter().zip(INKS.iter().cycle()) {
             let width = usize::try_from((count * WIDTH + total / 2) / total).unwrap_or_default();
-            cells.push_str(&self.paint(colour, &"█".repeat(width)));
+            let glyph = if self.colours { "█" } else { glyph };
+            cells.push_str(&self.paint(colour, &glyph.repeat(width)));
             legend.push(format!("{} {:>3}%", self.paint(colour, name), (count * 100 + total / 2) / total));
         }
         format!("{cells}  {}", legend.join("  "))
@@ -94,3 +95,5 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const BLUE: &str = "34";
+/// A part's colour, and what it is drawn with where there are none.
+const INKS: [(&str, &str); 3] = [(BLUE, "█"), (YELLOW, "▒"), (GREEN, "░")];

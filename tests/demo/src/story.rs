@@ -83,7 +83,8 @@ fn daemon(
     let took = began.elapsed().unwrap_or_default().as_millis();
     let memory = evidence::resident_mib(daemon.pid())
         .map_or_else(|| "unknown".into(), |mib| format!("{mib:.1} MiB resident"));
-    screen.held(&format!("ready after {took} ms, process {}, {memory}", daemon.pid()));
+    let build = if cfg!(debug_assertions) { " (a debug build)" } else { "" };
+    screen.held(&format!("ready after {took} ms, process {}, {memory}{build}", daemon.pid()));
     Ok(daemon)
 }
 
