@@ -22,6 +22,11 @@ pub(crate) enum BenchError {
         "{subject} counted {counted} {what} while {sent} were sent: something passed around it, the run is void"
     )]
     Bypassed { subject: String, what: &'static str, counted: u64, sent: u64 },
+    /// The daemon does not carry what its memory is to be measured with.
+    #[error(
+        "the daemon enrolled {counted} workloads of {expected}; see what it says of the others in its log"
+    )]
+    Enrolled { counted: u64, expected: u64 },
     /// A subject's own figures could not be had.
     #[error("cannot read what {subject} counted: {why}")]
     Counters { subject: String, why: String },

@@ -9,7 +9,7 @@ use testkit::{Node, Pod};
 
 use super::Plan;
 use crate::{
-    Run,
+    Run, clock,
     error::BenchError,
     lab::{
         self,
@@ -74,6 +74,11 @@ impl Scene<'_> {
             Canopy::start(Steering::Ebpf, Kind::Canopy.name(), &self.node, &manifests, self.setting)?;
         let target = SocketAddr::from((crate::subject::VIP, Port::Http.number()));
         let start = canopy.first_answer(&self.client, target)?;
+        let expected = if shape == Shape::Alone { 2 } else { 2 + FURTHER as u64 };
+        if !clock::wait_until(ENROL, || canopy.workloads().is_ok_and(|count| count == expected)) {
+            let counted = canopy.workloads()?;
+            return Err(BenchError::Enrolled { counted, expected });
+        }
         thread::sleep(Duration::from_millis(self.plan.settle_ms));
         let memory =
             procfs::memory(canopy.pid()).map_err(|e| BenchError::io("read the daemon's memory", e))?;
@@ -142,3 +147,5 @@ impl Found {
 
 /// Workloads or tenants that are added.
 const FURTHER: usize = 20;
+/// How long all of them may take to be enrolled.
+const ENROL: Duration = Duration::from_secs(10);

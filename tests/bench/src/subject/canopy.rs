@@ -105,15 +105,26 @@ impl Canopy {
 
     /// What its metrics say it has carried so far.
     pub(crate) fn carried(&self, port: Port) -> Result<u64, BenchError> {
-        let metrics = self.metrics;
-        let text = self.node.netns().run(move || fetch::over_tcp(metrics, "/metrics"))?;
-        let text =
-            text.map_err(|why| BenchError::Counters { subject: self.name.clone(), why: why.to_string() })?;
         let noun = if port.is_http() { "requests" } else { "connections" };
-        largest_total(&text, noun).ok_or_else(|| BenchError::Counters {
-            subject: self.name.clone(),
-            why: format!("no counter of {noun} in its metrics"),
-        })
+        let what = format!("no counter of {noun} in its metrics");
+        largest_total(&self.metrics()?, noun).ok_or_else(|| self.counters(what))
+    }
+
+    /// How many workloads its metrics say it has enrolled.
+    pub(crate) fn workloads(&self) -> Result<u64, BenchError> {
+        let text = self.metrics()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(WORKLOADS)?.trim().parse::<f64>().ok());
+        value.map(|value| value as u64).ok_or_else(|| self.counters(format!("no {WORKLOADS}in its metrics")))
+    }
+
+    fn metrics(&self) -> Result<String, BenchError> {
+        let address = self.metrics;
+        let text = self.node.netns().run(move || fetch::over_tcp(address, "/metrics"))?;
+        text.map_err(|why| self.counters(why.to_string()))
+    }
+
+    fn counters(&self, why: String) -> BenchError {
+        BenchError::Counters { subject: self.name.clone(), why }
     }
 
     fn explain(&self, output: &str) -> String {
@@ -137,6 +148,8 @@ fn largest_total(metrics: &str, noun: &str) -> Option<u64> {
     totals.into_values().reduce(f64::max).map(|total| total as u64)
 }
 
+/// A gauge of the daemon's.
+const WORKLOADS: &str = "canopy_forest_workloads ";
 /// How long a daemon may take to carry its first request.
 const READY: Duration = Duration::from_secs(20);
 static NEXT_PORT: AtomicU16 = AtomicU16::new(19_000);
