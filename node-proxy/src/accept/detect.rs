@@ -220,6 +220,7 @@ mod tests {
             b"EHLO",
             b" ",
             b"/",
+            b"/a/path/of/many/elements",
             b"*",
             b"http://",
             b"https:",
@@ -235,8 +236,21 @@ mod tests {
             b"x",
         ]);
         let noise = prop::collection::vec(any::<u8>(), 0..4);
-        prop::collection::vec(prop_oneof![4 => words.prop_map(<[u8]>::to_vec), 1 => noise], 0..10)
-            .prop_map(|parts| parts.concat())
+        let parts =
+            prop::collection::vec(prop_oneof![4 => words.prop_map(<[u8]>::to_vec), 1 => noise], 0..10);
+        let starts = vec![
+            "",
+            "",
+            "GET ",
+            "GET /",
+            "get /",
+            "OPTIONS *",
+            "CONNECT a",
+            "GET http://a",
+            "PRI * HTTP/2.0\r\n",
+        ];
+        (prop::sample::select(starts), parts)
+            .prop_map(|(start, parts)| [start.as_bytes(), &parts.concat()].concat())
     }
 
     proptest! {
