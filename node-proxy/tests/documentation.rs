@@ -8,7 +8,10 @@ const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 /// First cells, in backquotes, of the table below a heading.
 fn first_cells(heading: &str) -> BTreeSet<&'static str> {
-    let section = OPERATIONS.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
+    let section = OPERATIONS
+        .split("\n## ")
+        .find(|section| section.starts_with(heading))
+        .expect("a section of that heading");
     section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
 }
 
@@ -37,8 +40,11 @@ fn every_verb_is_documented() {
         .skip_while(|line| !line.starts_with("Commands:"))
         .skip(1)
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
-        .filter(|verb| *verb != "help" && !verb.is_empty())
+        // What is wrapped is indented further.
+        .filter_map(|line| {
+            line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split_whitespace().next()
+        })
+        .filter(|verb| *verb != "help")
         .collect();
     let documented = first_cells("Verbs");
     let documented: BTreeSet<_> =

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     admin::client,
-    forest::describe::{CellDescription, ConnectionDescription, ForestDescription, TreeDescription, Usage},
+    forest::describe::{
+        CellDescription, ConnectionDescription, ForestDescription, TreeDescription, Usage, WaitingDescription,
+    },
 };
 
 /// Show who is carried now: tenants, identities, listeners, live connections, and what each cell uses.
@@ -73,6 +75,13 @@ fn render(forest: &ForestDescription, palette: Palette) -> String {
     }
     for (index, cell) in forest.cells.iter().enumerate() {
         render_cell(&mut out, cell, Branch::new("", index + 1 == forest.cells.len()), palette);
+    }
+    for WaitingDescription { pod, tenant, problem } in &forest.waiting {
+        line(
+            &mut out,
+            "",
+            format_args!("{} {} (tenant {tenant}): {problem}", palette.red("waiting"), palette.cyan(pod)),
+        );
     }
     out
 }
@@ -175,6 +184,10 @@ mod tests {
     fn forest() -> ForestDescription {
         serde_json::from_value(serde_json::json!({
             "instance": "default", "canopy_version": "0.1.0", "redirect": "ebpf", "configuration_version": 3,
+            "waiting": [{
+                "pod": {"namespace": "shop", "name": "late"}, "tenant": {"tenant": "shop"},
+                "problem": "/run/netns/late is not there"
+            }],
             "cells": [{
                 "tenant": {"tenant": "shop"}, "state": "running", "restarts": 1,
                 "usage": {
@@ -207,6 +220,7 @@ canopy/default 0.1.0  steering ebpf  configuration 3
       ├─ outbound listens on 127.0.0.1:15001
       ├─ outbound 10.77.0.2:40000 → 10.96.0.1:80 (shop/cart:80)  http/1.1  4.2s  12 requests
       └─ and 2 more connections
+waiting shop/late (tenant shop): /run/netns/late is not there
 ";
         assert_eq!(render(&forest(), Palette::plain()), expected);
     }

@@ -5,8 +5,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -49,7 +50,8 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 fn read_file(path: &Path) -> io::Result<FileText> {
-    let file = File::open(path)?;
+    // Without O_NONBLOCK, a FIFO would hold whoever opens it until somebody writes.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("is not a regular file"));
     }
@@ -75,11 +77,14 @@ mod tests {
         }
         fs::create_dir(at("sub.yaml")).unwrap();
         std::os::unix::fs::symlink(at("nowhere"), at("dangling.yaml")).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(at("fifo.yaml")).status().unwrap();
+        assert!(fifo.success());
         let files = read(directory.path()).unwrap();
         let names: Vec<_> = files.keys().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["a.yaml", "b.yml", "c.json", "dangling.yaml"]);
+        assert_eq!(names, ["a.yaml", "b.yml", "c.json", "dangling.yaml", "fifo.yaml"]);
         assert_eq!(files[&at("a.yaml")], FileText::from("a.yaml"));
         assert!(matches!(files[&at("dangling.yaml")], FileText::Unreadable(_)));
+        assert!(matches!(files[&at("fifo.yaml")], FileText::Unreadable(_)), "a FIFO holds nobody up");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Look, State};
 
-/// Looks at the machine.
-pub(super) fn looks() -> Vec<Look> {
-    vec![capabilities(), descriptors(), iptables(), ipv6(), memory_lock()]
+/// Looks at the machine. `by_kernel`: whether eBPF can steer, so that iptables need not.
+pub(super) fn looks(by_kernel: bool) -> Vec<Look> {
+    vec![capabilities(), descriptors(), iptables(by_kernel), ipv6(), memory_lock()]
 }
 
 /// Capabilities by name and bit (linux/capability.h), and what each is for.
@@ -60,7 +60,7 @@ fn descriptors() -> Look {
     }
 }
 
-fn iptables() -> Look {
+fn iptables(by_kernel: bool) -> Look {
     let version = Command::new("iptables").arg("--version").output();
     match version {
         Ok(output) if output.status.success() => {
@@ -68,8 +68,8 @@ fn iptables() -> Look {
         }
         _ => Look {
             name: "iptables".to_owned(),
-            state: State::Degraded,
-            detail: "not installed: no other way to steer, should the hooks fail".to_owned(),
+            state: if by_kernel { State::Degraded } else { State::Missing },
+            detail: "not installed: no other way to steer where the hooks are not to be had".to_owned(),
             remedy: Some("install the package iptables".to_owned()),
         },
     }
