@@ -2,7 +2,7 @@
 //!
 //! One scratch buffer per thread serves every connection; a connection owns a buffer only for what its peer would not take
 //! yet, and is not read from meanwhile. So idle connections hold no buffers, and a peer that stops reading stops the other.
-//! It must never hold more than [`SCRATCH`] bytes per direction.
+//! It must never hold more than `SCRATCH` bytes per direction.
 
 use std::{
     cell::RefCell,

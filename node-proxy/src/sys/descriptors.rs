@@ -13,7 +13,7 @@ use rustix::{
 /// At most so many descriptors are asked for: 8 bytes of kernel memory each are paid for at once.
 const TABLE: u64 = 262_144;
 
-/// Raises the soft limit to the hard one (at most [`TABLE`]) and makes the table as large. Gives the limit.
+/// Raises the soft limit to the hard one (at most `TABLE`) and makes the table as large. Gives the limit.
 pub fn prepare() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.unwrap_or(TABLE).min(TABLE).max(current.unwrap_or(TABLE));

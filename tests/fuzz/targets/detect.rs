@@ -16,7 +16,11 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(length < ENOUGH || now != Verdict::Undecided, "{length}: undecided");
         if before == Verdict::Undecided && now == Verdict::Is(Protocol::Http1) {
             let mut headers = [httparse::EMPTY_HEADER; 4];
-            assert!(httparse::Request::new(&mut headers).parse(beginning).is_ok(), "{}", beginning.escape_ascii());
+            assert!(
+                httparse::Request::new(&mut headers).parse(beginning).is_ok(),
+                "{}",
+                beginning.escape_ascii()
+            );
         }
         let _ = detect::settle(beginning);
         before = now;

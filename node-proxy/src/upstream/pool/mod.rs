@@ -68,7 +68,7 @@ pub struct Pool {
     this: Weak<Self>,
 }
 
-/// A connection, lent to one request until dropped or [returned](Lease::settle).
+/// A connection, lent to one request until dropped or returned.
 #[derive(Debug)]
 pub enum Lease {
     /// The whole connection.
