@@ -166,10 +166,9 @@ impl Call<'_> {
         let bucket = self.session.bucket(self.permit, target.endpoint.address, target.protocol);
         let leased = match target.protocol {
             Protocol::Http2 => bucket.lease(|| connect(self.session, self.permit, target)).await,
-            Protocol::Http1 | Protocol::Tcp => match connect(self.session, self.permit, target).await {
-                Ok(connected) => bucket.adopt(connected).await,
-                Err(error) => Err(error),
-            },
+            Protocol::Http1 | Protocol::Tcp => {
+                bucket.renew(|| connect(self.session, self.permit, target)).await
+            }
         };
         leased.map_err(|error| {
             target.failed();

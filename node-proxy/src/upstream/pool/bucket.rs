@@ -1,7 +1,7 @@
 //! The connections of one key: idle HTTP/1.1 ones, and HTTP/2 ones with room for streams.
 //!
-//! A caller first asks for what is there ([`Bucket::ready`]); only if nothing is does it connect and
-//! [adopt](Bucket::adopt) the new one, so that this file never opens a socket.
+//! A caller first asks for what is there ([`Bucket::ready`]); only if nothing is does it have a new
+//! one [made](Bucket::lease), by the caller: this file never opens a socket.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{IDLE_PER_KEY, Key, Lease, Settings, http1, http2};
+use super::{IDLE_PER_KEY, Key, Lease, Stock, http1, http2};
 use crate::{
     accept::Protocol,
     upstream::{UpstreamError, connect::Connected},
@@ -21,7 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Bucket {
     key: Key,
-    settings: Rc<Settings>,
+    stock: Rc<Stock>,
+    /// Counts up when the pod at one of the ends is gone: what was made before is not kept.
+    generation: Cell<u64>,
     /// Idle HTTP/1.1 connections; the last one put back is the first one lent, so that surplus ones age.
     #[expect(
         clippy::vec_box,
@@ -37,10 +39,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(key: Key, settings: Rc<Settings>) -> Self {
+    pub(super) fn new(key: Key, stock: Rc<Stock>) -> Self {
         Self {
             key,
-            settings,
+            stock,
+            generation: Cell::new(0),
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
             connecting: Mutex::new(()),
@@ -63,6 +66,7 @@ impl Bucket {
             }
             Protocol::Http1 | Protocol::Tcp => loop {
                 let mut connection = self.idle.borrow_mut().pop()?;
+                self.stock.removed(1);
                 if connection.is_open() {
                     return Some(Lease::Http1(http1::Lease::of(connection, self)));
                 }
@@ -82,7 +86,7 @@ impl Bucket {
             return Ok(lease);
         }
         if self.key.protocol != Protocol::Http2 {
-            return self.adopt(connect().await?).await;
+            return self.renew(connect).await;
         }
         let since = Instant::now();
         let _connecting = self.connecting.lock().await;
@@ -92,37 +96,52 @@ impl Bucket {
         if self.failed_at.get().is_some_and(|failed| failed > since) {
             return Err(self.failed_with_the_others());
         }
-        let adopted = match connect().await {
-            Ok(connected) => self.adopt(connected).await,
-            Err(error) => Err(error),
-        };
+        let adopted = self.renew(connect).await;
         if adopted.is_err() {
             self.failed_at.set(Some(Instant::now()));
         }
         adopted
     }
 
-    /// A connection over a socket that was connected for this key.
-    pub async fn adopt(self: &Rc<Self>, connected: Connected) -> Result<Lease, UpstreamError> {
+    /// A new connection, whatever is there, over the socket that `connect` makes.
+    pub async fn renew<Connect, Connecting>(self: &Rc<Self>, connect: Connect) -> Result<Lease, UpstreamError>
+    where
+        Connect: FnOnce() -> Connecting,
+        Connecting: Future<Output = Result<Connected, UpstreamError>>,
+    {
+        // Before it connects: the pod may be gone by the time it has.
+        let generation = self.generation.get();
+        self.adopt(connect().await?, generation).await
+    }
+
+    async fn adopt(self: &Rc<Self>, connected: Connected, generation: u64) -> Result<Lease, UpstreamError> {
         let address = self.key.address;
         let protocol = |source| UpstreamError::Protocol { address, source };
         if self.key.protocol == Protocol::Http2 {
-            let connection = http2::Connection::open(connected, &self.settings).await.map_err(protocol)?;
+            let connection = http2::Connection::open(connected, &self.stock).await.map_err(protocol)?;
             let lease = connection.lend();
-            self.multiplexed.borrow_mut().push(connection);
+            if generation == self.generation.get() {
+                self.multiplexed.borrow_mut().push(connection);
+                self.stock.trim();
+            }
             return Ok(Lease::Http2(lease));
         }
-        let connection = http1::Connection::open(connected, &self.settings).await.map_err(protocol)?;
+        let settings = &self.stock.settings;
+        let connection = http1::Connection::open(connected, settings, generation).await.map_err(protocol)?;
         Ok(Lease::Http1(http1::Lease::of(Box::new(connection), self)))
     }
 
     /// Takes an idle HTTP/1.1 connection back.
     pub(super) fn put(&self, mut connection: Box<http1::Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < IDLE_PER_KEY {
-            connection.park();
-            idle.push(connection);
+        if idle.len() >= IDLE_PER_KEY || connection.generation() != self.generation.get() {
+            return;
         }
+        connection.park(self.stock.park());
+        idle.push(connection);
+        drop(idle);
+        self.stock.added();
+        self.stock.trim_if_over();
     }
 
     /// Connections held.
@@ -133,18 +152,39 @@ impl Bucket {
     /// Closes what is closed at the other end, or has been idle for too long.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        let limit = self.settings.idle;
-        self.idle
-            .borrow_mut()
-            .retain_mut(|connection| connection.idle_for(now) < limit && connection.is_open());
+        let limit = self.stock.settings.idle;
+        self.keep_idle(|connection| connection.idle_for(now) < limit && connection.is_open());
         self.multiplexed
             .borrow_mut()
             .retain(|connection| connection.is_open() && connection.idle_for(now) < limit);
     }
 
-    pub(super) fn clear_idle(&self) {
-        self.idle.borrow_mut().clear();
-        self.multiplexed.borrow_mut().retain(|connection| connection.streams() > 0);
+    /// Forgets every connection made until now. Requests that have one keep it to their end.
+    pub(super) fn retire(&self) {
+        self.generation.set(self.generation.get() + 1);
+        self.keep_idle(|_| false);
+        self.multiplexed.borrow_mut().clear();
+    }
+
+    /// When its idle connections became so, as [`Stock::park`] counts.
+    pub(super) fn idle_since(&self) -> Vec<u64> {
+        let mut since: Vec<u64> = self.idle.borrow().iter().map(|connection| connection.parked()).collect();
+        since.extend(self.multiplexed.borrow().iter().filter_map(|connection| connection.parked()));
+        since
+    }
+
+    pub(super) fn close_idle_before(&self, nth: u64) {
+        self.keep_idle(|connection| connection.parked() >= nth);
+        self.multiplexed
+            .borrow_mut()
+            .retain(|connection| connection.parked().is_none_or(|parked| parked >= nth));
+    }
+
+    fn keep_idle(&self, mut keep: impl FnMut(&mut http1::Connection) -> bool) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain_mut(|connection| keep(connection));
+        self.stock.removed(before - idle.len());
     }
 
     /// Whether the pool can do without it. A bucket that a client's connection holds would otherwise be made twice.

@@ -27,18 +27,24 @@ use crate::{
 pub struct Connection {
     send: client::SendRequest<Upload>,
     driver: client::Connection<HyperIo<TcpStream>, Upload>,
-    parked: Option<Instant>,
+    parked: Option<Parked>,
+    /// Its bucket's when it was made.
+    generation: u64,
     delivery: Delivery,
 }
 
 impl Connection {
     /// Over a fresh stream; nothing is sent yet.
-    pub(super) async fn open(connected: Connected, settings: &Settings) -> Result<Self, hyper::Error> {
+    pub(super) async fn open(
+        connected: Connected,
+        settings: &Settings,
+        generation: u64,
+    ) -> Result<Self, hyper::Error> {
         let (send, driver) = client::Builder::new()
             .max_buf_size(settings.head_bytes.max(SMALLEST_BUFFER))
             .handshake(HyperIo(connected.stream))
             .await?;
-        Ok(Self { send, driver, parked: None, delivery: connected.delivery })
+        Ok(Self { send, driver, parked: None, generation, delivery: connected.delivery })
     }
 
     /// Whether the next request can go on it, as far as is known here.
@@ -48,13 +54,29 @@ impl Connection {
         self.driver.poll_without_shutdown(&mut nobody).is_pending() && self.send.is_ready()
     }
 
-    pub(super) fn park(&mut self) {
-        self.parked = Some(Instant::now());
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn park(&mut self, nth: u64) {
+        self.parked = Some(Parked { at: Instant::now(), nth });
+    }
+
+    /// Its place among all that ever became idle.
+    pub(super) fn parked(&self) -> u64 {
+        self.parked.map_or(0, |parked| parked.nth)
     }
 
     pub(super) fn idle_for(&self, now: Instant) -> Duration {
-        self.parked.map_or(Duration::ZERO, |parked| now.saturating_duration_since(parked))
+        self.parked.map_or(Duration::ZERO, |parked| now.saturating_duration_since(parked.at))
     }
+}
+
+/// When a connection last became idle.
+#[derive(Debug, Clone, Copy)]
+struct Parked {
+    at: Instant,
+    nth: u64,
 }
 
 /// A connection in use by one request.
@@ -67,7 +89,7 @@ pub struct Lease {
 
 impl Lease {
     pub(super) fn of(connection: Box<Connection>, bucket: &Rc<Bucket>) -> Self {
-        let stale = connection.parked.is_some_and(|parked| parked.elapsed() > STALE_AFTER);
+        let stale = connection.parked.is_some_and(|parked| parked.at.elapsed() > STALE_AFTER);
         Self { connection, bucket: Rc::clone(bucket), stale }
     }
 

@@ -15,7 +15,7 @@ use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2 as client};
 use tokio::time::Instant;
 
-use super::{STALE_AFTER, Settings, Unanswered, Upload};
+use super::{STALE_AFTER, Stock, Unanswered, Upload};
 use crate::{
     sys::hyper_io::HyperIo,
     upstream::{
@@ -34,16 +34,19 @@ pub struct Connection {
     streams: Cell<usize>,
     served: Cell<bool>,
     idle_since: Cell<Instant>,
+    /// Its place among all that ever became idle, when it last did.
+    parked: Cell<u64>,
+    stock: Rc<Stock>,
     delivery: Delivery,
 }
 
 impl Connection {
-    pub(super) async fn open(connected: Connected, settings: &Settings) -> Result<Rc<Self>, hyper::Error> {
+    pub(super) async fn open(connected: Connected, stock: &Rc<Stock>) -> Result<Rc<Self>, hyper::Error> {
         let (send, mut driver) = client::Builder::new(LocalExecutor)
             .timer(TokioTimer)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(stock.settings.head_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
@@ -67,6 +70,8 @@ impl Connection {
             streams: Cell::new(0),
             served: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
+            parked: Cell::new(0),
+            stock: Rc::clone(stock),
             delivery: connected.delivery,
         }))
     }
@@ -80,8 +85,9 @@ impl Connection {
         !self.send.is_closed()
     }
 
-    pub(super) fn streams(&self) -> usize {
-        self.streams.get()
+    /// Its place among all that ever became idle; `None` while it has streams.
+    pub(super) fn parked(&self) -> Option<u64> {
+        (self.streams.get() == 0).then(|| self.parked.get())
     }
 
     pub(super) fn idle_for(&self, now: Instant) -> Duration {
@@ -134,6 +140,7 @@ impl Drop for Lease {
         self.connection.streams.set(left);
         if left == 0 {
             self.connection.idle_since.set(Instant::now());
+            self.connection.parked.set(self.connection.stock.park());
         }
     }
 }

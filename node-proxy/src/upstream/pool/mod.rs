@@ -2,13 +2,14 @@
 //!
 //! A connection is lent to one request (HTTP/1.1) or to several (HTTP/2), and only ever to requests of the tree and the
 //! client address it was opened for: the app behind it sees that caller's address. It must never cross workloads, never be
-//! lent when it is known to be closed, and never hold more idle connections per endpoint than [`IDLE_PER_KEY`].
+//! lent when it is known to be closed or when the pod at its other end is gone, and never hold more idle connections
+//! than [`IDLE_PER_KEY`] per endpoint and `Settings::most_idle` in all.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    rc::{Rc, Weak},
+    rc::Rc,
     time::Duration,
 };
 
@@ -16,16 +17,20 @@ use ebpf_redirect::Side;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use self::stock::Stock;
 pub use self::{
     bucket::Bucket,
     upload::{BodyError, Upload},
 };
 use super::Delivery;
-use crate::{accept::Protocol, cell::Limits};
+use crate::{accept::Protocol, capture::Tree, cell::Limits};
 
 pub mod bucket;
 pub mod http1;
 pub mod http2;
+mod stock;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 /// What connections must have in common to be interchangeable.
@@ -43,11 +48,20 @@ pub struct Key {
     pub protocol: Protocol,
 }
 
+impl Key {
+    /// Whether a connection of this key is made by a tree's pod, or ends there.
+    pub fn is_of(&self, tree: &Tree) -> bool {
+        self.tree == tree.id || tree.workload.addresses.contains(&self.address.ip().to_canonical())
+    }
+}
+
 /// How connections are kept.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How long one may be idle.
     pub idle: Duration,
+    /// How many may be idle at a time, whatever their keys.
+    pub most_idle: usize,
     /// Bytes of a response's head.
     pub head_bytes: usize,
 }
@@ -55,17 +69,16 @@ pub struct Settings {
 impl Settings {
     /// As a cell's limits have it.
     pub fn of(limits: &Limits) -> Self {
-        Self { idle: limits.pool_idle, head_bytes: limits.head_bytes }
+        Self { idle: limits.pool_idle, most_idle: IDLE_PER_CELL, head_bytes: limits.head_bytes }
     }
 }
 
 /// The pool of one cell.
 #[derive(Debug)]
 pub struct Pool {
-    settings: Rc<Settings>,
+    stock: Rc<Stock>,
     buckets: RefCell<HashMap<Key, Rc<Bucket>>>,
     sweeping: std::cell::Cell<bool>,
-    this: Weak<Self>,
 }
 
 /// A connection, lent to one request until dropped or returned.
@@ -90,18 +103,16 @@ impl Pool {
     /// An empty pool.
     pub fn new(settings: Settings) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
-            settings: Rc::new(settings),
+            stock: Rc::new(Stock::new(settings, this.clone())),
             buckets: RefCell::default(),
             sweeping: std::cell::Cell::new(false),
-            this: this.clone(),
         })
     }
 
     /// Where connections of this key are kept. Hold on to it: later requests then need no look-up.
     pub fn bucket(&self, key: Key) -> Rc<Bucket> {
         let mut buckets = self.buckets.borrow_mut();
-        let bucket =
-            buckets.entry(key).or_insert_with(|| Rc::new(Bucket::new(key, Rc::clone(&self.settings))));
+        let bucket = buckets.entry(key).or_insert_with(|| Rc::new(Bucket::new(key, Rc::clone(&self.stock))));
         let bucket = Rc::clone(bucket);
         drop(buckets);
         self.keep_swept();
@@ -113,14 +124,30 @@ impl Pool {
         self.buckets.borrow().values().map(|bucket| bucket.connections()).sum()
     }
 
-    /// Drops every idle connection; the cell is draining, or a tree was uprooted.
-    pub fn clear_idle(&self, tree: Option<u64>) {
+    /// Lends no connection of these keys again that was made until now: the pod at one of its ends is gone. Idle ones are
+    /// closed at once, others when their requests are done.
+    pub fn retire(&self, mut gone: impl FnMut(&Key) -> bool) {
         self.buckets.borrow_mut().retain(|key, bucket| {
-            if tree.is_none_or(|tree| tree == key.tree) {
-                bucket.clear_idle();
+            if gone(key) {
+                bucket.retire();
             }
             !bucket.is_forgettable(bucket_is_shared(bucket))
         });
+    }
+
+    /// Closes those that have been idle for longest, some more than there are too many: so that the next few that come
+    /// back need not look through all again.
+    fn trim(&self) {
+        let buckets = self.buckets.borrow();
+        let mut idle: Vec<u64> = buckets.values().flat_map(|bucket| bucket.idle_since()).collect();
+        let most = self.stock.settings.most_idle;
+        if idle.len() <= most {
+            return;
+        }
+        let surplus = idle.len() - most + most / TRIMMED;
+        let last = idle.len() - 1;
+        let (_, oldest_kept, _) = idle.select_nth_unstable(surplus.min(last));
+        buckets.values().for_each(|bucket| bucket.close_idle_before(*oldest_kept));
     }
 
     /// One task per pool, while there is anything in it, closes what has been idle for too long.
@@ -128,7 +155,7 @@ impl Pool {
         if self.sweeping.replace(true) {
             return;
         }
-        let pool = self.this.clone();
+        let pool = self.stock.pool.clone();
         tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
@@ -147,6 +174,8 @@ impl Pool {
             bucket.sweep();
             !bucket.is_forgettable(bucket_is_shared(bucket))
         });
+        // HTTP/2 connections become idle without a word.
+        self.trim();
     }
 }
 
@@ -192,6 +221,12 @@ fn bucket_is_shared(bucket: &Rc<Bucket>) -> bool {
 
 /// Idle HTTP/1.1 connections kept per key. A burst's connections beyond this are closed when they become idle.
 pub const IDLE_PER_KEY: usize = 256;
+
+/// Idle connections kept per cell. Each costs a socket and some 10 kB.
+const IDLE_PER_CELL: usize = 1024;
+
+/// One in this many is closed beyond what has to be, where there are too many.
+const TRIMMED: usize = 16;
 
 /// How often idle connections are looked at; a closed one is noticed at latest then.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

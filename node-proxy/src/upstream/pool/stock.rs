@@ -1,0 +1,54 @@
+//! What the buckets of one pool share: settings, and how many connections lie idle in all of them.
+//!
+//! It must never be asked to trim while a bucket is borrowed.
+
+use std::{cell::Cell, rc::Weak};
+
+use super::{Pool, Settings};
+
+/// The idle connections of a cell, as a number.
+#[derive(Debug)]
+pub(super) struct Stock {
+    pub(super) settings: Settings,
+    pub(super) pool: Weak<Pool>,
+    /// Idle HTTP/1.1 connections; HTTP/2 ones are looked at when one is added and at every sweep.
+    idle: Cell<usize>,
+    /// Counts up with every connection that becomes idle: which of two has been so for longer.
+    parked: Cell<u64>,
+}
+
+impl Stock {
+    pub(super) fn new(settings: Settings, pool: Weak<Pool>) -> Self {
+        Self { settings, pool, idle: Cell::new(0), parked: Cell::new(0) }
+    }
+
+    /// The place of a connection that becomes idle now, among all that ever did.
+    pub(super) fn park(&self) -> u64 {
+        let nth = self.parked.get();
+        self.parked.set(nth + 1);
+        nth
+    }
+
+    pub(super) fn added(&self) {
+        self.idle.set(self.idle.get() + 1);
+    }
+
+    pub(super) fn removed(&self, connections: usize) {
+        self.idle.set(self.idle.get() - connections);
+    }
+
+    /// Closes the oldest where there are too many.
+    pub(super) fn trim_if_over(&self) {
+        if self.idle.get() > self.settings.most_idle {
+            self.trim();
+        }
+    }
+
+    /// As [`Stock::trim_if_over`], counting HTTP/2 connections too.
+    pub(super) fn trim(&self) {
+        // Without a pool, whoever gives a connection back is the last to know of it.
+        if let Some(pool) = self.pool.upgrade() {
+            pool.trim();
+        }
+    }
+}
