@@ -13,7 +13,6 @@ use std::{
 
 use config::name::{PodName, TenantId};
 use ebpf_redirect::Redirect;
-use tokio::sync::Notify;
 
 use crate::{
     balance::Balancer,
@@ -63,7 +62,7 @@ pub struct Cell {
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, Rc<Tree>>>,
     seats: Slot<usize>,
-    drain: Drain,
+    draining: Slot<bool>,
     panic_hook: PanicHook,
 }
 
@@ -149,7 +148,7 @@ impl Cell {
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
             seats: Slot::new(0),
-            drain: Drain::default(),
+            draining: Slot::new(false),
             panic_hook: PanicHook::default(),
         })
     }
@@ -160,6 +159,7 @@ impl Cell {
         let before = self.snapshot.replace(snapshot);
         if !Arc::ptr_eq(&before.directory, &directory) {
             self.balancer.retain(|address| directory.is_endpoint(address));
+            self.pool.retire(|key| !before.directory.is_same_endpoint(&directory, key.address));
         }
     }
 
@@ -199,21 +199,13 @@ impl Cell {
 
     /// Asks every HTTP connection to end after its current requests. Opaque ones go on until they are closed.
     pub fn drain(&self) {
-        self.drain.begun.set(true);
-        self.drain.notify.notify_waiters();
+        self.draining.set(true);
+        self.live.each(Live::finish);
     }
 
     /// Whether [`Cell::drain`] was called.
     pub fn is_draining(&self) -> bool {
-        self.drain.begun.get()
-    }
-
-    /// Waits for [`Cell::drain`].
-    pub async fn draining(&self) {
-        let begun = self.drain.notify.notified();
-        if !self.is_draining() {
-            begun.await;
-        }
+        self.draining.get()
     }
 
     /// Says who is told of every contained panic. Only the first call has an effect.
@@ -238,12 +230,6 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.0.seats.set(self.0.seats.get() - 1);
     }
-}
-
-#[derive(Debug, Default)]
-struct Drain {
-    begun: Slot<bool>,
-    notify: Notify,
 }
 
 #[derive(Default)]

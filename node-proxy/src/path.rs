@@ -5,9 +5,11 @@
 //! connection of the cell.
 
 use std::{
-    future::poll_fn, net::SocketAddr, os::fd::AsFd, panic::AssertUnwindSafe, pin::pin, rc::Rc, task::Poll,
+    future::poll_fn, net::SocketAddr, os::fd::AsFd, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc,
+    task::Poll,
 };
 
+use ebpf_redirect::Side;
 use futures_util::FutureExt;
 use tokio::net::TcpStream;
 
@@ -22,7 +24,7 @@ use crate::{
         http,
         tcp::{self, Ends, Meter},
     },
-    snapshot::{Cluster, Destination},
+    snapshot::{Cluster, Destination, Snapshot},
     sys::socket::{self, ResetOnDrop},
     telemetry::Reason,
     tenancy::ConnectionGuard,
@@ -52,8 +54,8 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
         }
     };
     let source = match captured.side {
-        ebpf_redirect::Side::Outbound => Some(captured.tree.workload.pod.clone()),
-        ebpf_redirect::Side::Inbound => cell.snapshot().pod_at(origin.client).cloned(),
+        Side::Outbound => Some(captured.tree.workload.pod.clone()),
+        Side::Inbound => cell.snapshot().pod_at(origin.client).cloned(),
     };
     let socket = cell.sockets.register(captured.stream.as_fd(), captured.tree.id);
     let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
@@ -69,6 +71,28 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
         End::Because(Reason::Panic)
     });
     report::ended(&cell, &live, end);
+}
+
+/// Puts a new snapshot in place, and ends at once every connection that it does not permit any more, also where nothing
+/// is sent on it.
+pub fn swap(cell: &Cell, snapshot: Arc<Snapshot>) {
+    cell.swap(Arc::clone(&snapshot));
+    cell.live.each(|live| {
+        let resolved;
+        let destination = match live.side {
+            Side::Outbound => {
+                resolved = snapshot.resolve(&live.tree.workload.pod.namespace, live.origin.destination);
+                Some(&resolved)
+            }
+            // The listener says whose connection it is. One that is not accepted yet will be judged by this snapshot.
+            Side::Inbound => live.destination.get(),
+        };
+        let judged =
+            destination.map(|destination| policy::reconsider(snapshot.egress, live.side, destination));
+        if let Some(Err(denied)) = judged {
+            live.close(denied.reason());
+        }
+    });
 }
 
 /// Ends a connection before its first stage, with a reset.
@@ -179,7 +203,7 @@ async fn any_of(
             break;
         }
         tried.push(address);
-        let endpoint = std::sync::Arc::clone(&picked.endpoint);
+        let endpoint = Arc::clone(&picked.endpoint);
         match one(cell, permit, Peer { address, pod: endpoint.workload.as_ref() }, live).await {
             Ok(connected) => {
                 picked.succeeded(connected.took);

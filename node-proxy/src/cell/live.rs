@@ -59,6 +59,7 @@ pub struct Live {
     /// Requests begun on it; the HTTP relay counts them.
     pub requests: Cell<u64>,
     ended: Cell<Option<Reason>>,
+    finishing: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
@@ -80,6 +81,7 @@ impl Live {
             sent: Cell::default(),
             requests: Cell::default(),
             ended: Cell::default(),
+            finishing: Cell::default(),
             task: RefCell::default(),
         }
     }
@@ -99,10 +101,31 @@ impl Live {
     pub fn close(&self, reason: Reason) {
         if self.ended.get().is_none() {
             self.ended.set(Some(reason));
-            let task = self.task.borrow_mut().take();
-            if let Some(task) = task {
-                task.wake();
-            }
+            self.wake();
+        }
+    }
+
+    /// Why it was [closed](Live::close), if it was.
+    pub fn ended(&self) -> Option<Reason> {
+        self.ended.get()
+    }
+
+    /// Asks the connection to end after what it is doing. Opaque bytes show no such place: they go on until closed.
+    pub fn finish(&self) {
+        if !self.finishing.replace(true) {
+            self.wake();
+        }
+    }
+
+    /// Whether [`Live::finish`] was called.
+    pub fn is_finishing(&self) -> bool {
+        self.finishing.get()
+    }
+
+    fn wake(&self) {
+        let task = self.task.borrow_mut().take();
+        if let Some(task) = task {
+            task.wake();
         }
     }
 
@@ -169,6 +192,15 @@ impl Registry {
     /// Shows every one to `see`, in no order. `see` must not end or begin connections.
     pub fn each(&self, mut see: impl FnMut(&Live)) {
         self.0.borrow().iter().for_each(|(_, live)| see(live));
+    }
+
+    /// Asks those of one tree to end after what they are doing.
+    pub fn finish_tree(&self, tree: u64) {
+        self.each(|live| {
+            if live.tree.id == tree {
+                live.finish();
+            }
+        });
     }
 
     /// Ends those of one tree.

@@ -16,8 +16,8 @@ use std::{
 
 use config::{
     identity::{Identity, TrustDomain},
-    model::{Exclusions, Mesh, Workload},
-    name::{Name, Namespace, PodName, ServiceAccount, TenantId},
+    model::{AppProtocol, Endpoint, Exclusions, Mesh, Workload},
+    name::{Name, Namespace, PodName, ServiceAccount, ServiceName, TenantId},
 };
 use ebpf_redirect::fake::FakeRedirect;
 use futures_util::future::LocalBoxFuture;
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     cell::{Cell, Limits},
     policy::Permit,
-    snapshot::Snapshot,
+    snapshot::{Cluster, Directory, RouteTable, ServiceEntry, Snapshot},
     sys::clock,
     telemetry::access::{Target, Writer},
     upstream::{
@@ -86,6 +86,10 @@ fn spin(until: impl Fn() -> bool) {
 
 impl World {
     fn new() -> Self {
+        Self::with_grace(Duration::from_millis(100))
+    }
+
+    fn with_grace(grace: Duration) -> Self {
         let redirect = Arc::new(FakeRedirect::default());
         let forest = ForestHandle::start(Settings {
             instance: "test".to_owned(),
@@ -93,18 +97,23 @@ impl World {
             limits: Limits::default(),
             access_log: Arc::new(Writer::start(Target::Off).unwrap()),
             connect: || Rc::new(Trap),
-            grace: Duration::from_millis(100),
+            grace,
         });
         Self { forest: forest.unwrap(), redirect, echo: echo(), version: 0 }
     }
 
     fn apply(&mut self, pods: &[(&str, &Path)]) {
+        self.apply_with(pods, &Arc::default());
+    }
+
+    fn apply_with(&mut self, pods: &[(&str, &Path)], directory: &Arc<Directory>) {
         self.version += 1;
         let mut mesh = Mesh { version: self.version, ..Mesh::default() };
         let mut snapshots = BTreeMap::new();
         for (pod, netns) in pods {
             let workload = workload(pod, netns);
-            let snapshot = Snapshot::empty(workload.tenant.clone());
+            let mut snapshot = Snapshot::empty(workload.tenant.clone());
+            snapshot.directory = Arc::clone(directory);
             snapshots.insert(workload.tenant.clone(), Arc::new(snapshot));
             mesh.workloads.insert(workload.pod.clone(), Arc::new(workload));
         }
@@ -217,6 +226,59 @@ async fn pods_come_and_go_and_their_neighbours_do_not_notice() {
     assert_eq!(trees(&forest), ["bank/teller"]);
     assert!(ends(cart), "a connection of a pod that is gone ends after its grace");
     assert!(says(&mut teller, "after"));
+}
+
+/// One HTTP Service with this endpoint.
+fn http_service(vip: SocketAddr, address: SocketAddr) -> Directory {
+    let protocol = AppProtocol::Http1;
+    let namespace = Namespace::try_from("shop").unwrap();
+    let service = ServiceName::new(namespace, Name::try_from("cart").unwrap());
+    let endpoint = Arc::new(Endpoint { address, ready: true, workload: None, protocol });
+    let endpoints = vec![endpoint].into();
+    let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints });
+    let routes = Arc::new(RouteTable { port: 80, default: Some(Arc::clone(&cluster)), entries: Vec::new() });
+    let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
+    Directory { services: Arc::new([(vip, entry)].into()), ..Directory::default() }
+}
+
+fn asks(client: &mut TcpStream) -> bool {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let mut heard = vec![0; answer.len()];
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    client.read_exact(&mut heard).is_ok() && heard == answer.as_bytes()
+}
+
+/// The one connection that comes, after it has answered a request.
+fn answer_one(server: &TcpListener) -> TcpStream {
+    let (mut upstream, _) = server.accept().unwrap();
+    upstream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert!(upstream.read(&mut [0; 4096]).unwrap() > 0);
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    upstream
+}
+
+#[tokio::test]
+async fn what_led_to_a_pod_or_came_from_it_goes_with_it_and_its_clients_are_told() {
+    let (vip, server) = (SocketAddr::from(([192, 0, 2, 1], 80)), TcpListener::bind("127.0.0.1:0").unwrap());
+    let directory = Arc::new(http_service(vip, server.local_addr().unwrap()));
+    let mut world = World::with_grace(Duration::from_secs(60));
+    // Every pod of these tests has the address 127.0.0.1, and so the server is one of `cart`'s.
+    world.apply_with(&[("shop/web", &own()), ("shop/cart", &own())], &directory);
+    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
+    let mut client = world.connect(&forest, "shop/web", vip);
+    let answering = thread::spawn(move || (answer_one(&server), server));
+    assert!(asks(&mut client));
+    let (mut upstream, server) = answering.join().unwrap();
+
+    world.apply_with(&[("shop/web", &own())], &directory);
+    assert_eq!(upstream.read(&mut [0; 8]).unwrap(), 0, "the idle connection to it");
+    let answering = thread::spawn(move || answer_one(&server));
+    assert!(asks(&mut client), "the caller is not disturbed");
+    let mut upstream = answering.join().unwrap();
+
+    world.apply_with(&[], &directory);
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "an idle client, long before the grace is over");
+    assert_eq!(upstream.read(&mut [0; 8]).unwrap(), 0, "the idle connection from it");
 }
 
 #[tokio::test]

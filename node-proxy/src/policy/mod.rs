@@ -115,6 +115,11 @@ impl Permit {
     }
 }
 
+/// Whether a connection that was permitted before still would be, now that its destination is this.
+pub fn reconsider(egress: Egress, side: Side, destination: &Destination) -> Result<(), Denied> {
+    judge(egress, side, destination)
+}
+
 /// The rules themselves.
 fn judge(egress: Egress, side: Side, destination: &Destination) -> Result<(), Denied> {
     match (side, egress, destination) {

@@ -62,6 +62,16 @@ impl Directory {
     pub fn is_endpoint(&self, address: SocketAddr) -> bool {
         self.endpoints.contains(&address)
     }
+
+    /// Whether an address still means in `later` what it means here: a connection to it goes to the same pod.
+    pub fn is_same_endpoint(&self, later: &Self, address: SocketAddr) -> bool {
+        let pod = |directory: &Self| {
+            let entry = directory.workloads.get(&address.ip().to_canonical())?;
+            Some((entry.workload.pod.clone(), entry.workload.uid.clone()))
+        };
+        let gone = self.is_endpoint(address) && !later.is_endpoint(address);
+        !gone && pod(self) == pod(later)
+    }
 }
 
 /// One port of a Service, compiled.

@@ -80,7 +80,7 @@ impl Grove {
                 }
                 self.uproot(tree, grace);
             }
-            ToCell::Swap(snapshot) => self.cell.swap(snapshot),
+            ToCell::Swap(snapshot) => path::swap(&self.cell, snapshot),
             // Who asked may have stopped waiting.
             ToCell::Describe(reply) => drop(reply.send(self.describe())),
             ToCell::Drain { grace } => self.drain(grace),
@@ -116,11 +116,16 @@ impl Grove {
     fn uproot(&mut self, tree: u64, grace: Duration) {
         let Some(planted) = self.trees.remove(&tree) else { return };
         let cell = Rc::clone(&self.cell);
+        // Its addresses may be another pod's in a moment.
+        cell.pool.retire(|key| key.is_of(&planted.tree));
         spawn_local(async move {
             sleep(LINGER).await;
             planted.acceptors.iter().for_each(AbortHandle::abort);
+            cell.live.finish_tree(planted.tree.id);
             sleep(grace).await;
             cell.live.close_tree(planted.tree.id, Reason::Draining);
+            // What its last requests gave back. Its addresses are not its own any more.
+            cell.pool.retire(|key| key.tree == planted.tree.id);
         });
     }
 

@@ -94,7 +94,7 @@ fn refused(session: &Session, exchange: Rc<Exchange>, refusal: Refusal) -> Respo
     exchange.answered(refusal.status());
     exchange.complete();
     let mut response = refusal.response(exchange.is_grpc()).map(|body| body.of(exchange));
-    if session.closing.get() && session.protocol == Protocol::Http1 {
+    if session.is_ending() && session.protocol == Protocol::Http1 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -10,12 +10,12 @@ use std::{
 };
 
 use config::{model::Endpoint, name::PodName};
-use ebpf_redirect::Side;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use tokio::time::Instant;
 
 use super::{inspect::Shape, session::Session, watch::Busy};
 use crate::{
+    cell::direction,
     policy::Permit,
     snapshot::routes::CompiledRule,
     telemetry::{Reason, Record},
@@ -36,6 +36,7 @@ pub(super) struct Exchange {
     status: Slot<Option<StatusCode>>,
     reason: Slot<Option<Reason>>,
     done: Slot<bool>,
+    opaque: Slot<bool>,
     grpc: Slot<bool>,
     facts: Option<Box<RefCell<Facts>>>,
 }
@@ -79,6 +80,7 @@ impl Exchange {
             status: Slot::new(None),
             reason: Slot::new(None),
             done: Slot::new(false),
+            opaque: Slot::new(false),
             grpc: Slot::new(false),
             facts,
         })
@@ -98,6 +100,19 @@ impl Exchange {
     pub(super) fn sent(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
         self.session.cell.ledger.carried(0, bytes as u64);
+    }
+
+    /// It goes on as opaque bytes, which the connection counts.
+    pub(super) fn becomes_opaque(&self) {
+        self.opaque.set(true);
+    }
+
+    /// Bytes from the client and to it.
+    fn bytes(&self) -> (u64, u64) {
+        let live = &self.session.live;
+        let (received, sent) =
+            if self.opaque.get() { (live.received.get(), live.sent.get()) } else { (0, 0) };
+        (self.received.get() + received, self.sent.get() + sent)
     }
 
     /// It was refused, or ended before its time. The first reason stays.
@@ -151,6 +166,7 @@ impl Exchange {
     fn write(&self, facts: &Facts) {
         let permit = &facts.permit;
         let host = facts.host.as_ref().and_then(|host| host.to_str().ok());
+        let (bytes_received, bytes_sent) = self.bytes();
         self.session.cell.access_log.write(&Record {
             direction: direction(permit.side),
             protocol: self.session.protocol.as_str(),
@@ -168,8 +184,8 @@ impl Exchange {
             authority: facts.uri.authority().map(http::uri::Authority::as_str).or(host),
             path: Some(facts.uri.path()),
             status: self.status.get().map(|status| status.as_u16()),
-            bytes_received: self.received.get(),
-            bytes_sent: self.sent.get(),
+            bytes_received,
+            bytes_sent,
             duration: self.begun.elapsed(),
             connect: facts.connect,
             first_byte: facts.first_byte,
@@ -181,7 +197,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.done.get() {
-            self.refused(Reason::ClientClosed);
+            self.refused(self.session.live.ended().unwrap_or(Reason::ClientClosed));
         }
         if let Some(facts) = &self.facts {
             self.write(&facts.borrow());
@@ -191,11 +207,4 @@ impl Drop for Exchange {
 
 fn pod(endpoint: &Endpoint) -> Option<&PodName> {
     endpoint.workload.as_ref()
-}
-
-fn direction(side: Side) -> &'static str {
-    match side {
-        Side::Outbound => "outbound",
-        Side::Inbound => "inbound",
-    }
 }

@@ -13,11 +13,11 @@
 
 use std::rc::Rc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use self::session::Session;
 use crate::{
-    accept::Protocol,
+    accept::{Protocol, Rewind},
     cell::{Cell, Live},
     policy::Permit,
 };
@@ -36,18 +36,19 @@ mod server2;
 mod session;
 mod translate;
 mod tunnel;
+mod unread;
 mod upload;
 mod watch;
 
+/// A client's end, with what was read of it already.
+type Client = Rewind<TcpStream>;
+
 /// Serves one client's connection until it ends. `protocol` is what the client speaks.
-pub async fn serve<IO>(cell: Rc<Cell>, permit: Permit, live: Rc<Live>, io: IO, protocol: Protocol)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+pub async fn serve(cell: Rc<Cell>, permit: Permit, live: Rc<Live>, client: Client, protocol: Protocol) {
     let session = Session::new(cell, permit, live, protocol);
     match protocol {
-        Protocol::Http2 => server2::serve(session, io).await,
-        Protocol::Http1 | Protocol::Tcp => server1::serve(session, io).await,
+        Protocol::Http2 => server2::serve(session, client).await,
+        Protocol::Http1 | Protocol::Tcp => server1::serve(session, client).await,
     }
 }
 

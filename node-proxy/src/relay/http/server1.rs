@@ -3,26 +3,21 @@
 //! A client that closes its sending side is taken for gone, as every HTTP/1.1 proxy does: otherwise one that is gone would hold its
 //! request until the endpoint has answered it.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::{Pin, pin},
-    rc::Rc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, io, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use http::StatusCode;
 use hyper::{server::conn::http1, service::service_fn};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use super::{
+    Client,
     answer::answer,
     refusal::Refusal,
     session::Session,
+    unread,
     watch::{Watch, Watched},
 };
 use crate::{sys::hyper_io::HyperIo, telemetry::Reason};
@@ -39,10 +34,7 @@ enum End {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<IO>(session: Rc<Session>, io: IO)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+pub(super) async fn serve(session: Rc<Session>, io: Client) {
     let limits = &session.cell.limits;
     let watch = Rc::new(Watch::default());
     let service = service_fn(|request| answer(Rc::clone(&session), request, Some(watch.request())));
@@ -52,8 +44,6 @@ where
         .max_buf_size(limits.head_bytes.max(SMALLEST_BUFFER))
         .serve_connection(HyperIo(Watched { io, watch: Rc::clone(&watch) }), service);
     let mut connection = Box::pin(connection);
-    let mut draining = pin!(session.draining());
-    let mut asked_to_drain = false;
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut finishing = false;
     let end = poll_fn(|context| {
@@ -61,11 +51,7 @@ where
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ended.map_or_else(End::Broken, |()| End::Done));
             }
-            // Asked once for its waker, then told by the flags: a waker that is always the same need not be registered
-            // at every request.
-            if !std::mem::replace(&mut asked_to_drain, true) {
-                let _already = draining.as_mut().poll(context);
-            }
+            // `Live` has this task's waker: whoever asks the connection to end wakes it.
             if session.is_ending() && !std::mem::replace(&mut finishing, true) {
                 connection.as_mut().graceful_shutdown();
                 continue;
@@ -88,21 +74,17 @@ where
         End::Broken(error) => broken(&watch, error),
         end => end,
     };
-    finish(&session, end, parts.io.0.io, parts.read_buf).await;
+    let begun = timer.map_or_else(Instant::now, |timer| timer.deadline() - session.cell.limits.head);
+    finish(&session, end, parts.io.0.io, parts.read_buf, begun.elapsed()).await;
 }
 
-async fn finish<IO>(session: &Rc<Session>, end: End, mut io: IO, read: bytes::Bytes)
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
+async fn finish(session: &Rc<Session>, end: End, mut io: Client, read: bytes::Bytes, took: Duration) {
     if let Some(tunnel) = session.tunnel.take() {
-        if let Err(error) = tunnel.run(io, read).await {
-            tracing::debug!(%error, "an upgraded connection broke off");
-        }
+        tunnel.run(session, io, read).await;
         return;
     }
     if let End::Refused(refusal) = end {
-        session.cell.ledger.refused(refusal.reason);
+        unread::report(session, refusal, took);
         // A client that sends such things may be gone.
         let _gone = timeout(LINGER, say_and_listen(&mut io, refusal)).await;
     } else {
@@ -112,10 +94,7 @@ where
 }
 
 /// Answers, and takes what the client still sends: closing a socket with unread bytes resets it, and the answer with it.
-async fn say_and_listen<IO>(io: &mut IO, refusal: Refusal) -> io::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
+async fn say_and_listen(io: &mut Client, refusal: Refusal) -> io::Result<()> {
     io.write_all(&refusal.closing()).await?;
     io.shutdown().await?;
     let mut unread = [0; 1024];

@@ -10,9 +10,8 @@ use std::{
 };
 
 use hyper::{server::conn::http2, service::service_fn};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{answer::answer, session::Session};
+use super::{Client, answer::answer, session::Session};
 use crate::{
     sys::hyper_io::HyperIo,
     upstream::{
@@ -22,10 +21,7 @@ use crate::{
 };
 
 /// Serves a connection to its end.
-pub(super) async fn serve<IO>(session: Rc<Session>, io: IO)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+pub(super) async fn serve(session: Rc<Session>, client: Client) {
     let limits = &session.cell.limits;
     let service = {
         let session = Rc::clone(&session);
@@ -42,12 +38,11 @@ where
         .max_local_error_reset_streams(OUR_RESETS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(HyperIo(io), service);
+        .serve_connection(HyperIo(client), service);
     let mut connection = pin!(connection);
-    let mut draining = pin!(session.draining());
     let mut finishing = false;
     let ended = poll_fn(|context| {
-        if !finishing && (draining.as_mut().poll(context).is_ready() || session.is_ending()) {
+        if !finishing && session.is_ending() {
             finishing = true;
             connection.as_mut().graceful_shutdown();
         }

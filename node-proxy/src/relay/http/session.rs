@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct Session {
     pub(super) cell: Rc<Cell>,
     /// Where its requests are counted, for `canopy tree`.
-    live: Rc<Live>,
+    pub(super) live: Rc<Live>,
     /// What the client speaks.
     pub(super) protocol: Protocol,
     /// Where requests go that are not routed: the very address the client connected to.
@@ -84,12 +84,7 @@ impl Session {
 
     /// Whether no further request is to be begun.
     pub(super) fn is_ending(&self) -> bool {
-        self.closing.get() || self.cell.is_draining()
-    }
-
-    /// Waits until the cell drains or the workload goes.
-    pub(super) async fn draining(&self) {
-        self.cell.draining().await;
+        self.closing.get() || self.live.is_finishing() || self.cell.is_draining()
     }
 
     fn renew(&self) -> Result<Permit, Denied> {

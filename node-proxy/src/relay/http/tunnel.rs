@@ -1,14 +1,17 @@
-//! What is left of HTTP after a 101: bytes both ways, each direction closed by itself.
+//! What is left of HTTP after a 101: opaque bytes both ways, relayed as every other opaque connection is.
 //!
 //! It must never look into them, and never lose those that came together with the heads.
 
-use std::{future::poll_fn, io, rc::Rc};
+use std::future::poll_fn;
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use bytes::{Bytes, BytesMut};
 
-use super::{exchange::Exchange, plan::Target};
-use crate::upstream::pool::http1::Lease;
+use super::{Client, exchange::Exchange, plan::Target, session::Session};
+use crate::{
+    relay::tcp::{self, Ends, Meter},
+    telemetry::Reason,
+    upstream::pool::http1::Lease,
+};
 
 /// An upgraded connection to an endpoint, until the client's side is free.
 #[derive(Debug)]
@@ -16,27 +19,40 @@ pub(super) struct Tunnel {
     pub(super) lease: Lease,
     /// Counts as load as long as the tunnel stands.
     pub(super) target: Target,
-    pub(super) exchange: Rc<Exchange>,
+    pub(super) exchange: std::rc::Rc<Exchange>,
 }
 
 impl Tunnel {
-    /// Copies until both sides have ended. `read` is what the client sent right after its request.
-    pub(super) async fn run<IO>(self, mut client: IO, read: Bytes) -> io::Result<()>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin,
-    {
-        let Self { mut lease, target, exchange } = self;
+    /// Relays until both sides have ended. `read` is what the client sent right after its request.
+    pub(super) async fn run(self, session: &Session, client: Client, read: Bytes) {
+        let Self { mut lease, target: _load, exchange } = self;
         // Hyper ends at the upgrade; nothing is waited for.
-        poll_fn(|context| lease.drive(context)).await.map_err(io::Error::other)?;
-        let (mut endpoint, answered) = lease.into_io();
-        endpoint.write_all(&read).await?;
-        client.write_all(&answered).await?;
-        let copied = copy_bidirectional(&mut client, &mut endpoint).await;
-        let (up, down) = copied.as_ref().copied().unwrap_or_default();
-        exchange.received(read.len() + usize::try_from(up).unwrap_or(usize::MAX));
-        exchange.sent(answered.len() + usize::try_from(down).unwrap_or(usize::MAX));
-        exchange.complete();
-        drop(target);
-        copied.map(drop)
+        if let Err(error) = poll_fn(|context| lease.drive(context)).await {
+            tracing::debug!(%error, "an endpoint broke off right after it had agreed to an upgrade");
+            exchange.refused(Reason::UpstreamReset);
+            return;
+        }
+        exchange.becomes_opaque();
+        let (upstream, from_upstream) = lease.into_io();
+        let (unread, client) = client.into_parts();
+        let ends = Ends { client, from_client: joined(read, unread), upstream, from_upstream };
+        let meter = Meter { ledger: &session.cell.ledger, live: &session.live };
+        match tcp::relay(ends, meter, session.cell.limits.idle).await {
+            Ok(()) => exchange.complete(),
+            Err(error) => {
+                tracing::debug!(%error, "an upgraded connection broke off");
+                exchange.refused(error.reason());
+            }
+        }
     }
+}
+
+/// Mostly one of them is empty, and nothing is copied.
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    if second.is_empty() {
+        return first;
+    }
+    let mut both = BytesMut::from(first);
+    both.extend_from_slice(&second);
+    both.freeze()
 }

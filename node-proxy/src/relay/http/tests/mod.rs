@@ -1,5 +1,7 @@
-//! The HTTP relay over pipes to clients and real sockets to endpoints: bytes in, bytes out.
+//! The HTTP relay over real sockets on loopback: bytes in, bytes out.
 
+mod endings;
+mod floods;
 mod http1;
 mod http2;
 mod routes;

@@ -1,6 +1,15 @@
 //! A cell with one Service, endpoints that say what a test wants, and clients that write raw bytes.
 
-use std::{cell::RefCell, future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    os::fd::AsFd,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use config::{
     identity::Identity,
@@ -12,7 +21,7 @@ use config::{
 };
 use ebpf_redirect::{Origin, Side, fake::FakeRedirect};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::LocalSet,
     time::timeout,
@@ -20,13 +29,18 @@ use tokio::{
 
 use super::super::serve;
 use crate::{
-    accept::{Accepted, Protocol},
+    accept::{Accepted, Protocol, Rewind},
     capture::{Captured, Tree},
     cell::{Cell, CellParts, Limits, Live},
     control::compile::Compiler,
     identity::identify,
-    policy,
+    path, policy,
+    snapshot::Snapshot,
     sys::{netns::Netns, sockets::Sockets},
+    telemetry::{
+        AccessLog,
+        access::{Target, Writer},
+    },
     tenancy::{Ledger, Tenure},
 };
 
@@ -35,9 +49,25 @@ pub(super) const VIP: &str = "10.0.0.1:80";
 /// A cell, and the mesh that its configuration is compiled from.
 pub(super) struct Bench {
     pub(super) cell: Rc<Cell>,
-    tree: Rc<Tree>,
+    pub(super) tree: Rc<Tree>,
     mesh: RefCell<Mesh>,
     compiler: RefCell<Compiler>,
+}
+
+/// A cell's access log, in a file of its own.
+pub(super) struct Log {
+    file: tempfile::NamedTempFile,
+    writer: Writer,
+}
+
+impl Log {
+    /// All lines so far. Ends the log.
+    pub(super) fn lines(self, bench: &Bench) -> Vec<serde_json::Value> {
+        bench.cell.access_log.flush();
+        drop(self.writer);
+        let text = std::fs::read_to_string(self.file.path()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
 }
 
 /// What to say of an endpoint.
@@ -58,13 +88,25 @@ impl Bench {
     }
 
     pub(super) fn with_limits(endpoints: &[At], limits: Limits) -> Self {
+        Self::with(endpoints, limits, AccessLog::default())
+    }
+
+    /// As [`Bench::new`], with a log that can be read.
+    pub(super) fn logging(endpoints: &[At], limits: Limits) -> (Self, Log) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Writer::start(Target::File(file.path().to_owned())).unwrap();
+        let bench = Self::with(endpoints, limits, writer.for_cell(&TenantId::Namespace(shop())));
+        (bench, Log { file, writer })
+    }
+
+    fn with(endpoints: &[At], limits: Limits, access_log: AccessLog) -> Self {
         let workload = Arc::new(workload());
         let tenant = workload.tenant.clone();
         let cell = Cell::new(CellParts {
             tenant,
             redirect: Arc::new(FakeRedirect::default()),
             ledger: Arc::new(Ledger::default()),
-            access_log: crate::telemetry::AccessLog::default(),
+            access_log,
             limits,
             home: Netns::current().unwrap(),
             tenure: Tenure::default(),
@@ -124,19 +166,24 @@ impl Bench {
 
     /// Compiles the mesh and puts it in place, as a live edit does.
     pub(super) fn publish(&self) {
+        path::swap(&self.cell, self.compiled());
+    }
+
+    /// The mesh of now, as the cell gets it.
+    pub(super) fn compiled(&self) -> Arc<Snapshot> {
         let mut mesh = self.mesh.borrow_mut();
         mesh.version += 1;
         let snapshots = self.compiler.borrow_mut().compile(&mesh);
-        self.cell.swap(Arc::clone(&snapshots[&TenantId::Namespace(shop())]));
+        Arc::clone(&snapshots[&TenantId::Namespace(shop())])
     }
 
     /// A client's connection to `cart`, from its own end.
-    pub(super) async fn connect(&self, protocol: Protocol) -> DuplexStream {
-        let (client, server) = tokio::io::duplex(64 * 1024);
+    pub(super) async fn connect(&self, protocol: Protocol) -> TcpStream {
         let origin = Origin { destination: VIP.parse().unwrap(), client: "127.0.0.1:40000".parse().unwrap() };
         let destination = self.cell.snapshot().resolve(&shop(), origin.destination);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
         let captured = Captured {
             stream,
             accept_addr: origin.client,
@@ -144,9 +191,22 @@ impl Bench {
             tree: Rc::clone(&self.tree),
         };
         let accepted = Accepted { captured, origin, destination, protocol, prefix: bytes::Bytes::new() };
-        let permit = policy::decide(Egress::Any, &identify(accepted, None)).unwrap();
-        let live = Rc::new(Live::new(Rc::clone(&self.tree), Side::Outbound, origin, None));
-        tokio::task::spawn_local(serve(Rc::clone(&self.cell), permit, live, server, protocol));
+        let identified = identify(accepted, None);
+        let permit = policy::decide(Egress::Any, &identified).unwrap();
+        let stream = Rewind::new(bytes::Bytes::new(), identified.accepted.captured.stream);
+        let socket = self.cell.sockets.register(stream.get_ref().as_fd(), self.tree.id);
+        let live = Live::new(Rc::clone(&self.tree), Side::Outbound, origin, None);
+        let live = self.cell.live.enter(live, socket);
+        let serving = serve(Rc::clone(&self.cell), permit, live.share(), stream, protocol);
+        tokio::task::spawn_local(async move {
+            let mut serving = Box::pin(serving);
+            // As `path::carry` does it.
+            poll_fn(|context| match live.poll_closed(context) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => serving.as_mut().poll(context),
+            })
+            .await;
+        });
         client
     }
 
@@ -218,12 +278,12 @@ impl Endpoint1 {
     }
 }
 
-pub(super) async fn say(stream: &mut DuplexStream, bytes: &str) {
+pub(super) async fn say(stream: &mut TcpStream, bytes: &str) {
     stream.write_all(bytes.as_bytes()).await.unwrap();
 }
 
 /// What comes until the stream is closed, or silent for a moment.
-pub(super) async fn hear(stream: &mut DuplexStream) -> String {
+pub(super) async fn hear(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(Ok(read)) = timeout(QUIET, stream.read(&mut buffer)).await {
