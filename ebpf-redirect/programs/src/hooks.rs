@@ -18,6 +18,7 @@ mod pods;
 mod shared;
 mod sock_addr;
 mod sock_ops;
+mod words;
 
 /// The kernel gives GPL-only helpers (`bpf_sk_storage_get` among them) to compatible programs only.
 #[unsafe(link_section = "license")]

@@ -6,6 +6,7 @@
 
 mod shared;
 mod sk_lookup;
+mod words;
 
 /// The kernel gives GPL-only helpers to compatible programs only.
 #[unsafe(link_section = "license")]

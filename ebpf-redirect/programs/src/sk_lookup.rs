@@ -12,7 +12,10 @@ use aya_ebpf::{
 };
 use ebpf_redirect_abi::{Endpoint, Event, FlowKey, Hook, OUTBOUND_PORT, PortKey, network, slot};
 
-use crate::shared::{FLOWS, network, port_excluded, report};
+use crate::{
+    shared::{FLOWS, network, port_excluded, report},
+    words::words,
+};
 
 /// The pod's listeners, by `abi::slot`. A listener that is closed leaves the map by itself.
 #[map]
@@ -86,14 +89,6 @@ fn ends(raw: *mut bpf_sk_lookup) -> (Endpoint, Endpoint) {
         } else {
             (Endpoint::v6(remote_v6, source_port), Endpoint::v6(local_v6, port))
         }
-    }
-}
-
-#[inline(always)]
-unsafe fn words(at: *const u32) -> [u32; 4] {
-    // SAFETY: four words of the context.
-    unsafe {
-        [at.read_volatile(), at.add(1).read_volatile(), at.add(2).read_volatile(), at.add(3).read_volatile()]
     }
 }
 

@@ -9,6 +9,8 @@ use aya_ebpf::{
 };
 use ebpf_redirect_abi::Endpoint;
 
+use crate::words::words;
+
 /// Cookie of the socket's network namespace.
 #[inline(always)]
 pub fn netns(ctx: &SockAddrContext) -> u64 {
@@ -40,12 +42,8 @@ pub fn v4(ctx: &SockAddrContext) -> Endpoint {
 /// The address in the call, IPv6.
 #[inline(always)]
 pub fn v6(ctx: &SockAddrContext) -> Endpoint {
-    let ip = words(ctx);
     // SAFETY: fields of the context.
-    let ip = unsafe {
-        [ip.read_volatile(), ip.add(1).read_volatile(), ip.add(2).read_volatile(), ip.add(3).read_volatile()]
-    };
-    Endpoint::v6(ip, port(ctx))
+    Endpoint::v6(unsafe { words(address(ctx)) }, port(ctx))
 }
 
 /// Puts an IPv4 address into the call.
@@ -59,7 +57,7 @@ pub fn set_v4(ctx: &SockAddrContext, to: &Endpoint) {
 /// Puts an IPv6 (or v4-mapped) address into the call.
 #[inline(always)]
 pub fn set_v6(ctx: &SockAddrContext, to: &Endpoint) {
-    let ip = words(ctx);
+    let ip = address(ctx);
     // SAFETY: fields of the context that this hook may write.
     unsafe {
         ip.write_volatile(to.ip[0]);
@@ -71,7 +69,7 @@ pub fn set_v6(ctx: &SockAddrContext, to: &Endpoint) {
 }
 
 #[inline(always)]
-fn words(ctx: &SockAddrContext) -> *mut u32 {
+fn address(ctx: &SockAddrContext) -> *mut u32 {
     let raw: *mut bpf_sock_addr = ctx.sock_addr;
     // SAFETY: the address of a field, nothing is read.
     unsafe { (&raw mut (*raw).user_ip6).cast() }

@@ -20,6 +20,7 @@ use crate::{
     notes::{note, set_note},
     pods::{arrive, depart, pod},
     shared::{FLOWS, report},
+    words::words,
 };
 
 #[sock_ops]
@@ -126,14 +127,6 @@ fn ends(ctx: &SockOpsContext) -> (Endpoint, Endpoint) {
         } else {
             (Endpoint::v6(local_v6, local_port), Endpoint::v6(remote_v6, remote_port))
         }
-    }
-}
-
-#[inline(always)]
-unsafe fn words(at: *const u32) -> [u32; 4] {
-    // SAFETY: four words of the context.
-    unsafe {
-        [at.read_volatile(), at.add(1).read_volatile(), at.add(2).read_volatile(), at.add(3).read_volatile()]
     }
 }
 

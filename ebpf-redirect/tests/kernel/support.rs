@@ -42,7 +42,7 @@ pub(crate) fn redirect() -> KernelRedirect {
 /// Hooks under that name.
 pub(crate) fn named(instance: &str) -> KernelRedirect {
     need_root();
-    KernelRedirect::open(Options { instance: instance.to_owned(), ..Options::default() }).unwrap()
+    KernelRedirect::open(Options { instance: instance.to_owned(), ..Options::default() }).expect("hooks")
 }
 
 /// There is no skipping: a machine that cannot run these tests has not passed them.
@@ -62,7 +62,7 @@ impl Netns {
         need_root();
         let name = unique();
         run(&format!("ip netns add {name}"));
-        let file = File::open(format!("/run/netns/{name}")).unwrap();
+        let file = File::open(format!("/run/netns/{name}")).expect("a namespace");
         let netns = Self { name, file };
         run(&format!("ip -n {} link set lo up", netns.name));
         netns
@@ -72,10 +72,11 @@ impl Netns {
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let work = || {
-                move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("setns");
                 work()
             };
-            scope.spawn(work).join().unwrap()
+            scope.spawn(work).join().expect("the work inside")
         })
     }
 
@@ -123,7 +124,7 @@ impl Pod {
         world.ip(&format!("addr add {WORLD_V6}/128 dev lo nodad"));
         netns.ip("route add default via 10.77.0.1");
         netns.ip("-6 route add default via fd77::1");
-        let (v4, v6) = ("10.77.0.2".parse().unwrap(), "fd77::2".parse().unwrap());
+        let [v4, v6] = ["10.77.0.2", "fd77::2"].map(|ip| ip.parse().expect("an address"));
         Self { name: format!("test/{}", netns.name), netns, world, v4, v6 }
     }
 
@@ -143,7 +144,7 @@ impl Pod {
     }
 
     pub(crate) fn enrol(&self, redirect: &dyn Redirect, proxy: &Proxy) -> Box<dyn Enrolled> {
-        self.try_enrol(redirect, proxy, &Exclusions::default()).unwrap()
+        self.try_enrol(redirect, proxy, &Exclusions::default()).expect("enrolment")
     }
 
     pub(crate) fn try_enrol(
@@ -207,13 +208,13 @@ impl Proxy {
 
 /// A listener that other sockets of its port do not disturb.
 pub(crate) fn listener(at: SocketAddr) -> TcpListener {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("SO_REUSEADDR");
     if at.is_ipv6() && !at.ip().is_unspecified() {
-        socket.set_only_v6(true).unwrap();
+        socket.set_only_v6(true).expect("IPV6_V6ONLY");
     }
-    socket.bind(&at.into()).unwrap();
-    socket.listen(1024).unwrap();
+    socket.bind(&at.into()).expect("bind");
+    socket.listen(1024).expect("listen");
     socket.into()
 }
 
@@ -229,35 +230,35 @@ pub(crate) fn try_accept(listener: &TcpListener, patience: Duration) -> Option<(
         tv_sec: patience.as_secs() as i64,
         tv_nsec: i64::from(patience.subsec_nanos()),
     };
-    let ready = rustix::event::poll(&mut fds, Some(&timeout)).unwrap();
-    (ready > 0).then(|| listener.accept().unwrap())
+    let ready = rustix::event::poll(&mut fds, Some(&timeout)).expect("poll");
+    (ready > 0).then(|| listener.accept().expect("accept"))
 }
 
 /// Shows that two ends are of one connection.
 pub(crate) fn assert_connected(mut one: &TcpStream, mut other: &TcpStream) {
     let mut read = [0; 5];
-    one.write_all(b"there").unwrap();
-    other.set_read_timeout(Some(PATIENCE)).unwrap();
-    other.read_exact(&mut read).unwrap();
+    one.write_all(b"there").expect("write");
+    other.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    other.read_exact(&mut read).expect("read");
     assert_eq!(&read, b"there");
-    other.write_all(b"again").unwrap();
-    one.set_read_timeout(Some(PATIENCE)).unwrap();
-    one.read_exact(&mut read).unwrap();
+    other.write_all(b"again").expect("write");
+    one.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    one.read_exact(&mut read).expect("read");
     assert_eq!(&read, b"again");
 }
 
 /// What a hook has counted.
 pub(crate) fn counted(redirect: &dyn Redirect, hook: &str, event: &str) -> u64 {
-    let counters = redirect.counters().unwrap();
+    let counters = redirect.counters().expect("counters");
     counters.iter().find(|c| c.hook == hook && c.event == event).map_or(0, |c| c.count)
 }
 
 pub(crate) fn addr(ip: impl ToString, port: u16) -> SocketAddr {
-    SocketAddr::new(ip.to_string().parse().unwrap(), port)
+    SocketAddr::new(ip.to_string().parse().expect("an address"), port)
 }
 
 fn run(command: &str) {
     let mut words = command.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    let output = Command::new(words.next().expect("a command")).args(words).output().expect("ip");
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }
