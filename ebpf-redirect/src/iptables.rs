@@ -88,6 +88,7 @@ impl Redirect for IptablesRedirect {
     }
 
     fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
+        netns::refuse_own(pod.pod, pod.netns)?;
         let guard = Guard {
             tools: Arc::clone(&self.tools),
             pod: pod.pod.to_owned(),

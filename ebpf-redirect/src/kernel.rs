@@ -56,7 +56,8 @@ impl Default for Options {
 
 /// A [`Redirect`] by eBPF hooks.
 ///
-/// When it and the guards of all its pods are dropped, nothing is left in the kernel.
+/// When it and the guards of all its pods are dropped, nothing is left in the kernel; but see
+/// [`release_unclaimed`](Self::release_unclaimed).
 #[derive(Debug)]
 pub struct KernelRedirect {
     state: Arc<state::State>,
@@ -74,7 +75,8 @@ impl KernelRedirect {
     }
 
     /// Stops steering the pods that a dead process left and nobody has enrolled again. To be called once the
-    /// first configuration is complete; returns how many there were.
+    /// first configuration is complete; returns how many there were. Until then, what a dead process left also outlives
+    /// this value and the guards: a start that fails lets no pod go.
     pub fn release_unclaimed(&self) -> Result<usize, RedirectError> {
         pod::release_unclaimed(&self.state)
     }

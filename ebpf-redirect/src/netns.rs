@@ -7,7 +7,10 @@ use std::{
     thread,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::{fstat, stat},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::{RedirectError, sys};
@@ -26,6 +29,16 @@ pub(crate) fn inside<T: Send>(
         entered.map_err(Failure::Work)?.join().map_err(|_| Failure::Work(io::Error::other("a panic")))?
     });
     result.map_err(|failure| failure.explain(pod))
+}
+
+/// Refuses the namespace of the calling thread, which is the host's where the proxy serves a node.
+pub(crate) fn refuse_own(pod: &str, netns: BorrowedFd<'_>) -> Result<(), RedirectError> {
+    let failed = |errno: rustix::io::Errno| RedirectError::syscall("stat", OWN, errno.into());
+    let (own, other) = (stat(OWN).map_err(failed)?, fstat(netns).map_err(failed)?);
+    if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino) {
+        return Err(RedirectError::HostNetns { pod: pod.to_owned() });
+    }
+    Ok(())
 }
 
 /// The namespace's cookie, which the hooks know it by. Minimum kernel: 5.14.
@@ -51,6 +64,7 @@ pub(crate) fn reuse_time_wait(pod: &str, netns: BorrowedFd<'_>, value: u32) -> R
 
 /// `/proc/sys/net` shows the namespace of the thread that opens it.
 const TW_REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+const OWN: &str = "/proc/thread-self/ns/net";
 
 enum Failure {
     Enter(rustix::io::Errno),

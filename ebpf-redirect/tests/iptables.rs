@@ -6,7 +6,7 @@
 mod support;
 
 use std::{
-    fs,
+    fs::{self, File},
     net::{SocketAddr, TcpStream},
     os::fd::AsFd as _,
     path::PathBuf,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use ebpf_redirect::{
-    Exclusions, Redirect, RedirectError, Side,
+    Enrolment, Exclusions, Redirect, RedirectError, Side,
     iptables::{IptablesRedirect, Options},
 };
 use socket2::{Domain, Socket, Type};
@@ -37,7 +37,8 @@ impl Steering {
 
     fn open_at(state: PathBuf) -> Self {
         need_root();
-        Self { redirect: IptablesRedirect::open(Options { state: state.clone() }).unwrap(), state }
+        let redirect = IptablesRedirect::open(Options { state: state.clone() }).expect("iptables");
+        Self { redirect, state }
     }
 }
 
@@ -55,7 +56,7 @@ fn outside() -> [SocketAddr; 2] {
 fn rules(pod: &Pod) -> String {
     let saved = pod.netns.inside(|| {
         ["iptables-save", "ip6tables-save"]
-            .map(|save| std::process::Command::new(save).output().unwrap().stdout)
+            .map(|save| std::process::Command::new(save).output().expect("iptables-save").stdout)
     });
     saved.iter().map(|text| String::from_utf8_lossy(text)).filter(|text| text.contains("CANOPY")).collect()
 }
@@ -155,6 +156,28 @@ fn listener_that_is_dialled_directly_is_not_steered() {
         let refused = steering.redirect.origin(accepted.as_fd(), side, peer);
         assert!(matches!(refused, Err(RedirectError::NotSteered)), "{side:?}: {refused:?}");
     }
+}
+
+#[test]
+fn the_hosts_own_namespace_is_refused_and_gets_no_rule() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let proxy = pod.listen(&steering.redirect);
+    // The test's own process stands in the pod's namespace, so that a defect would not steer this machine.
+    let error = pod.netns.inside(|| {
+        let file = File::open("/proc/thread-self/ns/net").unwrap();
+        let enrolment = Enrolment {
+            pod: "kube-system/host",
+            netns: file.as_fd(),
+            addresses: &[],
+            listeners: proxy.listeners(),
+            exclusions: &Exclusions::default(),
+        };
+        steering.redirect.enrol(&enrolment).unwrap_err()
+    });
+    assert!(matches!(error, RedirectError::HostNetns { .. }), "{error}");
+    assert_eq!(rules(&pod), "");
+    assert!(fs::read_dir(&steering.state).unwrap().next().is_none(), "no note is left");
 }
 
 #[test]

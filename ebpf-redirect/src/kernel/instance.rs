@@ -1,12 +1,14 @@
 //! The pins of one daemon: `BPFFS/canopy/vLAYOUT/INSTANCE/{maps,links,pods}`. One process at a time holds an instance; a
 //! dead one's pins stay, so that its pods are refused rather than let go unproxied, and the next one of the
-//! same name takes them over. Dropping an instance that was opened in full removes every pin.
+//! same name takes them over. Dropping an instance removes every pin, except those of a dead process that it took over and
+//! has not yet said to be in force: a start that fails leaves the pods refused, as it found them.
 
 use std::{
     fs::{self, File},
     io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use ebpf_redirect_abi::LAYOUT;
@@ -21,8 +23,8 @@ pub(crate) struct Instance {
     path: PathBuf,
     /// Whether a dead process left pins here.
     pub(crate) adopted: bool,
-    /// Whether everything is set up: from now on a drop is a clean stop.
-    ready: bool,
+    /// Whether what was taken over serves again: from now on a drop is a clean stop.
+    in_force: AtomicBool,
     /// Locked while the process lives; the kernel unlocks it whatever ends us.
     _lock: File,
 }
@@ -45,7 +47,7 @@ impl Instance {
         }
         let lock = File::open(&path).map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, adopted, ready: false, _lock: lock }),
+            Ok(()) => Ok(Self { path, adopted, in_force: AtomicBool::new(!adopted), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 Err(RedirectError::InstanceInUse { name: options.instance.clone() })
             }
@@ -53,9 +55,14 @@ impl Instance {
         }
     }
 
-    /// Says that everything is set up.
-    pub(crate) fn ready(&mut self) {
-        self.ready = true;
+    /// Says that what a dead process left serves again, or has been let go.
+    pub(crate) fn set_in_force(&self) {
+        self.in_force.store(true, Relaxed);
+    }
+
+    /// Whether a drop is a clean stop.
+    pub(crate) fn in_force(&self) -> bool {
+        self.in_force.load(Relaxed)
     }
 
     /// The pin of a shared map.
@@ -82,6 +89,7 @@ impl Instance {
     pub(crate) fn reset(&mut self) {
         self.unpin_all();
         self.adopted = false;
+        self.set_in_force();
     }
 
     fn clear(&self) {
@@ -109,8 +117,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // A start that failed over a dead process's pins leaves them: its pods stay refused.
-        if self.ready || !self.adopted {
+        if self.in_force() {
             self.clear();
         }
     }

@@ -27,12 +27,13 @@ pub(crate) struct EnrolledPod {
 }
 
 impl EnrolledPod {
-    /// Starts steering. Whatever fails, nothing of the pod is left, and other pods do not notice.
+    /// Starts steering. Whatever fails, nothing of the pod is left but what a dead process had left, and other pods do
+    /// not notice.
     pub(crate) fn new(state: &Arc<State>, pod: &Enrolment<'_>) -> Result<Self, RedirectError> {
-        let cookie = netns::cookie(pod.pod, pod.netns)?;
-        if state.forbidden == Some(cookie) {
-            return Err(RedirectError::HostNetns { pod: pod.pod.to_owned() });
+        if !state.own_netns {
+            netns::refuse_own(pod.pod, pod.netns)?;
         }
+        let cookie = netns::cookie(pod.pod, pod.netns)?;
         let lookup = Lookup::load(state, cookie)?;
         lookup.slots.place(pod.pod, cookie, &pod.listeners)?;
         let mut row = Row::enter(state, cookie, pod)?;
@@ -56,12 +57,13 @@ impl Enrolled for EnrolledPod {
 
 /// Stops steering what a dead process left and nobody has claimed.
 pub(crate) fn release_unclaimed(state: &State) -> Result<usize, RedirectError> {
+    state.instance.set_in_force();
     let left = state.registry.take_unclaimed();
     left.iter().for_each(|cookie| remove(state, *cookie));
     Ok(left.len())
 }
 
-/// What the kernel knows of a pod; dropping it removes that.
+/// What the kernel knows of a pod; dropping it removes that, unless it was found there and is not in force yet.
 #[derive(Debug)]
 struct Row {
     state: Arc<State>,
@@ -119,6 +121,11 @@ impl Row {
 
 impl Drop for Row {
     fn drop(&mut self) {
+        if self.claimed && !self.state.instance.in_force() {
+            // A start that does not succeed leaves the pod refused, as it was found.
+            self.state.registry.give_back(self.cookie);
+            return;
+        }
         remove(&self.state, self.cookie);
         if let Some(namespace) = &self.netns
             && self.tw_reuse_before != TW_REUSE_UNKNOWN

@@ -36,6 +36,13 @@ impl Registry {
         Ok(inner.unclaimed.remove(&netns))
     }
 
+    /// Removes a pod whose steering stays, for whoever claims it next.
+    pub(crate) fn give_back(&self, netns: u64) {
+        let mut inner = self.lock();
+        inner.pods.remove(&netns);
+        inner.unclaimed.insert(netns);
+    }
+
     /// Removes a pod.
     pub(crate) fn leave(&self, netns: u64) {
         self.lock().pods.remove(&netns);

@@ -3,12 +3,10 @@
 
 use std::{
     fs::File,
-    os::fd::AsFd as _,
     sync::{Mutex, PoisonError},
 };
 
 use aya::Ebpf;
-use socket2::{Domain, Socket, Type};
 
 use super::{
     Options, hooks,
@@ -19,7 +17,7 @@ use super::{
     tables::Tables,
     trace::Watch,
 };
-use crate::{RedirectError, sys};
+use crate::RedirectError;
 
 /// Everything that is shared.
 #[derive(Debug)]
@@ -27,8 +25,8 @@ pub(crate) struct State {
     pub(crate) tables: Tables,
     pub(crate) registry: Registry,
     pub(crate) watch: Watch,
-    /// A namespace in which no pod may be: this process's own.
-    pub(crate) forbidden: Option<u64>,
+    /// Whether a pod may be in this process's own namespace.
+    pub(crate) own_netns: bool,
     loader: Mutex<Loader>,
     // The last field: its drop removes the pins when all else is gone.
     pub(crate) instance: Instance,
@@ -38,7 +36,6 @@ impl State {
     /// Sets everything up.
     pub(crate) fn open(options: Options) -> Result<Self, RedirectError> {
         super::built()?;
-        let own = own_netns()?;
         let cgroup = options.cgroup.clone().map_or_else(mounts::cgroup2, Ok)?;
         let cgroup = File::open(&cgroup)
             .map_err(|error| RedirectError::syscall("open the cgroup root", cgroup.display(), error))?;
@@ -55,7 +52,6 @@ impl State {
         };
         let tables = Tables::open(&instance)?;
         let watch = Watch::new(&mut ebpf, &tables)?;
-        instance.ready();
         if instance.adopted {
             tracing::info!(pods = left.len(), "took over the hooks of a process that has ended");
         }
@@ -63,7 +59,7 @@ impl State {
             tables,
             registry: Registry::new(left),
             watch,
-            forbidden: (!options.own_netns).then_some(own),
+            own_netns: options.own_netns,
             loader: Mutex::new(loader),
             instance,
         })
@@ -80,10 +76,4 @@ fn load(instance: &Instance, cgroup: &File) -> Result<(Loader, Ebpf), RedirectEr
     let mut ebpf = loader.load(Object::Hooks)?;
     hooks::attach(&mut ebpf, instance, cgroup)?;
     Ok((loader, ebpf))
-}
-
-fn own_netns() -> Result<u64, RedirectError> {
-    Socket::new(Domain::UNIX, Type::DGRAM, None)
-        .and_then(|socket| sys::socket::netns_cookie(socket.as_fd()))
-        .map_err(|error| RedirectError::syscall("SO_NETNS_COOKIE (needs Linux 5.14)", "this process", error))
 }

@@ -58,6 +58,39 @@ fn after_a_kill_pods_are_refused_until_the_next_start_takes_them_over() {
     assert_connected(&client, &accepted);
     let client = pod.dial(SocketAddr::new(pod.v4, 8080)).unwrap();
     assert_connected(&client, &accept(&proxy.inbound_v4).0);
+    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    drop((guard, redirect));
+    assert!(pins(&instance).is_empty());
+}
+
+#[test]
+fn a_start_that_fails_before_it_is_in_force_leaves_the_pods_refused() {
+    let instance = unique();
+    let (pod, fresh) = (Pod::new(), Pod::new());
+    let _app = pod.serve(SocketAddr::new(pod.v4, 8080));
+    let servers = [&pod, &fresh].map(|pod| pod.world.inside(|| listener(addr(WORLD_V4, 80))));
+    steer_and_die(&instance, &pod);
+    let left = pins(&instance);
+    drop(named(&instance));
+    assert_eq!(pins(&instance), left, "nothing enrolled");
+    assert_refused(&pod);
+
+    let redirect = named(&instance);
+    let proxies = [&pod, &fresh].map(|pod| pod.listen(&redirect));
+    let guards = [(&pod, &proxies[0]), (&fresh, &proxies[1])].map(|(pod, proxy)| pod.enrol(&redirect, proxy));
+    drop((guards, proxies));
+    assert_eq!(redirect.unclaimed(), 1, "given back");
+    drop(redirect);
+    assert_eq!(pins(&instance), left, "one found there and one new pod enrolled");
+    assert_refused(&pod);
+    assert_connected(&fresh.connect(addr(WORLD_V4, 80)).unwrap(), &accept(&servers[1]).0);
+
+    let redirect = named(&instance);
+    let proxy = pod.listen(&redirect);
+    let guard = pod.enrol(&redirect, &proxy);
+    let client = pod.connect(addr(WORLD_V4, 80)).unwrap();
+    assert_connected(&client, &accept(&proxy.outbound_v4).0);
+    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
     drop((guard, redirect));
     assert!(pins(&instance).is_empty());
 }
