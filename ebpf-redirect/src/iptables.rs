@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, SockRef};
 
 use self::{
@@ -59,6 +60,9 @@ struct Counts {
 impl IptablesRedirect {
     /// Finds the tools, and clears what a crashed predecessor with the same state directory left behind.
     pub fn open(options: Options) -> Result<Self, RedirectError> {
+        if !geteuid().is_root() {
+            return Err(RedirectError::Permission { what: "change the rules of pods" });
+        }
         let tools = Arc::new(Tools::find()?);
         let leftovers = Leftovers::open(options.state)?;
         for Leftover { pod, netns } in leftovers.take()? {
