@@ -87,6 +87,19 @@ pub struct Limits {
     pub connections: usize,
 }
 
+/// Of all descriptors, the share of which one cell may make connections: two for each, and two more in the cell of
+/// another tenant that it calls, leave a third for everybody else.
+const DESCRIPTORS_PER_CONNECTION: u64 = 6;
+
+impl Limits {
+    /// The limits in a process that may have so many descriptors: one tenant's connections never take them all.
+    pub fn of_descriptors(descriptors: u64) -> Self {
+        let limits = Self::default();
+        let bound = usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX);
+        Self { connections: limits.connections.min(bound), ..limits }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -91,10 +91,14 @@ const LAST: Duration = Duration::from_secs(3);
 /// Runs the daemon until a signal ends it.
 pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
-    match descriptors::prepare() {
-        Ok(limit) => tracing::debug!(limit, "descriptors"),
-        Err(error) => tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)"),
-    }
+    let limits = match descriptors::prepare() {
+        Ok(limit) => Limits::of_descriptors(limit),
+        Err(error) => {
+            tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
+            Limits::default()
+        }
+    };
+    tracing::debug!(connections = limits.connections, "what a tenant may have open at a time");
     let files = FileSource::open(
         &options.config,
         store::Options { trust_domain: options.trust_domain.clone(), ..store::Options::default() },
@@ -104,7 +108,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let forest = ForestHandle::start(Settings {
         instance: options.instance.clone(),
         redirect: steering.redirect(),
-        limits: Limits::default(),
+        limits,
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),
         grace: GRACE,
