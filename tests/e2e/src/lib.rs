@@ -1,8 +1,25 @@
 //! One file per promise under `tests/`, run on real network namespaces and a real kernel against the real
-//! binary: as root, after `cargo build -p node-proxy`. `make test` does both. Nothing is here but the place of
-//! the repository: what the tests share is the testkit's.
+//! binary: as root, after `cargo build -p node-proxy`. `make test` does both. Here is what only these tests
+//! share: a node with its manifests, servers and clients that can misbehave, and the place of the repository.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use testkit::KitError;
+use tokio::time::Instant;
+
+pub use origin::{Origin, Seen};
+pub use raw::{Listener, dial, head, is_reset};
+pub use stage::{HTTP, Stage, Vip, port};
+pub use traffic::{Tally, Traffic};
+
+mod origin;
+mod raw;
+mod stage;
+mod traffic;
 
 /// The folder of the repository.
 #[must_use]
@@ -19,4 +36,20 @@ pub fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own file");
     let beside = own.ancestors().nth(2).map(|folder| folder.join(name)).filter(|path| path.is_file());
     beside.unwrap_or_else(|| panic!("{name} is not built; run `cargo build --workspace --bins` first"))
+}
+
+/// Asks `done` until it says yes, for at most ten seconds.
+///
+/// # Errors
+/// It never did.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) -> Result<(), KitError> {
+    let limit = Duration::from_secs(10);
+    let until = Instant::now() + limit;
+    while Instant::now() < until {
+        if done() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(KitError::TimedOut { what: what.to_owned(), limit, output: String::new() })
 }

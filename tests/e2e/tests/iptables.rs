@@ -1,0 +1,137 @@
+//! The same contract where the kernel has no hooks: steering by iptables, asked for with `--redirect iptables`.
+
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    process::Command,
+};
+
+use e2e::{HTTP, Listener, Origin, Stage, dial, is_reset, port};
+use rustix::process::Signal;
+use testkit::{Daemon, KitError, Options, Outcome, Pod, Server, http};
+
+const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
+
+#[test]
+fn http_is_captured_in_both_families_within_and_across_tenants() -> Outcome {
+    let stage = Stage::new()?;
+    let (near, far) = (stage.pod("shop", "near", &[])?, stage.pod("bank", "far", &[])?);
+    let web = stage.pod("shop", "web", &[HTTP])?;
+    let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
+    let origin = Origin::start(&web, 80)?;
+    let mut daemon = daemon(&stage)?;
+    for client in [&near, &far] {
+        for to in [vip.at(80), vip.at_v6(80), web.at(80), web.at_v6(80)] {
+            let mut stream = dial(client, to)?;
+            assert_eq!(stream.peer_addr()?, to);
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            assert!(text.starts_with("HTTP/1.1 200 "), "{} to {to}: {text}", client.name());
+            let workload = format!("{}/{}", client.namespace(), client.name());
+            daemon.wait_logged(|line| line["workload"] == workload && line["dst.addr"] == to.to_string())?;
+        }
+    }
+    assert_eq!(origin.seen().len(), 8);
+    let tree = String::from_utf8(daemon.canopy(&["tree"])?.stdout)?;
+    assert!(tree.contains("iptables"), "{tree}");
+    Ok(())
+}
+
+#[test]
+fn opaque_bytes_keep_their_order_their_ends_and_their_resets() -> Outcome {
+    let stage = Stage::new()?;
+    let (near, far) = (stage.pod("shop", "near", &[])?, stage.pod("bank", "far", &[])?);
+    let redis = port("tcp-redis", 6379);
+    let server = stage.pod("shop", "server", &[RAW, redis])?;
+    let vip = stage.service(("shop", "server"), 10, &[RAW, redis], &[&server])?;
+    let _redis = Server::redis(&server, 6379)?;
+    let _late = Listener::start(&server, server.at(7000), |mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all)?;
+        write!(stream, "{} bytes", all.len())
+    })?;
+    let _daemon = daemon(&stage)?;
+    for client in [&near, &far] {
+        let mut stream = dial(client, vip.at(6379))?;
+        stream.write_all(b"SET gold 12\r\nGET gold\r\nQUIT\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        assert_eq!(text, "+OK\r\n$2\r\n12\r\n+OK\r\n");
+
+        let mut stream = dial(client, vip.at(7000))?;
+        stream.write_all(&[7; 100_000])?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        assert_eq!(text, "100000 bytes");
+
+        let mut nobody = dial(client, vip.at_v6(7000))?;
+        let end = nobody.read(&mut [0]);
+        assert!(is_reset(&end), "nobody listens there: {end:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn rules_are_in_the_pods_while_it_runs_and_gone_when_it_has_ended() -> Outcome {
+    let stage = Stage::new()?;
+    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
+    let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
+    let _origin = Origin::start(&web, 80)?;
+    let before = [rules(&client)?, rules(&web)?];
+    let added = || {
+        let now = [rules(&client)?, rules(&web)?];
+        let added = now.iter().zip(&before).flat_map(|(now, before)| now.difference(before).cloned());
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(added.collect::<Vec<String>>())
+    };
+    let mut killed = daemon_of(&stage, "kit-iptables")?;
+    assert!(!added()?.is_empty(), "what is looked for afterwards can be found now");
+    killed.process().signal(Signal::KILL);
+    killed.process().wait(std::time::Duration::from_secs(5)).ok_or("a killed process ends")?;
+    let mut daemon = daemon_of(&stage, "kit-iptables")?;
+    assert_eq!(http::get(&client, vip.at(80), "web", "/")?.status, 200, "{}", daemon.output());
+    daemon.process().signal(Signal::TERM);
+    let ended = daemon.process().wait(std::time::Duration::from_secs(10));
+    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
+    assert_eq!(added()?, Vec::<String>::new());
+    assert_eq!(http::get(&client, web.at(80), "web", "/")?.status, 200);
+    Ok(())
+}
+
+fn daemon(stage: &Stage) -> Result<Daemon, KitError> {
+    let options = Options { redirect: "iptables".into(), ..Options::default() };
+    Daemon::start_with(&stage.node, stage.manifests.path(), &options)
+}
+
+/// One that can be started again under the same name.
+fn daemon_of(stage: &Stage, name: &str) -> Result<Daemon, KitError> {
+    let instance = Some(format!("{name}-{}", std::process::id()));
+    let options = Options { redirect: "iptables".into(), instance, ..Options::default() };
+    Daemon::start_with(&stage.node, stage.manifests.path(), &options)
+}
+
+/// The pod's rules of both families, and its routing, without counters and comments.
+fn rules(pod: &Pod) -> Result<std::collections::BTreeSet<String>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut lines = std::collections::BTreeSet::new();
+    for command in [
+        &["iptables-save"][..],
+        &["ip6tables-save"],
+        &["ip", "rule"],
+        &["ip", "-6", "rule"],
+        &["ip", "route", "show", "table", "all"],
+    ] {
+        let output = pod.run(|| Command::new(command[0]).args(&command[1..]).output())??;
+        let text = String::from_utf8(output.stdout)?;
+        // A table without rules is as good as none: reading creates it. Link-local addresses come a little late.
+        lines.extend(
+            text.lines()
+                .filter(|line| {
+                    !line.contains("fe80::")
+                        && (line.starts_with("-A") || line.contains("lookup") || line.contains("dev"))
+                })
+                .map(str::to_owned),
+        );
+    }
+    Ok(lines)
+}

@@ -1,0 +1,218 @@
+//! Opaque TCP: every byte in order, every ending as it was meant, whoever speaks first.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    os::fd::AsFd,
+    sync::mpsc,
+    thread,
+};
+
+use e2e::{Listener, Stage, dial, is_reset, port};
+use rustix::net::sockopt::set_socket_linger;
+use testkit::{Outcome, Pod, Server};
+
+/// A port that says `tcp` by its name.
+const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
+/// A port that says nothing.
+const PLAIN: testkit::manifests::Port = port("plain", 7001);
+
+#[test]
+fn redis_clients_speak_to_redis_within_and_across_tenants() -> Outcome {
+    let stage = Stage::new()?;
+    let redis = port("tcp-redis", 6379);
+    let (near, far) = (stage.pod("bank", "near", &[])?, stage.pod("shop", "far", &[])?);
+    let vault = stage.pod("bank", "vault", &[redis])?;
+    let vip = stage.service(("bank", "vault"), 10, &[redis], &[&vault])?;
+    let _redis = Server::redis(&vault, 6379)?;
+    let mut daemon = stage.daemon()?;
+    for client in [&near, &far] {
+        for to in [vip.at(6379), vip.at_v6(6379), vault.at(6379)] {
+            let mut stream = dial(client, to)?;
+            stream.write_all(b"SET gold 12\r\nGET gold\r\nQUIT\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            assert_eq!(text, "+OK\r\n$2\r\n12\r\n+OK\r\n", "{} to {to}", client.name());
+        }
+        let name = format!("{}/{}", client.namespace(), client.name());
+        let line = daemon.wait_logged(|line| line["workload"] == name && !line["dst.service"].is_null())?;
+        assert_eq!(
+            (&line["protocol"], &line["dst.service"]),
+            (&"tcp".into(), &"bank/vault".into()),
+            "{line}"
+        );
+        assert_eq!((&line["bytes_received"], &line["bytes_sent"]), (&29.into(), &18.into()), "{line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_may_speak_first_on_a_port_of_which_nothing_is_declared() -> Outcome {
+    let stage = Stage::new()?;
+    let (near, far) = (stage.pod("shop", "near", &[])?, stage.pod("bank", "far", &[])?);
+    let server = stage.pod("shop", "server", &[PLAIN])?;
+    let vip = stage.service(("shop", "server"), 10, &[PLAIN], &[&server])?;
+    let _listener = Listener::start(&server, server.at(7001), |mut stream| {
+        stream.write_all(b"220 ready\r\n")?;
+        let mut said = [0; 6];
+        stream.read_exact(&mut said)?;
+        stream.write_all(&said)
+    })?;
+    let _daemon = stage.daemon()?;
+    for client in [&near, &far] {
+        for to in [vip.at(7001), server.at(7001)] {
+            let mut stream = dial(client, to)?;
+            let mut greeting = [0; 11];
+            stream.read_exact(&mut greeting)?;
+            assert_eq!(&greeting, b"220 ready\r\n");
+            stream.write_all(b"QUIT\r\n")?;
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest)?;
+            assert_eq!(rest, b"QUIT\r\n");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn either_side_may_end_its_half_and_still_hear_the_other() -> Outcome {
+    let stage = Stage::new()?;
+    let (client, server) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "server", &[RAW])?);
+    let vip = stage.service(("shop", "server"), 10, &[RAW], &[&server])?;
+    // Answers only once its caller has ended.
+    let _late = Listener::start(&server, server.at(7000), |mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all)?;
+        write!(stream, "{} bytes", all.len())
+    })?;
+    let (heard, hears) = mpsc::channel();
+    // Ends first, and listens on.
+    let _early = Listener::start(&server, server.at_v6(7000), move |mut stream| {
+        stream.write_all(b"bye")?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all)?;
+        heard.send(all).map_err(io::Error::other)
+    })?;
+    let _daemon = stage.daemon()?;
+
+    let mut stream = dial(&client, vip.at(7000))?;
+    stream.write_all(&[7; 1000])?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    assert_eq!(text, "1000 bytes");
+
+    let mut stream = dial(&client, vip.at_v6(7000))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    assert_eq!(text, "bye");
+    stream.write_all(b"one thing more")?;
+    drop(stream);
+    assert_eq!(hears.recv()?, b"one thing more");
+    Ok(())
+}
+
+#[test]
+fn a_reset_on_one_side_is_a_reset_on_the_other() -> Outcome {
+    let stage = Stage::new()?;
+    let (near, far) = (stage.pod("shop", "near", &[])?, stage.pod("bank", "far", &[])?);
+    let server = stage.pod("shop", "server", &[RAW])?;
+    let vip = stage.service(("shop", "server"), 10, &[RAW], &[&server])?;
+    let (ended, ends) = mpsc::channel();
+    let _resets = Listener::start(&server, server.at(7000), |mut stream| {
+        stream.read_exact(&mut [0])?;
+        reset(stream)
+    })?;
+    let _waits = Listener::start(&server, server.at_v6(7000), move |mut stream| {
+        stream.write_all(b"x")?;
+        let end = stream.read_to_end(&mut Vec::new());
+        ended.send(is_reset(&end)).map_err(io::Error::other)
+    })?;
+    let mut daemon = stage.daemon()?;
+    for client in [&near, &far] {
+        let mut stream = dial(client, vip.at(7000))?;
+        stream.write_all(b"x")?;
+        let end = stream.read_to_end(&mut Vec::new());
+        assert!(is_reset(&end), "{}: the server's reset arrived as {end:?}", client.name());
+
+        let mut stream = dial(client, vip.at_v6(7000))?;
+        stream.read_exact(&mut [0])?;
+        reset(stream)?;
+        assert!(ends.recv()?, "{}: the caller's reset did not arrive", client.name());
+    }
+    daemon.wait_logged(|line| line["reason"] == "upstream_reset")?;
+    daemon.wait_logged(|line| line["reason"] == "client_closed")?;
+    Ok(())
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_a_reset_and_a_reason() -> Outcome {
+    let stage = Stage::new()?;
+    let (client, server) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "server", &[RAW])?);
+    let vip = stage.service(("shop", "server"), 10, &[RAW], &[&server])?;
+    let mut daemon = stage.daemon()?;
+    // The reset may come before the client has looked at its new connection.
+    let end = dial(&client, vip.at(7000)).and_then(|mut stream| stream.read_to_end(&mut Vec::new()));
+    assert!(is_reset(&end), "{end:?}");
+    let line = daemon.wait_logged(|line| line["direction"] == "outbound")?;
+    assert_eq!(line["reason"], "connect_refused", "{line}");
+    Ok(())
+}
+
+#[test]
+fn sixty_four_mebibytes_arrive_whole_both_ways_at_once() -> Outcome {
+    let stage = Stage::new()?;
+    let (near, far) = (stage.pod("shop", "near", &[])?, stage.pod("bank", "far", &[])?);
+    let server = stage.pod("shop", "server", &[RAW])?;
+    let vip = stage.service(("shop", "server"), 10, &[RAW], &[&server])?;
+    let _echo = Listener::echo(&server, server.at(7000))?;
+    let daemon = stage.daemon()?;
+    for client in [&near, &far] {
+        transfer(client, dial(client, vip.at(7000))?)?;
+    }
+    // Near: once outbound. Far: outbound in its own cell, inbound in the server's.
+    let carried = |tenant: &str, direction: &str| {
+        daemon.metric("canopy_relay_bytes_total", &[tenant, &format!("direction=\"{direction}\"")])
+    };
+    for direction in ["received", "sent"] {
+        assert_eq!(carried("tenant=\"ns/shop\"", direction)?, (2 * BULK) as f64);
+        assert_eq!(carried("tenant=\"ns/bank\"", direction)?, BULK as f64);
+    }
+    Ok(())
+}
+
+/// Sends numbers that never repeat, and expects them back in order.
+fn transfer(client: &Pod, mut stream: TcpStream) -> Outcome {
+    let mut sending = stream.try_clone()?;
+    let sender = thread::spawn(move || {
+        for block in 0..BLOCKS {
+            sending.write_all(&numbers(block))?;
+        }
+        sending.shutdown(Shutdown::Write)
+    });
+    let mut got = vec![0; BLOCK];
+    for block in 0..BLOCKS {
+        stream.read_exact(&mut got)?;
+        assert!(got == numbers(block), "{}: block {block} came back changed", client.name());
+    }
+    assert_eq!(stream.read(&mut got)?, 0);
+    sender.join().map_err(|_| "the sender panicked")??;
+    Ok(())
+}
+
+fn numbers(block: usize) -> Vec<u8> {
+    let first = block * BLOCK / 8;
+    (first..first + BLOCK / 8).flat_map(usize::to_le_bytes).collect()
+}
+
+/// Closes with a reset instead of an end.
+fn reset(stream: TcpStream) -> io::Result<()> {
+    set_socket_linger(stream.as_fd(), Some(std::time::Duration::ZERO))?;
+    drop(stream);
+    Ok(())
+}
+
+const BULK: usize = 64 * 1024 * 1024;
+const BLOCK: usize = 1024 * 1024;
+const BLOCKS: usize = BULK / BLOCK;
