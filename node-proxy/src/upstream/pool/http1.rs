@@ -22,11 +22,30 @@ use crate::{
     upstream::{Delivery, connect::Connected},
 };
 
+/// Hyper's side of a connection. Once it has ended, for good or ill, it must not be polled again.
+#[derive(Debug)]
+struct Driver {
+    connection: client::Connection<HyperIo<TcpStream>, Upload>,
+    ended: bool,
+}
+
+impl Driver {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        if self.ended {
+            // Its error, if any, was told to the response and its body.
+            return Poll::Ready(Ok(()));
+        }
+        let end = self.connection.poll_without_shutdown(context);
+        self.ended = end.is_ready();
+        end
+    }
+}
+
 /// A connection and its driver.
 #[derive(Debug)]
 pub struct Connection {
     send: client::SendRequest<Upload>,
-    driver: client::Connection<HyperIo<TcpStream>, Upload>,
+    driver: Driver,
     parked: Option<Parked>,
     /// Its bucket's when it was made.
     generation: u64,
@@ -44,6 +63,7 @@ impl Connection {
             .max_buf_size(settings.head_bytes.max(SMALLEST_BUFFER))
             .handshake(HyperIo(connected.stream))
             .await?;
+        let driver = Driver { connection: driver, ended: false };
         Ok(Self { send, driver, parked: None, generation, delivery: connected.delivery })
     }
 
@@ -51,7 +71,7 @@ impl Connection {
     pub(super) fn is_open(&mut self) -> bool {
         // Without a waker: whoever takes it registers its own, and nobody is woken for a connection nobody has.
         let mut nobody = Context::from_waker(Waker::noop());
-        self.driver.poll_without_shutdown(&mut nobody).is_pending() && self.send.is_ready()
+        self.driver.poll(&mut nobody).is_pending() && self.send.is_ready()
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -111,7 +131,7 @@ impl Lease {
         poll_fn(|context| {
             // The driver alone has the task's waker: it fulfils the response within this very poll, and a
             // second wake-up for that would only make the task run again for nothing.
-            let _ended = driver.poll_without_shutdown(context);
+            let _ended = driver.poll(context);
             response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await
@@ -123,7 +143,7 @@ impl Lease {
 
     /// Carries on what is still to be sent or received. Call it before the response's body is polled.
     pub fn drive(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.connection.driver.poll_without_shutdown(context)
+        self.connection.driver.poll(context)
     }
 
     /// Whether request and response are done, and the connection can take the next request.
@@ -140,7 +160,7 @@ impl Lease {
         } else if !connection.send.is_closed() {
             tokio::task::spawn_local(async move {
                 let done = poll_fn(|context| {
-                    if connection.driver.poll_without_shutdown(context).is_ready() {
+                    if connection.driver.poll(context).is_ready() {
                         return Poll::Ready(false);
                     }
                     if connection.send.is_ready() { Poll::Ready(true) } else { Poll::Pending }
@@ -154,7 +174,7 @@ impl Lease {
 
     /// The socket itself and what was read beyond the response's head, after a 101.
     pub fn into_io(self) -> (TcpStream, bytes::Bytes) {
-        let parts = self.connection.driver.into_parts();
+        let parts = self.connection.driver.connection.into_parts();
         (parts.io.0, parts.read_buf)
     }
 }
