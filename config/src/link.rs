@@ -87,6 +87,7 @@ struct Linking {
     namespaces: BTreeSet<Namespace>,
     /// Who has an address: pods first, then Services.
     addresses: BTreeMap<IpAddr, Owner>,
+    /// By the one spelling of each path.
     netns: BTreeMap<PathBuf, PodName>,
     node_addresses: BTreeSet<IpAddr>,
     /// The drafts of workloads and Services in the mesh, for selectors and targets.

@@ -75,6 +75,11 @@ pub(crate) fn lower(
     let mut context = Context::new(file, object);
     schema::check(&mut context, &object.root, object.kind.as_str());
     let draft = if context.rejected { None } else { draft(&mut context, object, domain) };
+    if draft.is_none() && !context.rejected {
+        // A manifest that vanishes without a word is the worst of answers: a poor word is better.
+        debug_assert!(false, "{} was lowered to nothing, without a finding", object.name);
+        context.invalid(&object.root, "cannot be read, for a reason that is not known: compare its fields");
+    }
     let accepted = draft.filter(|_| !context.rejected).map(|draft| Lowered {
         object: object.name.clone(),
         file: Arc::clone(file),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    document::{Node, shorten},
+    document::{Node, Value, shorten},
     finding::{ObjectRef, Position, Reason, Severity},
 };
 
@@ -89,12 +89,26 @@ fn collect(mut root: Node, prefix: &str, out: &mut Vec<Result<Object, NotAnObjec
         out.push(identify(root, prefix));
         return;
     }
-    let items = root.entries_mut().iter_mut().find(|entry| entry.key == "items");
-    for (index, item) in
-        items.map(|entry| entry.node.take_items()).unwrap_or_default().into_iter().enumerate()
-    {
+    let at = root.at;
+    let items = root.entries_mut().iter_mut().find(|entry| entry.key == "items").map(|entry| &mut entry.node);
+    let items = match items {
+        Some(node) if matches!(node.value, Value::List(_) | Value::Null) => node.take_items(),
+        Some(node) => {
+            let message = format!("must be a list, not {}: start each item with \"- \"", node.describe());
+            return out.push(Err(bad_items(node.at, Reason::WrongType, message)));
+        }
+        None => {
+            let message = "required: a List has its objects in items".to_owned();
+            return out.push(Err(bad_items(at, Reason::MissingField, message)));
+        }
+    };
+    for (index, item) in items.into_iter().enumerate() {
         collect(item, &format!("items[{index}]"), out);
     }
+}
+
+fn bad_items(at: Position, reason: Reason, message: String) -> NotAnObject {
+    NotAnObject { severity: Severity::Rejected, reason, at, field: "items".to_owned(), message }
 }
 
 fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {

@@ -44,6 +44,8 @@ pub struct Outcome {
     pub changes: Changes,
     /// How many files were given.
     pub files: usize,
+    /// How many objects the files name, good or bad, each counted once.
+    pub objects: usize,
     /// How many objects are in force, in any version.
     pub accepted: usize,
 }
@@ -74,7 +76,7 @@ impl Store {
     /// objects with it. Only files whose text changed are read again.
     pub fn apply(&mut self, files: &BTreeMap<PathBuf, FileText>) -> Outcome {
         self.files = self.read(files);
-        let (candidates, mut findings) = self.candidates();
+        let (candidates, objects, mut findings) = self.candidates();
         let Linked { mesh, findings: linked, used } = link::link(&candidates, &self.options.trust_domain);
         self.good = used;
         findings.extend(self.files.values().flat_map(|read| read.findings.iter().cloned()));
@@ -83,7 +85,7 @@ impl Store {
         excerpt::fill(&mut findings, files);
         let changes = changes::adopt(&mut self.mesh, mesh);
         let mesh = Arc::clone(&self.mesh);
-        Outcome { mesh, findings, changes, files: self.files.len(), accepted: self.good.len() }
+        Outcome { mesh, findings, changes, files: self.files.len(), objects, accepted: self.good.len() }
     }
 
     fn read(&self, files: &BTreeMap<PathBuf, FileText>) -> BTreeMap<PathBuf, Arc<file::FileRead>> {
@@ -95,8 +97,9 @@ impl Store {
         files.iter().map(read).collect()
     }
 
-    /// Every object once, in the order of files and lines, with the version to fall back on.
-    fn candidates(&self) -> (Vec<Candidate>, Vec<Finding>) {
+    /// Every object once, in the order of files and lines, with the version to fall back on; and how many of
+    /// them the files name.
+    fn candidates(&self) -> (Vec<Candidate>, usize, Vec<Finding>) {
         let mut findings = Vec::new();
         let mut first: BTreeMap<&ObjectRef, (&Arc<Path>, Position)> = BTreeMap::new();
         let mut candidates = Vec::new();
@@ -122,8 +125,9 @@ impl Store {
             });
         }
         let named = first.into_keys().cloned().collect();
+        let objects = candidates.len();
         candidates.extend(self.lost_to_defects(&named));
-        (candidates, findings)
+        (candidates, objects, findings)
     }
 
     /// Objects that a file had before it (or a part of it) became unreadable.

@@ -6,7 +6,7 @@ use super::{Linking, Refusal, tenants};
 use crate::{
     finding::{ObjectRef, Reason, Severity},
     lower::{BackendDraft, Draft, FilterDraft, Lowered, ParentDraft, Place, ReferenceDraft, RuleDraft},
-    model::{Backend, BackendTarget, Filter, HttpRoute, InvalidBackend, Mirror, Parent, Rule},
+    model::{AppProtocol, Backend, BackendTarget, Filter, HttpRoute, InvalidBackend, Mirror, Parent, Rule},
     name::ServiceName,
     object::Kind,
 };
@@ -53,7 +53,24 @@ fn resolve_parent(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft
         linking.dangling(lowered, &parent.place, message);
         return None;
     }
+    let covered = service.ports.iter().filter(wanted).filter(|port| port.protocol == AppProtocol::Tcp);
+    let opaque: Vec<String> = covered.map(|port| port.number.to_string()).collect();
+    report_opaque(linking, lowered, parent, &opaque);
     Some(Parent { service: parent.service.clone(), port: matching.filter(|_| is_for_a_port) })
+}
+
+/// Nothing is parsed on a port that is TCP by declaration, so no route can be obeyed there.
+fn report_opaque(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft, ports: &[String]) {
+    if ports.is_empty() {
+        return;
+    }
+    let message = format!(
+        "not obeyed on port {} of Service {}, where bytes are opaque (TCP by appProtocol, name or number): \
+         set appProtocol: http there, or name an HTTP port in this parentRef",
+        ports.join(", "),
+        parent.service
+    );
+    linking.find(lowered, (Severity::Warning, Reason::NotObeyed), &parent.place, message);
 }
 
 fn resolve_rule(linking: &mut Linking, lowered: &Lowered, rule: &RuleDraft) -> Rule {

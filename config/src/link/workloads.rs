@@ -1,6 +1,9 @@
 //! Pods beside each other: an address, and a network namespace, belong to one pod.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Linking, Owner, Refusal, as_pod, tenants};
 use crate::{
@@ -21,7 +24,7 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
         linking.addresses.insert(*address, Owner::Pod(pod.clone()));
     }
     if let Some(path) = &draft.workload.netns {
-        linking.netns.insert(path.clone(), pod.clone());
+        linking.netns.insert(one_spelling(path), pod.clone());
     }
     let mut workload = draft.workload.clone();
     workload.tenant = tenants::of(linking, &pod.namespace);
@@ -43,7 +46,7 @@ fn check_free(linking: &Linking, draft: &WorkloadDraft) -> Result<(), Refusal> {
     }
     let netns = draft.workload.netns.as_ref().zip(draft.netns_place.as_ref());
     if let Some((path, place)) = netns
-        && let Some(owner) = linking.netns.get(path)
+        && let Some(owner) = linking.netns.get(&one_spelling(path))
     {
         let message = format!(
             "{} is the network namespace of Pod {owner} already: give each pod its own",
@@ -52,6 +55,11 @@ fn check_free(linking: &Linking, draft: &WorkloadDraft) -> Result<(), Refusal> {
         return Err(taken(place, message));
     }
     Ok(())
+}
+
+/// `/var/run` is a link to `/run` wherever network namespaces are bound to files; both are written.
+fn one_spelling(path: &Path) -> PathBuf {
+    path.strip_prefix("/var/run").map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
 }
 
 /// The identity is taken from the name alone, so a missing account is worth a word, not a refusal.

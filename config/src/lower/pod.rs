@@ -1,17 +1,17 @@
 //! Pod: a workload, if it has a network of its own and still runs.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
-
-use ipnet::IpNet;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Context, Meta, Place, address, metadata};
 use crate::{
     document::Node,
     finding::{Reason, Severity},
     identity::{Identity, TrustDomain},
-    model::{ContainerPort, Exclusions, Workload},
+    model::{ContainerPort, Workload},
     name::{PodName, PortName, ServiceAccount, TenantId},
 };
+
+mod annotations;
 
 /// What a pod says.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,10 @@ pub(super) fn lower(
     meta: Meta,
     domain: &TrustDomain,
 ) -> Option<PodDraft> {
-    let spec = root.get("spec")?;
+    let Some(spec) = root.get("spec") else {
+        context.missing(root, "spec", "required: give the Pod its containers");
+        return None;
+    };
     let status = root.get("status");
     let mut node_addresses = addresses(context, status, "hostIP", "hostIPs").0;
     let (addresses, address_places) = addresses(context, status, "podIP", "podIPs");
@@ -61,7 +64,7 @@ pub(super) fn lower(
         Some(node) => context.name::<ServiceAccount>(node)?,
         None => ServiceAccount::try_from("default").ok()?,
     };
-    let netns = netns(context, root);
+    let netns = annotations::netns(context, root);
     let workload = Workload {
         pod: PodName::new(namespace.clone(), meta.name),
         uid: meta.uid,
@@ -70,7 +73,7 @@ pub(super) fn lower(
         addresses,
         netns: netns.as_ref().map(|(path, _)| path.clone()),
         ports: ports(context, spec),
-        exclusions: exclusions(context, root),
+        exclusions: annotations::exclusions(context, root),
     };
     let draft = WorkloadDraft {
         workload,
@@ -155,55 +158,4 @@ fn ports(context: &mut Context<'_>, spec: &Node) -> Vec<ContainerPort> {
         }
     }
     ports
-}
-
-fn netns(context: &mut Context<'_>, root: &Node) -> Option<(PathBuf, Place)> {
-    let node = metadata::annotation(root, metadata::NETNS)?;
-    let path = PathBuf::from(node.text().unwrap_or_default());
-    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
-    if !path.is_absolute() || climbs {
-        let message = format!("must be an absolute path such as /run/netns/NAME, not {}", node.describe());
-        context.invalid(node, message);
-        return None;
-    }
-    Some((path, context.place(node)))
-}
-
-fn exclusions(context: &mut Context<'_>, root: &Node) -> Exclusions {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-    Exclusions {
-        outbound_ports: list(context, root, metadata::EXCLUDE_OUTBOUND_PORTS, "a port", port),
-        outbound_cidrs: list(
-            context,
-            root,
-            metadata::EXCLUDE_OUTBOUND_CIDRS,
-            "a network such as 10.0.0.0/8",
-            cidr,
-        ),
-        inbound_ports: list(context, root, metadata::EXCLUDE_INBOUND_PORTS, "a port", port),
-    }
-}
-
-fn cidr(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>().ok().map(|net| net.trunc())
-}
-
-/// The parts of an annotation, which are separated by commas.
-fn list<T: PartialEq>(
-    context: &mut Context<'_>,
-    root: &Node,
-    key: &str,
-    what: &str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Vec<T> {
-    let Some(node) = metadata::annotation(root, key) else { return Vec::new() };
-    let mut values = Vec::new();
-    for part in node.text().unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        match parse(part) {
-            Some(value) if values.contains(&value) => {}
-            Some(value) => values.push(value),
-            None => context.invalid(node, format!("{part:?} is not {what}: separate several by commas")),
-        }
-    }
-    values
 }

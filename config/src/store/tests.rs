@@ -201,6 +201,11 @@ proptest! {
         let again = store.apply(&files([("a", &damaged)]));
         prop_assert!(again.changes.is_empty());
         let rejected = outcome.findings.iter().any(|finding| finding.severity == REJECTED);
+        // What vanishes from a first reading without a rejection of its own is lost for good.
+        let fresh = self::store().apply(&files([("a", &damaged)]));
+        let refused: BTreeSet<_> = fresh.findings.iter()
+            .filter(|finding| finding.severity == REJECTED).filter_map(|finding| finding.object.as_ref()).collect();
+        prop_assert!(fresh.accepted + refused.len() >= fresh.objects);
         prop_assert!(rejected || outcome.findings.iter().all(|finding| finding.reason != Reason::KeptLastGood));
     }
 }

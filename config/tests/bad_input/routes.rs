@@ -1,8 +1,8 @@
 //! HTTPRoutes that break Gateway API's rules.
 
-use config::finding::Reason;
+use config::finding::{Reason, Severity};
 
-use super::{Case, check};
+use super::{Case, apply, check};
 
 const ROUTE: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n";
 
@@ -132,4 +132,23 @@ const ROUTES: &[Case] = &[
 #[test]
 fn routes_are_refused_by_gateway_api_s_rules() {
     check(ROUTE, ROUTES);
+}
+
+#[test]
+fn route_on_a_port_of_opaque_bytes_is_taken_with_a_warning() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0.1\n  ports:\n  \
+        - {name: web, port: 80, appProtocol: http}\n  - {name: raw, port: 81, appProtocol: tcp}\n---\n";
+    let on = |port: &str| {
+        apply(&format!("{service}{ROUTE}  parentRefs: [{{group: \"\", kind: Service, name: s{port}}}]\n"))
+    };
+    for port in ["", ", port: 81", ", sectionName: raw"] {
+        let outcome = on(port);
+        let [finding] = &outcome.findings[..] else { panic!("{port}: {:#?}", outcome.findings) };
+        assert_eq!((finding.severity, finding.reason), (Severity::Warning, Reason::NotObeyed), "{finding}");
+        assert_eq!((finding.position.line, finding.position.column), (14, 49), "{finding}");
+        assert_eq!(finding.field, "spec.parentRefs[0].name");
+        assert!(finding.message.contains("port 81 of Service default/s"), "{finding}");
+        assert_eq!(outcome.mesh.routes.len(), 1, "taken all the same");
+    }
+    assert!(on(", port: 80").findings.is_empty());
 }
