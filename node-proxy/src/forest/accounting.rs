@@ -42,9 +42,10 @@ impl Accounting {
         Ok(Self { accounts, thread })
     }
 
-    /// Says which cells there are.
+    /// Says which cells there are, and has them looked at now: a new cell is not shown with nothing for a second.
     pub(super) fn account_for(&self, accounts: Vec<Account>) {
         *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = Some(accounts);
+        self.thread.thread().unpark();
     }
 }
 
