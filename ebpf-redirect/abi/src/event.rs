@@ -95,11 +95,13 @@ pub enum Event {
     Lost = 16,
     /// A decision was not traced: the ring is full.
     TraceLost = 17,
+    /// Refused: the note of a steered connection of the pod could not be sent ahead, and this may be that connection.
+    RefusedLost = 18,
 }
 
 impl Event {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Steered,
         Self::PassedNotEnrolled,
         Self::PassedExempt,
@@ -118,6 +120,7 @@ impl Event {
         Self::Arrived,
         Self::Lost,
         Self::TraceLost,
+        Self::RefusedLost,
     ];
 
     /// Its name in metrics and traces.
@@ -141,6 +144,7 @@ impl Event {
             Self::Arrived => "arrived",
             Self::Lost => "lost",
             Self::TraceLost => "trace_lost",
+            Self::RefusedLost => "refused_lost",
         }
     }
 

@@ -11,7 +11,7 @@ mod address;
 mod event;
 
 /// Version of the layout of everything that is pinned; part of every pin path.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// The loopback port that outbound connections are rewritten to. No listener is bound there: the lookup program
 /// assigns the pod's own, and only to connections that the connect hooks have rewritten, so an application
@@ -56,6 +56,8 @@ pub mod kind {
     pub const ACCEPTED: u32 = 4;
     /// The application's accepted end of a delivery; `peer` is the client it shall see.
     pub const DELIVERED: u32 = 5;
+    /// An application's socket whose connect was rewritten, but whose note could not be sent ahead: it is refused.
+    pub const LOST: u32 = 6;
 }
 
 /// What is remembered of one socket, in its socket storage.
@@ -92,8 +94,14 @@ pub struct Pod {
     pub own_v6: [u32; 4],
     /// The namespace's `tcp_tw_reuse` before enrolment, to restore it; [`TW_REUSE_UNKNOWN`] if it was not changed.
     pub tw_reuse_before: u32,
-    /// Connections whose ends are finding each other.
-    pub in_flight: u32,
+    /// The pod's own connections whose ends are finding each other.
+    pub connects: u32,
+    /// Deliveries whose ends are finding each other.
+    pub deliveries: u32,
+    /// Steered connections whose note could not be sent ahead and that are not closed yet.
+    pub lost: u32,
+    /// Nothing; without it there would be padding.
+    pub unused: u32,
 }
 
 /// The namespace's `tcp_tw_reuse` was left as it was.

@@ -7,8 +7,9 @@ use aya_ebpf::{
 use ebpf_redirect_abi::{Endpoint, Event, Hook, Note, Pod, PortKey, kind, network};
 
 use crate::{
+    in_flight,
     notes::{clear_note, note, set_note},
-    pods::{self, pod},
+    pods::pod,
     shared::{count, network, port_excluded, report},
     sock_addr::{netns, protocol, socket},
 };
@@ -34,7 +35,7 @@ pub fn connect(ctx: &SockAddrContext, hook: Hook, destination: Endpoint) -> Verd
     let sk = socket(ctx);
     // SAFETY: the entry of an enrolled pod; its addresses do not change while it is enrolled.
     let pod = unsafe { &*pod };
-    let event = match passes(ctx, netns, sk, &destination) {
+    let event = match settled(ctx, netns, sk, pod, &destination) {
         Some(event) => event,
         None => steer(ctx, sk, pod, destination),
     };
@@ -46,9 +47,15 @@ pub fn connect(ctx: &SockAddrContext, hook: Hook, destination: Endpoint) -> Verd
     }
 }
 
-/// Why the connection is left alone, if it is.
+/// Why the connection is left alone, if it is; or why a delivery is refused.
 #[inline(always)]
-fn passes(ctx: &SockAddrContext, netns: u64, sk: *mut bpf_sock, destination: &Endpoint) -> Option<Event> {
+fn settled(
+    ctx: &SockAddrContext,
+    netns: u64,
+    sk: *mut bpf_sock,
+    pod: &Pod,
+    destination: &Endpoint,
+) -> Option<Event> {
     match protocol(ctx) {
         IPPROTO_TCP | IPPROTO_MPTCP => {}
         _ => return Some(Event::PassedNotTcp),
@@ -56,8 +63,10 @@ fn passes(ctx: &SockAddrContext, netns: u64, sk: *mut bpf_sock, destination: &En
     if let Some(note) = note(sk) {
         // SAFETY: the socket's own note.
         let kind = unsafe { (*note).kind };
-        if kind == kind::EXEMPT || kind == kind::DELIVERY {
-            return Some(Event::PassedExempt);
+        match kind {
+            kind::DELIVERY if in_flight::is_full(pod.deliveries) => return Some(Event::RefusedInFlight),
+            kind::EXEMPT | kind::DELIVERY => return Some(Event::PassedExempt),
+            _ => {}
         }
         // An earlier connect of this socket: were it to pass now, getpeername would report the old destination.
         clear_note(sk);
@@ -79,7 +88,7 @@ fn passes(ctx: &SockAddrContext, netns: u64, sk: *mut bpf_sock, destination: &En
 /// Remembers the destination on the socket.
 #[inline(always)]
 fn steer(ctx: &SockAddrContext, sk: *mut bpf_sock, pod: &Pod, destination: Endpoint) -> Event {
-    if pods::is_full(pod) {
+    if in_flight::is_full(pod.connects) {
         return Event::RefusedInFlight;
     }
     let own = Endpoint { ip: own(pod, &destination), port: 0 };

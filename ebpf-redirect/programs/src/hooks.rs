@@ -13,6 +13,7 @@ mod getpeername4;
 mod getpeername6;
 mod getsockname4;
 mod getsockname6;
+mod in_flight;
 mod notes;
 mod pods;
 mod shared;

@@ -4,6 +4,7 @@
 #![no_main]
 #![expect(unsafe_code, reason = "context reads and helper calls are raw pointers by nature")]
 
+mod pods;
 mod shared;
 mod sk_lookup;
 mod words;

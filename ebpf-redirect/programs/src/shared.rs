@@ -11,7 +11,7 @@ use ebpf_redirect_abi::{
 };
 
 /// Notes on their way from a connecting socket to the accepting one; an entry lives for one handshake. Not an
-/// LRU map: one pod's flood must not evict another's handshake (each pod is bounded, see `pods`).
+/// LRU map: one pod's flood must not evict another's handshake (each pod is bounded, see `in_flight`).
 #[map]
 pub static FLOWS: HashMap<FlowKey, Note> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
 

@@ -13,6 +13,7 @@ use aya_ebpf::{
 use ebpf_redirect_abi::{Endpoint, Event, FlowKey, Hook, OUTBOUND_PORT, PortKey, network, slot};
 
 use crate::{
+    pods::{is_some, pod},
     shared::{FLOWS, network, port_excluded, report},
     words::words,
 };
@@ -43,7 +44,7 @@ fn choose_listener(ctx: SkLookupContext) -> u32 {
         },
     };
     report(Hook::SkLookup, event, netns, source, destination);
-    if matches!(event, Event::RefusedNoListener) { sk_action::SK_DROP } else { sk_action::SK_PASS }
+    if matches!(event, Event::RefusedNoListener | Event::RefusedLost) { sk_action::SK_DROP } else { sk_action::SK_PASS }
 }
 
 /// Which listener gets the connection, or why none.
@@ -58,7 +59,7 @@ fn choose(netns: u64, source: &Endpoint, destination: &Endpoint) -> Result<u32, 
         let key = FlowKey { netns, source: *source, destination: *destination };
         return match FLOWS.get_ptr(key) {
             Some(_) => Ok(if v4 { slot::OUTBOUND_V4 } else { slot::OUTBOUND_V6 }),
-            None => Err(Event::PassedNotSteered),
+            None => Err(unknown(netns)),
         };
     }
     // By address, never by interface: a connection of the pod to itself arrives with the interface's index.
@@ -69,6 +70,15 @@ fn choose(netns: u64, source: &Endpoint, destination: &Endpoint) -> Result<u32, 
         return Err(Event::PassedExcludedPort);
     }
     Ok(if v4 { slot::INBOUND_V4 } else { slot::INBOUND_V6 })
+}
+
+/// What becomes of a connection to the rewritten destination that no note announces: the application's own passes,
+/// but while there is one whose note was lost, it may be that one.
+#[inline(always)]
+fn unknown(netns: u64) -> Event {
+    // SAFETY: a word of a live entry.
+    let lost = pod(netns).is_some_and(|pod| is_some(unsafe { (&raw const (*pod).lost).read_volatile() }));
+    if lost { Event::RefusedLost } else { Event::PassedNotSteered }
 }
 
 /// Source and destination of the new connection. Every field is read, whatever the family: a branch around

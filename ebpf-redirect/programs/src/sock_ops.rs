@@ -17,8 +17,9 @@ use aya_ebpf::{
 use ebpf_redirect_abi::{ANY, Endpoint, Event, FlowKey, Hook, kind};
 
 use crate::{
+    in_flight::{MINUS_ONE, add},
     notes::{note, set_note},
-    pods::{arrive, depart, pod},
+    pods::pod,
     shared::{FLOWS, report},
     words::words,
 };
@@ -37,9 +38,9 @@ fn sock_ops(ctx: SockOpsContext) -> u32 {
 /// Sends the note ahead.
 #[inline(always)]
 fn connecting(ctx: &SockOpsContext) {
-    let Some(note) = note(socket(ctx)) else { return };
+    let Some(noted) = note(socket(ctx)) else { return };
     // SAFETY: the socket's own note.
-    let mut note = unsafe { *note };
+    let mut note = unsafe { *noted };
     if note.kind != kind::STEERED && note.kind != kind::DELIVERY {
         return;
     }
@@ -53,10 +54,19 @@ fn connecting(ctx: &SockOpsContext) {
     }
     let event = match FLOWS.insert(FlowKey { netns, source, destination }, note, 0) {
         Ok(()) => {
-            depart(netns);
+            add(netns, note.kind, 1);
             Event::Carried
         }
-        Err(_) => Event::Lost,
+        Err(_) => {
+            if note.kind == kind::STEERED {
+                // No hook can end the connection here; the lookup program refuses it, before the SYN finds whoever
+                // owns the port it was rewritten to.
+                // SAFETY: the socket's own note.
+                unsafe { (*noted).kind = kind::LOST };
+                add(netns, kind::LOST, 1);
+            }
+            Event::Lost
+        }
     };
     // SAFETY: the context is what the helper wants. Closing removes what nobody took.
     unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
@@ -75,10 +85,11 @@ fn accepted(ctx: &SockOpsContext) {
     let Some(flow) = FLOWS.get_ptr(key) else { return };
     // SAFETY: the entry is this connection's alone.
     let mut note = unsafe { *flow };
+    let sent = note.kind;
     note.kind = if note.kind == kind::STEERED { kind::ACCEPTED } else { kind::DELIVERED };
     let event = if set_note(socket(ctx), note) { Event::Arrived } else { Event::Lost };
     if FLOWS.remove(key).is_ok() {
-        arrive(netns);
+        add(netns, sent, MINUS_ONE);
     }
     report(Hook::SockOps, event, netns, source, note.peer);
 }
@@ -89,8 +100,21 @@ fn closed(ctx: &SockOpsContext) {
     let netns = netns(ctx);
     let (source, destination) = ends(ctx);
     let key = FlowKey { netns, source, destination };
-    if FLOWS.remove(key).is_ok() {
-        arrive(netns);
+    if let Some(flow) = FLOWS.get_ptr(key) {
+        // SAFETY: the entry is this connection's alone.
+        let sent = unsafe { (*flow).kind };
+        if FLOWS.remove(key).is_ok() {
+            add(netns, sent, MINUS_ONE);
+        }
+        return;
+    }
+    let Some(note) = note(socket(ctx)) else { return };
+    // SAFETY: the socket's own note.
+    unsafe {
+        if (*note).kind == kind::LOST {
+            (*note).kind = kind::NONE;
+            add(netns, kind::LOST, MINUS_ONE);
+        }
     }
 }
 

@@ -110,7 +110,7 @@ impl Row {
             own_v4: own_v4.unwrap_or_default(),
             own_v6: own_v6.unwrap_or_default(),
             tw_reuse_before: self.tw_reuse_before,
-            in_flight: 0,
+            ..Pod::default()
         };
         self.state.tables.pods.set(&self.cookie, &pod).map_err(|error| match error.raw_os_error() {
             Some(libc::E2BIG) => RedirectError::TableFull { table: "pods", limit: 4096 },

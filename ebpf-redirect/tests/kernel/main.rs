@@ -5,6 +5,7 @@
 mod support;
 
 mod applications;
+mod crowding;
 mod deliveries;
 mod inbound;
 mod lifecycle;
