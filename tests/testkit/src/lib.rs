@@ -12,6 +12,7 @@ pub use netns::Netns;
 pub use node::{Addresses, Node};
 pub use pod::Pod;
 pub use process::Process;
+pub use scratch::name as unique_name;
 
 // What runs in the pods.
 pub use server::Server;

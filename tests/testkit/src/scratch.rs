@@ -14,8 +14,10 @@ pub(crate) fn directory(what: &str) -> Result<TempDir, KitError> {
     made.map_err(|source| KitError::file(env::temp_dir(), source))
 }
 
-/// A name that no other live process uses: for a namespace or a daemon's instance.
-pub(crate) fn name(number: u32) -> String {
+/// A name that no other live process uses: for a namespace or a daemon's instance. What a killed process leaves under
+/// such a name, the next [`Node`](crate::Node) of any process removes. Numbers are the caller's to keep apart.
+#[must_use]
+pub fn name(number: u32) -> String {
     format!("{PREFIX}{}-{number}", getpid())
 }
 

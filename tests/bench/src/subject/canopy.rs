@@ -69,7 +69,7 @@ impl Canopy {
         command.arg("run").arg("--config").arg(&config);
         command.arg("--admin-socket").arg(directory.join("admin.sock"));
         command.arg("--metrics-addr").arg(metrics.to_string());
-        command.arg("--instance").arg(format!("bench{}-{}", std::process::id(), metrics.port()));
+        command.arg("--instance").arg(testkit::unique_name(u32::from(metrics.port())));
         command.arg("--redirect").arg(by.flag()).arg("--access-log");
         if setting.access_log {
             command.arg(access_log(&directory));
