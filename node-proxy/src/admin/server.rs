@@ -61,25 +61,24 @@ pub enum AdminError {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
-    subject: Arc<dyn Subject>,
 }
 
 impl Server {
     /// Makes the socket, taking the place of one that nobody answers on any more.
-    pub fn bind(path: &Path, subject: Arc<dyn Subject>) -> Result<Self, AdminError> {
+    pub fn bind(path: &Path) -> Result<Self, AdminError> {
         clear_stale(path)?;
         let listener = listen(path).map_err(|source| AdminError::Bind { path: path.to_owned(), source })?;
-        Ok(Self { listener, path: path.to_owned(), subject })
+        Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves until dropped.
-    pub async fn serve(self) {
+    /// Answers with what `subject` says, until dropped.
+    pub async fn serve(self, subject: Arc<dyn Subject>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) if is_allowed(&stream) => {
-                    let subject = Arc::clone(&self.subject);
+                    let subject = Arc::clone(&subject);
                     tokio::spawn(async move {
                         serve_connection(stream, subject).await;
                         drop(place);

@@ -15,6 +15,7 @@ use crate::admin;
 
 mod check;
 mod completions;
+mod log;
 mod run;
 mod status;
 mod style;

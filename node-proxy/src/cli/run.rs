@@ -14,7 +14,10 @@ use clap::{Args, ValueEnum};
 use config::identity::TrustDomain;
 use tracing_subscriber::EnvFilter;
 
-use super::{Daemon, Outcome};
+use super::{
+    Daemon, Outcome,
+    log::{Flush, LogQueue},
+};
 use crate::{
     mode::node::{self, NodeOptions, RedirectChoice},
     telemetry::access::Target,
@@ -80,7 +83,7 @@ enum LogFormat {
 
 impl Run {
     pub(super) fn run(self) -> Outcome {
-        start_log(&self.log_level, self.log_format)?;
+        let _flush = start_log(&self.log_level, self.log_format)?;
         let redirect = match self.redirect {
             Steering::Auto => RedirectChoice::Auto,
             Steering::Ebpf => RedirectChoice::Ebpf,
@@ -108,14 +111,17 @@ fn target(text: &str) -> Target {
     }
 }
 
-fn start_log(filter: &str, format: LogFormat) -> Result<(), String> {
+fn start_log(filter: &str, format: LogFormat) -> Result<Flush, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log-level {filter}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let (queue, flush) =
+        LogQueue::start(io::stderr()).map_err(|error| format!("no thread for the log: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue);
     let set = match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
-    set.map_err(|error| error.to_string())
+    set.map_err(|error| error.to_string())?;
+    Ok(flush)
 }
 
 #[cfg(test)]

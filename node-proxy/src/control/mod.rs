@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -31,11 +31,11 @@ pub trait ConfigSource: Send + fmt::Debug {
     fn next(&mut self, patience: Duration) -> Option<Outcome>;
 }
 
-/// The control thread. Dropping it ends the thread.
+/// The control thread. Dropping it tells the thread to end and does not wait for it: a source may hang, as a directory on
+/// a dead server does, and that must never hold up the daemon's end.
 #[derive(Debug)]
 pub struct Control {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// How long the thread looks at its source before it looks whether it should end.
@@ -50,7 +50,7 @@ impl Control {
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        thread::Builder::new().name("control".to_owned()).spawn(move || {
             let mut compiler = Compiler::new();
             while !stopped.load(Relaxed) {
                 if let Some(outcome) = source.next(PATIENCE) {
@@ -60,16 +60,61 @@ impl Control {
                 }
             }
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Its panic was reported when it happened.
-            let _ = thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{rc::Rc, sync::mpsc};
+
+    use super::*;
+    use crate::{
+        cell::Limits,
+        forest::Settings,
+        telemetry::access::{Target, Writer},
+        upstream::connect::Kernel,
+    };
+
+    /// A source that hangs until its other end goes.
+    #[derive(Debug)]
+    struct Hung(mpsc::Receiver<()>, mpsc::Sender<()>);
+
+    impl ConfigSource for Hung {
+        fn next(&mut self, _patience: Duration) -> Option<Outcome> {
+            self.1.send(()).ok()?;
+            self.0.recv().ok()?;
+            None
         }
+    }
+
+    #[test]
+    fn a_source_that_hangs_does_not_hold_up_the_end() {
+        let forest = ForestHandle::start(Settings {
+            instance: "test".to_owned(),
+            redirect: Arc::new(ebpf_redirect::fake::FakeRedirect::default()),
+            limits: Limits::default(),
+            descriptors: 0,
+            access_log: Arc::new(Writer::start(Target::Off).unwrap()),
+            connect: || Rc::new(Kernel),
+            grace: Duration::ZERO,
+        });
+        let (release, hung) = mpsc::channel();
+        let (asked, hangs) = mpsc::channel();
+        let control = Control::start(Box::new(Hung(hung, asked)), forest.unwrap(), Arc::default()).unwrap();
+        hangs.recv().unwrap();
+        let (done, dropped) = mpsc::channel();
+        thread::spawn(move || {
+            drop(control);
+            done.send(())
+        });
+        dropped.recv_timeout(Duration::from_secs(5)).expect("dropping waits for nothing");
+        drop(release);
     }
 }

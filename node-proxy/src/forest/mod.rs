@@ -28,6 +28,8 @@ mod health;
 
 mod accounting;
 
+mod seats;
+
 // The boundary, and the cell behind it.
 mod message;
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub redirect: Arc<dyn Redirect>,
     /// Bounds and time-outs of every cell.
     pub limits: Limits,
+    /// The process's limit of descriptors, which bounds the connections of each cell; 0 where it is not known.
+    pub descriptors: u64,
     /// Where the cells' log lines go.
     pub access_log: Arc<Writer>,
     /// How upstream connections are made; called on each cell's own thread.

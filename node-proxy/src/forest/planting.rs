@@ -3,13 +3,19 @@
 //! The order is listeners, cell, steering; and backwards when it goes: nothing is ever steered to where nobody listens. The
 //! supervisor keeps a descriptor of each listener, so that connections wait and are not refused while a cell restarts.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use config::model::Workload;
+use config::{model::Workload, name::PodName};
 use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Redirect, RedirectError};
 
 use super::message::Plant;
 use crate::sys::{
+    addresses,
     listen::{ListenError, PodListeners},
     netns::Netns,
 };
@@ -53,6 +59,29 @@ pub(super) enum PlantError {
         /// The file.
         path: PathBuf,
     },
+    /// The namespace is another pod's, by all appearance.
+    #[error(
+        "its address {address} (status.podIPs) is on no interface in its network namespace {path}: correct the annotation canopy.mesh/netns, or give the namespace the address"
+    )]
+    NotItsAddress {
+        /// The address.
+        address: IpAddr,
+        /// The namespace's file.
+        path: PathBuf,
+    },
+    /// The namespace does not say.
+    #[error("the addresses in its network namespace cannot be read (Canopy needs CAP_SYS_ADMIN for that)")]
+    Addresses(#[source] io::Error),
+    /// The namespace is taken.
+    #[error(
+        "its network namespace {path} is that of {by}: correct the annotation canopy.mesh/netns of one of them"
+    )]
+    Shared {
+        /// The file.
+        path: PathBuf,
+        /// Who has it.
+        by: PodName,
+    },
     /// No listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -68,11 +97,12 @@ pub(super) enum PlantError {
 }
 
 impl Planting {
-    /// Opens the workload's namespace and binds its listeners in it.
-    pub(super) fn prepare(
+    /// Opens the workload's namespace, makes sure that it is the workload's, and binds its listeners in it.
+    pub(super) fn prepare<'a>(
         workload: &Arc<Workload>,
         redirect: &dyn Redirect,
         home: &Netns,
+        others: impl Iterator<Item = &'a Self>,
         id: u64,
     ) -> Result<Self, PlantError> {
         let path = workload.netns.clone().unwrap_or_default();
@@ -80,7 +110,9 @@ impl Planting {
         if !netns.is_namespace() {
             return Err(PlantError::NotANetns { path });
         }
-        let ipv6 = workload.addresses.iter().any(std::net::IpAddr::is_ipv6);
+        refuse_shared(&netns, home, others.map(|tree| (&tree.workload.pod, &tree.netns)), &path)?;
+        refuse_strangers(&netns, home, &workload.addresses, &path)?;
+        let ipv6 = workload.addresses.iter().any(IpAddr::is_ipv6);
         let listeners = PodListeners::bind(&netns, home, &redirect.listen_plan(), ipv6)?;
         Ok(Self { workload: Arc::clone(workload), id, enrolled: None, listeners, netns })
     }
@@ -118,8 +150,31 @@ impl Planting {
 
     /// Whether its namespace is still where the workload says.
     pub(super) fn is_in_place(&self) -> Result<(), PlantError> {
-        let path = self.workload.netns.as_deref().unwrap_or_else(|| std::path::Path::new(""));
+        let path = self.workload.netns.as_deref().unwrap_or_else(|| Path::new(""));
         if self.netns.is_at(path) { Ok(()) } else { Err(PlantError::Gone { path: path.to_owned() }) }
+    }
+}
+
+/// One pod per namespace, by whatever path it is named. That the daemon's own is none is for steering to say.
+fn refuse_shared<'a>(
+    netns: &Netns,
+    home: &Netns,
+    mut others: impl Iterator<Item = (&'a PodName, &'a Netns)>,
+    path: &Path,
+) -> Result<(), PlantError> {
+    match others.find(|(_, other)| netns.is(other) && !netns.is(home)) {
+        Some((by, _)) => Err(PlantError::Shared { path: path.to_owned(), by: by.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The annotation is the pod owner's to write, its addresses are not: a pod that names another's namespace would take
+/// that one's connections under its own identity.
+fn refuse_strangers(netns: &Netns, home: &Netns, own: &[IpAddr], path: &Path) -> Result<(), PlantError> {
+    let there = netns.run(home, addresses::local).map_err(PlantError::Addresses)?;
+    match own.iter().find(|address| !there.contains(address)) {
+        Some(address) => Err(PlantError::NotItsAddress { address: *address, path: path.to_owned() }),
+        None => Ok(()),
     }
 }
 
@@ -133,5 +188,25 @@ impl PlantError {
             cause = error.source();
         }
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::name::{Name, Namespace};
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_belongs_to_one_pod_whatever_it_is_called() {
+        let home = Netns::current().unwrap();
+        // Another namespace of the process, of another type: it takes no privilege to have.
+        let open = |path: &str| Netns::open(Path::new(path)).unwrap();
+        let (one, same) = (open("/proc/self/ns/uts"), open("/proc/thread-self/ns/uts"));
+        let pod = PodName::new(Namespace::try_from("shop").unwrap(), Name::try_from("cart").unwrap());
+        let refused = |netns, others| refuse_shared(netns, &home, others, Path::new("/x"));
+        let error = refused(&same, [(&pod, &one)].into_iter()).unwrap_err().report();
+        assert!(error.contains("/x is that of shop/cart"), "{error}");
+        assert!(refused(&open("/proc/self/ns/ipc"), [(&pod, &one)].into_iter()).is_ok());
     }
 }

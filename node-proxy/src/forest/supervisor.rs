@@ -4,7 +4,7 @@
 //! cell, it must never stop looking after the others.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{
         Arc,
@@ -130,6 +130,8 @@ impl Supervisor {
         self.remove_what_left(now);
         self.swap_snapshots(now);
         let local: Vec<Arc<Workload>> = self.local().cloned().collect();
+        let tenants: BTreeSet<&TenantId> = local.iter().map(|workload| &workload.tenant).collect();
+        self.settings.share_descriptors(tenants.len());
         for workload in local {
             let known = self.trees.get(&workload.pod).is_some_and(|tree| tree.workload == workload);
             let waits = self.waiting.get(&workload.pod).is_some_and(|waiting| waiting.workload == workload);
@@ -198,7 +200,8 @@ impl Supervisor {
     fn plant(&mut self, workload: &Arc<Workload>, now: Instant) -> Result<(), PlantError> {
         self.trees_so_far += 1;
         let redirect = Arc::clone(&self.settings.redirect);
-        let mut planting = Planting::prepare(workload, &*redirect, &self.home, self.trees_so_far)?;
+        let (trees, id) = (self.trees.values(), self.trees_so_far);
+        let mut planting = Planting::prepare(workload, &*redirect, &self.home, trees, id)?;
         let plant = planting.plant()?;
         self.cell(&workload.tenant, now)?.tell(ToCell::Plant(plant), now);
         if let Err(error) = planting.enrol(&*redirect) {

@@ -95,6 +95,7 @@ impl World {
             instance: "test".to_owned(),
             redirect: Arc::clone(&redirect) as Arc<_>,
             limits: Limits::default(),
+            descriptors: 262_144,
             access_log: Arc::new(Writer::start(Target::Off).unwrap()),
             connect: || Rc::new(Trap),
             grace,
@@ -107,11 +108,18 @@ impl World {
     }
 
     fn apply_with(&mut self, pods: &[(&str, &Path)], directory: &Arc<Directory>) {
+        self.apply_workloads(pods.iter().map(|(pod, netns)| workload(pod, netns)), directory);
+    }
+
+    fn apply_workloads(
+        &mut self,
+        workloads: impl IntoIterator<Item = Workload>,
+        directory: &Arc<Directory>,
+    ) {
         self.version += 1;
         let mut mesh = Mesh { version: self.version, ..Mesh::default() };
         let mut snapshots = BTreeMap::new();
-        for (pod, netns) in pods {
-            let workload = workload(pod, netns);
+        for workload in workloads {
             let mut snapshot = Snapshot::empty(workload.tenant.clone());
             snapshot.directory = Arc::clone(directory);
             snapshots.insert(workload.tenant.clone(), Arc::new(snapshot));
@@ -309,6 +317,30 @@ async fn a_file_that_is_no_namespace_is_called_that() {
     let forest = world.until("it waits", |forest| !forest.waiting.is_empty()).await;
     assert!(forest.waiting[0].problem.contains("is not a network namespace"));
     assert!(forest.cells.is_empty(), "no cell without a tree");
+}
+
+#[tokio::test]
+async fn a_fifo_holds_up_no_other_pod() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut world = World::new();
+    world.apply(&[("bank/teller", &fifo), ("shop/cart", &own())]);
+    let forest = world.until("one tree", |forest| trees(forest) == ["shop/cart"]).await;
+    assert!(forest.waiting[0].problem.contains("is not a network namespace"));
+}
+
+#[tokio::test]
+async fn a_pod_whose_address_is_not_in_the_namespace_it_names_gets_no_tree_there() {
+    let mut world = World::new();
+    let thief = Workload {
+        addresses: vec!["127.0.0.1".parse().unwrap(), "2001:db8::7".parse().unwrap()],
+        ..workload("shop/thief", &own())
+    };
+    world.apply_workloads([thief, workload("bank/teller", &own())], &Arc::default());
+    let forest = world.until("one tree", |forest| trees(forest) == ["bank/teller"]).await;
+    assert_eq!(forest.waiting.len(), 1);
+    assert!(forest.waiting[0].problem.contains("2001:db8::7 (status.podIPs) is on no interface"));
 }
 
 #[tokio::test]

@@ -91,24 +91,25 @@ const LAST: Duration = Duration::from_secs(3);
 /// Runs the daemon until a signal ends it.
 pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
-    let limits = match descriptors::prepare() {
-        Ok(limit) => Limits::of_descriptors(limit),
-        Err(error) => {
-            tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
-            Limits::default()
-        }
-    };
-    tracing::debug!(connections = limits.connections, "what a tenant may have open at a time");
+    let descriptors = descriptors::prepare().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
+        0
+    });
     let files = FileSource::open(
         &options.config,
         store::Options { trust_domain: options.trust_domain.clone(), ..store::Options::default() },
     )?;
-    let steering = Steering::open(options.redirect, &options.instance).map_err(RunError::Redirect)?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("an event loop"))?;
+    let doors = runtime.block_on(Doors::open(&options))?;
+    // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
+    let steering = Steering::open(options.redirect, &options.instance).map_err(RunError::Redirect)?;
     let forest = ForestHandle::start(Settings {
         instance: options.instance.clone(),
         redirect: steering.redirect(),
-        limits,
+        limits: Limits::default(),
+        descriptors,
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),
         grace: GRACE,
@@ -116,27 +117,44 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     .map_err(system("the supervisor's thread"))?;
     let status = Arc::new(Status::default());
     let daemon = Arc::new(Daemon { forest, status, steering, access_log_dropped: access_log.dropped() });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(system("an event loop"))?;
-    runtime.block_on(serve(options, &daemon, &access_log, files))
+    let control = {
+        let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
+        move || Control::start(Box::new(files), forest, status)
+    };
+    runtime.block_on(serve(options, &daemon, doors, &access_log, control))
 }
 
 /// How long connections of a pod that was removed may go on.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Where the daemon is spoken to. All of it is had before anything of a predecessor's is touched.
+struct Doors {
+    admin: admin::server::Server,
+    metrics: server::Server,
+    signals: Signals,
+}
+
+impl Doors {
+    async fn open(options: &NodeOptions) -> Result<Self, RunError> {
+        Ok(Self {
+            admin: admin::server::Server::bind(&options.admin_socket)?,
+            metrics: server::Server::bind(options.metrics_addr).await?,
+            signals: Signals::new().map_err(|source| RunError::System { what: "signals", source })?,
+        })
+    }
+}
+
 async fn serve(
     options: NodeOptions,
     daemon: &Arc<Daemon>,
+    doors: Doors,
     access_log: &Writer,
-    files: FileSource,
+    control: impl FnOnce() -> io::Result<Control>,
 ) -> Result<(), RunError> {
-    let admin = admin::server::Server::bind(&options.admin_socket, Arc::clone(daemon) as Arc<_>)?;
-    let metrics = server::Server::bind(options.metrics_addr, Arc::clone(daemon) as Arc<_>).await?;
-    tokio::spawn(admin.serve());
-    tokio::spawn(metrics.serve());
-    let mut signals = Signals::new().map_err(|source| RunError::System { what: "signals", source })?;
-    let control = Control::start(Box::new(files), daemon.forest.clone(), Arc::clone(&daemon.status))
-        .map_err(|source| RunError::System { what: "the control thread", source })?;
+    let Doors { admin, metrics, mut signals } = doors;
+    tokio::spawn(admin.serve(Arc::clone(daemon) as Arc<_>));
+    tokio::spawn(metrics.serve(Arc::clone(daemon) as Arc<_>));
+    let control = control().map_err(|source| RunError::System { what: "the control thread", source })?;
     let until_ready = async {
         daemon.forest.reached(Phase::Ready).await;
         daemon.steering.release_unclaimed();
@@ -157,11 +175,8 @@ async fn serve(
         () = signals.end(access_log) => {}
     }
     tracing::info!(within = ?options.drain, "draining; a second signal ends the daemon at once");
-    let drained = async {
-        // Joins a thread that looks up every 200 ms; nothing else waits on this one by now.
-        drop(control);
-        daemon.forest.drain(options.drain).await;
-    };
+    drop(control);
+    let drained = daemon.forest.drain(options.drain);
     tokio::select! {
         drained = tokio::time::timeout(options.drain + LAST, drained) => match drained {
             Ok(()) => tracing::info!("drained"),

@@ -2,6 +2,7 @@
 //!
 //! Anything here that changes the state of a thread is undone by a guard.
 
+pub mod addresses;
 pub mod arena;
 pub mod clock;
 pub mod descriptors;

@@ -3,10 +3,15 @@
 //! A closure runs inside; the thread is back in its own namespace afterwards, also when the closure panics.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -21,8 +26,13 @@ pub struct Netns {
 
 impl Netns {
     /// Opens the namespace that a file names (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    /// It may be any file: whether it is one is for [`Netns::is_namespace`] to say.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::from(OwnedFd::from(File::open(path)?)))
+        // Without O_NONBLOCK, a FIFO would hold the thread until somebody writes; without O_NOCTTY, a terminal would
+        // become the daemon's.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        Ok(Self::from(OwnedFd::from(file)))
     }
 
     /// The namespace of the calling thread.
@@ -65,6 +75,8 @@ impl Netns {
     }
 }
 
+/// What an abort waits for its reason to be written.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// linux/magic.h.
 const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 
@@ -87,6 +99,8 @@ impl Drop for Return<'_> {
     fn drop(&mut self) {
         if let Err(error) = move_into(self.0) {
             tracing::error!(%error, "a thread could not return to its own network namespace");
+            // Long enough for the log's own thread to write that.
+            thread::sleep(LAST_WORDS);
             std::process::abort();
         }
     }
@@ -94,4 +108,23 @@ impl Drop for Return<'_> {
 
 fn move_into(netns: &Netns) -> io::Result<()> {
     Ok(move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_fifo_holds_nobody_up_and_is_no_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let (done, opened) = mpsc::channel();
+        thread::spawn(move || done.send(Netns::open(&fifo)));
+        let opened = opened.recv_timeout(Duration::from_secs(5)).expect("opening does not wait for a writer");
+        assert!(!opened.unwrap().is_namespace());
+        assert!(Netns::current().unwrap().is_namespace());
+    }
 }

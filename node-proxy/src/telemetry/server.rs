@@ -31,7 +31,6 @@ pub struct ServerError {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    page: Arc<Page>,
 }
 
 #[derive(Debug)]
@@ -42,10 +41,9 @@ struct Page {
 
 impl Server {
     /// Binds the port.
-    pub async fn bind(address: SocketAddr, readings: Arc<dyn Readings>) -> Result<Self, ServerError> {
+    pub async fn bind(address: SocketAddr) -> Result<Self, ServerError> {
         let listener = TcpListener::bind(address).await.map_err(|source| ServerError { address, source })?;
-        let page = Arc::new(Page { metrics: Metrics::new(Arc::clone(&readings)), readings });
-        Ok(Self { listener, page })
+        Ok(Self { listener })
     }
 
     /// Where it is bound; the port is the kernel's choice where 0 was asked for.
@@ -53,14 +51,15 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until dropped.
-    pub async fn serve(self) {
+    /// Answers with what `readings` say, until dropped.
+    pub async fn serve(self, readings: Arc<dyn Readings>) {
+        let page = Arc::new(Page { metrics: Metrics::new(Arc::clone(&readings)), readings });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let page = Arc::clone(&self.page);
+                    let page = Arc::clone(&page);
                     tokio::spawn(async move {
                         serve_connection(stream, page).await;
                         drop(place);
