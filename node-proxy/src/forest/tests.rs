@@ -111,11 +111,7 @@ impl World {
         self.apply_workloads(pods.iter().map(|(pod, netns)| workload(pod, netns)), directory);
     }
 
-    fn apply_workloads(
-        &mut self,
-        workloads: impl IntoIterator<Item = Workload>,
-        directory: &Arc<Directory>,
-    ) {
+    fn apply_workloads(&mut self, workloads: impl IntoIterator<Item = Workload>, directory: &Arc<Directory>) {
         self.version += 1;
         let mut mesh = Mesh { version: self.version, ..Mesh::default() };
         let mut snapshots = BTreeMap::new();
