@@ -45,6 +45,14 @@ pub enum AdminError {
         /// The path.
         path: PathBuf,
     },
+    /// This user may not make it.
+    #[error(
+        "this user may not make the admin socket {path}: run as root, or give another with --admin-socket"
+    )]
+    NotAllowed {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The system said no.
     #[error("the admin socket {path} cannot be made; give another with --admin-socket")]
     Bind {
@@ -67,7 +75,7 @@ impl Server {
     /// Makes the socket, taking the place of one that nobody answers on any more.
     pub fn bind(path: &Path) -> Result<Self, AdminError> {
         clear_stale(path)?;
-        let listener = listen(path).map_err(|source| AdminError::Bind { path: path.to_owned(), source })?;
+        let listener = listen(path).map_err(|source| refusal(path, source))?;
         Ok(Self { listener, path: path.to_owned() })
     }
 
@@ -98,6 +106,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Gone already is as good.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn refusal(path: &Path, source: io::Error) -> AdminError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => AdminError::NotAllowed { path },
+        _ => AdminError::Bind { path, source },
     }
 }
 

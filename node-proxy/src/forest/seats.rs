@@ -6,12 +6,16 @@
 use super::Settings;
 use crate::cell::Limits;
 
-/// Kept for what is no connection: two descriptors of each listener and namespace of a pod, idle upstream connections, files.
-const RESERVE: u64 = 8192;
+/// Kept for what is no connection: two descriptors of each listener and namespace of a pod, idle upstream connections,
+/// files. A quarter, where the limit is low.
+fn reserve(descriptors: u64) -> u64 {
+    (descriptors / 4).min(8192)
+}
+
 /// A relayed connection has two sockets.
 const PER_CONNECTION: u64 = 2;
 /// Nobody gets less, also where the limit is so low (`ulimit -n`) that the shares overlap.
-const LEAST: usize = 1024;
+const LEAST: usize = 64;
 
 impl Settings {
     /// Divides the descriptors among so many tenants, for cells that start from now on. One share is left over, for a
@@ -24,7 +28,7 @@ impl Settings {
 
 fn share(descriptors: u64, tenants: usize) -> usize {
     let shares = u64::try_from(tenants).unwrap_or(u64::MAX).saturating_add(1).saturating_mul(PER_CONNECTION);
-    let share = usize::try_from(descriptors.saturating_sub(RESERVE) / shares).unwrap_or(usize::MAX);
+    let share = usize::try_from((descriptors - reserve(descriptors)) / shares).unwrap_or(usize::MAX);
     share.min(Limits::of_descriptors(descriptors).connections).max(LEAST)
 }
 
@@ -36,7 +40,7 @@ mod tests {
     fn all_tenants_together_and_one_more_fit_into_the_limit() {
         for tenants in 1..100 {
             let all = share(262_144, tenants) as u64 * PER_CONNECTION * (tenants as u64 + 1);
-            assert!(all + RESERVE <= 262_144, "{tenants}");
+            assert!(all + reserve(262_144) <= 262_144, "{tenants}");
         }
         assert_eq!(share(262_144, 3), 31_744);
     }
@@ -44,7 +48,7 @@ mod tests {
     #[test]
     fn a_share_is_neither_nothing_nor_everything() {
         assert_eq!(share(0, 3), LEAST);
-        assert_eq!(share(1024, 3), LEAST);
+        assert_eq!(share(1024, 2), 128);
         assert_eq!(share(u64::MAX, 0), Limits::default().connections);
     }
 }

@@ -194,7 +194,8 @@ fn a_port_in_use_a_missing_directory_and_a_bad_argument_are_named() -> Outcome {
     let stage = Stage::new()?;
     let _taken = stage.node.netns().run(|| TcpListener::bind("127.0.0.1:15020"))??;
     let instance = name("bad");
-    let refused = run(&stage.node, &["--instance", &instance], stage.manifests.path())?;
+    let taken = ["--instance", &instance, "--metrics-addr", "127.0.0.1:15020"];
+    let refused = run(&stage.node, &taken, stage.manifests.path())?;
     assert_refused(&refused, &["127.0.0.1:15020", "--metrics-addr", "in use"]);
     let missing = Path::new("/nonexistent/canopy");
     let refused = run(&stage.node, &["--instance", &instance], missing)?;
@@ -274,6 +275,9 @@ fn run(
     let mut command = canopy(config);
     if !arguments.contains(&"--admin-socket") {
         command.arg("--admin-socket").arg(folder.path().join("admin.sock"));
+    }
+    if !arguments.contains(&"--metrics-addr") {
+        command.args(["--metrics-addr", "127.0.0.1:0"]);
     }
     command.args(arguments);
     // One that starts after all is ended by timeout(1), whose exit code is then 124.
