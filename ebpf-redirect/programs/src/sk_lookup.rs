@@ -44,7 +44,11 @@ fn choose_listener(ctx: SkLookupContext) -> u32 {
         },
     };
     report(Hook::SkLookup, event, netns, source, destination);
-    if matches!(event, Event::RefusedNoListener | Event::RefusedLost) { sk_action::SK_DROP } else { sk_action::SK_PASS }
+    if matches!(event, Event::RefusedNoListener | Event::RefusedLost) {
+        sk_action::SK_DROP
+    } else {
+        sk_action::SK_PASS
+    }
 }
 
 /// Which listener gets the connection, or why none.
