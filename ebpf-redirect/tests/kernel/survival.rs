@@ -120,7 +120,10 @@ fn pins_that_cannot_be_taken_over_are_cleared() {
     std::fs::rename(&counters, &ports).unwrap();
     let redirect = named(&instance);
     let proxy = pod.listen(&redirect);
-    let _guard = pod.enrol(&redirect, &proxy);
+    let guard = pod.enrol(&redirect, &proxy);
     let client = pod.connect(addr(WORLD_V4, 80)).unwrap();
     assert_connected(&client, &accept(&proxy.outbound_v4).0);
+    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    drop((guard, redirect));
+    assert!(pins(&instance).is_empty(), "{:?}", pins(&instance));
 }
