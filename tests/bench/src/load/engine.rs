@@ -361,9 +361,11 @@ mod tests {
 
     #[test]
     fn in_a_closed_loop_a_pause_is_one_slow_exchange() {
-        let report = run(&spec(echo_with_a_pause(8 * 1000, Duration::from_millis(100)), None)).unwrap();
+        let pause = Duration::from_millis(280);
+        let report = run(&spec(echo_with_a_pause(8 * 60, pause), None)).unwrap();
+        // Nothing is due while the one connection waits: however slow the machine, the pause is one exchange of many.
         assert_eq!(report.errors, 0, "{report:?}");
-        assert!(report.exchanges > 1_000 && report.p50_ns < 10 * MILLISECOND, "{report:?}");
+        assert!(report.p50_ns < 140 * MILLISECOND, "{report:?}");
     }
 
     #[test]
