@@ -11,6 +11,8 @@ pub mod pattern;
 // The model: what all sources lower into.
 pub mod model;
 
+mod options;
+
 // What is said about manifests.
 pub mod finding;
 

@@ -12,11 +12,11 @@ use std::{
 
 use crate::{
     finding::{Finding, ObjectRef, Position, Reason, Severity},
-    identity::TrustDomain,
     lower::{Draft, Lowered, Place},
     model::Mesh,
-    name::{Namespace, PodName, ServiceName},
+    name::{Namespace, NodeName, PodName, ServiceName},
     object::Kind,
+    options::Options,
 };
 
 // In the order in which they run: each needs what those before it settled.
@@ -61,9 +61,9 @@ struct Refusal {
 }
 
 /// Makes one mesh of all candidates.
-pub(crate) fn link(candidates: &[Candidate], trust_domain: &TrustDomain) -> Linked {
-    let mesh = Mesh { trust_domain: trust_domain.clone(), ..Mesh::default() };
-    let mut linking = Linking { mesh, ..Linking::default() };
+pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
+    let mesh = Mesh { trust_domain: options.trust_domain.clone(), ..Mesh::default() };
+    let mut linking = Linking { mesh, node: options.node.clone(), ..Linking::default() };
     let of = |kind: Kind| candidates.iter().filter(move |candidate| &*candidate.object.kind == kind.as_str());
     of(Kind::Namespace).for_each(|candidate| linking.settle(candidate, tenants::know_namespace));
     of(Kind::ServiceAccount).for_each(|candidate| linking.settle(candidate, |_, _| Ok(())));
@@ -81,6 +81,8 @@ pub(crate) fn link(candidates: &[Candidate], trust_domain: &TrustDomain) -> Link
 #[derive(Debug, Default)]
 struct Linking {
     mesh: Mesh,
+    /// The node that reads, if it has a name.
+    node: Option<NodeName>,
     findings: Vec<Finding>,
     used: BTreeMap<ObjectRef, Arc<Lowered>>,
     /// Namespaces that have an object of their own.

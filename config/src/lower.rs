@@ -8,6 +8,7 @@ use crate::{
     document::Node,
     finding::{Finding, ObjectRef, Position, Reason, Severity},
     identity::TrustDomain,
+    model::NamespaceFacts,
     name::{Name, NameError, Namespace},
     object::{Kind, Object},
     schema,
@@ -16,7 +17,9 @@ use crate::{
 pub(crate) use self::{
     endpoint_slice::{SliceDraft, SliceEndpoint},
     http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft},
-    pod::{PodDraft, WorkloadDraft},
+    metadata::{MODE, MODE_NODE},
+    namespace::undescribed,
+    pod::{Membership, PodDraft, WorkloadDraft},
     service::{PortDraft, ServiceDraft, TargetPort},
     tenant::TenantDraft,
 };
@@ -47,9 +50,9 @@ pub(crate) struct Place {
 /// What an object says, by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Draft {
-    Namespace(Namespace),
+    Namespace(NamespaceFacts),
     ServiceAccount,
-    Pod(PodDraft),
+    Pod(Box<PodDraft>),
     /// `None` for an ExternalName Service, which has no traffic of its own.
     Service(Option<ServiceDraft>),
     EndpointSlice(SliceDraft),
@@ -95,7 +98,7 @@ fn draft(context: &mut Context<'_>, object: &Object, domain: &TrustDomain) -> Op
     match object.kind {
         Kind::Namespace => namespace::lower(context, root).map(Draft::Namespace),
         Kind::ServiceAccount => service_account::lower(context, root),
-        Kind::Pod => pod::lower(context, root, meta, domain).map(Draft::Pod),
+        Kind::Pod => pod::lower(context, root, meta, domain).map(|pod| Draft::Pod(Box::new(pod))),
         Kind::Service => service::lower(context, root, meta).map(Draft::Service),
         Kind::EndpointSlice => endpoint_slice::lower(context, root, meta).map(Draft::EndpointSlice),
         Kind::HttpRoute => http_route::lower(context, root, meta).map(Draft::HttpRoute),

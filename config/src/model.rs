@@ -7,15 +7,13 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
 };
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    identity::{Identity, TrustDomain},
+    identity::TrustDomain,
     name::{Namespace, PodName, PortName, RouteName, ServiceName, TenantId},
 };
 
@@ -23,8 +21,12 @@ pub use self::route::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,
     Parent, PathEdit, PathMatch, QueryMatch, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
 };
+pub use self::workload::{
+    ContainerPort, Exclusions, HttpScheme, Labels, NamespaceFacts, Probe, ProbeCheck, Workload,
+};
 
 mod route;
+mod workload;
 
 /// Everything a node knows, after lowering. Immutable; a change makes a new one that shares what did not change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub struct Mesh {
     pub tenants: BTreeMap<TenantId, Arc<Tenant>>,
     /// Which tenant a namespace belongs to.
     pub membership: BTreeMap<Namespace, TenantId>,
+    /// Every namespace that anything is known of.
+    pub namespaces: BTreeMap<Namespace, Arc<NamespaceFacts>>,
     /// Every pod that is known, on this node or elsewhere.
     pub workloads: BTreeMap<PodName, Arc<Workload>>,
     /// Every Service, with its endpoints.
@@ -105,47 +109,6 @@ pub struct Budget {
     pub bytes_per_second_in: Option<u64>,
     /// Bytes per second from the tenant's workloads.
     pub bytes_per_second_out: Option<u64>,
-}
-
-/// A pod.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Workload {
-    /// Its namespace and name.
-    pub pod: PodName,
-    /// Its UID, when the source knows one: an address that is re-used belongs to another UID.
-    pub uid: Option<String>,
-    /// Who owns it.
-    pub tenant: TenantId,
-    /// Whom its connections speak as.
-    pub identity: Identity,
-    /// Its addresses, at most one per family.
-    pub addresses: Vec<IpAddr>,
-    /// The file that names its network namespace; `None` for a pod that is not on this machine.
-    pub netns: Option<PathBuf>,
-    /// Ports its containers declare.
-    pub ports: Vec<ContainerPort>,
-    /// What capture must leave alone.
-    pub exclusions: Exclusions,
-}
-
-/// A port that a container declares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerPort {
-    /// Its name, which a Service's `targetPort` may refer to.
-    pub name: Option<PortName>,
-    /// Its number.
-    pub number: u16,
-}
-
-/// Traffic that capture leaves alone (annotations `canopy.mesh/exclude-*`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exclusions {
-    /// Destination ports of outbound connections that pass unchanged.
-    pub outbound_ports: Vec<u16>,
-    /// Destination networks of outbound connections that pass unchanged.
-    pub outbound_cidrs: Vec<IpNet>,
-    /// Local ports whose inbound connections pass unchanged.
-    pub inbound_ports: Vec<u16>,
 }
 
 /// A Service and what is behind it.

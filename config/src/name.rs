@@ -107,6 +107,10 @@ checked_name!(
     ServiceAccount, SUBDOMAIN_LIMIT, true
 );
 checked_name!(
+    /// The name of a node (RFC 1123 subdomain).
+    NodeName, SUBDOMAIN_LIMIT, true
+);
+checked_name!(
     /// The name of a port, of a Service or of a container (RFC 1123 label).
     PortName, LABEL_LIMIT, false
 );

@@ -10,28 +10,18 @@ use std::{
 };
 
 use crate::{
-    document::Limits,
     finding::{Finding, ObjectRef, Position, Reason, Severity},
-    identity::TrustDomain,
     link::{self, Candidate, Linked},
     lower::Lowered,
     model::Mesh,
 };
 
 pub use self::{changes::Changes, file::FileText};
+pub use crate::options::Options;
 
 mod changes;
 mod excerpt;
 mod file;
-
-/// How manifests are read.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The trust domain of all identities.
-    pub trust_domain: TrustDomain,
-    /// How much is read at most.
-    pub limits: Limits,
-}
 
 /// What came of the files as they are now.
 #[derive(Debug, Clone)]
@@ -77,7 +67,7 @@ impl Store {
     pub fn apply(&mut self, files: &BTreeMap<PathBuf, FileText>) -> Outcome {
         self.files = self.read(files);
         let (candidates, objects, mut findings) = self.candidates();
-        let Linked { mesh, findings: linked, used } = link::link(&candidates, &self.options.trust_domain);
+        let Linked { mesh, findings: linked, used } = link::link(&candidates, &self.options);
         self.good = used;
         findings.extend(self.files.values().flat_map(|read| read.findings.iter().cloned()));
         findings.extend(linked);

@@ -142,7 +142,10 @@ fn selected(linking: &Linking, draft: &ServiceDraft) -> Vec<Arc<Lowered>> {
         return Vec::new();
     }
     let chosen = |pod: &WorkloadDraft| {
-        draft.selector.iter().all(|(key, value)| pod.labels.get(key).is_some_and(|label| label == value))
+        draft
+            .selector
+            .iter()
+            .all(|(key, value)| pod.workload.labels.get(key).is_some_and(|label| label == value))
     };
     let pods = linking.pods.iter().filter(|(name, _)| name.namespace == draft.name.namespace);
     pods.filter(|(_, pod)| as_pod(pod).is_some_and(chosen)).map(|(_, pod)| Arc::clone(pod)).collect()

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Candidate, Linking, Refusal, whole};
 use crate::{
     finding::Reason,
-    lower::{Draft, Lowered},
+    lower::{Draft, Lowered, undescribed},
     model::{Budget, Egress, Isolation, Tenant},
     name::{Namespace, TenantId},
 };
@@ -14,8 +14,9 @@ use crate::{
 const ALWAYS_THERE: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 pub(super) fn know_namespace(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
-    if let Draft::Namespace(namespace) = &lowered.draft {
-        linking.namespaces.insert(namespace.clone());
+    if let Draft::Namespace(facts) = &lowered.draft {
+        linking.namespaces.insert(facts.name.clone());
+        linking.mesh.namespaces.insert(facts.name.clone(), Arc::new(facts.clone()));
     }
     Ok(())
 }
@@ -64,6 +65,8 @@ pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Cand
 }
 
 fn join(linking: &mut Linking, namespace: &Namespace) {
+    let facts = || Arc::new(undescribed(namespace.clone()));
+    linking.mesh.namespaces.entry(namespace.clone()).or_insert_with(facts);
     if linking.mesh.membership.contains_key(namespace) {
         return;
     }

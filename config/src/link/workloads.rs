@@ -8,7 +8,7 @@ use std::{
 use super::{Linking, Owner, Refusal, as_pod, tenants};
 use crate::{
     finding::{ObjectRef, Reason},
-    lower::{Draft, Lowered, WorkloadDraft},
+    lower::{Draft, Lowered, MODE, MODE_NODE, Membership, WorkloadDraft},
     object::Kind,
 };
 
@@ -17,23 +17,43 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
         linking.node_addresses.extend(&pod.node_addresses);
     }
     let Some(draft) = as_pod(lowered) else { return Ok(()) };
-    check_free(linking, draft)?;
+    let netns = draft.workload.netns.as_ref().filter(|_| is_here(linking, draft));
+    check_free(linking, draft, netns)?;
     let pod = &draft.workload.pod;
     check_account(linking, lowered, draft);
     for address in &draft.workload.addresses {
         linking.addresses.insert(*address, Owner::Pod(pod.clone()));
     }
-    if let Some(path) = &draft.workload.netns {
+    if let Some(path) = netns {
         linking.netns.insert(one_spelling(path), pod.clone());
     }
     let mut workload = draft.workload.clone();
     workload.tenant = tenants::of(linking, &pod.namespace);
+    workload.netns = netns.cloned();
+    workload.meshed = is_meshed(linking, draft);
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
     Ok(())
 }
 
-fn check_free(linking: &Linking, draft: &WorkloadDraft) -> Result<(), Refusal> {
+/// A path means a namespace of the machine it is on: the same one on another node is another namespace.
+fn is_here(linking: &Linking, draft: &WorkloadDraft) -> bool {
+    let of = draft.workload.node.as_ref();
+    linking.node.as_ref().is_none_or(|here| of.is_none_or(|node| node == here))
+}
+
+fn is_meshed(linking: &Linking, draft: &WorkloadDraft) -> bool {
+    let namespace = linking.mesh.namespaces.get(&draft.workload.pod.namespace);
+    match draft.membership {
+        Membership::Off => false,
+        Membership::On => true,
+        Membership::AsNamespace => {
+            namespace.is_some_and(|facts| facts.labels.get(MODE).is_some_and(|mode| mode == MODE_NODE))
+        }
+    }
+}
+
+fn check_free(linking: &Linking, draft: &WorkloadDraft, netns: Option<&PathBuf>) -> Result<(), Refusal> {
     let taken =
         |place: &super::Place, message| Refusal { place: place.clone(), reason: Reason::Conflict, message };
     for (address, place) in draft.workload.addresses.iter().zip(&draft.address_places) {
@@ -44,7 +64,7 @@ fn check_free(linking: &Linking, draft: &WorkloadDraft) -> Result<(), Refusal> {
             ));
         }
     }
-    let netns = draft.workload.netns.as_ref().zip(draft.netns_place.as_ref());
+    let netns = netns.zip(draft.netns_place.as_ref());
     if let Some((path, place)) = netns
         && let Some(owner) = linking.netns.get(&one_spelling(path))
     {

@@ -15,6 +15,11 @@ pub(super) const EXCLUDE_OUTBOUND_PORTS: &str = "canopy.mesh/exclude-outbound-po
 pub(super) const EXCLUDE_OUTBOUND_CIDRS: &str = "canopy.mesh/exclude-outbound-cidrs";
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "canopy.mesh/exclude-inbound-ports";
 
+/// The label that opts a namespace in, or one of its pods out.
+pub(crate) const MODE: &str = "canopy.mesh/mode";
+pub(crate) const MODE_NODE: &str = "node";
+pub(crate) const MODE_OFF: &str = "off";
+
 const POD_ANNOTATIONS: [&str; 4] =
     [NETNS, EXCLUDE_OUTBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_INBOUND_PORTS];
 

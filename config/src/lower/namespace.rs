@@ -1,8 +1,45 @@
-//! Namespace: its name. It grants no membership: labels on it are never read (design: "Vocabulary").
+//! Namespace: its name and its labels. They say how its pods are treated and who selects it; they grant no
+//! membership in a tenant (design: "Vocabulary").
 
-use super::Context;
-use crate::{document::Node, name::Namespace};
+use super::{Context, metadata};
+use crate::{
+    document::Node,
+    finding::{Reason, Severity},
+    model::NamespaceFacts,
+    name::Namespace,
+};
 
-pub(super) fn lower(context: &mut Context<'_>, root: &Node) -> Option<Namespace> {
-    context.name(root.at_path(&["metadata", "name"])?)
+/// The label by which selectors name one namespace; every cluster gives it to every namespace.
+const OWN_NAME: &str = "kubernetes.io/metadata.name";
+
+pub(super) fn lower(context: &mut Context<'_>, root: &Node) -> Option<NamespaceFacts> {
+    let name: Namespace = context.name(root.at_path(&["metadata", "name"])?)?;
+    let labels = metadata::texts(root.at_path(&["metadata", "labels"]));
+    check_mode(context, root);
+    Some(with_own_name(NamespaceFacts { name, labels }))
+}
+
+/// What is known of a namespace that nobody describes.
+pub(crate) fn undescribed(name: Namespace) -> NamespaceFacts {
+    with_own_name(NamespaceFacts { name, labels: Default::default() })
+}
+
+fn with_own_name(mut facts: NamespaceFacts) -> NamespaceFacts {
+    // Not what the manifest says: it could pass for another namespace.
+    facts.labels.insert(OWN_NAME.to_owned(), facts.name.to_string());
+    facts
+}
+
+fn check_mode(context: &mut Context<'_>, root: &Node) {
+    let mode = root.at_path(&["metadata", "labels", metadata::MODE]);
+    if let Some(node) =
+        mode.filter(|node| !matches!(node.text(), Some(metadata::MODE_NODE | metadata::MODE_OFF)))
+    {
+        let message = format!(
+            "does nothing: the mode of a namespace is {} or {}",
+            metadata::MODE_NODE,
+            metadata::MODE_OFF
+        );
+        context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
+    }
 }

@@ -1,17 +1,20 @@
 //! Pod: a workload, if it has a network of its own and still runs.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
+pub(crate) use self::membership::Membership;
 use super::{Context, Meta, Place, address, metadata};
 use crate::{
     document::Node,
     finding::{Reason, Severity},
     identity::{Identity, TrustDomain},
     model::{ContainerPort, Workload},
-    name::{PodName, PortName, ServiceAccount, TenantId},
+    name::{NodeName, PodName, PortName, ServiceAccount, TenantId},
 };
 
 mod annotations;
+mod membership;
+mod probes;
 
 /// What a pod says.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +30,7 @@ pub(crate) struct PodDraft {
 pub(crate) struct WorkloadDraft {
     /// Its tenant is its namespace until `link` knows better.
     pub(crate) workload: Workload,
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) membership: Membership,
     pub(crate) ready: bool,
     pub(crate) account_place: Place,
     /// Where each of its addresses is written, in order.
@@ -64,20 +67,28 @@ pub(super) fn lower(
         Some(node) => context.name::<ServiceAccount>(node)?,
         None => ServiceAccount::try_from("default").ok()?,
     };
-    let netns = annotations::netns(context, root);
+    let node = match spec.get("nodeName") {
+        Some(node) => Some(context.name::<NodeName>(node)?),
+        None => None,
+    };
+    let membership = membership::read(context, root);
+    let netns = annotations::netns(context, root).filter(|_| membership != Membership::Off);
+    let identity = Identity { trust_domain: domain.clone(), namespace: namespace.clone(), service_account };
+    let pod = PodName::new(namespace.clone(), meta.name);
     let workload = Workload {
-        pod: PodName::new(namespace.clone(), meta.name),
         uid: meta.uid,
-        tenant: TenantId::Namespace(namespace.clone()),
-        identity: Identity { trust_domain: domain.clone(), namespace, service_account },
+        labels: metadata::texts(root.at_path(&["metadata", "labels"])),
+        node,
         addresses,
         netns: netns.as_ref().map(|(path, _)| path.clone()),
         ports: ports(context, spec),
+        probes: probes::lower(context, spec),
         exclusions: annotations::exclusions(context, root),
+        ..Workload::new(pod, TenantId::Namespace(namespace), identity)
     };
     let draft = WorkloadDraft {
         workload,
-        labels: metadata::texts(root.at_path(&["metadata", "labels"])),
+        membership,
         ready: is_ready(root),
         account_place: context.place(account_node.unwrap_or(spec)),
         address_places,
@@ -144,13 +155,16 @@ fn is_ready(root: &Node) -> bool {
     said_ready && root.at_path(&["metadata", "deletionTimestamp"]).is_none()
 }
 
-/// TCP ports of containers, and of init containers that stay (sidecars), which Services may refer to by name.
-fn ports(context: &mut Context<'_>, spec: &Node) -> Vec<ContainerPort> {
+/// Containers, and init containers that stay (sidecars).
+fn containers(spec: &Node) -> impl Iterator<Item = &Node> {
     let stays = |node: &&Node| node.text_of("restartPolicy") == Some("Always");
-    let containers = spec.items_of("containers").iter();
-    let sidecars = spec.items_of("initContainers").iter().filter(stays);
+    spec.items_of("containers").iter().chain(spec.items_of("initContainers").iter().filter(stays))
+}
+
+/// TCP ports of containers, which Services may refer to by name.
+fn ports(context: &mut Context<'_>, spec: &Node) -> Vec<ContainerPort> {
     let mut ports = Vec::new();
-    for port in containers.chain(sidecars).flat_map(|container| container.items_of("ports")) {
+    for port in containers(spec).flat_map(|container| container.items_of("ports")) {
         let Some(number) = port.get("containerPort").and_then(|node| context.port(node)) else { continue };
         let name = port.get("name").and_then(|node| context.name::<PortName>(node));
         if matches!(port.text_of("protocol"), None | Some("TCP")) {

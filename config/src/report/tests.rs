@@ -53,7 +53,7 @@ fn control_characters_of_a_manifest_do_not_reach_the_terminal() {
 
 #[test]
 fn fields_of_others_are_counted_and_shown_on_demand() {
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {nodeName: n, containers: [{name: c, image: i}]}\n\
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {priority: 1, containers: [{name: c, image: i}]}\n\
                status: {podIP: 10.0.0.1}\n";
     let report = report(pod);
     assert!(report.ok);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     model::Mesh,
-    name::{PodName, RouteName, ServiceName, TenantId},
+    name::{Namespace, PodName, RouteName, ServiceName, TenantId},
 };
 
 /// What was added, changed or removed.
@@ -12,6 +12,8 @@ use crate::{
 pub struct Changes {
     /// Tenants, including those whose namespaces changed.
     pub tenants: Vec<TenantId>,
+    /// Namespaces whose labels changed.
+    pub namespaces: Vec<Namespace>,
     /// Workloads.
     pub workloads: Vec<PodName>,
     /// Services, including those whose endpoints changed.
@@ -24,6 +26,7 @@ impl Changes {
     /// Whether the two meshes say the same.
     pub fn is_empty(&self) -> bool {
         self.tenants.is_empty()
+            && self.namespaces.is_empty()
             && self.workloads.is_empty()
             && self.services.is_empty()
             && self.routes.is_empty()
@@ -34,6 +37,7 @@ impl Changes {
 pub(super) fn adopt(current: &mut Arc<Mesh>, mut next: Mesh) -> Changes {
     let changes = Changes {
         tenants: share(&current.tenants, &mut next.tenants),
+        namespaces: share(&current.namespaces, &mut next.namespaces),
         workloads: share(&current.workloads, &mut next.workloads),
         services: share(&current.services, &mut next.services),
         routes: share(&current.routes, &mut next.routes),

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::document::Limits;
 use crate::{
     model::{BackendTarget, InvalidBackend},
     name::PodName,

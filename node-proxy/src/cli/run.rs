@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use config::identity::TrustDomain;
+use config::{identity::TrustDomain, name::NodeName};
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -52,6 +52,9 @@ pub(super) struct Run {
     /// The trust domain of identities.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
     trust_domain: String,
+    /// The name of this node: pods whose spec.nodeName is another are not on this machine.
+    #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
+    node: Option<String>,
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
     drain: u64,
@@ -97,6 +100,10 @@ impl Run {
             redirect,
             access_log: target(&self.access_log),
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
+            node: self
+                .node
+                .map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}")))
+                .transpose()?,
             drain: Duration::from_secs(self.drain),
         })?;
         Ok(ExitCode::SUCCESS)

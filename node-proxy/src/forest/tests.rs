@@ -16,7 +16,7 @@ use std::{
 
 use config::{
     identity::{Identity, TrustDomain},
-    model::{AppProtocol, Endpoint, Exclusions, Mesh, Workload},
+    model::{AppProtocol, Endpoint, Exclusions, Labels, Mesh, Workload},
     name::{Name, Namespace, PodName, ServiceAccount, ServiceName, TenantId},
 };
 use ebpf_redirect::fake::FakeRedirect;
@@ -200,6 +200,10 @@ fn workload(pod: &str, netns: &Path) -> Workload {
         addresses: vec!["127.0.0.1".parse().unwrap()],
         netns: Some(netns.to_owned()),
         ports: Vec::new(),
+        labels: Labels::new(),
+        node: None,
+        meshed: false,
+        probes: Vec::new(),
         exclusions: Exclusions::default(),
     }
 }

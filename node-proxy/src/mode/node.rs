@@ -5,7 +5,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use config::{identity::TrustDomain, store};
+use config::{identity::TrustDomain, name::NodeName, store};
 use ebpf_redirect::RedirectError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -41,6 +41,8 @@ pub struct NodeOptions {
     pub access_log: Target,
     /// The trust domain of all identities.
     pub trust_domain: TrustDomain,
+    /// The name of this node, if several share the configuration.
+    pub node: Option<NodeName>,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
 }
@@ -97,7 +99,11 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     });
     let files = FileSource::open(
         &options.config,
-        store::Options { trust_domain: options.trust_domain.clone(), ..store::Options::default() },
+        store::Options {
+            trust_domain: options.trust_domain.clone(),
+            node: options.node.clone(),
+            ..store::Options::default()
+        },
     )?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

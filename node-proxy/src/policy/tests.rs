@@ -33,16 +33,11 @@ fn workload() -> Destination {
         namespace: name.namespace.clone(),
         service_account: "cart".try_into().unwrap(),
     };
-    let workload = config::model::Workload {
-        tenant: config::name::TenantId::Namespace(name.namespace.clone()),
-        pod: name,
-        uid: None,
+    let workload = config::model::Workload::new(
+        name.clone(),
+        config::name::TenantId::Namespace(name.namespace.clone()),
         identity,
-        addresses: Vec::new(),
-        netns: None,
-        ports: Vec::new(),
-        exclusions: config::model::Exclusions::default(),
-    };
+    );
     let entry = crate::snapshot::WorkloadEntry { workload: Arc::new(workload), protocols: HashMap::new() };
     Destination::Workload { entry: Arc::new(entry), protocol: AppProtocol::Undeclared }
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use config::{
     identity::{Identity, TrustDomain},
     model::{
-        AppProtocol, Backend, BackendTarget, Endpoint, Exclusions, HttpRoute, InvalidBackend, Match, Parent,
-        PathMatch, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
+        AppProtocol, Backend, BackendTarget, Endpoint, Exclusions, HttpRoute, InvalidBackend, Labels, Match,
+        Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
     },
     name::{PodName, RouteName, ServiceName},
 };
@@ -74,6 +74,10 @@ fn add_pod(mesh: &mut Mesh, name: &str, address: &str) {
         addresses: vec![address.parse().unwrap()],
         netns: None,
         ports: Vec::new(),
+        labels: Labels::new(),
+        node: None,
+        meshed: false,
+        probes: Vec::new(),
         exclusions: Exclusions::default(),
     };
     mesh.workloads.insert(pod, Arc::new(workload));

@@ -11,7 +11,7 @@ use std::{
 
 use config::{
     identity::{Identity, TrustDomain},
-    model::{AppProtocol, Egress, Endpoint, Exclusions, Workload},
+    model::{AppProtocol, Egress, Endpoint, Exclusions, Labels, Workload},
     name::{Name, Namespace, PodName, ServiceAccount, ServiceName, TenantId},
 };
 use ebpf_redirect::{Side, fake::FakeRedirect};
@@ -220,6 +220,10 @@ fn workload() -> Workload {
         addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         netns: None,
         ports: Vec::new(),
+        labels: Labels::new(),
+        node: None,
+        meshed: false,
+        probes: Vec::new(),
         exclusions: Exclusions::default(),
     }
 }

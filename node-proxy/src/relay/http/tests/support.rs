@@ -15,7 +15,7 @@ use config::{
     identity::Identity,
     model::{
         AppProtocol, Backend, BackendTarget, Budget, Egress, Endpoint, Exclusions, Filter, HttpRoute,
-        Isolation, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
+        Isolation, Labels, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
     },
     name::{Name, Namespace, PodName, RouteName, ServiceAccount, ServiceName, TenantId},
 };
@@ -329,6 +329,10 @@ fn workload() -> Workload {
         addresses: vec!["127.0.0.1".parse().unwrap()],
         netns: None,
         ports: Vec::new(),
+        labels: Labels::new(),
+        node: None,
+        meshed: false,
+        probes: Vec::new(),
         exclusions: Exclusions::default(),
     }
 }

@@ -1,0 +1,81 @@
+//! Probes: what the kubelet may ask a pod over the network. `exec` probes never leave the node.
+
+use super::containers;
+use crate::{
+    document::{Node, Value},
+    finding::{Reason, Severity},
+    lower::Context,
+    model::{HttpScheme, Probe, ProbeCheck},
+};
+
+const KINDS: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+
+pub(super) fn lower(context: &mut Context<'_>, spec: &Node) -> Vec<Probe> {
+    let mut probes = Vec::new();
+    for container in containers(spec) {
+        for node in KINDS.iter().filter_map(|kind| container.get(kind)) {
+            if let Some(probe) = probe(context, container, node)
+                && !probes.contains(&probe)
+            {
+                probes.push(probe);
+            }
+        }
+    }
+    probes
+}
+
+fn probe(context: &mut Context<'_>, container: &Node, node: &Node) -> Option<Probe> {
+    if let Some(http) = node.get("httpGet") {
+        let port = port(context, container, http.get("port")?)?;
+        let check = http_check(context, http)?;
+        return goes_to_the_pod(http).then_some(Probe { port, check });
+    }
+    if let Some(tcp) = node.get("tcpSocket") {
+        let port = port(context, container, tcp.get("port")?)?;
+        return goes_to_the_pod(tcp).then_some(Probe { port, check: ProbeCheck::Tcp });
+    }
+    let grpc = node.get("grpc")?;
+    let service = grpc.text_of("service").unwrap_or_default().to_owned();
+    Some(Probe { port: context.port(grpc.get("port")?)?, check: ProbeCheck::Grpc { service } })
+}
+
+/// The kubelet asks another machine if the probe names one: no business of this pod's.
+fn goes_to_the_pod(action: &Node) -> bool {
+    action.text_of("host").is_none_or(str::is_empty)
+}
+
+fn http_check(context: &mut Context<'_>, http: &Node) -> Option<ProbeCheck> {
+    let scheme = match http.get("scheme") {
+        None => HttpScheme::Http,
+        Some(node) => match node.text() {
+            Some("HTTP" | "") => HttpScheme::Http,
+            Some("HTTPS") => {
+                let message = "TLS cannot be looked into, so this probe is refused wherever plaintext is (PeerAuthentication STRICT): probe over HTTP";
+                context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
+                HttpScheme::Https
+            }
+            _ => {
+                context.invalid(node, format!("must be HTTP or HTTPS, not {}", node.describe()));
+                return None;
+            }
+        },
+    };
+    let path = http.text_of("path").unwrap_or_default();
+    // As the kubelet writes its request line.
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let header = |node: &Node| Some((node.text_of("name")?.to_owned(), node.text_of("value")?.to_owned()));
+    let headers = http.items_of("httpHeaders").iter().filter_map(header).collect();
+    Some(ProbeCheck::Http { scheme, path, headers })
+}
+
+/// A number, or the name of one of the same container's ports.
+fn port(context: &mut Context<'_>, container: &Node, node: &Node) -> Option<u16> {
+    let Value::Text(name) = &node.value else { return context.port(node) };
+    let named = |port: &&Node| port.text_of("name") == Some(name);
+    let Some(port) = container.items_of("ports").iter().find(named) else {
+        let message = format!("the container has no port called {name:?}: this probe is not known here");
+        context.note(Severity::Warning, Reason::DanglingReference, node, message);
+        return None;
+    };
+    port.get("containerPort")?.int().and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0)
+}

@@ -1,0 +1,152 @@
+//! What is known of pods and namespaces: nodes, membership in the mesh, labels, probes.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use config::{
+    finding::{Reason, Severity},
+    model::{HttpScheme, ProbeCheck, Workload},
+    name::NodeName,
+    store::{FileText, Options, Outcome, Store},
+};
+
+fn apply(text: &str, node: Option<&str>) -> Outcome {
+    let node = node.map(|name| NodeName::try_from(name).unwrap());
+    let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text))]);
+    Store::new(Options { node, ..Options::default() }).apply(&files)
+}
+
+fn workload(outcome: &Outcome, name: &str) -> Workload {
+    let found = outcome.mesh.workloads.values().find(|workload| workload.pod.name.as_str() == name);
+    found.map(|workload| (**workload).clone()).unwrap_or_else(|| panic!("{name}: {:#?}", outcome.findings))
+}
+
+fn rejections(outcome: &Outcome) -> usize {
+    outcome.findings.iter().filter(|finding| finding.severity == Severity::Rejected).count()
+}
+
+/// A pod whose metadata and node are given.
+fn pod(name: &str, address: u8, metadata: &str, node: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop{metadata}}}\n\
+         spec: {{{node}containers: [{{name: c}}]}}\nstatus: {{podIP: 10.0.0.{address}}}\n"
+    )
+}
+
+const NETNS: &str = ", annotations: {canopy.mesh/netns: /run/netns/x}";
+
+#[test]
+fn a_pod_of_another_node_has_no_network_namespace_here_and_clashes_with_none() {
+    let text = pod("here", 1, NETNS, "nodeName: one, ") + &pod("there", 2, NETNS, "nodeName: two, ");
+    let outcome = apply(&text, Some("one"));
+    assert_eq!(rejections(&outcome), 0, "{:#?}", outcome.findings);
+    assert!(workload(&outcome, "here").netns.is_some());
+    let there = workload(&outcome, "there");
+    assert_eq!((there.netns, there.meshed), (None, true), "still of the mesh, only not here");
+    assert_eq!(there.node, Some(NodeName::try_from("two").unwrap()));
+    // Without a node of its own, the reader takes every path for its machine's, and one owner for each.
+    assert_eq!(rejections(&apply(&text, None)), 1);
+}
+
+#[test]
+fn a_pod_that_names_no_node_is_on_this_one() {
+    let outcome = apply(&pod("p", 1, NETNS, ""), Some("one"));
+    assert!(workload(&outcome, "p").netns.is_some());
+}
+
+#[test]
+fn membership_in_the_mesh_is_the_pods_word_then_its_namespaces() {
+    let plain = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n";
+    let labelled =
+        "kind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: node}}\n";
+    let off = ", labels: {canopy.mesh/mode: 'off'}";
+    let off_with_netns =
+        ", labels: {canopy.mesh/mode: 'off'}, annotations: {canopy.mesh/netns: /run/netns/x}";
+    let ambient = ", annotations: {ambient.istio.io/redirection: enabled}";
+    let tunnel = ", labels: {networking.istio.io/tunnel: http}";
+    for (namespace, metadata, meshed) in [
+        (plain, "", false),
+        (plain, NETNS, true),
+        (plain, ambient, true),
+        (plain, tunnel, true),
+        (plain, off_with_netns, false),
+        (labelled, "", true),
+        (labelled, off, false),
+    ] {
+        let outcome = apply(&format!("{namespace}{}", pod("p", 1, metadata, "")), None);
+        let found = workload(&outcome, "p");
+        assert_eq!(found.meshed, meshed, "{namespace}{metadata}");
+        assert_eq!(found.netns.is_some(), metadata == NETNS, "{namespace}{metadata}");
+    }
+}
+
+#[test]
+fn namespaces_have_their_labels_and_their_own_name_which_they_cannot_forge() {
+    let text = "kind: Namespace\napiVersion: v1\nmetadata:\n  name: shop\n  labels: {team: a, kubernetes.io/metadata.name: bank}\n";
+    let outcome =
+        apply(&format!("{text}{}", pod("p", 1, "", "").replace("namespace: shop", "namespace: other")), None);
+    let labels = |name: &str| {
+        let found = outcome.mesh.namespaces.values().find(|facts| facts.name.as_str() == name).unwrap();
+        found.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(labels("shop"), ["kubernetes.io/metadata.name=shop", "team=a"]);
+    assert_eq!(labels("other"), ["kubernetes.io/metadata.name=other"]);
+}
+
+#[test]
+fn a_namespaces_new_label_is_a_change() {
+    let namespace = |label: &str| {
+        let text =
+            format!("kind: Namespace\napiVersion: v1\nmetadata: {{name: shop, labels: {{team: {label}}}}}\n");
+        BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))])
+    };
+    let mut store = Store::new(Options::default());
+    store.apply(&namespace("a"));
+    assert!(store.apply(&namespace("a")).changes.is_empty());
+    assert_eq!(store.apply(&namespace("b")).changes.namespaces.len(), 1);
+}
+
+#[test]
+fn probes_are_known_with_their_ports_names_resolved() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: shop}
+spec:
+  containers:
+    - name: c
+      ports: [{name: web, containerPort: 8080}]
+      livenessProbe: {httpGet: {path: healthz, port: web, httpHeaders: [{name: X-A, value: b}]}}
+      readinessProbe: {tcpSocket: {port: 5432}}
+      startupProbe: {httpGet: {port: 9, host: 10.9.9.9}}
+    - name: d
+      livenessProbe: {grpc: {port: 9000, service: cart}}
+      readinessProbe: {httpGet: {path: /ready, port: 8443, scheme: HTTPS}}
+      startupProbe: {httpGet: {path: /ready, port: web}}
+status: {podIP: 10.0.0.1}
+";
+    let outcome = apply(text, None);
+    let http = |scheme, path: &str, headers: &[(&str, &str)]| ProbeCheck::Http {
+        scheme,
+        path: path.to_owned(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    };
+    let found: Vec<_> =
+        workload(&outcome, "p").probes.into_iter().map(|probe| (probe.port, probe.check)).collect();
+    assert_eq!(
+        found,
+        [
+            (8080, http(HttpScheme::Http, "/healthz", &[("X-A", "b")])),
+            (5432, ProbeCheck::Tcp),
+            (9000, ProbeCheck::Grpc { service: "cart".to_owned() }),
+            (8443, http(HttpScheme::Https, "/ready", &[])),
+        ]
+    );
+    let about = |field: &str| {
+        let found = outcome.findings.iter().find(|finding| finding.field == field);
+        found.map(|finding| (finding.severity, finding.reason))
+    };
+    let unresolved = Some((Severity::Warning, Reason::DanglingReference));
+    assert_eq!(about("spec.containers[1].startupProbe.httpGet.port"), unresolved);
+    let https = Some((Severity::NotObeyed, Reason::NotObeyed));
+    assert_eq!(about("spec.containers[1].readinessProbe.httpGet.scheme"), https);
+}
