@@ -5,6 +5,7 @@
 
 // What any stage may use.
 pub mod snapshot;
+pub mod stream;
 pub mod sys;
 pub mod telemetry;
 pub mod tenancy;

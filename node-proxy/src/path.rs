@@ -5,18 +5,16 @@
 //! connection of the cell.
 
 use std::{
-    future::poll_fn, net::SocketAddr, os::fd::AsFd, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc,
-    task::Poll,
+    future::poll_fn, net::SocketAddr, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, task::Poll,
 };
 
 use ebpf_redirect::Side;
 use futures_util::FutureExt;
-use tokio::net::TcpStream;
 
 use crate::{
     accept::{self, Accepted, Protocol, Rewind},
     balance::Picked,
-    capture::{self, Captured},
+    capture::{self, Arrival, Captured},
     cell::{Cell, Live},
     identity,
     policy::{self, Permit},
@@ -25,7 +23,7 @@ use crate::{
         tcp::{self, Ends, Meter},
     },
     snapshot::{Cluster, Destination, Snapshot},
-    sys::socket::{self, ResetOnDrop},
+    stream::{ResetOnDrop, Stream},
     telemetry::Reason,
     tenancy::ConnectionGuard,
     upstream::{
@@ -55,9 +53,12 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
     };
     let source = match captured.side {
         Side::Outbound => Some(captured.tree.workload.pod.clone()),
-        Side::Inbound => cell.snapshot().pod_at(origin.client).cloned(),
+        Side::Inbound => match &captured.arrival {
+            Arrival::Delivered(delivered) => delivered.pod.clone(),
+            Arrival::Socket => cell.snapshot().pod_at(origin.client).cloned(),
+        },
     };
-    let socket = cell.sockets.register(captured.stream.as_fd(), captured.tree.id);
+    let socket = captured.stream.socket().map(|socket| cell.sockets.register(socket, captured.tree.id));
     let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
     let live = cell.live.enter(live, socket);
     let mut work = pin!(AssertUnwindSafe(stages(&cell, captured, live.share())).catch_unwind());
@@ -95,10 +96,10 @@ pub fn swap(cell: &Cell, snapshot: Arc<Snapshot>) {
     });
 }
 
-/// Ends a connection before its first stage, with a reset.
+/// Ends a connection before its first stage, as a failure.
 pub fn refuse(cell: &Cell, captured: Captured, reason: Reason) {
     report::refused(cell, &captured, reason);
-    socket::reset(&captured.stream);
+    captured.stream.refuse(reason);
 }
 
 /// How a connection ended.
@@ -121,15 +122,16 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
     drop(live.destination.set(accepted.destination.clone()));
     let identified = identity::identify(accepted, live.source.clone());
     if cell.tenure.is_over() {
-        socket::reset(&identified.accepted.captured.stream);
-        return End::Because(Reason::CellRestarted);
+        let reason = Reason::CellRestarted;
+        identified.accepted.captured.stream.refuse(reason);
+        return End::Because(reason);
     }
     let decision = policy::decide(cell.snapshot().egress, &identified);
     let Accepted { captured, protocol, prefix, .. } = identified.accepted;
     let permit = match decision {
         Ok(permit) => permit,
         Err(denied) => {
-            socket::reset(&captured.stream);
+            captured.stream.refuse(denied.reason());
             return End::Because(denied.reason());
         }
     };
@@ -146,17 +148,26 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
 
 /// The client's end of an opaque connection, and what was read from it.
 struct Opening {
-    client: TcpStream,
+    client: Stream,
     prefix: bytes::Bytes,
 }
 
-async fn opaque(cell: &Cell, permit: Permit, opening: Opening, live: &Live) -> End {
+async fn opaque(cell: &Cell, permit: Permit, mut opening: Opening, live: &Live) -> End {
     let unanswered = ResetOnDrop::new(&opening.client);
-    let (connected, _load) = match reach(cell, &permit, live).await {
-        Ok(reached) => reached,
-        Err(reason) => return End::Because(reason),
-    };
+    let reached = reach(cell, &permit, live).await;
     unanswered.disarm();
+    let (connected, _load) = match reached {
+        Ok(reached) => reached,
+        Err(reason) => {
+            opening.client.refuse(reason);
+            return End::Because(reason);
+        }
+    };
+    if let Err(error) = opening.client.accept() {
+        tracing::debug!(%error, client = %live.origin.client, "a client left before its connection was made");
+        connected.stream.reset();
+        return End::Because(Reason::ClientClosed);
+    }
     live.connected_after.set(Some(connected.took));
     let ends = Ends {
         client: opening.client,

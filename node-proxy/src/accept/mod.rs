@@ -10,7 +10,7 @@ use config::model::AppProtocol;
 use ebpf_redirect::{Origin, Side};
 
 use crate::{
-    capture::{Captured, Tree},
+    capture::{Arrival, Captured, Tree},
     cell::Cell,
     snapshot::{Destination, Snapshot, WorkloadEntry},
     telemetry::Reason,
@@ -89,6 +89,7 @@ pub async fn accept(cell: &Cell, mut captured: Captured, origin: Origin) -> Resu
     let destination = destination(&cell.snapshot(), &captured.tree, captured.side, origin);
     let declared = destination.protocol();
     let (protocol, prefix) = match declared {
+        _ if matches!(captured.arrival, Arrival::Delivered(_)) => (Protocol::Tcp, Bytes::new()),
         AppProtocol::Tcp => (Protocol::Tcp, Bytes::new()),
         AppProtocol::Undeclared => reading::undeclared(&mut captured.stream, &cell.limits).await?,
         AppProtocol::Http1 | AppProtocol::Http2 => {

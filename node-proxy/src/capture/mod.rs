@@ -2,43 +2,69 @@
 //!
 //! How it was brought is the crate `ebpf-redirect`'s affair. This stage must never wait: it asks the kernel once.
 
-use std::{net::SocketAddr, os::fd::AsFd, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use config::model::Workload;
+use config::{identity::Identity, model::Workload, name::PodName};
 use ebpf_redirect::{Origin, Redirect, RedirectError, Side};
-use tokio::net::TcpStream;
 
-use crate::{sys::netns::Netns, telemetry::Reason};
+use crate::{stream::Stream, sys::netns::Netns, telemetry::Reason};
 
 /// A workload's place in the forest, as the path needs it.
 #[derive(Debug)]
 pub struct Tree {
     /// The workload.
-    pub workload: std::sync::Arc<Workload>,
+    pub workload: Arc<Workload>,
     /// Its network namespace.
     pub netns: Rc<Netns>,
     /// Unique for the life of the daemon, also when a pod of the same name comes back.
     pub id: u64,
 }
 
-/// A connection as it came from a listener.
+/// A connection as it came to a tree.
 #[derive(Debug)]
 pub struct Captured {
-    /// The socket.
-    pub stream: TcpStream,
+    /// What carries it.
+    pub stream: Stream,
     /// What `accept4` gave as its peer.
     pub accept_addr: SocketAddr,
     /// Which of the tree's listeners.
     pub side: Side,
     /// Whose it is: the listener says so, no look-up.
     pub tree: Rc<Tree>,
+    /// How it came.
+    pub arrival: Arrival,
+}
+
+/// How a connection came to its tree.
+#[derive(Debug, Clone)]
+pub enum Arrival {
+    /// As a socket of one of the tree's listeners: steering knows its ends, nobody proved who calls.
+    Socket,
+    /// As bytes from another cell or node, which ran the caller's stages and proved who calls. What is in them is that
+    /// side's affair: they go to the app unread.
+    Delivered(Box<Delivered>),
+}
+
+/// What a delivery says of a connection.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// Its true ends, as the proxy that delivers it states them.
+    pub origin: Origin,
+    /// As whom the caller was proven.
+    pub identity: Identity,
+    /// The pod that calls, as far as it is known: for logs.
+    pub pod: Option<PodName>,
 }
 
 /// Asks where a captured connection comes from and goes to.
 pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, CaptureError> {
-    let origin = redirect
-        .origin(captured.stream.as_fd(), captured.side, captured.accept_addr)
-        .map_err(CaptureError)?;
+    let origin = match (&captured.arrival, captured.stream.socket()) {
+        (Arrival::Delivered(delivered), _) => delivered.origin,
+        (Arrival::Socket, Some(socket)) => {
+            redirect.origin(socket, captured.side, captured.accept_addr).map_err(CaptureError)?
+        }
+        (Arrival::Socket, None) => return Err(CaptureError(RedirectError::NotSteered)),
+    };
     Ok(Origin { destination: canonical(origin.destination), client: canonical(origin.client) })
 }
 

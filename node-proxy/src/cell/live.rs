@@ -223,7 +223,7 @@ impl Registry {
     }
 
     /// Takes in a connection. `socket` keeps it among those that can be shut down when the cell is stuck.
-    pub(crate) fn enter(&self, live: Live, socket: Registered) -> LiveGuard {
+    pub(crate) fn enter(&self, live: Live, socket: Option<Registered>) -> LiveGuard {
         let live = Rc::new(live);
         let key = self.0.borrow_mut().insert(Rc::clone(&live));
         LiveGuard { live, key, registry: Rc::clone(&self.0), _socket: socket }
@@ -236,7 +236,7 @@ pub struct LiveGuard {
     live: Rc<Live>,
     key: usize,
     registry: Rc<RefCell<Slab<Rc<Live>>>>,
-    _socket: Registered,
+    _socket: Option<Registered>,
 }
 
 impl LiveGuard {

@@ -1,14 +1,14 @@
 //! Stage 3: as whom a connection speaks.
 //!
-//! Outbound, the listener it arrived on names the workload. Inbound, there are no certificates yet: the caller is known by
-//! address for the log only, and is never authenticated. This stage must never derive an identity from an address.
+//! Outbound, the listener it arrived on names the workload. Inbound, a delivery says who was proven to call; on a plain socket the
+//! caller is known by address for the log only, and is never authenticated. This stage must never derive an identity from an address.
 
 use std::sync::Arc;
 
 use config::{identity::Identity, name::PodName};
 use ebpf_redirect::Side;
 
-use crate::accept::Accepted;
+use crate::{accept::Accepted, capture::Arrival};
 
 /// Who is at the client's end.
 #[derive(Debug, Clone)]
@@ -30,6 +30,10 @@ pub struct Identified {
 
 /// Names the caller of a connection. `pod_at_client` is the pod that has the client's address, for logs.
 pub fn identify(accepted: Accepted, pod_at_client: Option<PodName>) -> Identified {
+    if let Arrival::Delivered(delivered) = &accepted.captured.arrival {
+        let caller = Caller { identity: Some(delivered.identity.clone()), pod: delivered.pod.clone() };
+        return Identified { accepted, caller: Arc::new(caller) };
+    }
     let workload = &accepted.captured.tree.workload;
     let caller = match accepted.captured.side {
         Side::Outbound => {

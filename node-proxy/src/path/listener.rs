@@ -2,13 +2,13 @@
 //!
 //! It must never end or spin because of what a client does, nor hold more connections than the cell may.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use ebpf_redirect::Side;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    capture::{Captured, Tree},
+    capture::{Arrival, Captured, Tree},
     cell::Cell,
     sys::socket,
     telemetry::Reason,
@@ -32,13 +32,12 @@ pub async fn accept_loop(cell: Rc<Cell>, tree: Rc<Tree>, side: Side, listener: T
         match listener.accept().await {
             // The replacement has the listener too; what was taken from its queue can only be refused.
             Ok((stream, accept_addr)) if cell.tenure.is_over() => {
-                let captured = Captured { stream, accept_addr, side, tree };
-                super::refuse(&cell, captured, Reason::CellRestarted);
+                super::refuse(&cell, captured(stream, accept_addr, side, tree), Reason::CellRestarted);
                 return io::Error::other("the cell was replaced");
             }
             Ok((stream, accept_addr)) => {
                 pause = FIRST_PAUSE;
-                begin(&cell, Captured { stream, accept_addr, side, tree: Rc::clone(&tree) });
+                begin(&cell, captured(stream, accept_addr, side, Rc::clone(&tree)));
             }
             Err(error) if is_fatal(&error) => return error,
             // Says something of that one connection only.
@@ -50,6 +49,10 @@ pub async fn accept_loop(cell: Rc<Cell>, tree: Rc<Tree>, side: Side, listener: T
             }
         }
     }
+}
+
+fn captured(stream: TcpStream, accept_addr: SocketAddr, side: Side, tree: Rc<Tree>) -> Captured {
+    Captured { stream: stream.into(), accept_addr, side, tree, arrival: Arrival::Socket }
 }
 
 fn begin(cell: &Rc<Cell>, captured: Captured) {

@@ -4,7 +4,7 @@
 
 use super::End;
 use crate::{
-    capture::Captured,
+    capture::{Arrival, Captured},
     cell::{Cell, Live, direction},
     telemetry::{Reason, Record},
 };
@@ -56,7 +56,10 @@ pub(super) fn refused(cell: &Cell, captured: &Captured, reason: Reason) {
     if !cell.access_log.is_on() {
         return;
     }
-    let destination = captured.stream.local_addr().unwrap_or(captured.accept_addr);
+    let destination = match &captured.arrival {
+        Arrival::Socket => captured.stream.local_addr().unwrap_or(captured.accept_addr),
+        Arrival::Delivered(delivered) => delivered.origin.destination,
+    };
     cell.access_log.write(&Record {
         direction: direction(captured.side),
         protocol: "unknown",

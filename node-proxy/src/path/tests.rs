@@ -12,6 +12,7 @@ use tokio::{
 
 use self::world::{Panics, Silent, World, closed_port, reads_reset};
 use super::*;
+use crate::sys::socket;
 
 mod world;
 

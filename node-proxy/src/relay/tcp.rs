@@ -16,14 +16,10 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{cell::Live, sys::socket, telemetry::Reason, tenancy::Ledger};
+use crate::{cell::Live, stream::Stream, telemetry::Reason, tenancy::Ledger};
 
 /// Most bytes read at a time: fewer system calls for bulk, while the scratch buffer stays in a core's own cache.
 const SCRATCH: usize = 128 * 1024;
@@ -42,11 +38,11 @@ thread_local! {
 #[derive(Debug)]
 pub struct Ends {
     /// Towards the caller.
-    pub client: TcpStream,
+    pub client: Stream,
     /// Read from the client, to be sent upstream first.
     pub from_client: Bytes,
     /// Towards the endpoint.
-    pub upstream: TcpStream,
+    pub upstream: Stream,
     /// Read from upstream, to be sent to the client first.
     pub from_upstream: Bytes,
 }
@@ -104,25 +100,26 @@ struct Cut {
 impl Drop for Cut {
     fn drop(&mut self) {
         if self.short {
-            socket::reset(&self.ends.client);
-            socket::reset(&self.ends.upstream);
+            self.ends.client.reset();
+            self.ends.upstream.reset();
         }
     }
 }
 
 async fn both_ways(ends: &mut Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {
-    let (from_client, to_client) = ends.client.split();
-    let (from_upstream, to_upstream) = ends.upstream.split();
-    let mut request = Pump::new(from_client, to_upstream, ends.from_client.split_off(0));
-    let mut response = Pump::new(from_upstream, to_client, ends.from_upstream.split_off(0));
+    let Ends { client, from_client, upstream, from_upstream } = ends;
+    let mut request = Pump::new(from_client.split_off(0));
+    let mut response = Pump::new(from_upstream.split_off(0));
     let mut watch = idle.map(Watch::new);
     let count = |received: usize, sent: usize| meter.count(received as u64, sent as u64);
     poll_fn(|cx| {
-        let there = request.poll(cx, |bytes| count(bytes, 0)).map_err(|broken| match broken {
+        let mut ends = Way { source: client, sink: upstream };
+        let there = request.poll(cx, &mut ends, |bytes| count(bytes, 0)).map_err(|broken| match broken {
             Broken::Source(error) => RelayError::Client(error),
             Broken::Sink(error) => RelayError::Upstream(error),
         })?;
-        let back = response.poll(cx, |bytes| count(0, bytes)).map_err(|broken| match broken {
+        let mut ends = Way { source: upstream, sink: client };
+        let back = response.poll(cx, &mut ends, |bytes| count(0, bytes)).map_err(|broken| match broken {
             Broken::Source(error) => RelayError::Upstream(error),
             Broken::Sink(error) => RelayError::Client(error),
         })?;
@@ -155,10 +152,14 @@ enum Broken {
     Sink(io::Error),
 }
 
+/// The ends of one direction, lent to it for one poll: each end belongs to both directions.
+struct Way<'a> {
+    source: &'a mut Stream,
+    sink: &'a mut Stream,
+}
+
 /// One direction.
-struct Pump<'a> {
-    source: ReadHalf<'a>,
-    sink: WriteHalf<'a>,
+struct Pump {
     /// What the sink would not take yet.
     pending: Bytes,
     /// Bytes to read next time.
@@ -174,44 +175,54 @@ enum State {
     Finished,
 }
 
-impl<'a> Pump<'a> {
-    fn new(source: ReadHalf<'a>, sink: WriteHalf<'a>, pending: Bytes) -> Self {
-        Self { source, sink, pending, appetite: FIRST, state: State::Open }
+impl Pump {
+    fn new(pending: Bytes) -> Self {
+        Self { pending, appetite: FIRST, state: State::Open }
     }
 
     /// Moves what can be moved. Ready when the source has finished and the sink knows.
-    fn poll(&mut self, cx: &mut Context<'_>, mut count: impl FnMut(usize)) -> Poll<Result<(), Broken>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &mut Way<'_>,
+        mut count: impl FnMut(usize),
+    ) -> Poll<Result<(), Broken>> {
         let mut turn = 0;
         loop {
             while !self.pending.is_empty() {
-                let written = Pin::new(&mut self.sink).poll_write(cx, &self.pending);
+                let written = Pin::new(&mut *way.sink).poll_write(cx, &self.pending);
                 let written = ready!(written).map_err(Broken::Sink)?;
                 self.pending.advance(written);
                 count(written);
             }
             match self.state {
                 State::Finished => return Poll::Ready(Ok(())),
-                State::Finishing => self.finish(cx)?,
+                State::Finishing => self.finish(cx, way)?,
                 State::Open if turn >= TURN => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                State::Open => turn += ready!(self.step(cx, &mut count))?,
+                State::Open => turn += ready!(self.step(cx, way, &mut count))?,
             }
         }
     }
 
     /// Reads once and writes at once what the sink takes.
-    fn step(&mut self, cx: &mut Context<'_>, count: &mut impl FnMut(usize)) -> Poll<Result<usize, Broken>> {
+    fn step(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &mut Way<'_>,
+        count: &mut impl FnMut(usize),
+    ) -> Poll<Result<usize, Broken>> {
         BUFFER.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(&mut scratch[..self.appetite]);
-            ready!(Pin::new(&mut self.source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
+            ready!(Pin::new(&mut *way.source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
             let bytes = buffer.filled();
             if bytes.is_empty() {
                 self.state = State::Finishing;
                 return Poll::Ready(Ok(0));
             }
-            let written = match Pin::new(&mut self.sink).poll_write(cx, bytes) {
+            let written = match Pin::new(&mut *way.sink).poll_write(cx, bytes) {
                 Poll::Ready(written) => written.map_err(Broken::Sink)?,
                 Poll::Pending => 0,
             };
@@ -227,9 +238,9 @@ impl<'a> Pump<'a> {
     }
 
     /// Passes the end on. A sink that is gone already has had its end.
-    fn finish(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+    fn finish(&mut self, cx: &mut Context<'_>, way: &mut Way<'_>) -> Result<(), Broken> {
         self.state = State::Finished;
-        match Pin::new(&mut self.sink).poll_shutdown(cx) {
+        match Pin::new(&mut *way.sink).poll_shutdown(cx) {
             Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
                 Err(Broken::Sink(error))
             }

@@ -31,30 +31,3 @@ pub fn reset(socket: impl AsFd) {
     // A failure means that the connection is gone already.
     drop(SockRef::from(&socket).set_linger(Some(Duration::ZERO)));
 }
-
-/// Resets a connection when dropped, so that a task which is ended half-way does not look like a proper end.
-#[derive(Debug)]
-pub struct ResetOnDrop<'a, S: AsFd> {
-    socket: &'a S,
-    armed: bool,
-}
-
-impl<'a, S: AsFd> ResetOnDrop<'a, S> {
-    /// Watches over `socket`.
-    pub fn new(socket: &'a S) -> Self {
-        Self { socket, armed: true }
-    }
-
-    /// Leaves the socket as it is.
-    pub fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl<S: AsFd> Drop for ResetOnDrop<'_, S> {
-    fn drop(&mut self) {
-        if self.armed {
-            reset(self.socket);
-        }
-    }
-}

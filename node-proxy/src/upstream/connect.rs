@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{Delivery, UpstreamError};
-use crate::{capture::Tree, cell::Cell, policy::Permit, snapshot::Destination, sys::socket};
+use crate::{capture::Tree, cell::Cell, policy::Permit, snapshot::Destination, stream::Stream, sys::socket};
 
 /// What is to be connected to.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +29,8 @@ pub struct Peer<'a> {
 /// A connection that was made.
 #[derive(Debug)]
 pub struct Connected {
-    /// Its socket.
-    pub stream: TcpStream,
+    /// What carries it.
+    pub stream: Stream,
     /// How it was made.
     pub delivery: Delivery,
     /// How long it took.
@@ -66,7 +66,7 @@ impl Connect for Kernel {
             let socket =
                 open(cell, &way, address).map_err(|source| UpstreamError::Failed { address, source })?;
             let stream = finish(socket, address, cell.limits.connect).await?;
-            Ok(Connected { stream, delivery: way.delivery, took: begun.elapsed() })
+            Ok(Connected { stream: stream.into(), delivery: way.delivery, took: begun.elapsed() })
         })
     }
 }

@@ -13,13 +13,12 @@
 
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
-
 use self::session::Session;
 use crate::{
     accept::{Protocol, Rewind},
     cell::{Cell, Live},
     policy::Permit,
+    stream::Stream,
 };
 
 mod answer;
@@ -41,7 +40,7 @@ mod upload;
 mod watch;
 
 /// A client's end, with what was read of it already.
-type Client = Rewind<TcpStream>;
+type Client = Rewind<Stream>;
 
 /// Serves one client's connection until it ends. `protocol` is what the client speaks.
 pub async fn serve(cell: Rc<Cell>, permit: Permit, live: Rc<Live>, client: Client, protocol: Protocol) {

@@ -14,10 +14,11 @@ use std::{
 
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1 as client};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{Bucket, STALE_AFTER, Settings, Unanswered, Upload};
 use crate::{
+    stream::Stream,
     sys::hyper_io::HyperIo,
     upstream::{Delivery, connect::Connected},
 };
@@ -25,7 +26,7 @@ use crate::{
 /// Hyper's side of a connection. Once it has ended, for good or ill, it must not be polled again.
 #[derive(Debug)]
 struct Driver {
-    connection: client::Connection<HyperIo<TcpStream>, Upload>,
+    connection: client::Connection<HyperIo<Stream>, Upload>,
     ended: bool,
 }
 
@@ -172,8 +173,8 @@ impl Lease {
         }
     }
 
-    /// The socket itself and what was read beyond the response's head, after a 101.
-    pub fn into_io(self) -> (TcpStream, bytes::Bytes) {
+    /// The stream itself and what was read beyond the response's head, after a 101.
+    pub fn into_io(self) -> (Stream, bytes::Bytes) {
         let parts = self.connection.driver.connection.into_parts();
         (parts.io.0, parts.read_buf)
     }

@@ -72,7 +72,7 @@ async fn answer(mut stream: TcpStream, open: Rc<Cell<usize>>) {
 
 async fn connect(address: SocketAddr) -> Result<Connected, UpstreamError> {
     let stream = TcpStream::connect(address).await.unwrap();
-    Ok(Connected { stream, delivery: Delivery::Network, took: Duration::ZERO })
+    Ok(Connected { stream: stream.into(), delivery: Delivery::Network, took: Duration::ZERO })
 }
 
 async fn ask_on(lease: &mut Lease) {

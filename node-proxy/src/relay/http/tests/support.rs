@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     net::SocketAddr,
-    os::fd::AsFd,
     rc::Rc,
     sync::Arc,
     task::Poll,
@@ -30,7 +29,7 @@ use tokio::{
 use super::super::serve;
 use crate::{
     accept::{Accepted, Protocol, Rewind},
-    capture::{Captured, Tree},
+    capture::{Arrival, Captured, Tree},
     cell::{Cell, CellParts, Limits, Live},
     control::compile::Compiler,
     identity::identify,
@@ -185,16 +184,17 @@ impl Bench {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let captured = Captured {
-            stream,
+            stream: stream.into(),
             accept_addr: origin.client,
             side: Side::Outbound,
             tree: Rc::clone(&self.tree),
+            arrival: Arrival::Socket,
         };
         let accepted = Accepted { captured, origin, destination, protocol, prefix: bytes::Bytes::new() };
         let identified = identify(accepted, None);
         let permit = policy::decide(Egress::Any, &identified).unwrap();
         let stream = Rewind::new(bytes::Bytes::new(), identified.accepted.captured.stream);
-        let socket = self.cell.sockets.register(stream.get_ref().as_fd(), self.tree.id);
+        let socket = stream.get_ref().socket().map(|socket| self.cell.sockets.register(socket, self.tree.id));
         let live = Live::new(Rc::clone(&self.tree), Side::Outbound, origin, None);
         let live = self.cell.live.enter(live, socket);
         let serving = serve(Rc::clone(&self.cell), permit, live.share(), stream, protocol);

@@ -1,0 +1,154 @@
+//! A connection made of bytes, whatever carries it: a TCP socket, or one of the deliveries between cells and nodes.
+//!
+//! Everything after capture runs over it: detection, relays, the pool. The enum is matched, never boxed, so that a TCP
+//! connection pays one predictable branch per call. A stream that was cut short must never look complete at its other end:
+//! [`Stream::reset`] says so, whatever the carrier.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::{sys::socket, telemetry::Reason};
+
+/// A connection, by what carries it.
+///
+/// A further carrier is a further variant; the compiler then names every place that has to know: it must half-close on
+/// `poll_shutdown`, end in a reset after [`Stream::reset`], and be refusable until [`Stream::accept`].
+#[derive(Debug)]
+pub enum Stream {
+    /// A socket.
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// Tells who opened it that its far end was reached: policy has permitted it, and the app's socket is connected.
+    ///
+    /// Nothing to a socket, which the kernel has accepted already. Must come before anything is read or written.
+    pub fn accept(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+        }
+    }
+
+    /// Ends it with this reason when it is dropped. A carrier that can say why does; a socket is reset.
+    pub fn refuse(&self, _reason: Reason) {
+        match self {
+            Self::Tcp(stream) => socket::reset(stream),
+        }
+    }
+
+    /// Makes it end in a failure when it is dropped, so that the other end does not take what it has for the whole.
+    pub fn reset(&self) {
+        match self {
+            Self::Tcp(stream) => socket::reset(stream),
+        }
+    }
+
+    /// The socket that carries it alone; `None` where there is no such socket.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(stream.as_fd()),
+        }
+    }
+
+    /// The local address of its socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    /// Ends the sending side; what the other end still sends can be read.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// [Resets](Stream::reset) a stream when dropped, so that a task which is ended half-way does not look like a proper end.
+#[derive(Debug)]
+pub struct ResetOnDrop<'a> {
+    stream: &'a Stream,
+    armed: bool,
+}
+
+impl<'a> ResetOnDrop<'a> {
+    /// Watches over `stream`.
+    pub fn new(stream: &'a Stream) -> Self {
+        Self { stream, armed: true }
+    }
+
+    /// Leaves the stream as it is.
+    pub fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for ResetOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.stream.reset();
+        }
+    }
+}
