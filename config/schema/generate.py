@@ -18,6 +18,7 @@ roots = {
     "Pod": "api/core/v1/pod",
     "Service": "api/core/v1/service",
     "EndpointSlice": "api/discovery/v1/endpoint_slice",
+    "NetworkPolicy": "api/networking/v1/network_policy",
 }
 plain = {
     "std::string::String": "string", "String": "string", "bool": "bool", "i32": "int", "i64": "int", "f64": "number",

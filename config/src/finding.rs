@@ -69,6 +69,8 @@ pub enum Reason {
     LeftToOthers,
     /// An earlier version stays in force.
     KeptLastGood,
+    /// The strictest reading of an object that cannot be read is in force.
+    StoodIn,
 }
 
 /// A place in a file, counted from 1; columns count characters.

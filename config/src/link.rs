@@ -30,6 +30,8 @@ mod endpoints;
 
 mod routes;
 
+mod policies;
+
 /// An object that wants to be in the mesh.
 #[derive(Debug)]
 pub(crate) struct Candidate {
@@ -38,6 +40,8 @@ pub(crate) struct Candidate {
     pub(crate) fresh: Option<Arc<Lowered>>,
     /// The last good version, if it is another one.
     pub(crate) kept: Option<Arc<Lowered>>,
+    /// What stands in for it where neither can be had.
+    pub(crate) stand_in: Option<Arc<Lowered>>,
     /// Where it is now, or where the files broke.
     pub(crate) file: Arc<Path>,
     pub(crate) at: Position,
@@ -74,6 +78,10 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
     endpoints::fill(&mut linking);
     of(Kind::HttpRoute).for_each(|candidate| linking.settle(candidate, routes::attach));
+    for kind in [Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::NetworkPolicy, Kind::ServiceEntry]
+    {
+        of(kind).for_each(|candidate| linking.settle(candidate, policies::place));
+    }
     Linked { mesh: linking.mesh, findings: linking.findings, used: linking.used }
 }
 
@@ -136,6 +144,12 @@ impl Linking {
                 }
             }
         }
+        // Not among those in use: it must never become the last good version.
+        if let Some(version) = &candidate.stand_in
+            && accept(self, version).is_ok()
+        {
+            self.findings.push(stood_in(candidate, version));
+        }
     }
 
     fn find(&mut self, of: &Lowered, why: (Severity, Reason), place: &Place, message: String) {
@@ -169,6 +183,25 @@ fn kept(candidate: &Candidate, version: &Lowered) -> Finding {
         message: format!(
             "kept last good version (from line {line} of {file}): it stays in force until this is mended"
         ),
+        excerpt: None,
+    }
+}
+
+/// Tells what an object that cannot be read does all the same.
+fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
+    let does = match &version.draft {
+        Draft::PeerAuthentication(_) => "whoever it may be about takes no plaintext",
+        Draft::Network(_) => "no short cut is taken past the network to and from pods of its namespace",
+        _ => "whoever it may be about is sent nothing",
+    };
+    Finding {
+        severity: Severity::Warning,
+        reason: Reason::StoodIn,
+        file: Arc::clone(&candidate.file),
+        position: candidate.at,
+        object: Some(candidate.object.clone()),
+        field: String::new(),
+        message: format!("cannot be read, and no good version is known: {does} until this is mended"),
         excerpt: None,
     }
 }

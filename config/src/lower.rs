@@ -7,14 +7,15 @@ use std::{path::Path, sync::Arc};
 use crate::{
     document::Node,
     finding::{Finding, ObjectRef, Position, Reason, Severity},
-    identity::TrustDomain,
-    model::NamespaceFacts,
+    model::{NamespaceFacts, NetworkPolicy, PeerAuthentication, ServiceEntry},
     name::{Name, NameError, Namespace},
     object::{Kind, Object},
+    options::Options,
     schema,
 };
 
 pub(crate) use self::{
+    authorization_policy::AuthorizationDraft,
     endpoint_slice::{SliceDraft, SliceEndpoint},
     http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft},
     metadata::{MODE, MODE_NODE},
@@ -25,20 +26,26 @@ pub(crate) use self::{
 };
 
 // One kind each.
+mod authorization_policy;
 mod endpoint_slice;
 mod http_route;
 mod namespace;
+mod network_policy;
+mod peer_authentication;
 mod pod;
 mod service;
 mod service_account;
+mod service_entry;
 mod tenant;
 
 // Values that several kinds share.
 mod address;
 mod app_protocol;
 pub(crate) mod duration;
+mod label_selector;
 mod metadata;
 mod quantity;
+mod scope;
 
 /// A place that a later finding can name.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +65,10 @@ pub(crate) enum Draft {
     EndpointSlice(SliceDraft),
     HttpRoute(RouteDraft),
     Tenant(TenantDraft),
+    Authorization(AuthorizationDraft),
+    PeerAuthentication(PeerAuthentication),
+    Network(NetworkPolicy),
+    ServiceEntry(ServiceEntry),
 }
 
 /// An object that is valid by itself.
@@ -69,40 +80,76 @@ pub(crate) struct Lowered {
     pub(crate) draft: Draft,
 }
 
-/// Lowers one object; findings say why where the answer is `None`.
-pub(crate) fn lower(
-    file: &Arc<Path>,
-    object: &Object,
-    domain: &TrustDomain,
-) -> (Option<Lowered>, Vec<Finding>) {
+/// What came of one object.
+#[derive(Debug)]
+pub(crate) struct Lowering {
+    /// What it says, if it is valid.
+    pub(crate) accepted: Option<Lowered>,
+    /// What stands in for it where it is not, and no earlier version is known: only for objects that protect something.
+    pub(crate) stand_in: Option<Lowered>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Lowers one object; findings say why where it is not accepted.
+pub(crate) fn lower(file: &Arc<Path>, object: &Object, options: &Options) -> Lowering {
     let mut context = Context::new(file, object);
     schema::check(&mut context, &object.root, object.kind.as_str());
-    let draft = if context.rejected { None } else { draft(&mut context, object, domain) };
+    let draft = if context.rejected { None } else { draft(&mut context, object, options) };
     if draft.is_none() && !context.rejected {
         // A manifest that vanishes without a word is the worst of answers: a poor word is better.
         debug_assert!(false, "{} was lowered to nothing, without a finding", object.name);
         context.invalid(&object.root, "cannot be read, for a reason that is not known: compare its fields");
     }
-    let accepted = draft.filter(|_| !context.rejected).map(|draft| Lowered {
-        object: object.name.clone(),
-        file: Arc::clone(file),
-        at: object.root.at,
-        draft,
-    });
-    (accepted, context.findings)
+    let lowered =
+        |draft| Lowered { object: object.name.clone(), file: Arc::clone(file), at: object.root.at, draft };
+    let accepted = draft.filter(|_| !context.rejected).map(lowered);
+    let stand_in = if accepted.is_none() { stand_in(file, object, options).map(lowered) } else { None };
+    Lowering { accepted, stand_in, findings: context.findings }
 }
 
-fn draft(context: &mut Context<'_>, object: &Object, domain: &TrustDomain) -> Option<Draft> {
+fn draft(context: &mut Context<'_>, object: &Object, options: &Options) -> Option<Draft> {
     let root = &object.root;
     let meta = metadata::read(context, root, object.kind)?;
+    let root_namespace = &options.root_namespace;
     match object.kind {
         Kind::Namespace => namespace::lower(context, root).map(Draft::Namespace),
         Kind::ServiceAccount => service_account::lower(context, root),
-        Kind::Pod => pod::lower(context, root, meta, domain).map(|pod| Draft::Pod(Box::new(pod))),
+        Kind::Pod => {
+            pod::lower(context, root, meta, &options.trust_domain).map(|pod| Draft::Pod(Box::new(pod)))
+        }
         Kind::Service => service::lower(context, root, meta).map(Draft::Service),
         Kind::EndpointSlice => endpoint_slice::lower(context, root, meta).map(Draft::EndpointSlice),
         Kind::HttpRoute => http_route::lower(context, root, meta).map(Draft::HttpRoute),
         Kind::Tenant => tenant::lower(context, root, meta).map(Draft::Tenant),
+        Kind::AuthorizationPolicy => {
+            authorization_policy::lower(context, root, meta, root_namespace).map(Draft::Authorization)
+        }
+        Kind::PeerAuthentication => {
+            peer_authentication::lower(context, root, meta, root_namespace).map(Draft::PeerAuthentication)
+        }
+        Kind::NetworkPolicy => network_policy::lower(context, root, meta).map(Draft::Network),
+        Kind::ServiceEntry => {
+            service_entry::lower(context, root, meta, root_namespace).map(Draft::ServiceEntry)
+        }
+    }
+}
+
+/// What is in force in the place of an object that cannot be read: whatever it protects stays protected.
+fn stand_in(file: &Arc<Path>, object: &Object, options: &Options) -> Option<Draft> {
+    let root = &object.root;
+    // Its findings were made already.
+    let meta = metadata::read(&mut Context::new(file, object), root, object.kind);
+    let meta = meta.or_else(|| metadata::names_only(root))?;
+    let root_namespace = &options.root_namespace;
+    match object.kind {
+        Kind::AuthorizationPolicy => {
+            authorization_policy::unreadable(root, meta, root_namespace).map(Draft::Authorization)
+        }
+        Kind::PeerAuthentication => {
+            peer_authentication::unreadable(root, meta, root_namespace).map(Draft::PeerAuthentication)
+        }
+        Kind::NetworkPolicy => network_policy::unreadable(meta).map(Draft::Network),
+        _ => None,
     }
 }
 

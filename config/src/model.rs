@@ -14,18 +14,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     identity::TrustDomain,
-    name::{Namespace, PodName, PortName, RouteName, ServiceName, TenantId},
+    name::{EntryName, Namespace, PodName, PolicyName, PortName, RouteName, ServiceName, TenantId},
 };
 
+pub use self::external::{Audience, ServiceEntry};
+pub use self::network::{
+    LabelExpression, LabelOperator, LabelSelector, NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule,
+    PortRange, Transport, has_all,
+};
 pub use self::route::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,
     Parent, PathEdit, PathMatch, QueryMatch, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
+};
+pub use self::security::{
+    Action, AuthorizationPolicy, AuthorizationRule, Clause, ConnectionMatch, PeerAuthentication, PeerMode,
+    Scope, TextMatch,
 };
 pub use self::workload::{
     ContainerPort, Exclusions, HttpScheme, Labels, NamespaceFacts, Probe, ProbeCheck, Workload,
 };
 
+mod external;
+mod network;
 mod route;
+mod security;
 mod workload;
 
 /// Everything a node knows, after lowering. Immutable; a change makes a new one that shares what did not change.
@@ -47,6 +59,14 @@ pub struct Mesh {
     pub services: BTreeMap<ServiceName, Arc<Service>>,
     /// Every accepted HTTPRoute whose parent is a Service.
     pub routes: BTreeMap<RouteName, Arc<HttpRoute>>,
+    /// Every AuthorizationPolicy that is enforced.
+    pub authorization: BTreeMap<PolicyName, Arc<AuthorizationPolicy>>,
+    /// Every PeerAuthentication.
+    pub peer_authentication: BTreeMap<PolicyName, Arc<PeerAuthentication>>,
+    /// Every NetworkPolicy.
+    pub network_policies: BTreeMap<PolicyName, Arc<NetworkPolicy>>,
+    /// Every ServiceEntry that names addresses.
+    pub service_entries: BTreeMap<EntryName, Arc<ServiceEntry>>,
 }
 
 /// A tenant: who belongs to it and what it may use.

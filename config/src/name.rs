@@ -187,6 +187,26 @@ qualified_name!(
     RouteName
 );
 
+qualified_name!(
+    /// A policy (AuthorizationPolicy, PeerAuthentication, NetworkPolicy), by namespace and name.
+    PolicyName
+);
+qualified_name!(
+    /// A ServiceEntry, by namespace and name.
+    EntryName
+);
+
+/// The namespace whose policies are for the whole mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootNamespace(pub Namespace);
+
+/// Istio's own default.
+impl Default for RootNamespace {
+    fn default() -> Self {
+        Self(Namespace(Arc::from("istio-system")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,10 +17,14 @@ pub(crate) enum Kind {
     EndpointSlice,
     HttpRoute,
     Tenant,
+    AuthorizationPolicy,
+    PeerAuthentication,
+    NetworkPolicy,
+    ServiceEntry,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 7] = [
+    pub(crate) const ALL: [Kind; 11] = [
         Self::Namespace,
         Self::ServiceAccount,
         Self::Pod,
@@ -28,6 +32,10 @@ impl Kind {
         Self::EndpointSlice,
         Self::HttpRoute,
         Self::Tenant,
+        Self::AuthorizationPolicy,
+        Self::PeerAuthentication,
+        Self::NetworkPolicy,
+        Self::ServiceEntry,
     ];
 
     /// Its name in manifests, and its type in the schema tables.
@@ -40,15 +48,27 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::HttpRoute => "HTTPRoute",
             Self::Tenant => "Tenant",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::ServiceEntry => "ServiceEntry",
         }
     }
 
-    pub(crate) fn api_version(self) -> &'static str {
+    /// The versions that are read, the one to write first.
+    pub(crate) fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service => "v1",
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::HttpRoute => "gateway.networking.k8s.io/v1",
-            Self::Tenant => "canopy.mesh/v1alpha1",
+            Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service => &["v1"],
+            Self::EndpointSlice => &["discovery.k8s.io/v1"],
+            Self::HttpRoute => &["gateway.networking.k8s.io/v1"],
+            Self::Tenant => &["canopy.mesh/v1alpha1"],
+            Self::AuthorizationPolicy | Self::PeerAuthentication => {
+                &["security.istio.io/v1", "security.istio.io/v1beta1"]
+            }
+            Self::NetworkPolicy => &["networking.k8s.io/v1"],
+            Self::ServiceEntry => {
+                &["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"]
+            }
         }
     }
 
@@ -147,7 +167,7 @@ fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
 }
 
 fn known(kind: &str, api_version: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|known| known.as_str() == kind && known.api_version() == api_version)
+    Kind::ALL.into_iter().find(|known| known.as_str() == kind && known.api_versions().contains(&api_version))
 }
 
 /// Another version of a group that is read is a mistake; anything else is somebody else's object.
@@ -155,12 +175,12 @@ fn unknown_kind(root: &Node, kind: &str, api_version: &str, prefix: &str) -> Not
     let group = |version: &str| version.rsplit_once('/').map(|(group, _)| group.to_owned());
     let near = Kind::ALL
         .into_iter()
-        .find(|known| known.as_str() == kind && group(known.api_version()) == group(api_version));
+        .find(|known| known.as_str() == kind && group(known.api_versions()[0]) == group(api_version));
     let (severity, field, message) = match near {
         Some(near) => (
             Severity::Rejected,
             "apiVersion",
-            format!("{} of {:?} is not read: write {}", kind, shorten(api_version), near.api_version()),
+            format!("{} of {:?} is not read: write {}", kind, shorten(api_version), near.api_versions()[0]),
         ),
         None => (
             Severity::Ignored,

@@ -1,12 +1,18 @@
 //! How manifests are read: whose domain it is, which node this is, how much is read.
 
-use crate::{document::Limits, identity::TrustDomain, name::NodeName};
+use crate::{
+    document::Limits,
+    identity::TrustDomain,
+    name::{NodeName, RootNamespace},
+};
 
 /// How manifests are read.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The trust domain of all identities.
     pub trust_domain: TrustDomain,
+    /// The namespace whose policies are for the whole mesh.
+    pub root_namespace: RootNamespace,
     /// The node that reads: pods of other nodes have no network namespace here. `None` if there is only one.
     pub node: Option<NodeName>,
     /// How much is read at most.

@@ -50,13 +50,15 @@ pub(crate) fn fields(name: &str) -> &'static [Field] {
 }
 
 const KUBERNETES: &str = include_str!("../schema/kubernetes.txt");
+const ISTIO: &str = include_str!("../schema/istio.txt");
 const CANOPY: &str = include_str!("../schema/canopy.txt");
 const OBEYED: &str = include_str!("../schema/obeyed.txt");
 const NO_REMARK: &str = "known to Kubernetes, not obeyed by Canopy";
 
 static TABLES: LazyLock<HashMap<&'static str, Vec<Field>>> = LazyLock::new(|| {
     let verdicts = verdicts();
-    lines(KUBERNETES).chain(lines(CANOPY)).map(|line| parse_type(line, &verdicts)).collect()
+    let tables = [KUBERNETES, ISTIO, CANOPY];
+    tables.into_iter().flat_map(lines).map(|line| parse_type(line, &verdicts)).collect()
 });
 
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {

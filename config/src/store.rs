@@ -110,6 +110,7 @@ impl Store {
                 object: object.name.clone(),
                 fresh: object.lowered.clone(),
                 kept: good.filter(|good| object.lowered.as_ref() != Some(good)).cloned(),
+                stand_in: object.stand_in.clone(),
                 file: Arc::clone(&read.file),
                 at: object.at,
             });
@@ -129,6 +130,7 @@ impl Store {
                 object: object.clone(),
                 fresh: None,
                 kept: Some(Arc::clone(good)),
+                stand_in: None,
                 file: Arc::clone(&read.file),
                 at: read.first_defect?,
             })

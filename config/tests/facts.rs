@@ -10,7 +10,7 @@ use config::{
 };
 
 fn apply(text: &str, node: Option<&str>) -> Outcome {
-    let node = node.map(|name| NodeName::try_from(name).unwrap());
+    let node = node.map(|name| NodeName::try_from(name).expect("a node's name"));
     let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text))]);
     Store::new(Options { node, ..Options::default() }).apply(&files)
 }

@@ -47,6 +47,16 @@ pub(super) fn read(context: &mut Context<'_>, root: &Node, kind: Kind) -> Option
     Some(Meta { namespace, name, uid: meta.text_of("uid").map(str::to_owned), created })
 }
 
+/// Namespace and name alone, of an object whose other facts are wrong. A name that is none is replaced: there is no
+/// better one, and what is protected counts.
+pub(super) fn names_only(root: &Node) -> Option<Meta> {
+    let meta = root.get("metadata")?;
+    let namespace = Namespace::try_from(meta.text_of("namespace").unwrap_or("default")).ok()?;
+    let name = Name::try_from(meta.text_of("name").unwrap_or_default());
+    let name = name.or_else(|_| Name::try_from("unreadable")).ok()?;
+    Some(Meta { namespace: Some(namespace), name, uid: None, created: None })
+}
+
 /// An annotation in Canopy's own group that does nothing is most likely a slip.
 fn own_annotations(context: &mut Context<'_>, meta: &Node, kind: Kind) {
     for entry in meta.get("annotations").map_or(&[][..], Node::entries) {

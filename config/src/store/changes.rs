@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     model::Mesh,
-    name::{Namespace, PodName, RouteName, ServiceName, TenantId},
+    name::{EntryName, Namespace, PodName, PolicyName, RouteName, ServiceName, TenantId},
 };
 
 /// What was added, changed or removed.
@@ -20,6 +20,14 @@ pub struct Changes {
     pub services: Vec<ServiceName>,
     /// Routes, including those whose backends appeared or went.
     pub routes: Vec<RouteName>,
+    /// AuthorizationPolicies.
+    pub authorization: Vec<PolicyName>,
+    /// PeerAuthentications.
+    pub peer_authentication: Vec<PolicyName>,
+    /// NetworkPolicies.
+    pub network_policies: Vec<PolicyName>,
+    /// ServiceEntries.
+    pub service_entries: Vec<EntryName>,
 }
 
 impl Changes {
@@ -30,6 +38,10 @@ impl Changes {
             && self.workloads.is_empty()
             && self.services.is_empty()
             && self.routes.is_empty()
+            && self.authorization.is_empty()
+            && self.peer_authentication.is_empty()
+            && self.network_policies.is_empty()
+            && self.service_entries.is_empty()
     }
 }
 
@@ -41,6 +53,10 @@ pub(super) fn adopt(current: &mut Arc<Mesh>, mut next: Mesh) -> Changes {
         workloads: share(&current.workloads, &mut next.workloads),
         services: share(&current.services, &mut next.services),
         routes: share(&current.routes, &mut next.routes),
+        authorization: share(&current.authorization, &mut next.authorization),
+        peer_authentication: share(&current.peer_authentication, &mut next.peer_authentication),
+        network_policies: share(&current.network_policies, &mut next.network_policies),
+        service_entries: share(&current.service_entries, &mut next.service_entries),
     };
     // Membership is part of every tenant, so a change of it shows among the tenants.
     if !changes.is_empty() {

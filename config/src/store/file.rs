@@ -10,7 +10,7 @@ use super::Options;
 use crate::{
     document::{self, Node},
     finding::{Finding, ObjectRef, Position, Reason, Severity},
-    lower::{self, Lowered},
+    lower::{self, Lowered, Lowering},
     object::{self, NotAnObject},
 };
 
@@ -54,6 +54,8 @@ pub(super) struct ReadObject {
     pub(super) at: Position,
     /// `None` if it was rejected.
     pub(super) lowered: Option<Arc<Lowered>>,
+    /// What stands in for it where it was rejected and no earlier version is known.
+    pub(super) stand_in: Option<Arc<Lowered>>,
 }
 
 impl FileRead {
@@ -138,11 +140,12 @@ impl Reader<'_> {
             Ok(object) => object,
             Err(defect) => return self.defect(defect),
         };
-        let (lowered, findings) = lower::lower(&self.read.file, &object, &self.options.trust_domain);
+        let Lowering { accepted, stand_in, findings } = lower::lower(&self.read.file, &object, self.options);
         self.read.objects.push(ReadObject {
             name: object.name,
             at: object.root.at,
-            lowered: lowered.map(Arc::new),
+            lowered: accepted.map(Arc::new),
+            stand_in: stand_in.map(Arc::new),
         });
         findings.into_iter().for_each(|finding| self.find(finding));
     }

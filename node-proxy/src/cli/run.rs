@@ -11,7 +11,10 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use config::{identity::TrustDomain, name::NodeName};
+use config::{
+    identity::TrustDomain,
+    name::{Namespace, NodeName, RootNamespace},
+};
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -52,6 +55,9 @@ pub(super) struct Run {
     /// The trust domain of identities.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
     trust_domain: String,
+    /// The namespace whose policies are for the whole mesh.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", env = "CANOPY_ROOT_NAMESPACE")]
+    root_namespace: String,
     /// The name of this node: pods whose spec.nodeName is another are not on this machine.
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
@@ -100,6 +106,7 @@ impl Run {
             redirect,
             access_log: target(&self.access_log),
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
+            root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
             node: self
                 .node
                 .map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}")))

@@ -12,6 +12,7 @@ use clap::Args;
 use config::{
     finding::Severity,
     identity::TrustDomain,
+    name::{Namespace, RootNamespace},
     report::{Report, TextOptions, render_json, render_text},
     store::{Options, Store},
 };
@@ -44,13 +45,18 @@ pub(super) struct Validate {
     /// The trust domain of identities.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     trust_domain: String,
+    /// The namespace whose policies are for the whole mesh.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    root_namespace: String,
 }
 
 impl Validate {
     pub(super) fn run(self) -> Outcome {
         let trust_domain = TrustDomain::try_from(self.trust_domain)?;
+        let root_namespace = RootNamespace(Namespace::try_from(self.root_namespace)?);
         let files = directory::read(&self.directory)?;
-        let outcome = Store::new(Options { trust_domain, ..Options::default() }).apply(&files);
+        let outcome =
+            Store::new(Options { trust_domain, root_namespace, ..Options::default() }).apply(&files);
         let report = Report::new(&outcome);
         let text = if self.json {
             render_json(&report)? + "\n"

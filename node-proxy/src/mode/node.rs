@@ -5,7 +5,11 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use config::{identity::TrustDomain, name::NodeName, store};
+use config::{
+    identity::TrustDomain,
+    name::{NodeName, RootNamespace},
+    store,
+};
 use ebpf_redirect::RedirectError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -41,6 +45,8 @@ pub struct NodeOptions {
     pub access_log: Target,
     /// The trust domain of all identities.
     pub trust_domain: TrustDomain,
+    /// The namespace whose policies are for the whole mesh.
+    pub root_namespace: RootNamespace,
     /// The name of this node, if several share the configuration.
     pub node: Option<NodeName>,
     /// How long connections may go on after SIGTERM.
@@ -101,6 +107,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         &options.config,
         store::Options {
             trust_domain: options.trust_domain.clone(),
+            root_namespace: options.root_namespace.clone(),
             node: options.node.clone(),
             ..store::Options::default()
         },
