@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The programs' objects, one per binary of `programs/`.
-const OBJECTS: [&str; 2] = ["hooks", "lookup"];
+const OBJECTS: [&str; 3] = ["fence", "hooks", "lookup"];
 
 fn main() -> io::Result<()> {
     for input in ["build.rs", "programs/src", "programs/Cargo.toml", "programs/Cargo.lock", "abi/src"] {

@@ -95,6 +95,14 @@ pub enum RedirectError {
         /// The pod.
         pod: String,
     },
+    /// The pod cannot be fenced.
+    #[error("{pod} cannot be fenced: {why}. With --fence auto it runs without")]
+    NoFence {
+        /// The pod.
+        pod: String,
+        /// What is in the way.
+        why: String,
+    },
     /// The network namespace is enrolled already.
     #[error("{pod} is in the network namespace of {by}, which is steered already: one pod per namespace")]
     AlreadyEnrolled {
@@ -157,6 +165,7 @@ impl RedirectError {
             Self::Object { .. } => "redirect_object",
             Self::NotANetns { .. } => "redirect_not_a_netns",
             Self::HostNetns { .. } => "redirect_host_netns",
+            Self::NoFence { .. } => "redirect_no_fence",
             Self::AlreadyEnrolled { .. } => "redirect_already_enrolled",
             Self::Listener { .. } => "redirect_listener",
             Self::ToolMissing { .. } => "redirect_tool_missing",

@@ -13,11 +13,15 @@ use std::{
 
 use ebpf_redirect_abi::{Endpoint, Note, kind};
 
-use crate::{Counter, Enrolled, Enrolment, ListenPlan, Mechanism, Origin, Redirect, RedirectError, Side};
+use crate::{
+    Counter, Enrolled, Enrolment, FenceChoice, FencedPod, ListenPlan, Mechanism, Origin, Redirect,
+    RedirectError, Side,
+};
 
 pub use trace::{Decision, Filter, Trace};
 
-mod address;
+pub(crate) mod address;
+mod fence;
 mod hooks;
 mod instance;
 mod listeners;
@@ -46,11 +50,19 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Whether a pod may be in the network namespace of this process: a sidecar's is, a node's never.
     pub own_netns: bool,
+    /// Whether pods are fenced.
+    pub fence: FenceChoice,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { instance: "default".to_owned(), cgroup: None, bpffs: "/sys/fs/bpf".into(), own_netns: false }
+        Self {
+            instance: "default".to_owned(),
+            cgroup: None,
+            bpffs: "/sys/fs/bpf".into(),
+            own_netns: false,
+            fence: FenceChoice::default(),
+        }
     }
 }
 
@@ -129,6 +141,10 @@ impl Redirect for KernelRedirect {
 
     fn counters(&self) -> Result<Vec<Counter>, RedirectError> {
         self.state.tables.counters()
+    }
+
+    fn fences(&self) -> Result<Vec<FencedPod>, RedirectError> {
+        self.state.fences.report(&self.state.registry, self.state.tables.cpus)
     }
 }
 

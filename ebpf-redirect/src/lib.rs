@@ -28,8 +28,9 @@
 //! # What applications notice
 //! `getpeername` and `getsockname` tell the truth. A captured `connect` succeeds as soon as the proxy accepts,
 //! before the destination is reached (so a dual-stack client takes its first address). A socket bound to an interface is
-//! moved to `lo`. An MPTCP application's own `getpeername` shows loopback. UDP, raw sockets, loopback and IPv6
-//! link-local destinations are left alone.
+//! moved to `lo`. An MPTCP application's own `getpeername` shows loopback. UDP, loopback and (without a fence) IPv6
+//! link-local destinations are left alone. Where a pod is fenced ([`FenceChoice`]), TCP from raw and packet sockets is
+//! dropped, and connecting to a link-local address fails with `EPERM`.
 
 use std::{
     fmt,
@@ -40,11 +41,14 @@ use std::{
 use ipnet::IpNet;
 
 pub use error::RedirectError;
+pub use fence::{Denial, FenceChoice, FenceState, FencedPackets, FencedPod};
 
 mod error;
 pub mod fake;
+mod fence;
 pub mod iptables;
 pub mod kernel;
+mod netlink;
 mod netns;
 pub mod probe;
 mod sys;
@@ -77,12 +81,26 @@ pub trait Redirect: Send + Sync + fmt::Debug {
 
     /// What the hooks have counted since they were attached, for metrics and `canopy check`.
     fn counters(&self) -> Result<Vec<Counter>, RedirectError>;
+
+    /// How every enrolled pod is fenced, and what its fence has counted. Mechanisms without a fence have nothing to say.
+    fn fences(&self) -> Result<Vec<FencedPod>, RedirectError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Keeps one pod steered. Dropping it detaches everything that is the pod's own.
 pub trait Enrolled: Send + fmt::Debug {
     /// Sends new connections to other listeners, in one step: none is lost or refused meanwhile.
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError>;
+
+    /// Drops new connections of these sources before the pod's TCP sees them, in the place of the denials that were set
+    /// before; says whether there is a fence that does. It is an early refusal only: policy must refuse them as well
+    /// (a delivery on the same node, or inside a tunnel, does not cross the fence). An error, such as too many, leaves the
+    /// former ones in force.
+    fn set_denials(&mut self, denials: &[Denial]) -> Result<bool, RedirectError> {
+        let _ = denials;
+        Ok(false)
+    }
 }
 
 /// The mechanism behind a [`Redirect`].

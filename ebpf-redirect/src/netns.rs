@@ -64,7 +64,8 @@ pub(crate) fn reuse_time_wait(pod: &str, netns: BorrowedFd<'_>, value: u32) -> R
 
 /// `/proc/sys/net` shows the namespace of the thread that opens it.
 const TW_REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
-const OWN: &str = "/proc/thread-self/ns/net";
+/// The namespace of the calling thread.
+pub(crate) const OWN: &str = "/proc/thread-self/ns/net";
 
 enum Failure {
     Enter(rustix::io::Errno),

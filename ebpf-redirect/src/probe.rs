@@ -64,6 +64,7 @@ pub fn probe() -> Vec<Feature> {
         let tried = programs.try_hook(hook);
         let remedy = match tried {
             Err(RedirectError::Permission { .. }) => ROOT,
+            _ if matches!(hook, Hook::FenceSend | Hook::FenceReceive) => NO_FENCE,
             _ => KERNEL,
         };
         feature(hook.name(), needed_for(hook), kernel::minimum_kernel(hook), tried, remedy)
@@ -92,6 +93,8 @@ fn needed_for(hook: Hook) -> &'static str {
         Hook::GetPeerName4 | Hook::GetPeerName6 => "the original destination, and the caller's true address",
         Hook::GetSockName4 | Hook::GetSockName6 => "the pod's true address in its applications",
         Hook::SockOps => "the original destination and the caller's address across the connection",
+        Hook::FenceSend => "the fence: no TCP out of a pod past its proxy, and no forged address",
+        Hook::FenceReceive => "the fence: nothing into a pod that is not for it, early denial",
         Hook::SkLookup => "steering connections into pods, and both ways to the pod's own listeners",
     }
 }
@@ -105,5 +108,6 @@ fn netns_cookie() -> Result<(), RedirectError> {
 
 const ROOT: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN";
 const KERNEL: &str = "update the kernel, or steer by iptables";
+const NO_FENCE: &str = "update the kernel; until then pods run without the fence (--fence auto)";
 const CGROUP2: &str = "mount -t cgroup2 none /sys/fs/cgroup/unified";
 const BPFFS: &str = "mount -t bpf bpf /sys/fs/bpf; in a container, mount the host's";

@@ -20,11 +20,15 @@ pub enum Hook {
     SockOps = 6,
     /// The choice of a listener for a new connection.
     SkLookup = 7,
+    /// What a pod sends, on the host's end of its link.
+    FenceSend = 8,
+    /// What a pod receives, on the host's end of its link.
+    FenceReceive = 9,
 }
 
 impl Hook {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Connect4,
         Self::Connect6,
         Self::GetPeerName4,
@@ -33,6 +37,8 @@ impl Hook {
         Self::GetSockName6,
         Self::SockOps,
         Self::SkLookup,
+        Self::FenceSend,
+        Self::FenceReceive,
     ];
 
     /// Its name in metrics, in pins and as a program.
@@ -46,6 +52,8 @@ impl Hook {
             Self::GetSockName6 => "getsockname6",
             Self::SockOps => "sock_ops",
             Self::SkLookup => "sk_lookup",
+            Self::FenceSend => "fence_send",
+            Self::FenceReceive => "fence_receive",
         }
     }
 
@@ -97,11 +105,61 @@ pub enum Event {
     TraceLost = 17,
     /// Refused: the note of a steered connection of the pod could not be sent ahead, and this may be that connection.
     RefusedLost = 18,
+    /// Refused: to an IPv6 link-local address, which the fence would drop.
+    RefusedLinkLocal = 19,
+    /// Dropped by the fence: see `Reason::Source`.
+    DroppedSource = 20,
+    /// Dropped by the fence: see `Reason::Destination`.
+    DroppedDestination = 21,
+    /// Dropped by the fence: see `Reason::Raw`.
+    DroppedRaw = 22,
+    /// Dropped by the fence: see `Reason::NoSocket`.
+    DroppedNoSocket = 23,
+    /// Dropped by the fence: see `Reason::NotSteered`.
+    DroppedNotSteered = 24,
+    /// Dropped by the fence: see `Reason::Rewritten`.
+    DroppedRewritten = 25,
+    /// Dropped by the fence: see `Reason::Fragment`.
+    DroppedFragment = 26,
+    /// Dropped by the fence: see `Reason::ResetPayload`.
+    DroppedResetPayload = 27,
+    /// Dropped by the fence: see `Reason::EtherType`.
+    DroppedEtherType = 28,
+    /// Dropped by the fence: see `Reason::Header`.
+    DroppedHeader = 29,
+    /// Dropped by the fence: see `Reason::Encapsulated`.
+    DroppedEncapsulated = 30,
+    /// Dropped by the fence: see `Reason::Denied`.
+    DroppedDenied = 31,
+    /// The fence only observes; else it had been dropped: see `Reason::Source`.
+    ObservedSource = 32,
+    /// The fence only observes; else it had been dropped: see `Reason::Destination`.
+    ObservedDestination = 33,
+    /// The fence only observes; else it had been dropped: see `Reason::Raw`.
+    ObservedRaw = 34,
+    /// The fence only observes; else it had been dropped: see `Reason::NoSocket`.
+    ObservedNoSocket = 35,
+    /// The fence only observes; else it had been dropped: see `Reason::NotSteered`.
+    ObservedNotSteered = 36,
+    /// The fence only observes; else it had been dropped: see `Reason::Rewritten`.
+    ObservedRewritten = 37,
+    /// The fence only observes; else it had been dropped: see `Reason::Fragment`.
+    ObservedFragment = 38,
+    /// The fence only observes; else it had been dropped: see `Reason::ResetPayload`.
+    ObservedResetPayload = 39,
+    /// The fence only observes; else it had been dropped: see `Reason::EtherType`.
+    ObservedEtherType = 40,
+    /// The fence only observes; else it had been dropped: see `Reason::Header`.
+    ObservedHeader = 41,
+    /// The fence only observes; else it had been dropped: see `Reason::Encapsulated`.
+    ObservedEncapsulated = 42,
+    /// The fence only observes; else it had been dropped: see `Reason::Denied`.
+    ObservedDenied = 43,
 }
 
 impl Event {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 44] = [
         Self::Steered,
         Self::PassedNotEnrolled,
         Self::PassedExempt,
@@ -121,6 +179,31 @@ impl Event {
         Self::Lost,
         Self::TraceLost,
         Self::RefusedLost,
+        Self::RefusedLinkLocal,
+        Self::DroppedSource,
+        Self::DroppedDestination,
+        Self::DroppedRaw,
+        Self::DroppedNoSocket,
+        Self::DroppedNotSteered,
+        Self::DroppedRewritten,
+        Self::DroppedFragment,
+        Self::DroppedResetPayload,
+        Self::DroppedEtherType,
+        Self::DroppedHeader,
+        Self::DroppedEncapsulated,
+        Self::DroppedDenied,
+        Self::ObservedSource,
+        Self::ObservedDestination,
+        Self::ObservedRaw,
+        Self::ObservedNoSocket,
+        Self::ObservedNotSteered,
+        Self::ObservedRewritten,
+        Self::ObservedFragment,
+        Self::ObservedResetPayload,
+        Self::ObservedEtherType,
+        Self::ObservedHeader,
+        Self::ObservedEncapsulated,
+        Self::ObservedDenied,
     ];
 
     /// Its name in metrics and traces.
@@ -145,6 +228,31 @@ impl Event {
             Self::Lost => "lost",
             Self::TraceLost => "trace_lost",
             Self::RefusedLost => "refused_lost",
+            Self::RefusedLinkLocal => "refused_link_local",
+            Self::DroppedSource => "dropped_source",
+            Self::DroppedDestination => "dropped_destination",
+            Self::DroppedRaw => "dropped_raw",
+            Self::DroppedNoSocket => "dropped_no_socket",
+            Self::DroppedNotSteered => "dropped_not_steered",
+            Self::DroppedRewritten => "dropped_rewritten",
+            Self::DroppedFragment => "dropped_fragment",
+            Self::DroppedResetPayload => "dropped_reset_payload",
+            Self::DroppedEtherType => "dropped_ethertype",
+            Self::DroppedHeader => "dropped_header",
+            Self::DroppedEncapsulated => "dropped_encapsulated",
+            Self::DroppedDenied => "dropped_denied",
+            Self::ObservedSource => "observed_source",
+            Self::ObservedDestination => "observed_destination",
+            Self::ObservedRaw => "observed_raw",
+            Self::ObservedNoSocket => "observed_no_socket",
+            Self::ObservedNotSteered => "observed_not_steered",
+            Self::ObservedRewritten => "observed_rewritten",
+            Self::ObservedFragment => "observed_fragment",
+            Self::ObservedResetPayload => "observed_reset_payload",
+            Self::ObservedEtherType => "observed_ethertype",
+            Self::ObservedHeader => "observed_header",
+            Self::ObservedEncapsulated => "observed_encapsulated",
+            Self::ObservedDenied => "observed_denied",
         }
     }
 
@@ -156,12 +264,18 @@ impl Event {
     /// Where it is counted for a hook.
     #[inline(always)]
     pub const fn counter(self, hook: Hook) -> u32 {
-        hook as u32 * STRIDE + self as u32
+        counter(hook, self as u32)
     }
 }
 
+/// Where the event of that number is counted for a hook.
+#[inline(always)]
+pub const fn counter(hook: Hook, event: u32) -> u32 {
+    hook as u32 * STRIDE + event
+}
+
 /// Counters per hook, with room to grow without a change of layout.
-const STRIDE: u32 = 32;
+const STRIDE: u32 = 64;
 
 /// Length of the array of counters.
 pub const COUNTERS: u32 = STRIDE * Hook::ALL.len() as u32;

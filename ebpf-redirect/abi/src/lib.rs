@@ -5,13 +5,15 @@
 #![no_std]
 
 pub use address::{ANY, Endpoint, MAPPED_WORD, words_of_v4};
-pub use event::{COUNTERS, Event, Hook};
+pub use event::{COUNTERS, Event, Hook, counter};
+pub use fence::{DenialKey, DeniedPort, Fence, FenceCounts, REASONS, Reason, TRACES_PER_SECOND, mode, ports};
 
 mod address;
 mod event;
+mod fence;
 
 /// Version of the layout of everything that is pinned; part of every pin path.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// The loopback port that outbound connections are rewritten to. No listener is bound there: the lookup program
 /// assigns the pod's own, and only to connections that the connect hooks have rewritten, so an application
@@ -58,6 +60,10 @@ pub mod kind {
     pub const DELIVERED: u32 = 5;
     /// An application's socket whose connect was rewritten, but whose note could not be sent ahead: it is refused.
     pub const LOST: u32 = 6;
+    /// An application's connection that an exception lets go its own way, through the fence as well.
+    pub const EXCEPTED: u32 = 7;
+    /// An application's connection from before the pod was fenced.
+    pub const EARLIER: u32 = 8;
 }
 
 /// What is remembered of one socket, in its socket storage.
@@ -100,8 +106,8 @@ pub struct Pod {
     pub deliveries: u32,
     /// Steered connections whose note could not be sent ahead and that are not closed yet.
     pub lost: u32,
-    /// Nothing; without it there would be padding.
-    pub unused: u32,
+    /// Whether a fence enforces on the pod's links (1), so that what it would drop is refused at once.
+    pub fenced: u32,
 }
 
 /// The namespace's `tcp_tw_reuse` was left as it was.

@@ -42,7 +42,7 @@ pub fn connect(ctx: &SockAddrContext, hook: Hook, destination: Endpoint) -> Verd
     report(hook, event, netns, Endpoint { ip: own(pod, &destination), port: 0 }, destination);
     match event {
         Event::Steered => Verdict::Steer,
-        Event::RefusedNoMemory | Event::RefusedInFlight => Verdict::Refuse,
+        Event::RefusedNoMemory | Event::RefusedInFlight | Event::RefusedLinkLocal => Verdict::Refuse,
         _ => Verdict::Pass,
     }
 }
@@ -75,7 +75,8 @@ fn settled(
         return Some(Event::PassedLoopback);
     }
     if destination.is_link_local_v6() {
-        return Some(Event::PassedLinkLocal);
+        // Its own source would be link-local too, and so not the pod's: the fence would drop it without a word.
+        return Some(if pod.fenced == 0 { Event::PassedLinkLocal } else { Event::RefusedLinkLocal });
     }
     match network(netns, destination.ip) {
         Some(network::OWN) => return Some(Event::PassedOwnAddress),

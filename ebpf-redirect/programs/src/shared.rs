@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use ebpf_redirect_abi::{
-    COUNTERS as COUNTERS_LEN, Decision, Endpoint, Event, FlowKey, Hook, NetworkKey, Note, PortKey,
+    COUNTERS as COUNTERS_LEN, Decision, Endpoint, Event, FlowKey, Hook, NetworkKey, Note, PortKey, counter,
 };
 
 /// Notes on their way from a connecting socket to the accepting one; an entry lives for one handshake. Not an
@@ -60,7 +60,13 @@ pub fn port_excluded(netns: u64, port: u32, side: u32) -> bool {
 /// Counts a decision.
 #[inline(always)]
 pub fn count(hook: Hook, event: Event) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(event.counter(hook)) {
+    count_number(hook, event as u32);
+}
+
+/// Counts the decision of that number.
+#[inline(always)]
+pub fn count_number(hook: Hook, event: u32) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(counter(hook, event)) {
         // SAFETY: a slot of this CPU.
         unsafe { *counter += 1 }
     }
@@ -70,15 +76,26 @@ pub fn count(hook: Hook, event: Event) {
 #[inline(always)]
 pub fn report(hook: Hook, event: Event, netns: u64, source: Endpoint, destination: Endpoint) {
     count(hook, event);
-    if WATCHED.get(0).is_none_or(|watched| *watched == 0) {
-        return;
+    if is_watched() {
+        trace(hook, event as u32, netns, source, destination);
     }
+}
+
+/// Whether somebody watches.
+#[inline(always)]
+pub fn is_watched() -> bool {
+    WATCHED.get(0).is_some_and(|watched| *watched != 0)
+}
+
+/// Tells who watches.
+#[inline(always)]
+pub fn trace(hook: Hook, event: u32, netns: u64, source: Endpoint, destination: Endpoint) {
     let Some(mut entry) = TRACE.reserve::<Decision>(0) else {
         count(hook, Event::TraceLost);
         return;
     };
     // SAFETY: a helper without arguments.
     let at = unsafe { bpf_ktime_get_ns() };
-    entry.write(Decision { netns, at, hook: hook as u32, event: event as u32, source, destination });
+    entry.write(Decision { netns, at, hook: hook as u32, event, source, destination });
     entry.submit(0);
 }

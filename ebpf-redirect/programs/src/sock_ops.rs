@@ -1,6 +1,6 @@
 //! Hook `sock_ops`: carries the note of a connecting socket to the accepting one. Both ends are in the pod's
 //! network namespace; the connecting end chooses its port before it sends the SYN, so the note is there
-//! before the connection is.
+//! before the connection is. Connections that an exception lets go their own way are marked for the fence.
 //!
 //! Minimum kernel: 5.15 (`bpf_get_netns_cookie` here; socket storage here is of 5.9).
 
@@ -14,13 +14,13 @@ use aya_ebpf::{
     macros::sock_ops,
     programs::SockOpsContext,
 };
-use ebpf_redirect_abi::{ANY, Endpoint, Event, FlowKey, Hook, kind};
+use ebpf_redirect_abi::{ANY, Endpoint, Event, FlowKey, Hook, Note, PortKey, kind, network};
 
 use crate::{
     in_flight::{MINUS_ONE, add},
     notes::{note, set_note},
     pods::pod,
-    shared::{FLOWS, report},
+    shared::{FLOWS, network, port_excluded, report},
     words::words,
 };
 
@@ -38,7 +38,7 @@ fn sock_ops(ctx: SockOpsContext) -> u32 {
 /// Sends the note ahead.
 #[inline(always)]
 fn connecting(ctx: &SockOpsContext) {
-    let Some(noted) = note(socket(ctx)) else { return };
+    let Some(noted) = note(socket(ctx)) else { return connecting_alone(ctx) };
     // SAFETY: the socket's own note.
     let mut note = unsafe { *noted };
     if note.kind != kind::STEERED && note.kind != kind::DELIVERY {
@@ -73,6 +73,31 @@ fn connecting(ctx: &SockOpsContext) {
     report(Hook::SockOps, event, netns, source, note.peer);
 }
 
+/// Marks a connection that an exception lets go. Here and not in the connect hooks, because this is the socket that
+/// sends, which an MPTCP application's own is not.
+#[inline(always)]
+fn connecting_alone(ctx: &SockOpsContext) {
+    let netns = netns(ctx);
+    if pod(netns).is_none() {
+        return;
+    }
+    let (_, destination) = ends(ctx);
+    if destination.is_local() {
+        return;
+    }
+    if network(netns, destination.ip) == Some(network::EXCLUDED)
+        || port_excluded(netns, destination.port, PortKey::OUTBOUND)
+    {
+        except(ctx);
+    }
+}
+
+/// Without memory for the mark, the fence drops what the connection sends, and counts it.
+#[inline(always)]
+fn except(ctx: &SockOpsContext) {
+    set_note(socket(ctx), Note { kind: kind::EXCEPTED, ..Note::default() });
+}
+
 /// Takes the note.
 #[inline(always)]
 fn accepted(ctx: &SockOpsContext) {
@@ -82,7 +107,12 @@ fn accepted(ctx: &SockOpsContext) {
     }
     let (destination, source) = ends(ctx);
     let key = FlowKey { netns, source, destination };
-    let Some(flow) = FLOWS.get_ptr(key) else { return };
+    let Some(flow) = FLOWS.get_ptr(key) else {
+        if !destination.is_local() && port_excluded(netns, destination.port, PortKey::INBOUND) {
+            except(ctx);
+        }
+        return;
+    };
     // SAFETY: the entry is this connection's alone.
     let mut note = unsafe { *flow };
     let sent = note.kind;

@@ -49,6 +49,7 @@ pub(crate) fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), RedirectError> {
         Program::CgroupSockAddr(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::SkLookup(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     };
     loaded.map_err(|error| load_error(hook, &error))

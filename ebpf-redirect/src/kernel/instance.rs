@@ -1,4 +1,4 @@
-//! The pins of one daemon: `BPFFS/canopy/vLAYOUT/INSTANCE/{maps,links,pods}`. One process at a time holds an instance; a
+//! The pins of one daemon: `BPFFS/canopy/vLAYOUT/INSTANCE/{maps,links,pods,fences}`. One process at a time holds an instance; a
 //! dead one's pins stay, so that its pods are refused rather than let go unproxied, and the next one of the
 //! same name takes them over. Dropping an instance removes every pin, except those of a dead process that it took over and
 //! has not yet said to be in force: a start that fails leaves the pods refused, as it found them.
@@ -14,7 +14,7 @@ use std::{
 use ebpf_redirect_abi::LAYOUT;
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Options, mounts};
+use super::{Options, mounts, object};
 use crate::{RedirectError, sys::bpf};
 
 /// A held instance.
@@ -42,7 +42,7 @@ impl Instance {
             _ => RedirectError::syscall("set up the pins", path.display(), source),
         };
         let adopted = path.join(LINKS).exists();
-        for part in [MAPS, LINKS, PODS] {
+        for part in [MAPS, LINKS, PODS, FENCES] {
             create(&path.join(part)).map_err(failed)?;
         }
         let lock = File::open(&path).map_err(failed)?;
@@ -85,6 +85,31 @@ impl Instance {
         names(&self.path.join(PODS)).iter().filter_map(|name| name.parse().ok()).collect()
     }
 
+    /// The pin of one side of a fenced link of a pod.
+    pub(crate) fn fence(&self, netns: u64, link: u32, hook: &str) -> PathBuf {
+        self.path.join(FENCES).join(format!("{netns}-{link}-{hook}"))
+    }
+
+    /// The fenced links of a pod and their pins; both sides of a link have one.
+    pub(crate) fn fences(&self, netns: u64) -> Vec<(u32, PathBuf)> {
+        let of = |name: &String| {
+            let (pod, rest) = name.split_once('-')?;
+            let (link, _) = rest.split_once('-')?;
+            (pod.parse() == Ok(netns)).then_some((link.parse().ok()?, self.path.join(FENCES).join(name)))
+        };
+        names(&self.path.join(FENCES)).iter().filter_map(of).collect()
+    }
+
+    /// Takes down every fence that a dead process left, with its tables.
+    pub(crate) fn unpin_fences(&self) {
+        for name in names(&self.path.join(FENCES)) {
+            unpin_link(&self.path.join(FENCES).join(name));
+        }
+        for name in object::FENCE_MAPS {
+            discard(fs::remove_file(self.map(name)), name);
+        }
+    }
+
     /// Removes what cannot be taken over, and begins anew.
     pub(crate) fn reset(&mut self) {
         self.unpin_all();
@@ -94,7 +119,7 @@ impl Instance {
 
     fn clear(&self) {
         self.unpin_all();
-        for part in [PODS, LINKS, MAPS] {
+        for part in [FENCES, PODS, LINKS, MAPS] {
             discard(fs::remove_dir(self.path.join(part)), part);
         }
         discard(fs::remove_dir(&self.path), "the instance");
@@ -104,7 +129,7 @@ impl Instance {
     }
 
     fn unpin_all(&self) {
-        for part in [PODS, LINKS] {
+        for part in [FENCES, PODS, LINKS] {
             for name in names(&self.path.join(part)) {
                 unpin_link(&self.path.join(part).join(name));
             }
@@ -185,6 +210,7 @@ fn discard(result: io::Result<()>, what: &str) {
 const MAPS: &str = "maps";
 const LINKS: &str = "links";
 const PODS: &str = "pods";
+const FENCES: &str = "fences";
 
 #[cfg(test)]
 mod tests {

@@ -1,20 +1,29 @@
 //! The programs that the build made, and the loading of their objects onto the instance's shared maps.
 
+use std::os::fd::AsFd as _;
+
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::ProgramError};
 use ebpf_redirect_abi::Hook;
 
-use super::{hooks, instance::Instance};
+use super::{fence, hooks, instance::Instance};
 use crate::RedirectError;
 
+static FENCE: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fence.bpf.o"));
 static HOOKS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hooks.bpf.o"));
 static LOOKUP: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lookup.bpf.o"));
 
 /// Maps that exist once per instance; the pods' own are not among them.
 const SHARED: [&str; 8] = ["COUNTERS", "FLOWS", "NETWORKS", "PODS", "PORTS", "SOCKETS", "TRACE", "WATCHED"];
 
+/// As above; of the fence alone.
+pub(super) const FENCE_MAPS: [&str; 6] =
+    ["DENIALS", "DENIED_PORTS", "DOORS", "EARLIER", "FENCES", "FENCE_COUNTS"];
+
 /// An object file of the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Object {
+    /// Both sides of a pod's link.
+    Fence,
     /// The hooks on the cgroup root.
     Hooks,
     /// The choice of a listener in a pod.
@@ -24,6 +33,7 @@ pub(crate) enum Object {
 impl Object {
     fn name(self) -> &'static str {
         match self {
+            Self::Fence => "fence",
             Self::Hooks => "hooks",
             Self::Lookup => "lookup",
         }
@@ -31,6 +41,7 @@ impl Object {
 
     fn bytes(self) -> &'static [u8] {
         match self {
+            Self::Fence => FENCE,
             Self::Hooks => HOOKS,
             Self::Lookup => LOOKUP,
         }
@@ -53,7 +64,7 @@ impl Loader {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         if let Some(instance) = instance {
-            for name in SHARED {
+            for name in SHARED.into_iter().chain(FENCE_MAPS) {
                 loader.map_pin_path(name, instance.map(name));
             }
         }
@@ -98,6 +109,12 @@ impl Probe {
     pub(crate) fn try_hook(&mut self, hook: Hook) -> Result<(), RedirectError> {
         match program_names(hook).0 {
             Object::Lookup => hooks::load(&mut self.loader.load(Object::Lookup)?, hook),
+            Object::Fence => {
+                let mut ebpf = self.loader.load(Object::Fence)?;
+                hooks::load(&mut ebpf, hook)?;
+                let fd = hooks::program(&mut ebpf, hook)?.fd().map_err(|error| load_error(hook, &error))?;
+                fence::probe(fd.as_fd())
+            }
             Object::Hooks => {
                 let ebpf = match &mut self.hooks {
                     Some(ebpf) => ebpf,
@@ -113,6 +130,7 @@ impl Probe {
 pub(crate) fn program_names(hook: Hook) -> (Object, &'static str) {
     match hook {
         Hook::SkLookup => (Object::Lookup, "choose_listener"),
+        Hook::FenceSend | Hook::FenceReceive => (Object::Fence, hook.name()),
         _ => (Object::Hooks, hook.name()),
     }
 }
@@ -124,6 +142,7 @@ pub(crate) fn minimum_kernel(hook: Hook) -> &'static str {
         Hook::GetPeerName4 | Hook::GetPeerName6 | Hook::GetSockName4 | Hook::GetSockName6 => "5.8",
         Hook::SockOps => "5.15",
         Hook::SkLookup => "5.9",
+        Hook::FenceSend | Hook::FenceReceive => "6.6",
     }
 }
 

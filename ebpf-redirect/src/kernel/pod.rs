@@ -1,5 +1,6 @@
 //! An enrolled pod: the guard that keeps it steered. Outbound steering starts last and stops first, so that
-//! there is no moment in which a connection is rewritten and nobody is there to take it.
+//! there is no moment in which a connection is rewritten and nobody is there to take it. Around it is the fence alone,
+//! which must never stand where a pod is not steered.
 
 use std::{
     net::IpAddr,
@@ -11,18 +12,20 @@ use ebpf_redirect_abi::{Pod, TW_REUSE_UNKNOWN};
 
 use super::{
     address::words,
+    fence::PodFence,
     instance::unpin_link,
     listeners::ListenerSlots,
     lookup::Lookup,
     networks::{Rows, sweep},
     state::State,
 };
-use crate::{Enrolled, Enrolment, Listeners, RedirectError, netns};
+use crate::{Denial, Enrolled, Enrolment, Listeners, RedirectError, netns};
 
 /// Keeps a pod steered.
 #[derive(Debug)]
 pub(crate) struct EnrolledPod {
     slots: ListenerSlots,
+    fence: PodFence,
     row: Row,
 }
 
@@ -35,8 +38,10 @@ impl EnrolledPod {
         }
         let cookie = netns::cookie(pod.pod, pod.netns)?;
         let lookup = Lookup::load(state, cookie)?;
+        state.fences.open_doors(pod.pod, &pod.listeners)?;
         lookup.slots.place(pod.pod, cookie, &pod.listeners)?;
         let mut row = Row::enter(state, cookie, pod)?;
+        let site = state.fences.survey(cookie, pod)?;
         let rows = Rows::of(cookie, pod);
         rows.write(cookie, &state.tables)?;
         if row.claimed {
@@ -44,14 +49,23 @@ impl EnrolledPod {
         }
         row.reuse_time_wait();
         let slots = lookup.attach(state, cookie, pod.netns)?;
-        row.steer(pod.addresses)?;
-        Ok(Self { slots, row })
+        row.steer(pod.addresses, state.fences.enforces(site.as_ref()))?;
+        let fence = match site {
+            Some(site) => state.fences.raise(&state.instance, cookie, pod, site)?,
+            None => PodFence::default(),
+        };
+        Ok(Self { slots, fence, row })
     }
 }
 
 impl Enrolled for EnrolledPod {
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
+        self.row.state.fences.open_doors(&self.row.pod, listeners)?;
         self.slots.place(&self.row.pod, self.row.cookie, listeners)
+    }
+
+    fn set_denials(&mut self, denials: &[Denial]) -> Result<bool, RedirectError> {
+        self.row.state.fences.set_denials(self.row.cookie, &mut self.fence, denials)
     }
 }
 
@@ -103,13 +117,14 @@ impl Row {
         }
     }
 
-    fn steer(&self, addresses: &[IpAddr]) -> Result<(), RedirectError> {
+    fn steer(&self, addresses: &[IpAddr], fenced: bool) -> Result<(), RedirectError> {
         let own_v4 = addresses.iter().find(|ip| ip.is_ipv4()).map(|ip| words(*ip));
         let own_v6 = addresses.iter().find(|ip| ip.is_ipv6()).map(|ip| words(*ip));
         let pod = Pod {
             own_v4: own_v4.unwrap_or_default(),
             own_v6: own_v6.unwrap_or_default(),
             tw_reuse_before: self.tw_reuse_before,
+            fenced: u32::from(fenced),
             ..Pod::default()
         };
         self.state.tables.pods.set(&self.cookie, &pod).map_err(|error| match error.raw_os_error() {
@@ -123,6 +138,7 @@ impl Drop for Row {
     fn drop(&mut self) {
         if self.claimed && !self.state.instance.in_force() {
             // A start that does not succeed leaves the pod refused, as it was found.
+            self.state.fences.forget(self.cookie);
             self.state.registry.give_back(self.cookie);
             return;
         }
@@ -137,8 +153,9 @@ impl Drop for Row {
     }
 }
 
-/// Ends the steering of one namespace: outbound, inbound, then what it left alone.
+/// Ends the steering of one namespace: its fence, outbound, inbound, then what it left alone.
 fn remove(state: &State, cookie: u64) {
+    state.fences.take_down(&state.instance, cookie);
     if let Err(error) = state.tables.pods.remove(&cookie) {
         tracing::error!(netns = cookie, %error, "a pod could not be removed from the table of pods");
     }

@@ -9,7 +9,9 @@ use std::{
 use aya::Ebpf;
 
 use super::{
-    Options, hooks,
+    Options,
+    fence::Fences,
+    hooks,
     instance::Instance,
     mounts,
     object::{Loader, Object},
@@ -25,6 +27,7 @@ pub(crate) struct State {
     pub(crate) tables: Tables,
     pub(crate) registry: Registry,
     pub(crate) watch: Watch,
+    pub(crate) fences: Fences,
     /// Whether a pod may be in this process's own namespace.
     pub(crate) own_netns: bool,
     loader: Mutex<Loader>,
@@ -41,7 +44,7 @@ impl State {
             .map_err(|error| RedirectError::syscall("open the cgroup root", cgroup.display(), error))?;
         let mut instance = Instance::hold(&options)?;
         let mut left = instance.pods();
-        let (loader, mut ebpf) = match load(&instance, &cgroup) {
+        let (mut loader, mut ebpf) = match load(&instance, &cgroup) {
             Err(error) if instance.adopted => {
                 tracing::warn!(%error, "what a process that has ended left cannot be taken over: it is cleared");
                 instance.reset();
@@ -52,6 +55,7 @@ impl State {
         };
         let tables = Tables::open(&instance)?;
         let watch = Watch::new(&mut ebpf, &tables)?;
+        let fences = Fences::open(options.fence, &mut loader, &instance)?;
         if instance.adopted {
             tracing::info!(pods = left.len(), "took over the hooks of a process that has ended");
         }
@@ -59,6 +63,7 @@ impl State {
             tables,
             registry: Registry::new(left),
             watch,
+            fences,
             own_netns: options.own_netns,
             loader: Mutex::new(loader),
             instance,

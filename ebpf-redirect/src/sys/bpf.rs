@@ -1,5 +1,5 @@
 //! Raw `bpf` calls: tables that are read and written through a shared reference (no lock on the path of a
-//! connection), the exchange of a link's program, and the opening of pins.
+//! connection), the making of links and the exchange of their programs, and pins.
 
 use std::{
     ffi::CString,
@@ -13,7 +13,9 @@ use std::{
     path::Path,
 };
 
-use ebpf_redirect_abi::{Decision, FlowKey, NetworkKey, Note, Pod, PortKey};
+use ebpf_redirect_abi::{
+    Decision, DenialKey, DeniedPort, Fence, FenceCounts, FlowKey, NetworkKey, Note, Pod, PortKey,
+};
 
 /// A type without padding and without invalid values, which may be exchanged with the kernel as bytes.
 ///
@@ -39,6 +41,14 @@ unsafe impl Plain for FlowKey {}
 unsafe impl Plain for NetworkKey {}
 // SAFETY: as above.
 unsafe impl Plain for PortKey {}
+// SAFETY: as above.
+unsafe impl Plain for Fence {}
+// SAFETY: as above.
+unsafe impl Plain for FenceCounts {}
+// SAFETY: as above.
+unsafe impl Plain for DenialKey {}
+// SAFETY: as above.
+unsafe impl Plain for DeniedPort {}
 
 /// A map of the kernel, by key and value. Socket storage has descriptors as keys, arrays have indices.
 #[derive(Debug)]
@@ -71,13 +81,26 @@ impl<K: Plain, V: Plain> Table<K, V> {
         }
     }
 
-    /// The value of a key for every CPU, for per-CPU maps of 64-bit values.
-    pub(crate) fn get_per_cpu(&self, key: &K, cpus: usize) -> io::Result<Vec<u64>> {
-        let mut values = vec![0u64; cpus];
+    /// The value of a key for every CPU, for per-CPU maps. The type's size must be a multiple of 8.
+    pub(crate) fn get_per_cpu(&self, key: &K, cpus: usize) -> io::Result<Vec<V>>
+    where
+        V: Default,
+    {
+        const { assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds a CPU's value up to this") };
+        let mut values = vec![V::default(); cpus];
         let attr = Element::new(self.fd.as_fd(), key, values.as_mut_ptr());
-        // SAFETY: room for one 8-byte value per possible CPU.
+        // SAFETY: room for one value per possible CPU.
         unsafe { call(MAP_LOOKUP_ELEM, &attr) }?;
         Ok(values)
+    }
+
+    /// Writes the same value for every CPU, for per-CPU maps.
+    pub(crate) fn set_per_cpu(&self, key: &K, value: &V, cpus: usize) -> io::Result<()> {
+        const { assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds a CPU's value up to this") };
+        let mut values = vec![*value; cpus];
+        let attr = Element::new(self.fd.as_fd(), key, values.as_mut_ptr());
+        // SAFETY: the kernel reads one value per possible CPU.
+        unsafe { call(MAP_UPDATE_ELEM, &attr) }.map(drop)
     }
 
     /// Writes a value.
@@ -114,6 +137,45 @@ impl<K: Plain, V: Plain> Table<K, V> {
             }
         }
     }
+}
+
+/// Attaches a program to an interface of this thread's network namespace, before all others there. Minimum kernel: 6.6.
+pub(crate) fn create_tcx_link(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    direction: Direction,
+) -> io::Result<OwnedFd> {
+    let attr = LinkCreate {
+        prog_fd: raw(program),
+        target: interface,
+        attach_type: direction as u32,
+        flags: BEFORE,
+        relative: 0,
+        unused: 0,
+        expected_revision: 0,
+    };
+    // SAFETY: the kernel only reads numbers.
+    let fd = unsafe { call(LINK_CREATE, &attr) }?;
+    // SAFETY: a descriptor that the kernel has just given to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// A side of an interface, with the kernel's number for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Direction {
+    /// What comes in from the link.
+    Ingress = 46,
+    /// What goes out to the link.
+    Egress = 47,
+}
+
+/// Keeps an object in the kernel under a path.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attr = Object { pathname: path.as_ptr() as u64, fd: raw(object), file_flags: 0 };
+    // SAFETY: the path is a C string that outlives the call.
+    unsafe { call(OBJ_PIN, &attr) }.map(drop)
 }
 
 /// Exchanges the program of a link in one step.
@@ -166,6 +228,17 @@ impl Element {
 }
 
 #[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    unused: u32,
+    expected_revision: u64,
+}
+
+#[repr(C)]
 struct LinkUpdate {
     link_fd: u32,
     new_prog_fd: u32,
@@ -200,6 +273,10 @@ const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
+const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
+/// `BPF_F_BEFORE`, and without another program that means: first.
+const BEFORE: u32 = 1 << 3;

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use ebpf_redirect::{
-    Redirect, RedirectError,
+    FenceChoice, Redirect, RedirectError,
     iptables::{self, IptablesRedirect},
     kernel::{self, Filter, KernelRedirect, Trace},
 };
@@ -70,7 +70,11 @@ impl Steering {
 }
 
 fn by_kernel(instance: &str) -> Result<Steering, RedirectError> {
-    let options = kernel::Options { instance: instance.to_owned(), ..kernel::Options::default() };
+    let options = kernel::Options {
+        instance: instance.to_owned(),
+        fence: FenceChoice::Off,
+        ..kernel::Options::default()
+    };
     Ok(Steering::Kernel(Arc::new(KernelRedirect::open(options)?)))
 }
 
