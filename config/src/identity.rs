@@ -3,11 +3,11 @@
 //! The shape is Istio's, which other mesh implementations share (SPIFFE ID standard, section 2). An identity
 //! names a service account; it must never be derived from an IP address.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Namespace, ServiceAccount};
+use crate::name::{NameError, Namespace, ServiceAccount};
 
 /// Why a text is not a trust domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +82,51 @@ impl fmt::Display for Identity {
     }
 }
 
+/// Why a text is not the SPIFFE ID of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// Another scheme, more or fewer segments, or other words between them.
+    #[error("{0:?} is not of the form spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT")]
+    Shape(String),
+    /// The trust domain is none.
+    #[error(transparent)]
+    TrustDomain(#[from] TrustDomainError),
+    /// The namespace or the service account is not a name.
+    #[error("{name:?} in a SPIFFE ID")]
+    Name {
+        /// What stands in its place.
+        name: String,
+        /// Why it is none.
+        #[source]
+        error: NameError,
+    },
+}
+
+impl FromStr for Identity {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        let shape = || IdentityError::Shape(text.to_owned());
+        let path = text.strip_prefix("spiffe://").ok_or_else(shape)?;
+        let mut segments = path.split('/');
+        let mut segment = || segments.next();
+        let (Some(trust_domain), Some("ns"), Some(namespace), Some("sa"), Some(account), None) =
+            (segment(), segment(), segment(), segment(), segment(), segment())
+        else {
+            return Err(shape());
+        };
+        let name = |name: &str| {
+            let name = name.to_owned();
+            move |error| IdentityError::Name { name, error }
+        };
+        Ok(Self {
+            trust_domain: TrustDomain::try_from(trust_domain)?,
+            namespace: Namespace::try_from(namespace).map_err(name(namespace))?,
+            service_account: ServiceAccount::try_from(account).map_err(name(account))?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +139,34 @@ mod tests {
             service_account: ServiceAccount::try_from("cart").unwrap(),
         };
         assert_eq!(identity.to_string(), "spiffe://cluster.local/ns/shop/sa/cart");
+    }
+
+    #[test]
+    fn spiffe_id_of_a_workload_is_read_back() {
+        let text = "spiffe://cluster.local/ns/shop/sa/cart.v2";
+        assert_eq!(text.parse::<Identity>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn spiffe_ids_of_other_shapes_are_refused() {
+        for text in [
+            "",
+            "spiffe://",
+            "spiffe://cluster.local",
+            "spiffe://cluster.local/ns/shop/sa/cart/",
+            "spiffe://cluster.local/ns/shop/sa/cart/x",
+            "spiffe://cluster.local/ns/shop/sa/",
+            "spiffe://cluster.local/ns//sa/cart",
+            "spiffe://cluster.local/sa/cart/ns/shop",
+            "spiffe://cluster.local/ns/shop/sa/cart?x=1",
+            "spiffe://cluster.local/ns/shop/sa/%63art",
+            "spiffe://Cluster.local/ns/shop/sa/cart",
+            "spiffe:///ns/shop/sa/cart",
+            "SPIFFE://cluster.local/ns/shop/sa/cart",
+            "https://cluster.local/ns/shop/sa/cart",
+        ] {
+            assert!(text.parse::<Identity>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use ebpf_redirect::Redirect;
 use crate::{
     balance::Balancer,
     capture::Tree,
+    identity::credentials::{Credentials, Kept, Sources},
     snapshot::Snapshot,
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
@@ -59,8 +60,10 @@ pub struct Cell {
     pub connect: Rc<dyn Connect>,
     /// The connections of now.
     pub live: Registry,
+    /// The certificates of its identities.
+    pub credentials: Rc<Credentials>,
     snapshot: RefCell<Arc<Snapshot>>,
-    trees: RefCell<HashMap<PodName, Rc<Tree>>>,
+    trees: RefCell<HashMap<PodName, (Rc<Tree>, Kept)>>,
     seats: Slot<usize>,
     draining: Slot<bool>,
     panic_hook: PanicHook,
@@ -134,6 +137,8 @@ pub struct CellParts {
     pub tenure: Tenure,
     /// Where its accepted sockets are registered.
     pub sockets: Sockets,
+    /// Where its certificates come from.
+    pub identity: Sources,
 }
 
 impl Cell {
@@ -148,6 +153,7 @@ impl Cell {
         Rc::new(Self {
             tenant: parts.tenant,
             redirect: parts.redirect,
+            credentials: Credentials::new(parts.identity, Arc::clone(&parts.ledger)),
             balancer: Rc::default(),
             ledger: parts.ledger,
             access_log: parts.access_log,
@@ -186,19 +192,22 @@ impl Cell {
         self.snapshot.borrow().version
     }
 
-    /// Adds a workload's tree.
+    /// Adds a workload's tree, and keeps its identity's certificate fresh from now on.
     pub fn plant(&self, tree: Rc<Tree>) {
-        self.trees.borrow_mut().insert(tree.workload.pod.clone(), tree);
+        let workload = Arc::clone(&tree.workload);
+        let kept = self.credentials.keep(&workload.identity, Some(&workload));
+        let before = self.trees.borrow_mut().insert(workload.pod.clone(), (tree, kept));
+        drop(before);
     }
 
     /// Removes a workload's tree; its connections go on until they end or are told to.
     pub fn uproot(&self, pod: &PodName) -> Option<Rc<Tree>> {
-        self.trees.borrow_mut().remove(pod)
+        self.trees.borrow_mut().remove(pod).map(|(tree, _kept)| tree)
     }
 
     /// The tree of a workload of this tenant on this node.
     pub fn tree(&self, pod: &PodName) -> Option<Rc<Tree>> {
-        self.trees.borrow().get(pod).map(Rc::clone)
+        self.trees.borrow().get(pod).map(|(tree, _)| Rc::clone(tree))
     }
 
     /// A place for one more connection; `None` where the cell holds as many as it may.

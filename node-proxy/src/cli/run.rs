@@ -61,6 +61,8 @@ pub(super) struct Run {
     /// The name of this node: pods whose spec.nodeName is another are not on this machine.
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
+    #[command(flatten)]
+    certificates: Certificates,
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
     drain: u64,
@@ -70,6 +72,44 @@ pub(super) struct Run {
     /// As what it says it.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "CANOPY_LOG_FORMAT")]
     log_format: LogFormat,
+}
+
+/// Where workloads' certificates come from.
+#[derive(Debug, Args)]
+struct Certificates {
+    /// Where certificates come from: the daemon's own authority, or PEM files.
+    #[arg(long, value_enum, default_value_t = Authority::Embedded, env = "CANOPY_CA")]
+    ca: Authority,
+    /// The own authority's directory: its root is made there once, and kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/canopy/ca", env = "CANOPY_CA_DIR")]
+    ca_dir: PathBuf,
+    /// How long a certificate of the own authority is valid; a new one comes at half of it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, env = "CANOPY_CERTIFICATE_TTL",
+          value_parser = clap::value_parser!(u64).range(10..=31_536_000))]
+    certificate_ttl: u64,
+    /// With `--ca files`: the directory of NAMESPACE/SERVICE_ACCOUNT/{tls.crt,tls.key,ca.crt}; watched.
+    #[arg(long, value_name = "DIR", default_value = "/etc/canopy/certificates", env = "CANOPY_CERTIFICATES")]
+    certificates: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Authority {
+    /// The daemon's own authority.
+    Embedded,
+    /// PEM files.
+    Files,
+}
+
+impl Certificates {
+    fn choice(self) -> node::Certificates {
+        match self.ca {
+            Authority::Embedded => node::Certificates::Embedded {
+                directory: self.ca_dir,
+                lifetime: Duration::from_secs(self.certificate_ttl),
+            },
+            Authority::Files => node::Certificates::Files(self.certificates),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -111,6 +151,7 @@ impl Run {
                 .node
                 .map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}")))
                 .transpose()?,
+            certificates: self.certificates.choice(),
             drain: Duration::from_secs(self.drain),
         })?;
         Ok(ExitCode::SUCCESS)

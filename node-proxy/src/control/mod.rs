@@ -103,6 +103,7 @@ mod tests {
             descriptors: 0,
             access_log: Arc::new(Writer::start(Target::Off).unwrap()),
             connect: || Rc::new(Kernel),
+            identity: crate::identity::testing::no_sources(),
             grace: Duration::ZERO,
         });
         let (release, hung) = mpsc::channel();

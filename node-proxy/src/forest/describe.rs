@@ -84,12 +84,30 @@ pub struct TreeDescription {
     pub pod: PodName,
     /// As whom it speaks.
     pub identity: Identity,
+    /// How its certificate fares.
+    #[serde(default)]
+    pub certificate: Option<CertificateDescription>,
     /// Its listeners.
     pub listeners: Vec<ListenerDescription>,
     /// Connections open now, oldest first, at most `CONNECTIONS_SHOWN`.
     pub connections: Vec<ConnectionDescription>,
     /// Connections open now.
     pub connections_open: u64,
+}
+
+/// An identity's certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateDescription {
+    /// Where it comes from: `embedded`, `files`.
+    pub authority: String,
+    /// Its number with its authority; none while there is no certificate.
+    pub serial: Option<String>,
+    /// Its first second, since the epoch.
+    pub not_before: Option<u64>,
+    /// Its last second, since the epoch.
+    pub not_after: Option<u64>,
+    /// Why there is none, or no newer one.
+    pub problem: Option<String>,
 }
 
 /// One listener.

@@ -122,6 +122,7 @@ impl Keeper {
             tenure: self.throne.succeed(),
             sockets: sockets.clone(),
             connect: settings.connect,
+            identity: settings.identity.clone(),
             arena: Arc::clone(&arena),
             snapshot: Arc::clone(&self.snapshot),
             inbox: messages,

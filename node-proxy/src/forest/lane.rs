@@ -20,6 +20,7 @@ use self::grove::{Event, Grove};
 use super::message::ToCell;
 use crate::{
     cell::{Cell, CellParts, Limits},
+    identity::credentials::Sources,
     snapshot::Snapshot,
     sys::{arena::Arena, clock, clock::ThreadId, netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
@@ -44,6 +45,7 @@ pub(super) struct LaneParts {
     pub(super) tenure: Tenure,
     pub(super) sockets: Sockets,
     pub(super) connect: fn() -> Rc<dyn Connect>,
+    pub(super) identity: Sources,
     pub(super) arena: Arc<Arena>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) inbox: mpsc::Receiver<ToCell>,
@@ -127,11 +129,13 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
             home,
             tenure: parts.tenure,
             sockets: parts.sockets,
+            identity: parts.identity,
         },
         connect(),
     );
     cell.swap(snapshot);
     let mut grove = Grove::new(Rc::clone(&cell));
+    let mut certificates = Box::pin(Rc::clone(&cell.credentials).run());
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -146,6 +150,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
                 cell.access_log.flush();
             }
+            never = &mut certificates => match never {},
             event = grove.event() => return match event {
                 Event::BrokenListener(error) => Err(LaneError::Listener(error)),
                 Event::Finished => Ok(Ending::Finished),

@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt, rc::Rc, sync::Arc, time::Duration};
 use config::{model::Mesh, name::TenantId};
 use ebpf_redirect::Redirect;
 
-use crate::{cell::Limits, snapshot::Snapshot, telemetry::access::Writer, upstream::connect::Connect};
+use crate::{
+    cell::Limits, identity::credentials::Sources, snapshot::Snapshot, telemetry::access::Writer,
+    upstream::connect::Connect,
+};
 
 pub use self::{handle::ForestHandle, phase::Phase};
 
@@ -53,6 +56,8 @@ pub struct Settings {
     pub access_log: Arc<Writer>,
     /// How upstream connections are made; called on each cell's own thread.
     pub connect: fn() -> Rc<dyn Connect>,
+    /// Where the cells' certificates come from.
+    pub identity: Sources,
     /// How long connections of a pod that was removed may go on.
     pub grace: Duration,
 }

@@ -100,6 +100,7 @@ impl World {
             descriptors: 262_144,
             access_log: Arc::new(Writer::start(Target::Off).unwrap()),
             connect: || Rc::new(Trap),
+            identity: crate::identity::testing::no_sources(),
             grace,
         });
         Self { forest: forest.unwrap(), redirect, echo: echo(), version: 0 }

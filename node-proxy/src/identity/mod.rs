@@ -1,7 +1,8 @@
 //! Stage 3: as whom a connection speaks.
 //!
 //! Outbound, the listener it arrived on names the workload. Inbound, a delivery says who was proven to call; on a plain socket the
-//! caller is known by address for the log only, and is never authenticated. This stage must never derive an identity from an address.
+//! caller is known by address for the log only, and is never authenticated. The certificates that prove it are made, kept and
+//! judged in the files below. This stage must never derive an identity from an address.
 
 use std::sync::Arc;
 
@@ -9,6 +10,27 @@ use config::{identity::Identity, name::PodName};
 use ebpf_redirect::Side;
 
 use crate::{accept::Accepted, capture::Arrival};
+
+pub use self::tls::{ALPN, peer_identity};
+
+// What a certificate says, and whether that is believed.
+pub mod leaf;
+pub mod trust;
+pub mod verify;
+
+pub mod failure;
+
+// A workload's own: where it comes from, how it is kept, what is spoken with it.
+pub mod certificate;
+
+pub mod authority;
+
+pub mod credentials;
+
+mod tls;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 /// Who is at the client's end.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use config::{
     store,
 };
 use ebpf_redirect::RedirectError;
+use rustls::time_provider::DefaultTimeProvider;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::steering::Steering;
@@ -20,6 +21,14 @@ use crate::{
     cell::Limits,
     control::{Control, FileSource, Status, directory::DirectoryError},
     forest::{ForestHandle, Phase, Settings},
+    identity::{
+        authority::{
+            AuthorityError, CertificateAuthority,
+            embedded::{self, Embedded},
+            files::Files,
+        },
+        credentials::Sources,
+    },
     sys::descriptors,
     telemetry::{
         access::{AccessLogError, Target, Writer},
@@ -49,8 +58,24 @@ pub struct NodeOptions {
     pub root_namespace: RootNamespace,
     /// The name of this node, if several share the configuration.
     pub node: Option<NodeName>,
+    /// Where certificates come from.
+    pub certificates: Certificates,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
+}
+
+/// Where certificates are to come from.
+#[derive(Debug, Clone)]
+pub enum Certificates {
+    /// The embedded authority.
+    Embedded {
+        /// Where its root lies, or is made.
+        directory: PathBuf,
+        /// How long a certificate is valid.
+        lifetime: Duration,
+    },
+    /// PEM files below this directory.
+    Files(PathBuf),
 }
 
 /// How connections are to be steered.
@@ -79,6 +104,12 @@ pub enum RunError {
     /// No admin socket.
     #[error(transparent)]
     Admin(#[from] admin::server::AdminError),
+    /// No embedded authority.
+    #[error(transparent)]
+    Authority(#[from] embedded::DirectoryError),
+    /// No certificates from files.
+    #[error("certificates cannot be read from files")]
+    Files(#[source] AuthorityError),
     /// No metrics port.
     #[error(transparent)]
     Metrics(#[from] server::ServerError),
@@ -112,6 +143,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
             ..store::Options::default()
         },
     )?;
+    let authority = authority(&options)?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
@@ -125,6 +157,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         descriptors,
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),
+        identity: Sources::new(authority),
         grace: GRACE,
     })
     .map_err(system("the supervisor's thread"))?;
@@ -135,6 +168,18 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         move || Control::start(Box::new(files), forest, status)
     };
     runtime.block_on(serve(options, &daemon, doors, &access_log, control))
+}
+
+fn authority(options: &NodeOptions) -> Result<Arc<dyn CertificateAuthority>, RunError> {
+    Ok(match options.certificates.clone() {
+        Certificates::Embedded { directory, lifetime } => Arc::new(Embedded::start(embedded::Options {
+            directory,
+            trust_domain: options.trust_domain.clone(),
+            lifetime,
+            clock: Arc::new(DefaultTimeProvider),
+        })?),
+        Certificates::Files(directory) => Arc::new(Files::open(directory).map_err(RunError::Files)?),
+    })
 }
 
 /// How long connections of a pod that was removed may go on.

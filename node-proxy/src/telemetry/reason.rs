@@ -67,6 +67,28 @@ reasons! {
     PolicyDenied, "policy_denied", 403, Configuration;
     /// The tenant may not connect to anything outside the mesh.
     EgressForbidden, "egress_forbidden", 403, Configuration;
+    /// The peer's certificate has expired.
+    CertificateExpired, "certificate_expired", 503, Upstream;
+    /// The peer's certificate cannot be read, or is used for what it is not made for.
+    CertificateMalformed, "certificate_malformed", 503, Upstream;
+    /// The peer showed no certificate.
+    CertificateMissing, "certificate_missing", 503, Upstream;
+    /// The peer's certificate is not valid yet.
+    CertificateNotYetValid, "certificate_not_yet_valid", 503, Upstream;
+    /// The peer refuses this workload's certificate.
+    CertificateRefused, "certificate_refused", 503, Upstream;
+    /// The peer's certificate was revoked.
+    CertificateRevoked, "certificate_revoked", 503, Upstream;
+    /// This workload has no certificate that is valid.
+    CertificateUnavailable, "certificate_unavailable", 503, Canopy;
+    /// The peer is not who was called, or nobody of the mesh.
+    IdentityMismatch, "identity_mismatch", 503, Upstream;
+    /// The TLS handshake failed, not because of a certificate.
+    TlsFailed, "tls_failed", 503, Upstream;
+    /// The peer is of another trust domain.
+    TrustDomainMismatch, "trust_domain_mismatch", 503, Upstream;
+    /// Nobody who is trusted vouches for the peer's certificate.
+    UnknownAuthority, "unknown_authority", 503, Upstream;
     /// Routes are attached to the Service, and none matches.
     NoRoute, "no_route", 404, Configuration;
     /// The matching rule's backend does not exist or may not be used.

@@ -32,6 +32,12 @@ pub struct Ledger {
     pub heartbeats: AtomicU64,
     /// Panics contained since start.
     pub panics: AtomicU64,
+    /// When the first of the cell's certificates expires, in seconds since the epoch; 0 while it has none.
+    pub certificate_expiry: AtomicU64,
+    /// Certificates obtained since start.
+    pub certificates: AtomicU64,
+    /// Times no certificate could be had, since start.
+    pub certificate_failures: AtomicU64,
     refusals: Vec<AtomicU64>,
 }
 
@@ -49,6 +55,9 @@ impl Default for Ledger {
             heap_bytes: zero(),
             heartbeats: zero(),
             panics: zero(),
+            certificate_expiry: zero(),
+            certificates: zero(),
+            certificate_failures: zero(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
         }
     }
@@ -73,6 +82,8 @@ impl Ledger {
             cpu_nanos: copy(&earlier.cpu_nanos),
             heartbeats: copy(&earlier.heartbeats),
             panics: copy(&earlier.panics),
+            certificates: copy(&earlier.certificates),
+            certificate_failures: copy(&earlier.certificate_failures),
             refusals: earlier.refusals.iter().map(copy).collect(),
             ..Self::default()
         }
@@ -99,6 +110,16 @@ impl Ledger {
     /// Counts a panic that was contained. Three in ten seconds make the supervisor restart the cell.
     pub fn panicked(&self) {
         add(&self.panics, 1);
+    }
+
+    /// Counts a certificate.
+    pub fn certificate_issued(&self) {
+        add(&self.certificates, 1);
+    }
+
+    /// Counts a certificate that could not be had.
+    pub fn certificate_failed(&self) {
+        add(&self.certificate_failures, 1);
     }
 
     /// Counts one heartbeat and the cell's CPU clock with it.

@@ -150,6 +150,7 @@ impl Grove {
             TreeDescription {
                 pod: planted.tree.workload.pod.clone(),
                 identity: planted.tree.workload.identity.clone(),
+                certificate: self.cell.credentials.describe(&planted.tree.workload.identity),
                 listeners: planted.listeners.iter().map(listener).collect(),
                 connections: oldest.shown.into_iter().map(|(_, connection)| connection).collect(),
                 connections_open: oldest.seen,

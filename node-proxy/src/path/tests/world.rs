@@ -74,6 +74,7 @@ impl World {
             home: Netns::current().unwrap(),
             tenure: Tenure::default(),
             sockets: Sockets::default(),
+            identity: crate::identity::testing::no_sources(),
         };
         let cell = Cell::with_connect(parts, connect);
         let netns = Rc::new(Netns::current().unwrap());

@@ -110,6 +110,7 @@ impl Bench {
             home: Netns::current().unwrap(),
             tenure: Tenure::default(),
             sockets: Sockets::default(),
+            identity: crate::identity::testing::no_sources(),
         });
         let netns = Rc::new(Netns::current().unwrap());
         let tree = Rc::new(Tree { workload: Arc::clone(&workload), netns, id: 1 });

@@ -1,0 +1,87 @@
+//! Where certificates come from: one trait, called from inside the tenant's cell, and its sources.
+//!
+//! A key is generated in the cell, and only the bytes of a signing request leave it; where a source makes the key, the cell
+//! itself reads it. No source may keep a key, log it, or pass it through another thread's memory.
+
+use std::{fmt, sync::Arc};
+
+use config::{identity::Identity, model::Workload};
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::watch;
+
+use super::{
+    certificate::{Certificate, CertificateError},
+    trust::{Roots, TrustError},
+};
+
+pub use self::request::Request;
+
+pub mod embedded;
+pub mod files;
+mod request;
+
+/// A source of certificates, shared by all cells. It holds nothing of any tenant.
+pub trait CertificateAuthority: fmt::Debug + Send + Sync + 'static {
+    /// As logs and `canopy tree` name it: `embedded`, `files`.
+    fn name(&self) -> &'static str;
+
+    /// The certificates of one identity. Called in the cell, where what it returns lives as long as the identity has a
+    /// workload there. Must not block nor do I/O.
+    fn source(&self, wanted: &Wanted) -> Box<dyn CertificateSource>;
+
+    /// The roots that are trusted, and their changes. `None` until they are known; never `None` again.
+    fn roots(&self) -> watch::Receiver<Option<Arc<Roots>>>;
+}
+
+/// Whom a certificate is for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The identity.
+    pub identity: Identity,
+    /// The first of its workloads in this cell, for sources that attest one.
+    pub workload: Option<Arc<Workload>>,
+}
+
+/// The certificates of one identity, one after the other. Lives in the cell.
+pub trait CertificateSource {
+    /// A certificate, as new as can be had. Called at the start, when half of the last one's time is over, after
+    /// [`changed`](Self::changed), and again after each failure, with growing pauses. May be dropped half-way.
+    fn obtain(&mut self) -> LocalBoxFuture<'_, Result<Certificate, AuthorityError>>;
+
+    /// Comes back when the source has a newer certificate by itself. May be dropped half-way and called again.
+    fn changed(&mut self) -> LocalBoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Why a source gives no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// It cannot be reached, or has too much to do. Tried again.
+    #[error("the authority does not answer: {0}")]
+    Unavailable(String),
+    /// It says no.
+    #[error("the authority refuses: {0}")]
+    Refused(String),
+    /// What it gave is of no use.
+    #[error("the authority gave a certificate that cannot be used")]
+    Certificate(#[from] CertificateError),
+    /// The roots it gave are of no use.
+    #[error("the authority gave roots that cannot be used")]
+    Roots(#[from] TrustError),
+    /// No key could be made.
+    #[error("no key could be made")]
+    Key(#[source] rcgen::Error),
+    /// A file cannot be read.
+    #[error("{} cannot be used", path.display())]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It took too long.
+    #[error("the authority did not answer in time")]
+    Timeout,
+}

@@ -1,0 +1,55 @@
+//! A new key, and the signing request for it: made in the cell that will use the key.
+//!
+//! Only [`Request::der`] may leave the cell.
+
+use std::fmt;
+
+use config::identity::Identity;
+use rcgen::{
+    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType, string::Ia5String,
+};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+use super::{AuthorityError, CertificateError};
+use crate::identity::certificate::Certificate;
+
+/// A key that waits for its certificate.
+pub struct Request {
+    identity: Identity,
+    key: KeyPair,
+    der: Vec<u8>,
+}
+
+impl Request {
+    /// A new P-256 key (some 30 µs), and a request in the name of `identity`, with an empty subject.
+    pub fn new(identity: &Identity) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![uri(&identity.to_string()).map_err(AuthorityError::Key)?];
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&key).map_err(AuthorityError::Key)?;
+        Ok(Self { identity: identity.clone(), key, der: request.der().to_vec() })
+    }
+
+    /// The signing request (PKCS #10): all that leaves the cell.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// With what the authority answered: leaf first, no root.
+    pub fn fulfil(self, chain: Vec<CertificateDer<'static>>) -> Result<Certificate, CertificateError> {
+        let key = PrivatePkcs8KeyDer::from(self.key.serialized_der().to_vec());
+        Certificate::new(chain, key.into(), &self.identity)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// A URI as a subject alternative name.
+pub(super) fn uri(text: &str) -> Result<SanType, rcgen::Error> {
+    Ok(SanType::URI(Ia5String::try_from(text)?))
+}

@@ -1,0 +1,194 @@
+//! How a cell's certificates are kept fresh: the first at once, the next at half of the last one's time, with jitter; after a
+//! failure again and again, with growing pauses. The trust is followed too.
+
+use std::{
+    convert::Infallible,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use rustls::pki_types::UnixTime;
+use tokio::time::{sleep, timeout};
+
+use super::{Credentials, kept::Holding};
+use crate::identity::{
+    authority::{AuthorityError, CertificateSource},
+    certificate::{Certificate, CertificateError},
+};
+
+/// How long an authority may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The first pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(150);
+/// A pause is this much shorter or longer, by chance, so that cells do not ask together.
+const PAUSE_JITTER: f64 = 0.2;
+/// A renewal is this much of half the time earlier or later.
+const RENEWAL_JITTER: f64 = 0.1;
+/// Renewals are never closer together: a certificate from a file may be near its end, and so may be the next.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest sleep without a look at the wall clock, which may be set, or have gone on while the machine slept.
+const NAP: Duration = Duration::from_secs(60);
+
+impl Credentials {
+    /// Keeps every certificate fresh. Polled by the cell's own loop, for as long as the cell lives.
+    pub async fn run(self: Rc<Self>) -> Infallible {
+        let mut keepers = FuturesUnordered::new();
+        let mut trust = Box::pin(Rc::clone(&self).follow_trust());
+        loop {
+            keepers.extend(self.unkept.take().into_iter().map(|holding| {
+                let credentials = Rc::clone(&self);
+                Box::pin(async move {
+                    tokio::select! {
+                        () = holding.released() => {}
+                        _ = credentials.renew(&holding) => {}
+                    }
+                })
+            }));
+            tokio::select! {
+                () = self.wanted.notified() => {}
+                Some(()) = keepers.next() => {}
+                _ = &mut trust => {}
+            }
+        }
+    }
+
+    async fn renew(&self, holding: &Holding) -> Infallible {
+        let mut source = self.sources.authority.source(holding.wanted());
+        let mut pause = Backoff::default();
+        loop {
+            let rest = match self.obtain(&mut *source).await {
+                Ok(certificate) => {
+                    pause = Backoff::default();
+                    let due = renewal_at(self.now(), certificate.validity().not_after, fastrand::f64());
+                    tracing::debug!(
+                        identity = %holding.identity(), serial = certificate.serial(), "a certificate was issued"
+                    );
+                    holding.adopt(certificate);
+                    self.ledger.certificate_issued();
+                    Rest::Until(due)
+                }
+                Err(error) => {
+                    let problem = report(&error);
+                    tracing::warn!(identity = %holding.identity(), problem, "no certificate could be had; trying again");
+                    holding.failed(problem);
+                    self.ledger.certificate_failed();
+                    Rest::For(pause.next(fastrand::f64()))
+                }
+            };
+            self.account();
+            tokio::select! {
+                () = self.rest(rest) => {}
+                () = source.changed() => {}
+            }
+        }
+    }
+
+    async fn obtain(&self, source: &mut dyn CertificateSource) -> Result<Certificate, AuthorityError> {
+        let certificate = timeout(ANSWER, source.obtain()).await.map_err(|_| AuthorityError::Timeout)??;
+        // What peers would refuse is not used, nor is what works given up for it.
+        let roots =
+            certificate.roots().map(Arc::clone).or_else(|| self.sources.authority.roots().borrow().clone());
+        let roots =
+            roots.ok_or_else(|| AuthorityError::Unavailable("its roots are not known yet".to_owned()))?;
+        let trust = super::Trust {
+            trust_domain: certificate.identity().trust_domain.clone(),
+            roots,
+            revocations: Arc::clone(&self.revocations.borrow()),
+        };
+        certificate.check(&trust, self.now()).map_err(|error: CertificateError| error)?;
+        Ok(certificate)
+    }
+
+    async fn rest(&self, rest: Rest) {
+        let due = match rest {
+            Rest::Until(due) => due,
+            Rest::For(pause) => return sleep(pause).await,
+        };
+        loop {
+            let left = Duration::from_secs(due.as_secs().saturating_sub(self.now().as_secs()));
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(NAP)).await;
+        }
+    }
+
+    /// Takes up changes of roots and revocations, for the connections from now on.
+    async fn follow_trust(self: Rc<Self>) -> Infallible {
+        let mut roots = self.sources.authority.roots();
+        let mut revocations = self.sources.revocations.clone();
+        loop {
+            let new_roots = roots.borrow_and_update().clone();
+            let new_revocations = Arc::clone(&revocations.borrow_and_update());
+            self.roots.replace(new_roots);
+            self.revocations.replace(new_revocations);
+            self.holdings.borrow().values().for_each(|holding| holding.forget_configs());
+            self.trust_version.send_modify(|version| *version += 1);
+            tokio::select! {
+                Ok(()) = roots.changed() => {}
+                Ok(()) = revocations.changed() => {}
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Tells the ledger which certificate is the first to expire.
+    pub(super) fn account(&self) {
+        let first = self
+            .holdings
+            .borrow()
+            .values()
+            .filter_map(|holding| holding.expires())
+            .map(|at| at.as_secs())
+            .min();
+        self.ledger.certificate_expiry.store(first.unwrap_or_default(), Relaxed);
+    }
+}
+
+/// When the authority is asked again, unless it speaks up before.
+enum Rest {
+    /// By the wall clock, as certificates expire by it.
+    Until(UnixTime),
+    /// After a failure.
+    For(Duration),
+}
+
+/// When a certificate that was obtained at `now` is renewed: half-way to its end, a little earlier or later by `chance`.
+fn renewal_at(now: UnixTime, not_after: UnixTime, chance: f64) -> UnixTime {
+    let left = Duration::from_secs(not_after.as_secs().saturating_sub(now.as_secs()));
+    let pause = (left / 2).mul_f64(jitter(RENEWAL_JITTER, chance)).max(SHORTEST);
+    UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(pause))
+}
+
+/// Growing pauses.
+#[derive(Debug, Default)]
+struct Backoff(u32);
+
+impl Backoff {
+    fn next(&mut self, chance: f64) -> Duration {
+        let pause = PAUSE.saturating_mul(1 << self.0.min(16)).min(LONGEST_PAUSE);
+        self.0 = self.0.saturating_add(1);
+        pause.mul_f64(jitter(PAUSE_JITTER, chance)).min(LONGEST_PAUSE)
+    }
+}
+
+/// From `1 - width` to `1 + width`.
+fn jitter(width: f64, chance: f64) -> f64 {
+    1.0 - width + 2.0 * width * chance
+}
+
+/// An error with its causes. None of them has a key in it.
+fn report(error: &AuthorityError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,162 @@
+//! Who is trusted: the roots of the own trust domain, and what has been revoked.
+//!
+//! Immutable values that are swapped whole. They hold nothing secret, so all cells share them.
+
+use std::{fmt, sync::Arc};
+
+use config::identity::TrustDomain;
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, TrustAnchor,
+    pem::{self, PemObject},
+};
+use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
+
+/// More roots than any change of authority needs; bounds the work of a verification.
+const ROOTS: usize = 32;
+
+/// The roots that are trusted; during a change of root, the old one and the new one.
+pub struct Roots {
+    certificates: Vec<CertificateDer<'static>>,
+    anchors: Vec<TrustAnchor<'static>>,
+}
+
+/// Why something is not a set of roots or of revocation lists.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// Nothing in it.
+    #[error("there is no certificate in it")]
+    Empty,
+    /// Too much in it.
+    #[error("there are {0} certificates in it, more than {ROOTS}")]
+    Many(usize),
+    /// Not PEM.
+    #[error("it is not PEM")]
+    Pem(#[source] pem::Error),
+    /// Not a certificate.
+    #[error("a certificate in it is broken")]
+    Encoding(#[source] webpki::Error),
+    /// A leaf among roots.
+    #[error("a certificate in it is not an authority's (its basic constraints do not say CA)")]
+    NotAuthority,
+    /// Not a revocation list.
+    #[error("it is not a revocation list that can be used")]
+    RevocationList(#[source] webpki::Error),
+}
+
+impl Roots {
+    /// These roots, each once.
+    pub fn new(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, TrustError> {
+        let mut roots = Self { certificates: Vec::new(), anchors: Vec::new() };
+        for certificate in certificates {
+            if roots.certificates.contains(&certificate) {
+                continue;
+            }
+            roots.anchors.push(anchor(&certificate)?);
+            roots.certificates.push(certificate);
+        }
+        match roots.certificates.len() {
+            0 => Err(TrustError::Empty),
+            many if many > ROOTS => Err(TrustError::Many(many)),
+            _ => Ok(roots),
+        }
+    }
+
+    /// The roots in a PEM file; what else is in it is passed over.
+    pub fn from_pem(text: &[u8]) -> Result<Self, TrustError> {
+        let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
+        Self::new(certificates.map_err(TrustError::Pem)?)
+    }
+
+    /// Each root.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+
+    /// As the verifier takes them.
+    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+}
+
+impl PartialEq for Roots {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+    }
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roots").field("certificates", &self.certificates.len()).finish()
+    }
+}
+
+fn anchor(certificate: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, TrustError> {
+    let anchor = anchor_from_trusted_cert(certificate).map_err(TrustError::Encoding)?.to_owned();
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    let constraints = parsed.as_ref().map(|(_, parsed)| parsed.basic_constraints());
+    match constraints {
+        Ok(Ok(Some(constraints))) if constraints.value.ca => Ok(anchor),
+        _ => Err(TrustError::NotAuthority),
+    }
+}
+
+/// What authorities have taken back. What no list speaks of is not revoked.
+#[derive(Default)]
+pub struct Revocations(Vec<CertRevocationList<'static>>);
+
+impl Revocations {
+    /// The lists in a PEM file, or the one in a DER file.
+    pub fn read(bytes: &[u8]) -> Result<Self, TrustError> {
+        let is_pem = bytes.trim_ascii_start().starts_with(b"-----");
+        let lists = if is_pem {
+            CertificateRevocationListDer::pem_slice_iter(bytes)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(TrustError::Pem)?
+        } else {
+            vec![CertificateRevocationListDer::from(bytes.to_vec())]
+        };
+        let parse = |list: CertificateRevocationListDer<'_>| {
+            OwnedCertRevocationList::from_der(&list).map(CertRevocationList::from)
+        };
+        let lists = lists.into_iter().map(parse).collect::<Result<_, _>>();
+        lists.map(Self).map_err(TrustError::RevocationList)
+    }
+
+    /// Both together.
+    pub fn merge(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// How many lists there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no list.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each list.
+    pub(super) fn lists(&self) -> &[CertRevocationList<'static>] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Revocations").field(&self.0.len()).finish()
+    }
+}
+
+/// Everything a peer's certificate is judged by.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Whose identities are accepted.
+    pub trust_domain: TrustDomain,
+    /// Who vouches for them.
+    pub roots: Arc<Roots>,
+    /// Which are taken back.
+    pub revocations: Arc<Revocations>,
+}
