@@ -4,6 +4,7 @@
 //! one. `config` (the crate), `snapshot`, `tenancy` and `telemetry` may be imported by any.
 
 // What any stage may use.
+pub mod handoff;
 pub mod snapshot;
 pub mod stream;
 pub mod sys;

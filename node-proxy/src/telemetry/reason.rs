@@ -111,6 +111,10 @@ reasons! {
     BackendTimeout, "backend_timeout", 504, Configuration;
     /// The tenant holds as many connections as it may.
     ConnectionLimit, "connection_limit", 503, Configuration;
+    /// The cell of the endpoint's tenant, on this node, has as many connections waiting to be taken as it may.
+    HandoffFull, "handoff_full", 503, Upstream;
+    /// The pod is not served on this node any more.
+    HandoffGone, "handoff_gone", 503, Upstream;
     /// The daemon is draining.
     Draining, "draining", 503, Canopy;
     /// A bug: the task of this connection panicked and was contained.

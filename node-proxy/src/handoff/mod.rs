@@ -1,0 +1,79 @@
+//! Handoff: a connection from one tenant's cell to another's on the same node, made of bytes.
+//!
+//! The caller's cell runs its outbound stages and writes bytes into a [pipe](pipe::pipe); the receiver's cell takes the other end
+//! out of its bounded [inbox](Inbox), runs its inbound stages on its own budget, answers, and relays the bytes to its app. Which
+//! inbox serves which pod is on the [board](Board), which the supervisor writes. Nothing but bytes and plain facts crosses,
+//! no lock is shared, and memory is freed by the thread that allocated it: neither tenant can hold up the other or be
+//! charged for it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use config::model::Workload;
+
+use self::pipe::PipeEnd;
+use crate::telemetry::Reason;
+
+pub use self::{
+    board::{Board, Line},
+    inbox::{Admitted, Inbox, Turned},
+};
+
+pub mod pipe;
+
+mod board;
+mod inbox;
+mod urn;
+
+pub use urn::sweep;
+
+/// What a caller's cell tells a receiver's: a connection, and whose it is. Plain facts and one end of a pipe.
+///
+/// The source is what the supervisor planted the caller's tree with, never what the caller said of itself.
+#[derive(Debug)]
+pub struct Opening {
+    /// The receiver's end.
+    pub pipe: PipeEnd,
+    /// The workload that calls. Shared by all, allocated by none of the two.
+    pub source: Arc<Workload>,
+    /// The caller's true address.
+    pub client: SocketAddr,
+    /// The receiver's address and port.
+    pub destination: SocketAddr,
+    /// The receiver's tree: a pod that came back under the same name has another.
+    pub tree: u64,
+}
+
+impl Opening {
+    /// Answers no. Dropping an opening does so, too, with [`Reason::CellRestarted`].
+    pub fn refuse(self, reason: Reason) {
+        self.pipe.refuse(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::{
+        identity::{Identity, TrustDomain},
+        model::{Exclusions, Workload},
+        name::{Name, Namespace, PodName, ServiceAccount, TenantId},
+    };
+
+    /// Somebody who calls.
+    pub(super) fn workload() -> Workload {
+        let namespace = Namespace::try_from("shop").unwrap();
+        Workload {
+            pod: PodName::new(namespace.clone(), Name::try_from("caller").unwrap()),
+            uid: None,
+            tenant: TenantId::Namespace(namespace.clone()),
+            identity: Identity {
+                trust_domain: TrustDomain::default(),
+                namespace,
+                service_account: ServiceAccount::try_from("default").unwrap(),
+            },
+            addresses: Vec::new(),
+            netns: None,
+            ports: Vec::new(),
+            exclusions: Exclusions::default(),
+        }
+    }
+}
