@@ -3,7 +3,7 @@
 //! It must never hold anything of another tenant.
 
 use std::{
-    cell::{Cell as Slot, OnceCell, RefCell},
+    cell::{Cell as Slot, OnceCell, Ref, RefCell},
     collections::HashMap,
     fmt,
     rc::Rc,
@@ -17,13 +17,16 @@ use ebpf_redirect::Redirect;
 use crate::{
     balance::Balancer,
     capture::Tree,
+    handoff::Board,
     identity::credentials::{Credentials, Kept, Sources},
     snapshot::Snapshot,
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
     tenancy::{Ledger, Tenure},
     upstream::{
+        Delivery,
         connect::{Connect, Kernel},
+        handoff::Calls,
         pool::{Pool, Settings},
     },
 };
@@ -62,6 +65,13 @@ pub struct Cell {
     pub live: Registry,
     /// The certificates of its identities.
     pub credentials: Rc<Credentials>,
+    /// Handoffs that wait for an answer.
+    pub calls: Calls,
+    /// Counts up with whatever may change the choice of a delivery.
+    epoch: Slot<u64>,
+    board: RefCell<Arc<Board>>,
+    /// Trees that take handoffs, by number; also those that were uprooted a moment ago.
+    doors: RefCell<HashMap<u64, Rc<Tree>>>,
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, (Rc<Tree>, Kept)>>,
     seats: Slot<usize>,
@@ -164,6 +174,10 @@ impl Cell {
             sockets: parts.sockets,
             connect,
             live: Registry::default(),
+            calls: Calls::default(),
+            epoch: Slot::new(0),
+            board: RefCell::default(),
+            doors: RefCell::default(),
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
             seats: Slot::new(0),
@@ -176,6 +190,7 @@ impl Cell {
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         let directory = Arc::clone(&snapshot.directory);
         let before = self.snapshot.replace(snapshot);
+        self.turn();
         if !Arc::ptr_eq(&before.directory, &directory) {
             self.balancer.retain(|address| directory.is_endpoint(address));
             self.pool.retire(|key| !before.directory.is_same_endpoint(&directory, key.address));
@@ -192,8 +207,43 @@ impl Cell {
         self.snapshot.borrow().version
     }
 
+    /// Puts a new switchboard in place. Connections to trees that are not on it any more are not lent again.
+    pub fn connect_by(&self, board: Arc<Board>) {
+        let before = self.board.replace(Arc::clone(&board));
+        self.turn();
+        self.calls.clear();
+        self.pool
+            .retire(|key| key.delivery == Delivery::Handoff && before.has_lost(&board, key.address.ip()));
+    }
+
+    /// The switchboard of now.
+    pub fn board(&self) -> Ref<'_, Board> {
+        Ref::map(self.board.borrow(), |board| &**board)
+    }
+
+    /// Changes with whatever may change the choice of a delivery.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.get()
+    }
+
+    fn turn(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+    }
+
+    /// The tree of this number, where it takes handoffs.
+    pub fn door(&self, tree: u64) -> Option<Rc<Tree>> {
+        self.doors.borrow().get(&tree).map(Rc::clone)
+    }
+
+    /// Takes no more handoffs for a tree.
+    pub fn shut(&self, tree: u64) {
+        self.doors.borrow_mut().remove(&tree);
+    }
+
     /// Adds a workload's tree, and keeps its identity's certificate fresh from now on.
     pub fn plant(&self, tree: Rc<Tree>) {
+        self.turn();
+        self.doors.borrow_mut().insert(tree.id, Rc::clone(&tree));
         let workload = Arc::clone(&tree.workload);
         let kept = self.credentials.keep(&workload.identity, Some(&workload));
         let before = self.trees.borrow_mut().insert(workload.pod.clone(), (tree, kept));
@@ -202,6 +252,7 @@ impl Cell {
 
     /// Removes a workload's tree; its connections go on until they end or are told to.
     pub fn uproot(&self, pod: &PodName) -> Option<Rc<Tree>> {
+        self.turn();
         self.trees.borrow_mut().remove(pod).map(|(tree, _kept)| tree)
     }
 

@@ -32,8 +32,9 @@ use crate::{
     },
 };
 
-pub use self::listener::accept_loop;
+pub use self::{handoff::handoff_loop, listener::accept_loop};
 
+mod handoff;
 mod listener;
 mod report;
 
@@ -232,8 +233,7 @@ async fn any_of(
 }
 
 async fn one(cell: &Cell, permit: &Permit, peer: Peer<'_>, live: &Live) -> Result<Connected, UpstreamError> {
-    let delivery = connect::delivery(cell, permit, peer);
-    live.aimed(peer, delivery);
+    live.aimed(peer, connect::choice(cell, permit, peer)?);
     let connected = cell.connect.connect(cell, permit, peer).await;
     if let Err(error) = &connected {
         let cause = std::error::Error::source(error).map(ToString::to_string);

@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{sys::socket, telemetry::Reason};
+use crate::{handoff::pipe::PipeEnd, sys::socket, telemetry::Reason};
 
 /// A connection, by what carries it.
 ///
@@ -27,6 +27,8 @@ use crate::{sys::socket, telemetry::Reason};
 pub enum Stream {
     /// A socket.
     Tcp(TcpStream),
+    /// A pipe to another cell. Boxed, so that a socket does not pay for its size.
+    Handoff(Box<PipeEnd>),
 }
 
 impl Stream {
@@ -36,13 +38,15 @@ impl Stream {
     pub fn accept(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) => Ok(()),
+            Self::Handoff(pipe) => pipe.accept(),
         }
     }
 
     /// Ends it with this reason when it is dropped. A carrier that can say why does; a socket is reset.
-    pub fn refuse(&self, _reason: Reason) {
+    pub fn refuse(&self, reason: Reason) {
         match self {
             Self::Tcp(stream) => socket::reset(stream),
+            Self::Handoff(pipe) => pipe.refuse(reason),
         }
     }
 
@@ -50,6 +54,7 @@ impl Stream {
     pub fn reset(&self) {
         match self {
             Self::Tcp(stream) => socket::reset(stream),
+            Self::Handoff(pipe) => pipe.reset(),
         }
     }
 
@@ -57,6 +62,7 @@ impl Stream {
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Handoff(_) => None,
         }
     }
 
@@ -64,6 +70,7 @@ impl Stream {
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Handoff(_) => None,
         }
     }
 }
@@ -71,6 +78,12 @@ impl Stream {
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)
+    }
+}
+
+impl From<PipeEnd> for Stream {
+    fn from(pipe: PipeEnd) -> Self {
+        Self::Handoff(Box::new(pipe))
     }
 }
 
@@ -83,6 +96,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_read(cx, buffer),
         }
     }
 }
@@ -92,6 +106,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write(cx, bytes),
         }
     }
 
@@ -103,18 +118,21 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Handoff(pipe) => pipe.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_flush(cx),
         }
     }
 
@@ -122,6 +140,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_shutdown(cx),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     snapshot::Destination,
     sys::sockets::Registered,
     telemetry::Reason,
-    upstream::{Delivery, connect::Peer},
+    upstream::{choice::Choice, connect::Peer},
 };
 
 /// One connection, as far as it is known by now.
@@ -45,7 +45,7 @@ pub struct Live {
     /// What it speaks; set by the accept stage.
     pub protocol: Cell<Option<Protocol>>,
     /// The endpoint it was connected to, and how; for opaque connections.
-    pub endpoint: Cell<Option<(SocketAddr, Delivery)>>,
+    pub endpoint: Cell<Option<(SocketAddr, Choice)>>,
     /// The pod behind the endpoint.
     pub peer: RefCell<Option<PodName>>,
     /// Until the upstream connection was there; for opaque connections.
@@ -87,8 +87,8 @@ impl Live {
     }
 
     /// Notes the endpoint that is being connected to, in place of one that failed.
-    pub(crate) fn aimed(&self, peer: Peer<'_>, delivery: Delivery) {
-        self.endpoint.set(Some((peer.address, delivery)));
+    pub(crate) fn aimed(&self, peer: Peer<'_>, choice: Choice) {
+        self.endpoint.set(Some((peer.address, choice)));
         drop(self.peer.replace(peer.pod.cloned()));
     }
 

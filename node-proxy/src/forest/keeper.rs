@@ -18,8 +18,10 @@ use super::{
     message::{INBOX, ToCell},
 };
 use crate::{
+    handoff::{Board, Inbox},
     snapshot::Snapshot,
     sys::{arena::Arena, clock::Doing, sockets::Sockets},
+    telemetry::Reason,
     tenancy::{Ledger, Throne},
 };
 
@@ -35,6 +37,8 @@ pub(super) struct Keeper {
     /// How often its cell was replaced.
     pub(super) restarts: u64,
     throne: Throne,
+    /// Version of the switchboard that the cell has.
+    board: u64,
     snapshot: Arc<Snapshot>,
     reign: Option<Reign>,
     ledger: Arc<Ledger>,
@@ -49,6 +53,7 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 struct Reign {
     lane: Lane,
+    handoffs: Arc<Inbox>,
     inbox: mpsc::Sender<ToCell>,
     arena: Arc<Arena>,
     sockets: Sockets,
@@ -83,6 +88,7 @@ impl Keeper {
             tenant,
             restarts: 0,
             throne: Throne::default(),
+            board: 0,
             snapshot,
             reign: None,
             ledger: Arc::default(),
@@ -112,6 +118,7 @@ impl Keeper {
     fn enthrone(&mut self, settings: &Settings, now: Instant) -> io::Result<()> {
         let arena = Arc::new(Arena::take()?);
         let sockets = Sockets::default();
+        let handoffs = Arc::new(Inbox::default());
         let (inbox, messages) = mpsc::channel(INBOX);
         let lane = Lane::start(LaneParts {
             tenant: self.tenant.clone(),
@@ -125,13 +132,24 @@ impl Keeper {
             identity: settings.identity.clone(),
             arena: Arc::clone(&arena),
             snapshot: Arc::clone(&self.snapshot),
+            handoffs: Arc::clone(&handoffs),
             inbox: messages,
         })?;
         let health = Health::new(now, self.ledger.heartbeats.load(Relaxed), self.ledger.panics.load(Relaxed));
         let cpu_before = self.cpu_at_beat();
-        self.reign =
-            Some(Reign { lane, inbox, arena, sockets, health, since: now, cpu_before, blocked: false });
+        self.reign = Some(Reign {
+            lane,
+            handoffs,
+            inbox,
+            arena,
+            sockets,
+            health,
+            since: now,
+            cpu_before,
+            blocked: false,
+        });
         self.restart_at = None;
+        self.board = 0;
         Ok(())
     }
 
@@ -151,6 +169,19 @@ impl Keeper {
         let old = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         self.tell(ToCell::Swap(Arc::clone(snapshot)), now);
         Some(old)
+    }
+
+    /// Gives the cell a new switchboard, unless it has it.
+    pub(super) fn connect_by(&mut self, board: &Arc<Board>, now: Instant) {
+        if self.board != board.version {
+            self.board = board.version;
+            self.tell(ToCell::Board(Arc::clone(board)), now);
+        }
+    }
+
+    /// Where handoffs to its trees go, while it has a cell.
+    pub(super) fn handoffs(&self) -> Option<&Arc<Inbox>> {
+        self.reign.as_ref().map(|reign| &reign.handoffs)
     }
 
     /// Lets the cell end when its connections have, at the latest after `grace`.
@@ -181,6 +212,7 @@ impl Keeper {
         self.throne.vacate();
         if let Some(reign) = self.reign.take() {
             reign.sockets.shut_down(None);
+            reign.handoffs.close(Reason::Draining);
         }
     }
 
@@ -226,6 +258,8 @@ impl Keeper {
     /// The cell's thread has ended: as it should, or not.
     fn bury(&mut self, now: Instant) -> Outcome {
         let Some(reign) = self.reign.take() else { return Outcome::Same };
+        // Nobody will take what is offered to it now.
+        reign.handoffs.close(if self.draining { Reason::Draining } else { Reason::CellRestarted });
         let why = match reign.lane.thread.join() {
             Ok(Ok(Ending::Finished | Ending::Superseded)) if self.draining => return Outcome::Ended,
             Ok(Ok(_)) => "ended",
@@ -246,7 +280,7 @@ impl Keeper {
     fn depose(&mut self, why: &'static str, now: Instant) -> Outcome {
         self.throne.vacate();
         let Some(reign) = self.reign.take() else { return Outcome::Same };
-        let connections = reign.sockets.shut_down(None);
+        let connections = reign.sockets.shut_down(None) + reign.handoffs.close(Reason::CellRestarted);
         tracing::error!(tenant = %self.tenant, why, connections, "a cell was given up; its connections were ended");
         if let Some(id) = reign.lane.id.get()
             && let Err(error) = id.make_idle_class()

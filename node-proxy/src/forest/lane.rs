@@ -20,6 +20,7 @@ use self::grove::{Event, Grove};
 use super::message::ToCell;
 use crate::{
     cell::{Cell, CellParts, Limits},
+    handoff::{self, Inbox},
     identity::credentials::Sources,
     snapshot::Snapshot,
     sys::{arena::Arena, clock, clock::ThreadId, netns::Netns, sockets::Sockets},
@@ -48,6 +49,7 @@ pub(super) struct LaneParts {
     pub(super) identity: Sources,
     pub(super) arena: Arc<Arena>,
     pub(super) snapshot: Arc<Snapshot>,
+    pub(super) handoffs: Arc<Inbox>,
     pub(super) inbox: mpsc::Receiver<ToCell>,
 }
 
@@ -117,7 +119,7 @@ fn run(parts: LaneParts) -> Result<Ending, LaneError> {
 }
 
 async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
-    let LaneParts { mut inbox, arena: _arena, connect, snapshot, .. } = parts;
+    let LaneParts { mut inbox, arena: _arena, connect, snapshot, handoffs, .. } = parts;
     let before = Duration::from_nanos(parts.ledger.cpu_nanos.load(std::sync::atomic::Ordering::Relaxed));
     let cell = Cell::with_connect(
         CellParts {
@@ -134,7 +136,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
         connect(),
     );
     cell.swap(snapshot);
-    let mut grove = Grove::new(Rc::clone(&cell));
+    let mut grove = Grove::new(Rc::clone(&cell), handoffs);
     let mut certificates = Box::pin(Rc::clone(&cell.credentials).run());
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -149,6 +151,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
                 let cpu = before + clock::own_cpu();
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
                 cell.access_log.flush();
+                handoff::sweep();
             }
             never = &mut certificates => match never {},
             event = grove.event() => return match event {

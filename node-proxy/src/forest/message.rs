@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::describe::TreeDescription;
 use crate::{
+    handoff::Board,
     snapshot::Snapshot,
     sys::{listen::PodListeners, netns::Netns},
 };
@@ -30,6 +31,8 @@ pub(super) enum ToCell {
         /// How long its connections may go on.
         grace: Duration,
     },
+    /// Reach other tenants' pods by this from now on.
+    Board(Arc<Board>),
     /// Decide by this from now on.
     Swap(Arc<Snapshot>),
     /// Say what is there.

@@ -31,7 +31,11 @@ use super::{
     message::ToCell,
     planting::{PlantError, Planting},
 };
-use crate::{snapshot::Snapshot, sys::netns::Netns};
+use crate::{
+    handoff::{Board, Line},
+    snapshot::Snapshot,
+    sys::netns::Netns,
+};
 
 /// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
 /// Watching the directory instead would not do, since mounting a namespace on its file is no event there.
@@ -59,6 +63,10 @@ pub(super) struct Supervisor {
     trees: BTreeMap<PodName, Planting>,
     waiting: BTreeMap<PodName, Waiting>,
     trees_so_far: u64,
+    /// Who is reached through which cell.
+    board: Arc<Board>,
+    /// Boards that a cell may still hold: dropped here, whose memory they are.
+    old_boards: Vec<Arc<Board>>,
     /// Snapshots that a cell may be the last but one to hold: dropped here, where nobody waits.
     old_snapshots: Vec<Arc<Snapshot>>,
     stop_at: Option<Instant>,
@@ -92,6 +100,8 @@ impl Supervisor {
             trees: BTreeMap::new(),
             waiting: BTreeMap::new(),
             trees_so_far: 0,
+            board: Arc::default(),
+            old_boards: Vec::new(),
             old_snapshots: Vec::new(),
             stop_at: None,
         })
@@ -139,6 +149,7 @@ impl Supervisor {
                 self.try_plant(&workload, now);
             }
         }
+        self.connect(now);
         self.publish();
         self.phase.send_if_modified(|phase| {
             let first = *phase == Phase::Starting;
@@ -233,7 +244,9 @@ impl Supervisor {
                 let snapshot = self.snapshots.get(tenant).cloned();
                 let snapshot = snapshot.unwrap_or_else(|| Arc::new(Snapshot::empty(tenant.clone())));
                 let keeper = Keeper::start(tenant.clone(), snapshot, &self.settings, now);
-                Ok(place.insert(keeper.map_err(PlantError::Cell)?))
+                let mut keeper = keeper.map_err(PlantError::Cell)?;
+                keeper.connect_by(&self.board, now);
+                Ok(place.insert(keeper))
             }
         }
     }
@@ -266,8 +279,10 @@ impl Supervisor {
     fn round(&mut self, now: Instant) {
         self.look_after_trees(now);
         self.look_after_cells(now);
+        self.connect(now);
         self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
         self.old_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.old_boards.retain(|board| Arc::strong_count(board) > 1);
     }
 
     fn look_after_trees(&mut self, now: Instant) {
@@ -297,6 +312,7 @@ impl Supervisor {
                 continue;
             }
             keeper.restart(&self.settings, now);
+            keeper.connect_by(&self.board, now);
             for tree in self.trees.values().filter(|tree| tree.workload.tenant == *tenant) {
                 match tree.plant() {
                     Ok(plant) => keeper.tell(ToCell::Plant(plant), now),
@@ -305,6 +321,26 @@ impl Supervisor {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells every cell how the pods of the others are reached, where that has changed. A drain changes nothing: what is
+    /// left to do may still need everybody.
+    fn connect(&mut self, now: Instant) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        let line = |tree: &Planting| {
+            let inbox = Arc::clone(self.cells.get(&tree.workload.tenant)?.handoffs()?);
+            Some(Line { workload: Arc::clone(&tree.workload), tree: tree.id, inbox })
+        };
+        let lines: Vec<Line> = self.trees.values().filter_map(line).collect();
+        if !self.board.says(&lines) {
+            let board = Arc::new(Board::new(self.board.version + 1, lines));
+            self.old_boards.push(std::mem::replace(&mut self.board, board));
+        }
+        for keeper in self.cells.values_mut().chain(&mut self.leaving) {
+            keeper.connect_by(&self.board, now);
         }
     }
 

@@ -4,7 +4,7 @@
 //! So looking somebody up takes no lock, and each cell knows at most one board of the past. A line that is out of date leads to
 //! an inbox that refuses: every tree has a number of its own.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use config::{model::Workload, name::PodName};
 
@@ -16,6 +16,8 @@ pub struct Board {
     /// Counts up with every board of the daemon.
     pub version: u64,
     lines: HashMap<PodName, Line>,
+    /// Who has which address now.
+    owners: HashMap<IpAddr, PodName>,
 }
 
 /// How a pod's tree is reached.
@@ -31,12 +33,71 @@ pub struct Line {
 
 impl Board {
     /// A board with these lines.
-    pub fn new(version: u64, lines: impl Iterator<Item = Line>) -> Self {
-        Self { version, lines: lines.map(|line| (line.workload.pod.clone(), line)).collect() }
+    pub fn new(version: u64, lines: Vec<Line>) -> Self {
+        let mut board = Self { version, ..Self::default() };
+        for line in lines {
+            let pod = &line.workload.pod;
+            board.owners.extend(line.workload.addresses.iter().map(|address| (*address, pod.clone())));
+            board.lines.insert(pod.clone(), line);
+        }
+        board
+    }
+
+    /// Whether it has these lines and no others.
+    pub fn says(&self, lines: &[Line]) -> bool {
+        let same = |line: &Line| self.lines.get(&line.workload.pod).is_some_and(|known| known.is(line));
+        lines.len() == self.lines.len() && lines.iter().all(same)
+    }
+
+    /// The pod of this node that has an address now.
+    pub fn owner(&self, address: IpAddr) -> Option<&PodName> {
+        self.owners.get(&address.to_canonical())
+    }
+
+    /// Whether an address that this board has on a line is not on that line in a `later` one.
+    pub fn has_lost(&self, later: &Self, address: IpAddr) -> bool {
+        let Some(line) = self.owner(address).and_then(|pod| self.line(pod)) else { return false };
+        !later.line(&line.workload.pod).is_some_and(|later| later.is(line))
     }
 
     /// The line of a pod of this node.
     pub fn line(&self, pod: &PodName) -> Option<&Line> {
         self.lines.get(pod)
+    }
+}
+
+impl Line {
+    /// Whether both lead to the same tree in the same cell.
+    fn is(&self, other: &Self) -> bool {
+        self.tree == other.tree && Arc::ptr_eq(&self.inbox, &other.inbox)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn line(tree: u64, inbox: &Arc<Inbox>) -> Line {
+        let mut workload = crate::handoff::tests::workload();
+        workload.addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Line { workload: Arc::new(workload), tree, inbox: Arc::clone(inbox) }
+    }
+
+    #[test]
+    fn a_pod_that_came_back_or_whose_cell_was_replaced_is_on_another_line() {
+        let (inbox, next) = (Arc::default(), Arc::default());
+        let board = Board::new(1, vec![line(1, &inbox)]);
+        let lost = |later: Vec<Line>| {
+            let same = board.says(&later);
+            let lost = board.has_lost(&Board::new(2, later), Ipv4Addr::LOCALHOST.into());
+            assert_eq!(same, !lost);
+            lost
+        };
+        assert!(!lost(vec![line(1, &inbox)]));
+        assert!(lost(vec![line(2, &inbox)]));
+        assert!(lost(vec![line(1, &next)]));
+        assert!(lost(Vec::new()));
     }
 }

@@ -44,9 +44,9 @@ pub struct Turned {
     pub reason: Reason,
 }
 
-/// A connection that was taken out of an inbox; dropping it says that it has ended.
+/// Notes that a connection was taken out of an inbox; dropping it says that it has ended.
 #[derive(Debug)]
-pub struct Admitted {
+pub(super) struct Admitted {
     inbox: Arc<Inbox>,
     key: usize,
 }
@@ -92,14 +92,14 @@ impl Inbox {
     }
 
     /// Notes a connection that was taken out, so that it can be ended when the cell is stuck.
-    pub fn admit(self: &Arc<Self>, pipe: &PipeEnd) -> Option<Admitted> {
-        let handle = pipe.handle()?;
+    pub fn admit(self: &Arc<Self>, pipe: &mut PipeEnd) {
+        let Some(handle) = pipe.handle() else { return };
         let key = self.taken().insert(handle);
+        pipe.admitted(Admitted { inbox: Arc::clone(self), key });
         // It may have been closed since the opening was taken out.
         if self.closed.load(SeqCst) {
             pipe.refuse(Reason::CellRestarted);
         }
-        Some(Admitted { inbox: Arc::clone(self), key })
     }
 
     /// Ends it for good, with all that waits in it and all that was taken out of it: the cell behind it is gone.
@@ -173,8 +173,8 @@ mod tests {
         let inbox = Arc::new(Inbox::default());
         let ((waits, far), (taken, far_too)) = (pipe(64), pipe(64));
         inbox.offer(opening(far_too)).unwrap();
-        let opening_taken = inbox.next().await;
-        let admitted = inbox.admit(&opening_taken.pipe);
+        let mut opening_taken = inbox.next().await;
+        inbox.admit(&mut opening_taken.pipe);
         opening_taken.pipe.accept().unwrap();
         inbox.offer(opening(far)).unwrap();
         assert_eq!(inbox.close(Reason::CellRestarted), 2);
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         let late = inbox.offer(opening(pipe(64).1)).unwrap_err();
         assert_eq!(late.reason, Reason::CellRestarted);
-        drop(admitted);
+        drop(opening_taken);
         assert!(inbox.taken().is_empty());
     }
 
@@ -194,9 +194,9 @@ mod tests {
         let inbox = Arc::new(Inbox::default());
         let (near, far) = pipe(64);
         inbox.offer(opening(far)).unwrap();
-        let taken = inbox.next().await;
+        let mut taken = inbox.next().await;
         inbox.close(Reason::CellRestarted);
-        let _admitted = inbox.admit(&taken.pipe);
+        inbox.admit(&mut taken.pipe);
         assert_eq!(near.answered().await, Err(Reason::CellRestarted));
         assert!(taken.pipe.accept().is_err());
     }

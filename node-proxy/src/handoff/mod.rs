@@ -15,7 +15,7 @@ use crate::telemetry::Reason;
 
 pub use self::{
     board::{Board, Line},
-    inbox::{Admitted, Inbox, Turned},
+    inbox::{Inbox, Turned},
 };
 
 pub mod pipe;
@@ -54,26 +54,19 @@ impl Opening {
 mod tests {
     use config::{
         identity::{Identity, TrustDomain},
-        model::{Exclusions, Workload},
+        model::Workload,
         name::{Name, Namespace, PodName, ServiceAccount, TenantId},
     };
 
     /// Somebody who calls.
     pub(super) fn workload() -> Workload {
         let namespace = Namespace::try_from("shop").unwrap();
-        Workload {
-            pod: PodName::new(namespace.clone(), Name::try_from("caller").unwrap()),
-            uid: None,
-            tenant: TenantId::Namespace(namespace.clone()),
-            identity: Identity {
-                trust_domain: TrustDomain::default(),
-                namespace,
-                service_account: ServiceAccount::try_from("default").unwrap(),
-            },
-            addresses: Vec::new(),
-            netns: None,
-            ports: Vec::new(),
-            exclusions: Exclusions::default(),
-        }
+        let identity = Identity {
+            trust_domain: TrustDomain::default(),
+            namespace: namespace.clone(),
+            service_account: ServiceAccount::try_from("default").unwrap(),
+        };
+        let pod = PodName::new(namespace.clone(), Name::try_from("caller").unwrap());
+        Workload::new(pod, TenantId::Namespace(namespace), identity)
     }
 }

@@ -25,7 +25,7 @@ use atomic_waker::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::urn;
+use super::{inbox::Admitted, urn};
 use crate::telemetry::Reason;
 
 /// Bytes on their way, each way. Only what is touched is resident.
@@ -38,7 +38,7 @@ pub fn pipe(ring_bytes: usize) -> (PipeEnd, PipeEnd) {
     let shared = Arc::new(Shared::default());
     let end = |role, outgoing, incoming| {
         let shared = Arc::clone(&shared);
-        PipeEnd { remains: Some(Remains { outgoing, incoming, shared }), role }
+        PipeEnd { remains: Some(Remains { outgoing, incoming, shared }), role, admitted: None }
     };
     (end(Role::Opener, to_receiver, from_receiver), end(Role::Receiver, to_opener, from_opener))
 }
@@ -49,6 +49,8 @@ pub struct PipeEnd {
     /// `None` only while it is being dropped.
     remains: Option<Remains>,
     role: Role,
+    /// Keeps the receiver's end among those that can be ended from outside.
+    admitted: Option<Admitted>,
 }
 
 /// One end's halves of the rings.
@@ -185,6 +187,11 @@ impl PipeEnd {
         }
     }
 
+    /// Receiver: it was taken out of an inbox, until it is dropped.
+    pub(super) fn admitted(&mut self, admitted: Admitted) {
+        self.admitted = Some(admitted);
+    }
+
     pub(super) fn handle(&self) -> Option<Handle> {
         self.remains.as_ref().map(|remains| Handle(Arc::clone(&remains.shared)))
     }
@@ -277,11 +284,7 @@ fn take(ring: &mut Consumer<u8>, buffer: &mut ReadBuf<'_>) -> bool {
 }
 
 impl AsyncWrite for PipeEnd {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -326,6 +329,7 @@ impl AsyncWrite for PipeEnd {
 
 impl Drop for PipeEnd {
     fn drop(&mut self) {
+        drop(self.admitted.take());
         let Some(remains) = self.remains.take() else { return };
         let Remains { shared, .. } = &remains;
         let unanswered = shared.answer.load(Acquire) == UNANSWERED;

@@ -55,7 +55,8 @@ fn captured(stream: TcpStream, accept_addr: SocketAddr, side: Side, tree: Rc<Tre
     Captured { stream: stream.into(), accept_addr, side, tree, arrival: Arrival::Socket }
 }
 
-fn begin(cell: &Rc<Cell>, captured: Captured) {
+/// Starts the task of one connection, where the cell has a seat for it.
+pub(super) fn begin(cell: &Rc<Cell>, captured: Captured) {
     match cell.seat() {
         Some(seat) => {
             let connection = super::carry(Rc::clone(cell), captured);

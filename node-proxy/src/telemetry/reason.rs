@@ -95,6 +95,8 @@ reasons! {
     InvalidBackend, "invalid_backend", 500, Configuration;
     /// The Service has no endpoint that is ready.
     NoEndpoint, "no_endpoint", 503, Upstream;
+    /// The endpoint's address belongs to another pod by now, or to none.
+    EndpointGone, "endpoint_gone", 503, Upstream;
     /// The endpoint refused the connection.
     ConnectRefused, "connect_refused", 503, Upstream;
     /// The endpoint did not answer the connection in time.
@@ -113,8 +115,6 @@ reasons! {
     ConnectionLimit, "connection_limit", 503, Configuration;
     /// The cell of the endpoint's tenant, on this node, has as many connections waiting to be taken as it may.
     HandoffFull, "handoff_full", 503, Upstream;
-    /// The pod is not served on this node any more.
-    HandoffGone, "handoff_gone", 503, Upstream;
     /// The daemon is draining.
     Draining, "draining", 503, Canopy;
     /// A bug: the task of this connection panicked and was contained.

@@ -14,8 +14,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Delivery, UpstreamError};
-use crate::{capture::Tree, cell::Cell, policy::Permit, snapshot::Destination, stream::Stream, sys::socket};
+use super::{
+    Delivery, UpstreamError,
+    choice::{self, Choice, Facts, Place},
+    handoff,
+};
+use crate::{
+    capture::Tree, cell::Cell, handoff::Line, policy::Permit, snapshot::Destination, stream::Stream,
+    sys::socket,
+};
 
 /// What is to be connected to.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +38,8 @@ pub struct Peer<'a> {
 pub struct Connected {
     /// What carries it.
     pub stream: Stream,
-    /// How it was made.
-    pub delivery: Delivery,
+    /// How it was made, and why so.
+    pub choice: Choice,
     /// How long it took.
     pub took: Duration,
 }
@@ -60,41 +67,84 @@ impl Connect for Kernel {
         peer: Peer<'a>,
     ) -> LocalBoxFuture<'a, Result<Connected, UpstreamError>> {
         Box::pin(async move {
-            let way = choose(cell, permit, peer);
-            let address = peer.address;
+            let way = choose(cell, permit, peer)?;
+            let (address, choice) = (peer.address, way.choice);
             let begun = Instant::now();
-            let socket =
-                open(cell, &way, address).map_err(|source| UpstreamError::Failed { address, source })?;
-            let stream = finish(socket, address, cell.limits.connect).await?;
-            Ok(Connected { stream: stream.into(), delivery: way.delivery, took: begun.elapsed() })
+            let patience = cell.limits.connect;
+            let stream = match way.start {
+                Start::Line(line) => handoff::open(&cell.calls, permit, &line, address, patience).await?,
+                Start::Netns(tree, client) => {
+                    let socket = open(cell, &tree, client, address)
+                        .map_err(|source| UpstreamError::Failed { address, source })?;
+                    finish(socket, address, patience).await?.into()
+                }
+            };
+            Ok(Connected { stream, choice, took: begun.elapsed() })
         })
     }
 }
 
 /// How an endpoint is reached for a permit: part of what tells pooled connections apart.
-pub fn delivery(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Delivery {
-    choose(cell, permit, peer).delivery
+pub fn choice(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Choice, UpstreamError> {
+    choose(cell, permit, peer).map(|way| way.choice)
 }
 
-/// A delivery, the namespace it starts in, and the address the server is to see.
+/// A delivery, and where it starts.
 struct Way {
-    delivery: Delivery,
-    from: Rc<Tree>,
-    client: Option<SocketAddr>,
+    choice: Choice,
+    start: Start,
 }
 
-fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Way {
+enum Start {
+    /// A socket in the namespace of this tree. The address is what the server is to see as its client's.
+    Netns(Rc<Tree>, Option<SocketAddr>),
+    /// The inbox of another cell.
+    Line(Line),
+}
+
+/// A peer on this node.
+enum Near {
+    /// Its tree is in this cell.
+    Neighbour(Rc<Tree>),
+    /// Its tree is in another.
+    Guest(Line),
+}
+
+/// Gathers the facts, has them judged, and finds the start of the way that was chosen.
+fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamError> {
     // A server cannot be shown an address of the other family; it sees its own pod's instead.
     let client = Some(permit.origin.client).filter(|client| client.is_ipv4() == peer.address.is_ipv4());
-    if permit.side == Side::Inbound {
-        return Way { delivery: Delivery::Local, from: Rc::clone(&permit.tree), client };
-    }
+    let near = if permit.side == Side::Inbound { None } else { near(cell, peer)? };
+    let place = match (&near, permit.side, &permit.destination) {
+        (_, Side::Inbound, _) => Place::Home,
+        (Some(Near::Neighbour(_)), ..) => Place::Neighbour,
+        (Some(Near::Guest(_)), ..) => Place::Guest,
+        (None, _, Destination::Outside) => Place::Outside,
+        (None, ..) => Place::Elsewhere,
+    };
+    let choice = choice::choose(Facts { place, meshed: false, network_allows: true });
+    let own = |client| Start::Netns(Rc::clone(&permit.tree), client);
+    let start = match (choice.delivery, near) {
+        (Delivery::Direct, Some(Near::Neighbour(tree))) => Start::Netns(tree, client),
+        (Delivery::Handoff, Some(Near::Guest(line))) => Start::Line(line),
+        (Delivery::Local, _) => own(client),
+        _ => own(None),
+    };
+    Ok(Way { choice, start })
+}
+
+/// Where on this node the peer is. An address that is another pod's by now is refused, whatever lies on the way.
+fn near(cell: &Cell, peer: Peer<'_>) -> Result<Option<Near>, UpstreamError> {
     if let Some(tree) = neighbour(cell, peer) {
-        return Way { delivery: Delivery::Direct, from: tree, client };
+        return Ok(Some(Near::Neighbour(tree)));
     }
-    let outside = matches!(permit.destination, Destination::Outside);
-    let delivery = if outside { Delivery::Passthrough } else { Delivery::Network };
-    Way { delivery, from: Rc::clone(&permit.tree), client: None }
+    let board = cell.board();
+    let (Some(pod), Some(owner)) = (peer.pod, board.owner(peer.address.ip())) else { return Ok(None) };
+    if pod != owner {
+        return Err(UpstreamError::Gone { address: peer.address });
+    }
+    let line = board.line(pod).filter(|line| line.workload.tenant != cell.tenant);
+    Ok(line.cloned().map(Near::Guest))
 }
 
 /// The peer's tree, where the peer is of this tenant and on this node. That an endpoint names a pod is not enough:
@@ -104,14 +154,13 @@ fn neighbour(cell: &Cell, peer: Peer<'_>) -> Option<Rc<Tree>> {
 }
 
 /// A socket in the namespace where the way starts, known to steering as ours.
-fn open(cell: &Cell, way: &Way, address: SocketAddr) -> io::Result<TcpSocket> {
+fn open(cell: &Cell, from: &Tree, client: Option<SocketAddr>, address: SocketAddr) -> io::Result<TcpSocket> {
     let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = way
-        .from
+    let socket = from
         .netns
         .run(&cell.home, || Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP)))?;
     socket::prepare(&socket, cell.limits.unacknowledged)?;
-    cell.redirect.exempt(socket.as_fd(), way.client).map_err(|error| match error {
+    cell.redirect.exempt(socket.as_fd(), client).map_err(|error| match error {
         RedirectError::Syscall { source, .. } => source,
         other => io::Error::other(other),
     })?;

@@ -6,7 +6,9 @@ use std::{io, net::SocketAddr};
 
 use crate::telemetry::Reason;
 
+pub mod choice;
 pub mod connect;
+pub mod handoff;
 pub mod pool;
 pub mod rt;
 
@@ -17,6 +19,10 @@ pub enum Delivery {
     Local,
     /// Same node, same tenant: straight to the app, from inside the app's namespace.
     Direct,
+    /// Same node, another tenant: through a pipe to that tenant's cell, which answers for its app.
+    Handoff,
+    /// To a meshed pod, across the pods' interfaces, within mutual TLS.
+    Tunnel,
     /// Across the pod's interface, from inside the caller's namespace.
     Network,
     /// As `Network`, to a destination outside the mesh.
@@ -29,6 +35,8 @@ impl Delivery {
         match self {
             Self::Local => "local",
             Self::Direct => "direct",
+            Self::Handoff => "handoff",
+            Self::Tunnel => "tunnel",
             Self::Network => "network",
             Self::Passthrough => "passthrough",
         }
@@ -61,6 +69,20 @@ pub enum UpstreamError {
         #[source]
         source: io::Error,
     },
+    /// The proxy in front of it said no, and why.
+    #[error("the proxy of {address} declined the connection: {reason}")]
+    Declined {
+        /// The endpoint.
+        address: SocketAddr,
+        /// What it said.
+        reason: Reason,
+    },
+    /// Its address belongs to another pod by now.
+    #[error("{address} is another pod's by now")]
+    Gone {
+        /// The endpoint.
+        address: SocketAddr,
+    },
     /// It broke off before its answer was complete.
     #[error("{address} ended the connection before its answer was complete")]
     Reset {
@@ -88,7 +110,14 @@ impl UpstreamError {
                     | io::ErrorKind::NetworkUnreachable
                     | io::ErrorKind::ConnectionReset
             ),
-            Self::Refused { .. } | Self::Timeout { .. } | Self::Reset { .. } | Self::Protocol { .. } => true,
+            Self::Declined { reason, .. } => {
+                matches!(reason, Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed)
+            }
+            Self::Refused { .. }
+            | Self::Timeout { .. }
+            | Self::Gone { .. }
+            | Self::Reset { .. }
+            | Self::Protocol { .. } => true,
         }
     }
 
@@ -98,6 +127,8 @@ impl UpstreamError {
             Self::Refused { .. } => Reason::ConnectRefused,
             Self::Timeout { .. } => Reason::ConnectTimeout,
             Self::Failed { .. } => Reason::ConnectFailed,
+            Self::Declined { reason, .. } => *reason,
+            Self::Gone { .. } => Reason::EndpointGone,
             Self::Reset { .. } => Reason::UpstreamReset,
             Self::Protocol { .. } => Reason::UpstreamProtocol,
         }

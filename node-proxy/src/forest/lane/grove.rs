@@ -2,7 +2,7 @@
 //!
 //! What waits in a listener's backlog when its tree ends was accepted by the kernel, so it is served, not reset.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ebpf_redirect::Side;
 use tokio::{
@@ -18,6 +18,7 @@ use crate::{
         describe::{CONNECTIONS_SHOWN, ConnectionDescription, ListenerDescription, TreeDescription},
         message::{Plant, ToCell},
     },
+    handoff::Inbox,
     path,
     telemetry::Reason,
 };
@@ -64,9 +65,11 @@ pub(super) enum Event {
 }
 
 impl Grove {
-    /// No trees yet.
-    pub(super) fn new(cell: Rc<Cell>) -> Self {
-        Self { cell, acceptors: JoinSet::new(), trees: BTreeMap::new(), draining: None }
+    /// No trees yet. Handoffs are taken from now on.
+    pub(super) fn new(cell: Rc<Cell>, handoffs: Arc<Inbox>) -> Self {
+        let mut acceptors = JoinSet::new();
+        acceptors.spawn_local(path::handoff_loop(Rc::clone(&cell), handoffs));
+        Self { cell, acceptors, trees: BTreeMap::new(), draining: None }
     }
 
     /// Does what the supervisor says.
@@ -80,6 +83,7 @@ impl Grove {
                 }
                 self.uproot(tree, grace);
             }
+            ToCell::Board(board) => self.cell.connect_by(board),
             ToCell::Swap(snapshot) => path::swap(&self.cell, snapshot),
             // Who asked may have stopped waiting.
             ToCell::Describe(reply) => drop(reply.send(self.describe())),
@@ -121,8 +125,13 @@ impl Grove {
         spawn_local(async move {
             sleep(LINGER).await;
             planted.acceptors.iter().for_each(AbortHandle::abort);
+            // While all drain, callers still have requests to finish.
+            if !cell.is_draining() {
+                cell.shut(planted.tree.id);
+            }
             cell.live.finish_tree(planted.tree.id);
             sleep(grace).await;
+            cell.shut(planted.tree.id);
             cell.live.close_tree(planted.tree.id, Reason::Draining);
             // What its last requests gave back. Its addresses are not its own any more.
             cell.pool.retire(|key| key.tree == planted.tree.id);

@@ -20,7 +20,7 @@ use crate::{
     snapshot::routes::CompiledRule,
     telemetry::{Reason, Record},
     tenancy::RequestGuard,
-    upstream::Delivery,
+    upstream::choice::Choice,
 };
 
 /// One request. Written to the log when dropped.
@@ -50,7 +50,7 @@ struct Facts {
     host: Option<HeaderValue>,
     rule: Option<Arc<CompiledRule>>,
     endpoint: Option<Arc<Endpoint>>,
-    delivery: Option<Delivery>,
+    choice: Option<Choice>,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
 }
@@ -65,7 +65,7 @@ impl Exchange {
                 host: request.headers().get(header::HOST).cloned(),
                 rule: None,
                 endpoint: None,
-                delivery: None,
+                choice: None,
                 connect: None,
                 first_byte: None,
             }))
@@ -150,9 +150,9 @@ impl Exchange {
         self.note(|facts, _| facts.endpoint = Some(Arc::clone(endpoint)));
     }
 
-    pub(super) fn connected(&self, delivery: Delivery, took: Duration) {
+    pub(super) fn connected(&self, choice: Choice, took: Duration) {
         self.note(|facts, _| {
-            facts.delivery = Some(delivery);
+            facts.choice = Some(choice);
             facts.connect = Some(took);
         });
     }
@@ -179,7 +179,8 @@ impl Exchange {
             route: facts.rule.as_ref().map(|rule| &rule.route),
             rule: facts.rule.as_ref().map(|rule| rule.name.as_str()),
             endpoint: facts.endpoint.as_ref().map(|endpoint| endpoint.address),
-            delivery: facts.delivery.map(Delivery::as_str),
+            delivery: facts.choice.map(|choice| choice.delivery.as_str()),
+            delivery_why: facts.choice.map(|choice| choice.why.as_str()),
             method: Some(&facts.method),
             authority: facts.uri.authority().map(http::uri::Authority::as_str).or(host),
             path: Some(facts.uri.path()),

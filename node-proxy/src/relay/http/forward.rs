@@ -163,7 +163,8 @@ impl Call<'_> {
 
     /// A connection that cannot be closed already. HTTP/2 tells when it is; HTTP/1.1 has to be new.
     async fn fresh(&self, target: &Target) -> Result<Lease, Failure> {
-        let bucket = self.session.bucket(self.permit, target.endpoint.address, target.protocol);
+        let bucket = self.session.bucket(self.permit, &target.endpoint, target.protocol);
+        let bucket = bucket.map_err(|error| Failure::from(error.reason()))?;
         let leased = match target.protocol {
             Protocol::Http2 => bucket.lease(|| connect(self.session, self.permit, target)).await,
             Protocol::Http1 | Protocol::Tcp => {
@@ -262,17 +263,17 @@ pub(super) async fn lease(
     target: &Target,
     exchange: Option<&Exchange>,
 ) -> Result<Lease, UpstreamError> {
-    let bucket = session.bucket(permit, target.endpoint.address, target.protocol);
+    let bucket = session.bucket(permit, &target.endpoint, target.protocol)?;
     if let Some(lease) = bucket.ready() {
         if let Some(exchange) = exchange {
-            exchange.connected(lease.delivery(), std::time::Duration::ZERO);
+            exchange.connected(lease.choice(), std::time::Duration::ZERO);
         }
         return Ok(lease);
     }
     let begun = Instant::now();
     let lease = bucket.lease(|| connect(session, permit, target)).await?;
     if let Some(exchange) = exchange {
-        exchange.connected(lease.delivery(), begun.elapsed());
+        exchange.connected(lease.choice(), begun.elapsed());
     }
     Ok(lease)
 }

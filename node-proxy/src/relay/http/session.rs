@@ -4,7 +4,7 @@
 
 use std::{
     cell::{Cell as Slot, RefCell},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
 };
@@ -18,7 +18,11 @@ use crate::{
     cell::{Cell, Live},
     policy::{Denied, Permit},
     snapshot::Destination,
-    upstream::pool::{Bucket, Key},
+    upstream::{
+        UpstreamError,
+        connect::{self, Peer},
+        pool::{Bucket, Key},
+    },
 };
 
 /// One client's connection.
@@ -39,7 +43,9 @@ pub(super) struct Session {
     pub(super) mirrors: Slot<usize>,
     version: Slot<u64>,
     permit: RefCell<Permit>,
-    last: RefCell<Option<Rc<Bucket>>>,
+    known: RefCell<Vec<Rc<Bucket>>>,
+    /// The cell's when those were found.
+    epoch: Slot<u64>,
 }
 
 impl Session {
@@ -56,7 +62,8 @@ impl Session {
             closing: Slot::new(false),
             mirrors: Slot::new(0),
             permit: RefCell::new(permit),
-            last: RefCell::default(),
+            known: RefCell::default(),
+            epoch: Slot::new(0),
         })
     }
 
@@ -100,22 +107,46 @@ impl Session {
         permit.renew(snapshot.egress, destination)
     }
 
-    /// Where connections to an endpoint are kept; the last one asked for is remembered.
-    pub(super) fn bucket(&self, permit: &Permit, address: SocketAddr, protocol: Protocol) -> Rc<Bucket> {
-        let key = Key {
-            address,
+    /// Where connections to an endpoint are kept. The last few asked for are remembered, until something changes by
+    /// which they might be reached.
+    pub(super) fn bucket(
+        &self,
+        permit: &Permit,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+    ) -> Result<Rc<Bucket>, UpstreamError> {
+        let epoch = self.cell.epoch();
+        let mut known = self.known.borrow_mut();
+        if self.epoch.replace(epoch) != epoch {
+            known.clear();
+        }
+        let is_it = |bucket: &&Rc<Bucket>| {
+            let key = bucket.key();
+            key.address == endpoint.address && key.protocol == protocol
+        };
+        if let Some(bucket) = known.iter().find(is_it) {
+            return Ok(Rc::clone(bucket));
+        }
+        let peer = Peer { address: endpoint.address, pod: endpoint.workload.as_ref() };
+        let choice = connect::choice(&self.cell, permit, peer)?;
+        let bucket = self.cell.pool.bucket(Key {
+            address: endpoint.address,
             client: permit.origin.client.ip(),
             tree: permit.tree.id,
             side: permit.side,
             protocol,
-        };
-        let mut last = self.last.borrow_mut();
-        match &*last {
-            Some(bucket) if *bucket.key() == key => Rc::clone(bucket),
-            _ => Rc::clone(last.insert(self.cell.pool.bucket(key))),
+            delivery: choice.delivery,
+        });
+        if known.len() >= KNOWN {
+            known.clear();
         }
+        known.push(Rc::clone(&bucket));
+        Ok(bucket)
     }
 }
+
+/// Endpoints of one client's connection whose pools are remembered: as many as most Services have.
+const KNOWN: usize = 8;
 
 fn original(permit: &Permit) -> Endpoint {
     let workload = match &permit.destination {

@@ -27,6 +27,7 @@ pub(super) fn report(session: &Session, refusal: Refusal, took: Duration) {
         rule: None,
         endpoint: None,
         delivery: None,
+        delivery_why: None,
         method: None,
         authority: None,
         path: None,

@@ -82,6 +82,9 @@ impl Line {
         if let Some(delivery) = record.delivery {
             word(out, ",\"delivery\":", delivery);
         }
+        if let Some(why) = record.delivery_why {
+            word(out, ",\"delivery_why\":", why);
+        }
     }
 
     fn request(out: &mut Vec<u8>, record: &Record<'_>) {

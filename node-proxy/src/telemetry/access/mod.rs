@@ -46,6 +46,8 @@ pub struct Record<'a> {
     pub endpoint: Option<SocketAddr>,
     /// `direct`, `network`, `local` (to the tree's own app), `passthrough`.
     pub delivery: Option<&'static str>,
+    /// Why it was reached so: one of a closed set of words.
+    pub delivery_why: Option<&'static str>,
     /// The request's method.
     pub method: Option<&'a http::Method>,
     /// The request's authority.

@@ -25,6 +25,7 @@ fn record<'a>(workload: &'a PodName, path: &'a str, authority: &'a str) -> Recor
         rule: None,
         endpoint: Some("[fd77::2]:8080".parse().unwrap()),
         delivery: Some("direct"),
+        delivery_why: Some("same_tenant"),
         method: Some(&http::Method::GET),
         authority: Some(authority),
         path: Some(path),
@@ -58,7 +59,7 @@ fn line_carries_every_fact_in_its_own_field() {
         "ts": "2024-02-29T12:34:56.000042Z", "tenant": "shop", "direction": "outbound",
         "protocol": "http/1.1", "workload": "shop/cart-0", "src.addr": "10.77.0.2:40000",
         "src.workload": "shop/cart-0", "dst.addr": "10.96.0.1:80", "endpoint": "[fd77::2]:8080",
-        "delivery": "direct", "method": "GET", "authority": "cart.shop", "path": "/a", "status": 200,
+        "delivery": "direct", "delivery_why": "same_tenant", "method": "GET", "authority": "cart.shop", "path": "/a", "status": 200,
         "bytes_received": 1, "bytes_sent": u64::MAX, "duration_ms": 1.234, "first_byte_ms": 0.0,
         "reason": "upstream_reset",
     });

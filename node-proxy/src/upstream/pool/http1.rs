@@ -20,7 +20,7 @@ use super::{Bucket, STALE_AFTER, Settings, Unanswered, Upload};
 use crate::{
     stream::Stream,
     sys::hyper_io::HyperIo,
-    upstream::{Delivery, connect::Connected},
+    upstream::{choice::Choice, connect::Connected},
 };
 
 /// Hyper's side of a connection. Once it has ended, for good or ill, it must not be polled again.
@@ -50,7 +50,7 @@ pub struct Connection {
     parked: Option<Parked>,
     /// Its bucket's when it was made.
     generation: u64,
-    delivery: Delivery,
+    choice: Choice,
 }
 
 impl Connection {
@@ -65,7 +65,7 @@ impl Connection {
             .handshake(HyperIo(connected.stream))
             .await?;
         let driver = Driver { connection: driver, ended: false };
-        Ok(Self { send, driver, parked: None, generation, delivery: connected.delivery })
+        Ok(Self { send, driver, parked: None, generation, choice: connected.choice })
     }
 
     /// Whether the next request can go on it, as far as is known here.
@@ -122,8 +122,8 @@ impl Lease {
         self.connection.parked.is_some()
     }
 
-    pub(super) fn delivery(&self) -> Delivery {
-        self.connection.delivery
+    pub(super) fn choice(&self) -> Choice {
+        self.connection.choice
     }
 
     pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {

@@ -19,7 +19,7 @@ use super::{STALE_AFTER, Stock, Unanswered, Upload};
 use crate::{
     sys::hyper_io::HyperIo,
     upstream::{
-        Delivery,
+        choice::Choice,
         connect::Connected,
         rt::{LocalExecutor, TokioTimer},
     },
@@ -37,7 +37,7 @@ pub struct Connection {
     /// Its place among all that ever became idle, when it last did.
     parked: Cell<u64>,
     stock: Rc<Stock>,
-    delivery: Delivery,
+    choice: Choice,
 }
 
 impl Connection {
@@ -72,7 +72,7 @@ impl Connection {
             idle_since: Cell::new(Instant::now()),
             parked: Cell::new(0),
             stock: Rc::clone(stock),
-            delivery: connected.delivery,
+            choice: connected.choice,
         }))
     }
 
@@ -122,8 +122,8 @@ impl Lease {
         self.reused
     }
 
-    pub(super) fn delivery(&self) -> Delivery {
-        self.connection.delivery
+    pub(super) fn choice(&self) -> Choice {
+        self.connection.choice
     }
 
     pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {

@@ -22,7 +22,7 @@ pub use self::{
     bucket::Bucket,
     upload::{BodyError, Upload},
 };
-use super::Delivery;
+use super::{Delivery, choice::Choice};
 use crate::{accept::Protocol, capture::Tree, cell::Limits};
 
 pub mod bucket;
@@ -46,6 +46,8 @@ pub struct Key {
     pub side: Side,
     /// `Http1` or `Http2`.
     pub protocol: Protocol,
+    /// How the endpoint is reached: what a rule forbids today is not reached over what was made yesterday.
+    pub delivery: Delivery,
 }
 
 impl Key {
@@ -197,11 +199,11 @@ impl Lease {
         }
     }
 
-    /// How the endpoint is reached.
-    pub fn delivery(&self) -> Delivery {
+    /// How the endpoint is reached, and why so.
+    pub fn choice(&self) -> Choice {
         match self {
-            Self::Http1(lease) => lease.delivery(),
-            Self::Http2(lease) => lease.delivery(),
+            Self::Http1(lease) => lease.choice(),
+            Self::Http2(lease) => lease.choice(),
         }
     }
 

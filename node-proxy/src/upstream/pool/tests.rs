@@ -12,6 +12,7 @@ use tokio::{
 use super::*;
 use crate::upstream::{UpstreamError, connect::Connected};
 
+const CHOICE: Choice = Choice { delivery: Delivery::Network, why: crate::upstream::choice::Why::NotMeshed };
 const IDLE: Duration = Duration::from_secs(60);
 
 /// A pool, and a server that answers every request with nothing and counts its open connections.
@@ -40,7 +41,14 @@ impl World {
     /// Keys that differ in the client's address.
     fn key(&self, client: u8, protocol: Protocol) -> Key {
         let client = Ipv4Addr::new(10, 0, 0, client).into();
-        Key { address: self.address, client, tree: 1, side: Side::Outbound, protocol }
+        Key {
+            address: self.address,
+            client,
+            tree: 1,
+            side: Side::Outbound,
+            protocol,
+            delivery: CHOICE.delivery,
+        }
     }
 
     async fn lease(&self, key: Key) -> Lease {
@@ -72,7 +80,7 @@ async fn answer(mut stream: TcpStream, open: Rc<Cell<usize>>) {
 
 async fn connect(address: SocketAddr) -> Result<Connected, UpstreamError> {
     let stream = TcpStream::connect(address).await.unwrap();
-    Ok(Connected { stream: stream.into(), delivery: Delivery::Network, took: Duration::ZERO })
+    Ok(Connected { stream: stream.into(), choice: CHOICE, took: Duration::ZERO })
 }
 
 async fn ask_on(lease: &mut Lease) {
