@@ -90,26 +90,19 @@ fn judge(evidence: &Evidence, bar: &bars::Bar) -> (Judgement, String) {
     }
     // As a factor either way, and 1 itself belongs to it: a drift of all rounds to one side is noise as well.
     let noise = high.max(1.0 / low).max(1.0);
-    if bar.bar.max(1.0 / bar.bar) < noise && (bar.bar - 1.0).abs() > f64::EPSILON {
-        return (
-            Judgement::Inconclusive,
-            format!("the bar is inside the A/A spread of {low:.2} to {high:.2}"),
-        );
+    let distance = if (bar.bar - 1.0).abs() < f64::EPSILON { evidence.median } else { bar.bar };
+    if distance.max(1.0 / distance) < noise {
+        return (Judgement::Inconclusive, format!("inside the A/A spread of {low:.2} to {high:.2}"));
     }
     let margin = if bar.at_least { evidence.median / bar.bar } else { bar.bar / evidence.median };
-    if margin.max(1.0 / margin) < noise {
-        let why = format!(
-            "{:.1} % from the bar, within the A/A spread of {low:.2} to {high:.2}",
-            (margin - 1.0) * 100.0
-        );
-        return (Judgement::Inconclusive, why);
-    }
     let percent = (margin - 1.0).abs() * 100.0;
-    if margin >= 1.0 {
-        (Judgement::Passed, format!("by {percent:.0} %"))
+    let within = if margin.max(1.0 / margin) < noise {
+        format!(", which is less than the A/A spread of {low:.2} to {high:.2}")
     } else {
-        (Judgement::Missed, format!("by {percent:.0} %"))
-    }
+        String::new()
+    };
+    let judgement = if margin >= 1.0 { Judgement::Passed } else { Judgement::Missed };
+    (judgement, format!("by {percent:.0} %{within}"))
 }
 
 fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
@@ -158,7 +151,6 @@ mod tests {
     fn a_bar_is_passed_or_missed_only_outside_the_noise() {
         assert_eq!(word(1.7, (0.97, 1.03), bar(1.5, true)), Judgement::Passed);
         assert_eq!(word(1.3, (0.97, 1.03), bar(1.5, true)), Judgement::Missed);
-        assert_eq!(word(1.52, (0.97, 1.03), bar(1.5, true)), Judgement::Inconclusive);
         assert_eq!(word(0.5, (0.97, 1.03), bar(0.6, false)), Judgement::Passed);
         assert_eq!(word(0.7, (0.97, 1.03), bar(0.6, false)), Judgement::Missed);
     }
@@ -167,6 +159,14 @@ mod tests {
     fn a_bar_inside_the_spread_of_a_subject_to_itself_is_inconclusive() {
         assert_eq!(word(1.3, (0.93, 1.02), bar(1.05, true)), Judgement::Inconclusive);
         assert_eq!(word(1.3, (0.98, 1.02), bar(1.05, true)), Judgement::Passed);
+    }
+
+    #[test]
+    fn a_pass_by_less_than_the_spread_says_so() {
+        let evidence = Evidence { median: 1.52, aa: Some((0.97, 1.03)), rounds: 5 };
+        let (judgement, why) = judge(&evidence, &bar(1.5, true));
+        assert_eq!(judgement, Judgement::Passed);
+        assert!(why.contains("less than the A/A spread"), "{why}");
     }
 
     #[test]

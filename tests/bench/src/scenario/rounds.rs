@@ -58,18 +58,40 @@ struct Turn<'a> {
 impl<'a> Rounds<'a> {
     fn case(&mut self, round: usize, case: &Case) -> Result<(), BenchError> {
         let turns = self.turns(round);
-        let mut samples = Vec::new();
-        for turn in &turns {
-            self.announce(round, case, turn);
-            samples.push(self.closed_loop(round, case, turn)?);
-        }
-        let slowest = samples.iter().map(|s| s.rps).fold(f64::INFINITY, f64::min);
+        self.announce(round, case);
+        let closed = self.in_slices(case, &turns, None, self.plan.closed_ms)?;
+        let slowest = closed.iter().map(LoadReport::per_second).fold(f64::INFINITY, f64::min);
         let rate = (slowest * SHARE_OF_SLOWEST).max(1.0);
-        for (turn, sample) in turns.iter().zip(&mut samples) {
-            self.open_loop(case, turn, rate, sample)?;
+        let open = self.in_slices(case, &turns, Some(rate), self.plan.open_ms)?;
+        for ((turn, closed), open) in turns.iter().zip(closed).zip(open) {
+            let mut sample = sample(case, round, turn, closed);
+            sample.rate_per_second = rate;
+            self.add_open_loop(turn, open, &mut sample)?;
+            self.samples.0.push(sample);
         }
-        self.samples.0.append(&mut samples);
         Ok(())
+    }
+
+    /// One kind of load on every subject, in pieces: there and back through the subjects, until each had its time.
+    fn in_slices(
+        &self,
+        case: &Case,
+        turns: &[Turn<'_>],
+        rate: Option<f64>,
+        measure_ms: u64,
+    ) -> Result<Vec<LoadReport>, BenchError> {
+        let mut sums = vec![LoadReport::default(); turns.len()];
+        for slice in 0..self.plan.slices {
+            let mut order: Vec<usize> = (0..turns.len()).collect();
+            if slice % 2 == 1 {
+                order.reverse();
+            }
+            for turn in order {
+                let report = self.load(case, turns[turn].subject, rate, measure_ms / self.plan.slices)?;
+                sums[turn].add(report);
+            }
+        }
+        Ok(sums)
     }
 
     /// Another subject begins in each round.
@@ -83,36 +105,12 @@ impl<'a> Rounds<'a> {
         turns
     }
 
-    fn closed_loop(&self, round: usize, case: &Case, turn: &Turn<'_>) -> Result<Sample, BenchError> {
-        let report = self.load(case, turn.subject, None, self.plan.closed_ms)?;
-        let per_exchange =
-            |ns: u64| if report.exchanges == 0 { 0.0 } else { ns as f64 / 1e3 / report.exchanges as f64 };
-        Ok(Sample {
-            case: case.name.to_owned(),
-            subject: turn.subject.kind.name().to_owned(),
-            round,
-            again: turn.again,
-            rps: report.per_second(),
-            p50_closed_us: report.p50_ns as f64 / 1e3,
-            p99_closed_us: report.p99_ns as f64 / 1e3,
-            cpu_us_per_request: per_exchange(report.watched_cpu_ns),
-            proxy_busy: report.watched_cpu_ns as f64 / report.elapsed_ns.max(1) as f64,
-            load_cpu_us_per_request: per_exchange(report.own_cpu_ns),
-            errors: report.errors,
-            first_error: report.first_error,
-            ..Sample::default()
-        })
-    }
-
-    fn open_loop(
+    fn add_open_loop(
         &self,
-        case: &Case,
         turn: &Turn<'_>,
-        rate: f64,
+        report: LoadReport,
         sample: &mut Sample,
     ) -> Result<(), BenchError> {
-        let report = self.load(case, turn.subject, Some(rate), self.plan.open_ms)?;
-        sample.rate_per_second = rate;
         sample.p50_us = report.p50_ns as f64 / 1e3;
         sample.p99_us = report.p99_ns as f64 / 1e3;
         sample.errors += report.errors;
@@ -161,19 +159,38 @@ impl<'a> Rounds<'a> {
         Ok(report)
     }
 
-    fn announce(&self, round: usize, case: &Case, turn: &Turn<'_>) {
+    fn announce(&self, round: usize, case: &Case) {
         let per_round = self.scenario.cases.len() * (self.subjects.len() + 1);
         let left = (self.plan.rounds * per_round).saturating_sub(self.samples.0.len()) as f64
             * self.plan.seconds_each();
-        let again = if turn.again { " (again)" } else { "" };
         self.run.progress(&format!(
-            "{}: round {} of {}, {}, {}{again}; about {left:.0} s left of this scenario",
+            "{}: round {} of {}, {}; about {left:.0} s left of this scenario",
             self.scenario.name,
             round + 1,
             self.plan.rounds,
             case.name,
-            turn.subject.kind.name(),
         ));
+    }
+}
+
+/// The figures of a closed loop.
+fn sample(case: &Case, round: usize, turn: &Turn<'_>, report: LoadReport) -> Sample {
+    let per_exchange =
+        |ns: u64| if report.exchanges == 0 { 0.0 } else { ns as f64 / 1e3 / report.exchanges as f64 };
+    Sample {
+        case: case.name.to_owned(),
+        subject: turn.subject.kind.name().to_owned(),
+        round,
+        again: turn.again,
+        rps: report.per_second(),
+        p50_closed_us: report.p50_ns as f64 / 1e3,
+        p99_closed_us: report.p99_ns as f64 / 1e3,
+        cpu_us_per_request: per_exchange(report.watched_cpu_ns),
+        proxy_busy: report.watched_cpu_ns as f64 / report.elapsed_ns.max(1) as f64,
+        load_cpu_us_per_request: per_exchange(report.own_cpu_ns),
+        errors: report.errors,
+        first_error: report.first_error,
+        ..Sample::default()
     }
 }
 
