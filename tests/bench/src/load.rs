@@ -91,6 +91,9 @@ pub(crate) struct LoadReport {
     pub watched_cpu_ns: u64,
     /// CPU time of the generator itself in the counted time.
     pub own_cpu_ns: u64,
+    /// Pieces that were measured again, since the machine was taken away meanwhile.
+    #[serde(default)]
+    pub repeated: u32,
 }
 
 impl LoadReport {
@@ -116,6 +119,7 @@ impl LoadReport {
         self.elapsed_ns += piece.elapsed_ns;
         self.watched_cpu_ns += piece.watched_cpu_ns;
         self.own_cpu_ns += piece.own_cpu_ns;
+        self.repeated += piece.repeated;
     }
 }
 

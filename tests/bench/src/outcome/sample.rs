@@ -25,6 +25,9 @@ pub(crate) struct Sample {
     pub proxy_busy: f64,
     pub load_cpu_us_per_request: f64,
     pub rate_per_second: f64,
+    /// Pieces that were measured again, since a hypervisor took the CPUs away meanwhile.
+    #[serde(default)]
+    pub repeated: u32,
     pub errors: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_error: Option<String>,

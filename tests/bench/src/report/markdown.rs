@@ -50,6 +50,13 @@ pub(crate) fn scenario(outcome: &Outcome) -> String {
         line(&mut text, "");
         text.push_str(&bars(&outcome.verdicts));
     }
+    let repeated: u32 = outcome.samples.iter().map(|s| s.repeated).sum();
+    if repeated > 0 {
+        line(
+            &mut text,
+            &format!("\nPieces measured again, since the hypervisor had taken CPU time away: {repeated}."),
+        );
+    }
     for sample in outcome.samples.iter().filter(|s| s.errors > 0) {
         let error = sample.first_error.as_deref().unwrap_or("");
         line(
