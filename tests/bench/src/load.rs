@@ -102,24 +102,18 @@ impl LoadReport {
         if self.elapsed_ns == 0 { 0.0 } else { self.exchanges as f64 * 1e9 / self.elapsed_ns as f64 }
     }
 
-    /// Takes another piece of the same load in. Quantiles become the mean of the pieces', weighted by their exchanges.
-    pub(crate) fn add(&mut self, piece: Self) {
-        let (before, more) = (self.exchanges as f64, piece.exchanges as f64);
-        let mean = |a: u64, b: u64| {
-            let all = before + more;
-            if all == 0.0 { 0 } else { ((a as f64 * before + b as f64 * more) / all) as u64 }
-        };
-        self.p50_ns = mean(self.p50_ns, piece.p50_ns);
-        self.p99_ns = mean(self.p99_ns, piece.p99_ns);
-        self.exchanges += piece.exchanges;
-        self.exchanges_in_all += piece.exchanges_in_all;
-        self.connections_in_all += piece.connections_in_all;
-        self.errors += piece.errors;
-        self.first_error = self.first_error.take().or(piece.first_error);
-        self.elapsed_ns += piece.elapsed_ns;
-        self.watched_cpu_ns += piece.watched_cpu_ns;
-        self.own_cpu_ns += piece.own_cpu_ns;
-        self.repeated += piece.repeated;
+    /// CPU time of the watched process per exchange, in µs.
+    pub(crate) fn cpu_us(&self) -> f64 {
+        self.per_exchange(self.watched_cpu_ns)
+    }
+
+    /// CPU time of the generator per exchange, in µs.
+    pub(crate) fn own_cpu_us(&self) -> f64 {
+        self.per_exchange(self.own_cpu_ns)
+    }
+
+    fn per_exchange(&self, ns: u64) -> f64 {
+        if self.exchanges == 0 { 0.0 } else { ns as f64 / 1e3 / self.exchanges as f64 }
     }
 }
 
@@ -144,25 +138,4 @@ pub(crate) enum LoadError {
     Http2(&'static str),
     #[error("not answered within {0} ms after the end")]
     Late(u64),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_of_a_load_add_up_and_quantiles_are_weighted_by_their_exchanges() {
-        let piece = |exchanges, p50_ns| LoadReport {
-            exchanges,
-            p50_ns,
-            elapsed_ns: 1_000_000_000,
-            errors: 1,
-            ..LoadReport::default()
-        };
-        let mut sum = LoadReport::default();
-        sum.add(piece(300, 100));
-        sum.add(piece(100, 500));
-        assert_eq!((sum.exchanges, sum.p50_ns, sum.errors), (400, 200, 2));
-        assert!((sum.per_second() - 200.0).abs() < f64::EPSILON);
-    }
 }

@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub(crate) mod memory;
+mod pieces;
 mod plan;
 pub(crate) mod rounds;
 

@@ -41,6 +41,11 @@ pub(crate) enum DemoError {
     /// An HTTP request failed.
     #[error("an HTTP request: {0}")]
     Request(#[from] RequestError),
+    /// The machine is too slow for what is promised.
+    #[error(
+        "it was not over within its time; is the machine busy with something else? `--limit` gives it more"
+    )]
+    TooLong,
 }
 
 impl DemoError {

@@ -4,7 +4,7 @@
 //! not hold ends the demo with exit code 1. It ends by itself, and leaves nothing behind: what it made is held
 //! by guards, Ctrl-C unwinds them, and after a SIGKILL the next run removes what is left.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -37,6 +37,9 @@ struct Arguments {
     /// Show each thing as briefly as can be measured.
     #[arg(long)]
     quick: bool,
+    /// Seconds after which it gives up, clears away and fails.
+    #[arg(long, value_name = "SECONDS", default_value_t = 110)]
+    limit: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +60,8 @@ fn main() -> ExitCode {
         return exit_code(&Screen::new(), testkit::grpc::serve(*address, name).map_err(DemoError::from));
     }
     let screen = Screen::new();
-    let told = Stop::on_signals().and_then(|stop| story::tell(&arguments, &screen, &stop));
+    let told = Stop::on_signals(Duration::from_secs(arguments.limit))
+        .and_then(|stop| story::tell(&arguments, &screen, &stop));
     exit_code(&screen, told)
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: noted, and heeded at the next pause, so that every guard runs.
+//! Ctrl-C, SIGTERM and the end of its time: noted, and heeded at the next pause, so that every guard runs.
 
 use std::{
     sync::{
@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -15,22 +15,37 @@ use crate::error::DemoError;
 
 /// Whether the demo has been asked to end.
 #[derive(Debug, Clone)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop {
+    asked: Arc<AtomicBool>,
+    began: SystemTime,
+    /// How long the story may take; a viewer who wants to look on has no such limit.
+    limit: Option<Duration>,
+}
 
 impl Stop {
-    /// Notes the signals from now on.
-    pub(crate) fn on_signals() -> Result<Self, DemoError> {
+    /// Notes the signals from now on, and asks to end when the time is over.
+    pub(crate) fn on_signals(limit: Duration) -> Result<Self, DemoError> {
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&asked))
                 .map_err(DemoError::io("cannot handle signals"))?;
         }
-        Ok(Self(asked))
+        Ok(Self { asked, began: SystemTime::now(), limit: Some(limit) })
+    }
+
+    /// The same signals, without an end of time.
+    pub(crate) fn patient(&self) -> Self {
+        Self { limit: None, ..self.clone() }
     }
 
     /// An error if so.
     pub(crate) fn check(&self) -> Result<(), DemoError> {
-        if self.0.load(Ordering::Relaxed) { Err(DemoError::Interrupted) } else { Ok(()) }
+        if self.asked.load(Ordering::Relaxed) {
+            return Err(DemoError::Interrupted);
+        }
+        // A clock that was set back gives it more time, and no harm.
+        let took = self.began.elapsed().unwrap_or_default();
+        if self.limit.is_some_and(|limit| took > limit) { Err(DemoError::TooLong) } else { Ok(()) }
     }
 
     /// Sleeps, and wakes early to end.

@@ -115,9 +115,10 @@ impl Stage<'_> {
              edit {}/20-shop-route.yaml and see the split follow",
             self.manifests.path().display()
         ));
+        let stop = self.stop.patient();
         loop {
             let before = self.traffic.tally();
-            if self.stop.sleep(Duration::from_millis(500)).is_err() {
+            if stop.sleep(Duration::from_millis(500)).is_err() {
                 return Ok(());
             }
             let lately = self.traffic.tally().since(&before);

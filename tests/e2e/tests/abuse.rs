@@ -4,8 +4,9 @@
 use std::{
     fs, io,
     io::{Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,6 +16,7 @@ use std::{
 };
 
 use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, built, dial, eventually, port};
+use socket2::{Domain, Socket, Type};
 use testkit::{Daemon, Options, Outcome, Pod, http};
 use tokio::time::Instant;
 
@@ -296,12 +298,35 @@ fn twenty_thousand_connections_cost_little_and_another_tenant_does_not_notice() 
 }
 
 #[test]
+fn a_million_connections_at_a_tenant_s_bound_are_refused_with_a_reason_in_bounded_memory() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let scene = Scene::open_with(&Options { binary: Some(narrow(&folder, 3_072)?), ..Options::default() })?;
+    // As many as the tenant may have, and more.
+    let held: Vec<_> = (0..1_200).filter_map(|_| dial(&scene.bad, scene.vip.at(80)).ok()).collect();
+    let victim = Traffic::start(&scene.good, scene.vip.at(80), "web")?;
+    victim.next(20)?;
+    let before = resident(&scene.daemon)?;
+    let at = scene.vip.at(80);
+    let storms: Vec<_> =
+        (0..2).map(|_| scene.bad.spawn(move || storm(at, MILLION / 2))).collect::<Result<_, _>>()?;
+    for thread in storms {
+        thread.join().map_err(|_| "a storm ended early")???;
+    }
+    let grown = resident(&scene.daemon)?.saturating_sub(before);
+    assert!(grown < 16 * 1024 * 1024, "{grown} bytes more than before a million connections");
+    let refused =
+        || scene.daemon.metric("canopy_refused_total", &["tenant=\"ns/bad\"", "reason=\"connection_limit\""]);
+    eventually("all were refused", || refused().is_ok_and(|count| count >= MILLION as f64))?;
+    let meanwhile = victim.next(50)?;
+    assert_eq!(meanwhile.failures, 0, "{meanwhile:?}");
+    drop((held, victim));
+    scene.assert_well()
+}
+
+#[test]
 fn a_tenant_that_takes_all_the_descriptors_it_can_leaves_the_other_enough() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let narrow = folder.path().join("canopy");
-    fs::write(&narrow, format!("#!/bin/sh\nulimit -n 1024\nexec {} \"$@\"\n", built("canopy").display()))?;
-    fs::set_permissions(&narrow, fs::Permissions::from_mode(0o755))?;
-    let scene = Scene::open_with(&Options { binary: Some(narrow), ..Options::default() })?;
+    let scene = Scene::open_with(&Options { binary: Some(narrow(&folder, 1024)?), ..Options::default() })?;
     let mut held = Vec::new();
     for _ in 0..1_500 {
         // Refused is as good as held.
@@ -315,6 +340,30 @@ fn a_tenant_that_takes_all_the_descriptors_it_can_leaves_the_other_enough() -> O
     }
     drop(held);
     scene.assert_well()
+}
+
+/// The daemon, in a process that may have so many descriptors.
+fn narrow(folder: &tempfile::TempDir, descriptors: u32) -> io::Result<PathBuf> {
+    let narrow = folder.path().join("canopy");
+    let canopy = built("canopy");
+    fs::write(&narrow, format!("#!/bin/sh\nulimit -n {descriptors}\nexec {} \"$@\"\n", canopy.display()))?;
+    fs::set_permissions(&narrow, fs::Permissions::from_mode(0o755))?;
+    Ok(narrow)
+}
+
+/// So many connections, one after the other, each until it is reset.
+fn storm(at: SocketAddr, count: usize) -> io::Result<()> {
+    for _ in 0..count {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // Reset where it was not yet: a closed connection's port would be lost for a minute.
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        // A connect that is refused is dealt with too, but a refusal by the daemon comes after it.
+        if socket.connect(&at.into()).is_ok() {
+            let _reset = (&socket).read(&mut [0; 1]);
+        }
+    }
+    Ok(())
 }
 
 /// Writes as fast as it is taken, until it is not.
@@ -350,5 +399,6 @@ fn resident(daemon: &Daemon) -> io::Result<u64> {
 }
 
 const EACH: u64 = 20;
+const MILLION: usize = 1_000_000;
 const BURST: usize = 20_000;
 const HELD: usize = 12_000;

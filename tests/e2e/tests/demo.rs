@@ -44,6 +44,15 @@ fn interrupted_at_any_time_the_demo_leaves_nothing() -> Outcome {
 }
 
 #[test]
+fn a_demo_whose_time_is_over_fails_and_leaves_nothing() -> Outcome {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let output = demo().args(["--limit", "2"]).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not over within its time"));
+    assert_nothing_left()
+}
+
+#[test]
 fn what_a_killed_demo_left_is_removed_by_the_next() -> Outcome {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut killed = quiet().spawn()?;

@@ -59,6 +59,9 @@ async fn respond(
 ) -> Result<Response<Outgoing>, Failure> {
     let permit = session.permit().map_err(|denied| denied.reason())?;
     let (parts, body) = request.into_parts();
+    if session.protocol == Protocol::Http2 && inspect::is_too_large(&parts, session.cell.limits.head_bytes) {
+        return Err(Reason::HeadTooLarge.into());
+    }
     let shape = inspect::request(&parts)?;
     exchange.looks_like(&shape);
     let call = |route| Call { session, exchange, permit: &permit, route, shape };

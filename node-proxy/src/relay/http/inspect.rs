@@ -25,6 +25,17 @@ pub(super) struct Shape {
     pub(super) chunked: bool,
 }
 
+/// Whether an HTTP/2 head is larger than allowed, by the measure of RFC 9113, 10.5.1. Hyper bounds HTTP/1.1's.
+pub(super) fn is_too_large(parts: &Parts, most: usize) -> bool {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    let uri = parts.uri.path_and_query().map_or(0, |path| path.as_str().len())
+        + parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    fields.sum::<usize>() + uri > most
+}
+
+/// What a field counts for beside its name and value.
+const FIELD: usize = 32;
+
 /// Looks at a request's head.
 pub(super) fn request(parts: &Parts) -> Result<Shape, Refusal> {
     let mut shape = Shape::default();

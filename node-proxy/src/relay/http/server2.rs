@@ -33,7 +33,8 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        // Beyond it h2 answers by itself and tells nobody; up to it, a head too large is refused, counted and logged here.
+        .max_header_list_size(u32::try_from(2 * limits.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(OUR_RESETS)
         .keep_alive_interval(PING_EVERY)

@@ -34,7 +34,7 @@ const STARTING_MS: u64 = 50;
 
 const FULL: Plan = Plan {
     rounds: 5,
-    slices: 4,
+    slices: 5,
     warm_up_ms: 100,
     closed_ms: 2_000,
     open_ms: 1_200,

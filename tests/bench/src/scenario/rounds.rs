@@ -8,7 +8,7 @@ use std::{rc::Rc, time::Duration};
 
 use testkit::Node;
 
-use super::{Case, Plan, Scenario};
+use super::{Case, Plan, Scenario, pieces::Pieces};
 use crate::{
     Run, clock,
     error::BenchError,
@@ -60,13 +60,14 @@ impl<'a> Rounds<'a> {
         let turns = self.turns(round);
         self.announce(round, case);
         let closed = self.in_slices(case, &turns, None, self.plan.closed_ms)?;
-        let slowest = closed.iter().map(LoadReport::per_second).fold(f64::INFINITY, f64::min);
+        let slowest =
+            closed.iter().map(|pieces| pieces.median(LoadReport::per_second)).fold(f64::INFINITY, f64::min);
         let rate = (slowest * SHARE_OF_SLOWEST).max(1.0);
         let open = self.in_slices(case, &turns, Some(rate), self.plan.open_ms)?;
         for ((turn, closed), open) in turns.iter().zip(closed).zip(open) {
-            let mut sample = sample(case, round, turn, closed);
+            let mut sample = sample(case, round, turn, &closed);
             sample.rate_per_second = rate;
-            self.add_open_loop(turn, open, &mut sample)?;
+            self.add_open_loop(turn, &open, &mut sample)?;
             self.samples.0.push(sample);
         }
         Ok(())
@@ -79,8 +80,8 @@ impl<'a> Rounds<'a> {
         turns: &[Turn<'_>],
         rate: Option<f64>,
         measure_ms: u64,
-    ) -> Result<Vec<LoadReport>, BenchError> {
-        let mut sums = vec![LoadReport::default(); turns.len()];
+    ) -> Result<Vec<Pieces>, BenchError> {
+        let mut all: Vec<Pieces> = turns.iter().map(|_| Pieces::default()).collect();
         for slice in 0..self.plan.slices {
             let mut order: Vec<usize> = (0..turns.len()).collect();
             if slice % 2 == 1 {
@@ -89,10 +90,10 @@ impl<'a> Rounds<'a> {
             for turn in order {
                 let report =
                     self.undisturbed(case, turns[turn].subject, rate, measure_ms / self.plan.slices)?;
-                sums[turn].add(report);
+                all[turn].add(report);
             }
         }
-        Ok(sums)
+        Ok(all)
     }
 
     /// Another subject begins in each round.
@@ -106,17 +107,12 @@ impl<'a> Rounds<'a> {
         turns
     }
 
-    fn add_open_loop(
-        &self,
-        turn: &Turn<'_>,
-        report: LoadReport,
-        sample: &mut Sample,
-    ) -> Result<(), BenchError> {
-        sample.p50_us = report.p50_ns as f64 / 1e3;
-        sample.p99_us = report.p99_ns as f64 / 1e3;
-        sample.errors += report.errors;
-        sample.repeated += report.repeated;
-        sample.first_error = sample.first_error.take().or(report.first_error);
+    fn add_open_loop(&self, turn: &Turn<'_>, pieces: &Pieces, sample: &mut Sample) -> Result<(), BenchError> {
+        sample.p50_us = pieces.median(|piece| piece.p50_ns as f64 / 1e3);
+        sample.p99_us = pieces.median(|piece| piece.p99_ns as f64 / 1e3);
+        sample.errors += pieces.errors();
+        sample.repeated += pieces.repeated();
+        sample.first_error = sample.first_error.take().or_else(|| pieces.first_error());
         if let Some(pid) = turn.subject.pid() {
             let memory =
                 procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
@@ -195,23 +191,21 @@ impl<'a> Rounds<'a> {
 }
 
 /// The figures of a closed loop.
-fn sample(case: &Case, round: usize, turn: &Turn<'_>, report: LoadReport) -> Sample {
-    let per_exchange =
-        |ns: u64| if report.exchanges == 0 { 0.0 } else { ns as f64 / 1e3 / report.exchanges as f64 };
+fn sample(case: &Case, round: usize, turn: &Turn<'_>, pieces: &Pieces) -> Sample {
     Sample {
         case: case.name.to_owned(),
         subject: turn.subject.kind.name().to_owned(),
         round,
         again: turn.again,
-        rps: report.per_second(),
-        p50_closed_us: report.p50_ns as f64 / 1e3,
-        p99_closed_us: report.p99_ns as f64 / 1e3,
-        cpu_us_per_request: per_exchange(report.watched_cpu_ns),
-        proxy_busy: report.watched_cpu_ns as f64 / report.elapsed_ns.max(1) as f64,
-        load_cpu_us_per_request: per_exchange(report.own_cpu_ns),
-        errors: report.errors,
-        first_error: report.first_error,
-        repeated: report.repeated,
+        rps: pieces.median(LoadReport::per_second),
+        p50_closed_us: pieces.median(|piece| piece.p50_ns as f64 / 1e3),
+        p99_closed_us: pieces.median(|piece| piece.p99_ns as f64 / 1e3),
+        cpu_us_per_request: pieces.median(LoadReport::cpu_us),
+        proxy_busy: pieces.median(|piece| piece.watched_cpu_ns as f64 / piece.elapsed_ns.max(1) as f64),
+        load_cpu_us_per_request: pieces.median(LoadReport::own_cpu_us),
+        errors: pieces.errors(),
+        first_error: pieces.first_error(),
+        repeated: pieces.repeated(),
         ..Sample::default()
     }
 }

@@ -19,6 +19,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use super::support::{At, Bench, Endpoint1, local};
 use crate::{
     accept::Protocol,
+    cell::Limits,
     sys::hyper_io::HyperIo,
     upstream::rt::{LocalExecutor, TokioTimer},
 };
@@ -135,6 +136,23 @@ async fn a_stream_of_messages_flows_both_ways_before_either_end_has_finished() {
         drop(sender);
         let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
         assert_eq!(trailers["grpc-status"], "0");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_and_has_its_line_in_the_log() {
+    local(async {
+        let limits = Limits { head_bytes: 8192, ..Limits::default() };
+        let (bench, log) = Bench::logging(&[http2(server().await)], limits);
+        let mut request = Request::get("http://cart.shop/").body(empty()).unwrap();
+        request.headers_mut().insert("x-a", "a".repeat(10_000).parse().unwrap());
+        let response = client(&bench).await.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        drop(response);
+        let lines = log.lines(&bench);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert_eq!(lines[0]["reason"], "head_too_large");
     })
     .await;
 }
