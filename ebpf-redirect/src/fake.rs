@@ -44,15 +44,27 @@ impl Redirect for FakeRedirect {
         Ok(())
     }
 
-    fn origin(&self, _: BorrowedFd<'_>, _: Side, accept_addr: SocketAddr) -> Result<Origin, RedirectError> {
+    fn origin(
+        &self,
+        accepted: BorrowedFd<'_>,
+        side: Side,
+        accept_addr: SocketAddr,
+    ) -> Result<Origin, RedirectError> {
         let destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
-        let destination = destinations.get(&accept_addr).copied().ok_or(RedirectError::NotSteered)?;
+        let told = destinations.get(&accept_addr).copied();
+        // Inbound, nothing is rewritten: the socket itself says where it was going.
+        let own = || (side == Side::Inbound).then(|| own_address(accepted)).flatten();
+        let destination = told.or_else(own).ok_or(RedirectError::NotSteered)?;
         Ok(Origin { destination, client: accept_addr })
     }
 
     fn counters(&self) -> Result<Vec<Counter>, RedirectError> {
         Ok(Vec::new())
     }
+}
+
+fn own_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    rustix::net::getsockname(socket).ok()?.try_into().ok()
 }
 
 #[derive(Debug)]

@@ -28,6 +28,7 @@ use crate::{
         connect::{Connect, Kernel},
         handoff::Calls,
         pool::{Pool, Settings},
+        tunnel::Tunnels,
     },
 };
 
@@ -59,6 +60,8 @@ pub struct Cell {
     pub sockets: Sockets,
     /// HTTP connections to endpoints.
     pub pool: Rc<Pool>,
+    /// Tunnels to peers of other nodes.
+    pub tunnels: Rc<Tunnels>,
     /// How upstream connections are made.
     pub connect: Rc<dyn Connect>,
     /// The connections of now.
@@ -75,6 +78,7 @@ pub struct Cell {
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, (Rc<Tree>, Kept)>>,
     seats: Slot<usize>,
+    handshakes: Slot<usize>,
     draining: Slot<bool>,
     panic_hook: PanicHook,
 }
@@ -88,6 +92,10 @@ pub struct Limits {
     pub head: Duration,
     /// How long a connection may take to be made.
     pub connect: Duration,
+    /// How long a tunnel's handshake may take, TLS and HTTP/2 together.
+    pub handshake: Duration,
+    /// Handshakes of accepted tunnels under way at a time, in this cell.
+    pub handshakes: usize,
     /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged.
     pub unacknowledged: Duration,
     /// How long a connection may be idle in the pool.
@@ -119,6 +127,8 @@ impl Default for Limits {
             detect: Duration::from_millis(200),
             head: Duration::from_secs(10),
             connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
+            handshakes: 256,
             unacknowledged: Duration::from_secs(30),
             pool_idle: Duration::from_secs(60),
             idle: None,
@@ -168,6 +178,7 @@ impl Cell {
             ledger: parts.ledger,
             access_log: parts.access_log,
             pool: Pool::new(Settings::of(&parts.limits)),
+            tunnels: Rc::default(),
             limits: parts.limits,
             home: parts.home,
             tenure: parts.tenure,
@@ -181,6 +192,7 @@ impl Cell {
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
             seats: Slot::new(0),
+            handshakes: Slot::new(0),
             draining: Slot::new(false),
             panic_hook: PanicHook::default(),
         })
@@ -194,6 +206,7 @@ impl Cell {
         if !Arc::ptr_eq(&before.directory, &directory) {
             self.balancer.retain(|address| directory.is_endpoint(address));
             self.pool.retire(|key| !before.directory.is_same_endpoint(&directory, key.address));
+            self.tunnels.retire(|key| !before.directory.is_same_endpoint(&directory, key.address));
         }
     }
 
@@ -270,6 +283,15 @@ impl Cell {
         })
     }
 
+    /// A place for one more handshake of an accepted tunnel; `None` where too many are under way.
+    pub fn handshake(self: &Rc<Self>) -> Option<Handshake> {
+        let under_way = self.handshakes.get();
+        (under_way < self.limits.handshakes).then(|| {
+            self.handshakes.set(under_way + 1);
+            Handshake(Rc::clone(self))
+        })
+    }
+
     /// Asks every HTTP connection to end after its current requests. Opaque ones go on until they are closed.
     pub fn drain(&self) {
         self.draining.set(true);
@@ -302,6 +324,16 @@ pub struct Seat(Rc<Cell>);
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.seats.set(self.0.seats.get() - 1);
+    }
+}
+
+/// One handshake that is under way; given back when dropped.
+#[derive(Debug)]
+pub struct Handshake(Rc<Cell>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.set(self.0.handshakes.get() - 1);
     }
 }
 

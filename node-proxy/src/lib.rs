@@ -5,6 +5,7 @@
 
 // What any stage may use.
 pub mod handoff;
+pub mod hbone;
 pub mod snapshot;
 pub mod stream;
 pub mod sys;

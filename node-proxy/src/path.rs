@@ -16,7 +16,7 @@ use crate::{
     balance::Picked,
     capture::{self, Arrival, Captured},
     cell::{Cell, Live},
-    identity,
+    hbone, identity,
     policy::{self, Permit},
     relay::{
         http,
@@ -37,6 +37,7 @@ pub use self::{handoff::handoff_loop, listener::accept_loop};
 mod handoff;
 mod listener;
 mod report;
+mod tunnel;
 
 /// Endpoints tried for one opaque connection, as long as none was sent a byte. More would only keep a client waiting:
 /// the balancer has ejected what fails often.
@@ -115,6 +116,9 @@ enum End {
 }
 
 async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
+    if is_tunnel(&captured, &live) {
+        return Box::pin(tunnel::serve(cell, captured, &live)).await;
+    }
     let accepted = match accept::accept(cell, captured, live.origin).await {
         Ok(accepted) => accepted,
         Err(error) => return error.reason().map_or(End::Told, End::Because),
@@ -143,8 +147,16 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
             Box::pin(http::serve(Rc::clone(cell), permit, live, client, protocol)).await;
             End::Told
         }
-        Protocol::Tcp => opaque(cell, permit, Opening { client: captured.stream, prefix }, &live).await,
+        Protocol::Tcp | Protocol::Hbone => {
+            opaque(cell, permit, Opening { client: captured.stream, prefix }, &live).await
+        }
     }
+}
+
+/// Whether other connections are to come in this one.
+fn is_tunnel(captured: &Captured, live: &Live) -> bool {
+    let is_socket = matches!(captured.arrival, Arrival::Socket);
+    is_socket && captured.side == Side::Inbound && live.origin.destination.port() == hbone::PORT
 }
 
 /// The client's end of an opaque connection, and what was read from it.

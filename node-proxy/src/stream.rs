@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{handoff::pipe::PipeEnd, sys::socket, telemetry::Reason};
+use crate::{handoff::pipe::PipeEnd, hbone::Tunnel, sys::socket, telemetry::Reason};
 
 /// A connection, by what carries it.
 ///
@@ -29,6 +29,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A pipe to another cell. Boxed, so that a socket does not pay for its size.
     Handoff(Box<PipeEnd>),
+    /// A stream of a tunnel. Boxed, so that a socket does not pay for its size.
+    Tunnel(Box<Tunnel>),
 }
 
 impl Stream {
@@ -39,6 +41,7 @@ impl Stream {
         match self {
             Self::Tcp(_) => Ok(()),
             Self::Handoff(pipe) => pipe.accept(),
+            Self::Tunnel(stream) => stream.accept(),
         }
     }
 
@@ -47,6 +50,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => socket::reset(stream),
             Self::Handoff(pipe) => pipe.refuse(reason),
+            Self::Tunnel(stream) => stream.refuse(reason),
         }
     }
 
@@ -55,6 +59,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => socket::reset(stream),
             Self::Handoff(pipe) => pipe.reset(),
+            Self::Tunnel(stream) => stream.reset(),
         }
     }
 
@@ -63,6 +68,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Some(stream.as_fd()),
             Self::Handoff(_) => None,
+            Self::Tunnel(_) => None,
         }
     }
 
@@ -71,6 +77,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
             Self::Handoff(_) => None,
+            Self::Tunnel(_) => None,
         }
     }
 }
@@ -87,6 +94,12 @@ impl From<PipeEnd> for Stream {
     }
 }
 
+impl From<Tunnel> for Stream {
+    fn from(stream: Tunnel) -> Self {
+        Self::Tunnel(Box::new(stream))
+    }
+}
+
 impl AsyncRead for Stream {
     #[inline]
     fn poll_read(
@@ -97,6 +110,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_read(cx, buffer),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
 }
@@ -107,6 +121,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write(cx, bytes),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
@@ -119,6 +134,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write_vectored(cx, slices),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -126,6 +142,7 @@ impl AsyncWrite for Stream {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Handoff(pipe) => pipe.is_write_vectored(),
+            Self::Tunnel(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -133,6 +150,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_flush(cx),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -141,6 +159,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_shutdown(cx),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::{
 pub use self::rewind::Rewind;
 
 pub mod detect;
+pub mod hbone;
 mod reading;
 mod rewind;
 
@@ -31,6 +32,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// A tunnel, whose streams are connections of their own.
+    Hbone,
 }
 
 impl Protocol {
@@ -40,6 +43,7 @@ impl Protocol {
             Self::Tcp => "tcp",
             Self::Http1 => "http/1.1",
             Self::Http2 => "h2",
+            Self::Hbone => "hbone",
         }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Requests report themselves. Nothing here may fail or wait.
 
+use config::name::PodName;
+use ebpf_redirect::{Origin, Side};
+
 use super::End;
 use crate::{
     capture::{Arrival, Captured},
@@ -54,20 +57,45 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
 /// Reports a connection that was refused before its first stage.
 pub(super) fn refused(cell: &Cell, captured: &Captured, reason: Reason) {
     cell.ledger.refused(reason);
-    if !cell.access_log.is_on() {
-        return;
-    }
     let destination = match &captured.arrival {
         Arrival::Socket => captured.stream.local_addr().unwrap_or(captured.accept_addr),
         Arrival::Delivered(delivered) => delivered.origin.destination,
     };
+    let ends = Origin { destination, client: captured.accept_addr };
+    unserved(
+        cell,
+        Unserved { side: captured.side, workload: &captured.tree.workload.pod, source: None, ends },
+        reason,
+    );
+}
+
+/// Reports a stream of a tunnel that was refused before it became a connection.
+pub(super) fn refused_stream(cell: &Cell, tunnel: &Live, reason: Reason) {
+    cell.ledger.refused(reason);
+    let workload = &tunnel.tree.workload.pod;
+    let source = tunnel.source.as_ref();
+    unserved(cell, Unserved { side: tunnel.side, workload, source, ends: tunnel.origin }, reason);
+}
+
+/// What is known of a connection that no stage saw.
+struct Unserved<'a> {
+    side: Side,
+    workload: &'a PodName,
+    source: Option<&'a PodName>,
+    ends: Origin,
+}
+
+fn unserved(cell: &Cell, connection: Unserved<'_>, reason: Reason) {
+    if !cell.access_log.is_on() {
+        return;
+    }
     cell.access_log.write(&Record {
-        direction: direction(captured.side),
+        direction: direction(connection.side),
         protocol: "unknown",
-        workload: &captured.tree.workload.pod,
-        source: captured.accept_addr,
-        source_workload: None,
-        destination,
+        workload: connection.workload,
+        source: connection.ends.client,
+        source_workload: connection.source,
+        destination: connection.ends.destination,
         service: None,
         destination_workload: None,
         route: None,

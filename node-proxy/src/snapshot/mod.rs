@@ -12,6 +12,7 @@ use std::{
 };
 
 use config::{
+    identity::Identity,
     model::{AppProtocol, Egress, Endpoint, Workload},
     name::{Namespace, PodName, ServiceName, TenantId},
 };
@@ -65,12 +66,14 @@ impl Directory {
 
     /// Whether an address still means in `later` what it means here: a connection to it goes to the same pod.
     pub fn is_same_endpoint(&self, later: &Self, address: SocketAddr) -> bool {
-        let pod = |directory: &Self| {
-            let entry = directory.workloads.get(&address.ip().to_canonical())?;
-            Some((entry.workload.pod.clone(), entry.workload.uid.clone()))
-        };
         let gone = self.is_endpoint(address) && !later.is_endpoint(address);
-        !gone && pod(self) == pod(later)
+        !gone && self.who(address) == later.who(address)
+    }
+
+    /// Which pod has an address, as whom it speaks, and whether it is reached by tunnel.
+    fn who(&self, address: SocketAddr) -> Option<(&PodName, Option<&str>, &Identity, bool)> {
+        let workload = &self.workloads.get(&address.ip().to_canonical())?.workload;
+        Some((&workload.pod, workload.uid.as_deref(), &workload.identity, workload.meshed))
     }
 }
 

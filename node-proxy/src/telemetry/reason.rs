@@ -63,6 +63,14 @@ reasons! {
     ClientClosed, "client_closed", 499, Client;
     /// Neither side sent anything for too long.
     IdleTimeout, "idle_timeout", 408, Client;
+    /// A tunnel's CONNECT is none for this pod.
+    InvalidConnect, "invalid_connect", 400, Client;
+    /// A tunnel's CONNECT names a port that is the mesh's own.
+    ReservedPort, "reserved_port", 503, Client;
+    /// A TLS handshake took too long.
+    HandshakeTimeout, "handshake_timeout", 408, Client;
+    /// More TLS handshakes are under way than the tenant may have at a time.
+    HandshakeLimit, "handshake_limit", 503, Configuration;
     /// A policy denies it.
     PolicyDenied, "policy_denied", 403, Configuration;
     /// The tenant may not connect to anything outside the mesh.
@@ -107,6 +115,14 @@ reasons! {
     UpstreamReset, "upstream_reset", 502, Upstream;
     /// What the endpoint sent is not HTTP.
     UpstreamProtocol, "upstream_protocol", 502, Upstream;
+    /// The peer's proxy says that its policy denies the caller.
+    PeerDenied, "peer_denied", 403, Configuration;
+    /// The peer's proxy could not reach its app.
+    PeerUnavailable, "peer_unavailable", 503, Upstream;
+    /// The peer's proxy refused the tunnel in another way.
+    PeerRefused, "peer_refused", 502, Upstream;
+    /// The tunnel to the peer broke before it was answered.
+    TunnelFailed, "tunnel_failed", 503, Upstream;
     /// The rule's request time-out passed.
     RequestTimeout, "request_timeout", 504, Configuration;
     /// The rule's backend request time-out passed.

@@ -3,9 +3,9 @@
 //! The thread is in another namespace during `socket()` alone, never across an `await`. A socket must never be
 //! connected before steering knows it as ours: it would be captured again.
 
-use std::{fmt::Debug, io, net::SocketAddr, os::fd::AsFd, rc::Rc, time::Duration};
+use std::{fmt::Debug, io, net::SocketAddr, os::fd::AsFd, rc::Rc, sync::Arc, time::Duration};
 
-use config::name::PodName;
+use config::{model::Workload, name::PodName};
 use ebpf_redirect::{RedirectError, Side};
 use futures_util::future::LocalBoxFuture;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,6 +18,7 @@ use super::{
     Delivery, UpstreamError,
     choice::{self, Choice, Facts, Place},
     handoff,
+    tunnel::Callee,
 };
 use crate::{
     capture::Tree, cell::Cell, handoff::Line, policy::Permit, snapshot::Destination, stream::Stream,
@@ -73,11 +74,11 @@ impl Connect for Kernel {
             let patience = cell.limits.connect;
             let stream = match way.start {
                 Start::Line(line) => handoff::open(&cell.calls, permit, &line, address, patience).await?,
-                Start::Netns(tree, client) => {
-                    let socket = open(cell, &tree, client, address)
-                        .map_err(|source| UpstreamError::Failed { address, source })?;
-                    finish(socket, address, patience).await?.into()
+                Start::Tunnel(workload) => {
+                    let callee = Callee { workload: &workload, target: address };
+                    cell.tunnels.open(cell, permit, callee).await?.into()
                 }
+                Start::Netns(tree, client) => dial(cell, &tree, client, address).await?.into(),
             };
             Ok(Connected { stream, choice, took: begun.elapsed() })
         })
@@ -100,6 +101,8 @@ enum Start {
     Netns(Rc<Tree>, Option<SocketAddr>),
     /// The inbox of another cell.
     Line(Line),
+    /// The proxy in front of this workload.
+    Tunnel(Arc<Workload>),
 }
 
 /// A peer on this node.
@@ -122,9 +125,12 @@ fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamE
         (None, _, Destination::Outside) => Place::Outside,
         (None, ..) => Place::Elsewhere,
     };
-    let choice = choice::choose(Facts { place, meshed: false, network_allows: true });
+    let workload = if permit.side == Side::Inbound { None } else { workload(cell, peer) };
+    let meshed = workload.as_ref().is_some_and(|workload| workload.meshed);
+    let choice = choice::choose(Facts { place, meshed, network_allows: true });
     let own = |client| Start::Netns(Rc::clone(&permit.tree), client);
     let start = match (choice.delivery, near) {
+        (Delivery::Tunnel, _) => workload.map_or_else(|| own(None), Start::Tunnel),
         (Delivery::Direct, Some(Near::Neighbour(tree))) => Start::Netns(tree, client),
         (Delivery::Handoff, Some(Near::Guest(line))) => Start::Line(line),
         (Delivery::Local, _) => own(client),
@@ -151,6 +157,26 @@ fn near(cell: &Cell, peer: Peer<'_>) -> Result<Option<Near>, UpstreamError> {
 /// from inside that pod's namespace nothing but the pod's own address may be dialled.
 fn neighbour(cell: &Cell, peer: Peer<'_>) -> Option<Rc<Tree>> {
     cell.tree(peer.pod?).filter(|tree| tree.workload.addresses.contains(&peer.address.ip()))
+}
+
+/// Who has the peer's address. A pod that is named by an endpoint and does not have it is nobody.
+fn workload(cell: &Cell, peer: Peer<'_>) -> Option<Arc<Workload>> {
+    let snapshot = cell.snapshot();
+    let entry = snapshot.directory.workloads.get(&peer.address.ip().to_canonical())?;
+    let is_named = peer.pod.is_none_or(|pod| *pod == entry.workload.pod);
+    is_named.then(|| Arc::clone(&entry.workload))
+}
+
+/// Connects from inside a tree's namespace. `client` is who the server is to see.
+pub(super) async fn dial(
+    cell: &Cell,
+    from: &Tree,
+    client: Option<SocketAddr>,
+    address: SocketAddr,
+) -> Result<TcpStream, UpstreamError> {
+    let socket = open(cell, from, client, address);
+    let socket = socket.map_err(|source| UpstreamError::Failed { address, source })?;
+    finish(socket, address, cell.limits.connect).await
 }
 
 /// A socket in the namespace where the way starts, known to steering as ours.

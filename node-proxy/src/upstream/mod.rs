@@ -2,15 +2,16 @@
 //!
 //! Every function here asks for a [`Permit`](crate::policy::Permit). A connection of one workload must never be used for another.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, rc::Rc};
 
-use crate::telemetry::Reason;
+use crate::{identity::credentials::CredentialError, telemetry::Reason};
 
 pub mod choice;
 pub mod connect;
 pub mod handoff;
 pub mod pool;
 pub mod rt;
+pub mod tunnel;
 
 /// How an endpoint is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +84,37 @@ pub enum UpstreamError {
         /// The endpoint.
         address: SocketAddr,
     },
+    /// There is nothing to prove with who calls.
+    #[error("no tunnel to {address} can be made")]
+    Credentials {
+        /// The peer's proxy.
+        address: SocketAddr,
+        /// What is missing.
+        #[source]
+        source: Rc<CredentialError>,
+    },
+    /// The peer's proxy and this one did not come to terms.
+    #[error("the handshake with {address} failed: {reason}")]
+    Handshake {
+        /// The peer's proxy.
+        address: SocketAddr,
+        /// Why.
+        reason: Reason,
+    },
+    /// The peer's proxy refused the connection.
+    #[error("{address} refused a tunnelled connection with status {status}")]
+    Refusal {
+        /// The peer's proxy.
+        address: SocketAddr,
+        /// Its answer.
+        status: http::StatusCode,
+    },
+    /// The tunnel broke off before the peer's proxy had answered.
+    #[error("the tunnel to {address} broke off")]
+    Tunnel {
+        /// The peer's proxy.
+        address: SocketAddr,
+    },
     /// It broke off before its answer was complete.
     #[error("{address} ended the connection before its answer was complete")]
     Reset {
@@ -113,9 +145,14 @@ impl UpstreamError {
             Self::Declined { reason, .. } => {
                 matches!(reason, Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed)
             }
+            // Ours alone, or a decision of the peer's policy.
+            Self::Credentials { .. } | Self::Refusal { status: http::StatusCode::UNAUTHORIZED, .. } => false,
             Self::Refused { .. }
             | Self::Timeout { .. }
             | Self::Gone { .. }
+            | Self::Handshake { .. }
+            | Self::Refusal { .. }
+            | Self::Tunnel { .. }
             | Self::Reset { .. }
             | Self::Protocol { .. } => true,
         }
@@ -129,8 +166,36 @@ impl UpstreamError {
             Self::Failed { .. } => Reason::ConnectFailed,
             Self::Declined { reason, .. } => *reason,
             Self::Gone { .. } => Reason::EndpointGone,
+            Self::Credentials { source, .. } => source.reason(),
+            Self::Handshake { reason, .. } => *reason,
+            Self::Refusal { status, .. } => match *status {
+                http::StatusCode::UNAUTHORIZED => Reason::PeerDenied,
+                http::StatusCode::SERVICE_UNAVAILABLE => Reason::PeerUnavailable,
+                _ => Reason::PeerRefused,
+            },
+            Self::Tunnel { .. } => Reason::TunnelFailed,
             Self::Reset { .. } => Reason::UpstreamReset,
             Self::Protocol { .. } => Reason::UpstreamProtocol,
+        }
+    }
+
+    /// The same failure, for others that waited for the same connection.
+    pub(crate) fn shared(&self) -> Self {
+        match self {
+            Self::Refused { address } => Self::Refused { address: *address },
+            Self::Timeout { address, after } => Self::Timeout { address: *address, after: *after },
+            Self::Failed { address, source } => {
+                Self::Failed { address: *address, source: io::Error::new(source.kind(), source.to_string()) }
+            }
+            Self::Credentials { address, source } => {
+                Self::Credentials { address: *address, source: Rc::clone(source) }
+            }
+            Self::Handshake { address, reason } => Self::Handshake { address: *address, reason: *reason },
+            Self::Refusal { address, status } => Self::Refusal { address: *address, status: *status },
+            Self::Tunnel { address } => Self::Tunnel { address: *address },
+            Self::Declined { address, reason } => Self::Declined { address: *address, reason: *reason },
+            Self::Gone { address } => Self::Gone { address: *address },
+            Self::Reset { address } | Self::Protocol { address, .. } => Self::Reset { address: *address },
         }
     }
 }

@@ -122,6 +122,7 @@ impl Grove {
         let cell = Rc::clone(&self.cell);
         // Its addresses may be another pod's in a moment.
         cell.pool.retire(|key| key.is_of(&planted.tree));
+        cell.tunnels.retire(|key| key.is_of(&planted.tree));
         spawn_local(async move {
             sleep(LINGER).await;
             planted.acceptors.iter().for_each(AbortHandle::abort);
@@ -135,6 +136,7 @@ impl Grove {
             cell.live.close_tree(planted.tree.id, Reason::Draining);
             // What its last requests gave back. Its addresses are not its own any more.
             cell.pool.retire(|key| key.tree == planted.tree.id);
+            cell.tunnels.retire(|key| key.tree == planted.tree.id);
         });
     }
 

@@ -24,9 +24,10 @@ use tokio::{
 use crate::{
     capture::{Captured, Tree},
     cell::{Cell, CellParts, Limits},
+    identity::{credentials::Sources, testing::no_sources},
     path,
     policy::Permit,
-    snapshot::{Cluster, Directory, RouteTable, ServiceEntry, Snapshot},
+    snapshot::{Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry},
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
     tenancy::Tenure,
@@ -43,6 +44,14 @@ pub(super) struct World {
     pub(super) listener: SocketAddr,
     redirect: Arc<FakeRedirect>,
     services: RefCell<HashMap<SocketAddr, Arc<ServiceEntry>>>,
+    workloads: RefCell<HashMap<IpAddr, Arc<WorkloadEntry>>>,
+}
+
+/// What a world is made of.
+pub(super) struct Made {
+    pub(super) workload: Workload,
+    pub(super) connect: Rc<dyn Connect>,
+    pub(super) identity: Sources,
 }
 
 /// A real server behind a Service.
@@ -62,6 +71,12 @@ impl World {
     }
 
     pub(super) fn with_connect(connect: Rc<dyn Connect>, limit: impl FnOnce(&mut Limits)) -> Self {
+        Self::of(Made { workload: workload(), connect, identity: no_sources() }, limit)
+    }
+
+    /// Of one's own making; certificates are kept fresh.
+    pub(super) fn of(made: Made, limit: impl FnOnce(&mut Limits)) -> Self {
+        let Made { workload, connect, identity } = made;
         let mut limits = Limits { detect: Duration::from_millis(50), ..Limits::default() };
         limit(&mut limits);
         let redirect = Arc::new(FakeRedirect::default());
@@ -74,14 +89,16 @@ impl World {
             home: Netns::current().unwrap(),
             tenure: Tenure::default(),
             sockets: Sockets::default(),
-            identity: crate::identity::testing::no_sources(),
+            identity,
         };
         let cell = Cell::with_connect(parts, connect);
         let netns = Rc::new(Netns::current().unwrap());
-        let tree = Rc::new(Tree { workload: Arc::new(workload()), netns, id: 1 });
+        let tree = Rc::new(Tree { workload: Arc::new(workload), netns, id: 1 });
         cell.plant(Rc::clone(&tree));
-        let listener = listen(&cell, &tree);
-        Self { cell, tree, listener, redirect, services: RefCell::default() }
+        let listener = listen(&cell, &tree, Side::Outbound, LOOPBACK);
+        let credentials = Rc::clone(&cell.credentials).run();
+        tokio::task::spawn_local(credentials);
+        Self { cell, tree, listener, redirect, services: RefCell::default(), workloads: RefCell::default() }
     }
 
     /// A server of its own, behind a Service of its own.
@@ -115,8 +132,26 @@ impl World {
         let mut snapshot = Snapshot::empty(self.cell.tenant.clone());
         snapshot.egress = egress;
         let services = Arc::new(self.services.borrow().clone());
-        snapshot.directory = Arc::new(Directory { services, ..Directory::default() });
+        let workloads = Arc::new(self.workloads.borrow().clone());
+        snapshot.directory = Arc::new(Directory { services, workloads, ..Directory::default() });
         self.cell.swap(Arc::new(snapshot));
+    }
+
+    /// Tells the cell of workloads, in place of those it knew.
+    pub(super) fn know(&self, workloads: &[Workload]) {
+        let entry = |workload: &Workload| {
+            Arc::new(WorkloadEntry { workload: Arc::new(workload.clone()), protocols: HashMap::new() })
+        };
+        let by_address = workloads
+            .iter()
+            .flat_map(|workload| workload.addresses.iter().map(move |ip| (*ip, entry(workload))));
+        self.workloads.replace(by_address.collect());
+        self.limit(Egress::Any);
+    }
+
+    /// Serves the tree's inbound side at an address.
+    pub(super) fn serve_inbound(&self, at: SocketAddr) {
+        listen(&self.cell, &self.tree, Side::Inbound, at);
     }
 
     /// A client's connection that was steered to the tree's listener on its way to `destination`.
@@ -141,12 +176,12 @@ impl World {
     }
 }
 
-fn listen(cell: &Rc<Cell>, tree: &Rc<Tree>) -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+fn listen(cell: &Rc<Cell>, tree: &Rc<Tree>, side: Side, at: SocketAddr) -> SocketAddr {
+    let socket = std::net::TcpListener::bind(at).unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = TcpListener::from_std(socket).unwrap();
-    tokio::task::spawn_local(path::accept_loop(Rc::clone(cell), Rc::clone(tree), Side::Outbound, listener));
+    tokio::task::spawn_local(path::accept_loop(Rc::clone(cell), Rc::clone(tree), side, listener));
     address
 }
 
@@ -204,11 +239,13 @@ impl Connect for Panics {
     }
 }
 
-fn namespace() -> Namespace {
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+pub(super) fn namespace() -> Namespace {
     Namespace::try_from("shop").unwrap()
 }
 
-fn workload() -> Workload {
+pub(super) fn workload() -> Workload {
     Workload {
         pod: PodName::new(namespace(), Name::try_from("caller").unwrap()),
         uid: None,

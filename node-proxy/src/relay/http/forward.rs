@@ -167,7 +167,7 @@ impl Call<'_> {
         let bucket = bucket.map_err(|error| Failure::from(error.reason()))?;
         let leased = match target.protocol {
             Protocol::Http2 => bucket.lease(|| connect(self.session, self.permit, target)).await,
-            Protocol::Http1 | Protocol::Tcp => {
+            Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => {
                 bucket.renew(|| connect(self.session, self.permit, target)).await
             }
         };

@@ -47,7 +47,7 @@ pub async fn serve(cell: Rc<Cell>, permit: Permit, live: Rc<Live>, client: Clien
     let session = Session::new(cell, permit, live, protocol);
     match protocol {
         Protocol::Http2 => server2::serve(session, client).await,
-        Protocol::Http1 | Protocol::Tcp => server1::serve(session, client).await,
+        Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => server1::serve(session, client).await,
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn request(parts: &mut request::Parts, shape: &Shape, to: Protocol, s
     }
     match to {
         Protocol::Http2 => to_http2(parts),
-        Protocol::Http1 | Protocol::Tcp => to_http1(parts, shape, upgrade, sized),
+        Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => to_http1(parts, shape, upgrade, sized),
     }
 }
 

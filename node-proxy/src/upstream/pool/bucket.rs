@@ -64,7 +64,7 @@ impl Bucket {
                 let connection = multiplexed.iter().find(|connection| connection.has_room())?;
                 Some(Lease::Http2(connection.lend()))
             }
-            Protocol::Http1 | Protocol::Tcp => loop {
+            Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => loop {
                 let mut connection = self.idle.borrow_mut().pop()?;
                 self.stock.removed(1);
                 if connection.is_open() {

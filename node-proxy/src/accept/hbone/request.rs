@@ -1,0 +1,136 @@
+//! What a CONNECT asks for, and whether it may be asked here. Pure.
+//!
+//! Reads what a proven, but not a trusted, peer sends. It must never let a tunnel lead anywhere but into the pod it came to.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, Method, header, request::Parts};
+
+use crate::{
+    hbone::{
+        self,
+        authority::Authority,
+        fields::{Baggage, Forwarded},
+    },
+    telemetry::Reason,
+};
+
+/// A CONNECT that is for this pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// Where in the pod it goes.
+    pub destination: SocketAddr,
+    /// What the peer's proxy says of the client. For logs.
+    pub forwarded: Forwarded,
+    /// What the peer's proxy says of its workload. For logs.
+    pub baggage: Baggage,
+}
+
+/// Why a CONNECT leads nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Another method, or another protocol in the tunnel.
+    #[error("it is no plain CONNECT")]
+    Method,
+    /// No target, or none that can be read.
+    #[error("its authority is no address and port")]
+    Authority,
+    /// Somebody else's address.
+    #[error("its authority is not this pod's address")]
+    Elsewhere,
+    /// A Service's name: only gateways resolve those.
+    #[error("its authority is a name, which is not resolved here")]
+    Name,
+    /// The mesh's own port.
+    #[error("its port is the mesh's own")]
+    Reserved,
+}
+
+impl RequestError {
+    /// The reason in log and metrics; the status is made of it.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Method | Self::Authority | Self::Elsewhere => Reason::InvalidConnect,
+            Self::Name => Reason::PeerUnavailable,
+            Self::Reserved => Reason::ReservedPort,
+        }
+    }
+}
+
+/// Reads a CONNECT that came to the pod with these addresses.
+pub fn read(head: &Parts, pod: &[IpAddr]) -> Result<ConnectRequest, RequestError> {
+    if head.method != Method::CONNECT || head.extensions.get::<h2::ext::Protocol>().is_some() {
+        return Err(RequestError::Method);
+    }
+    let authority = head.uri.authority().ok_or(RequestError::Authority)?;
+    let destination = match Authority::parse(authority.as_str()) {
+        Ok(Authority::Address(address)) => address,
+        Ok(Authority::Host { .. }) => return Err(RequestError::Name),
+        Err(_) => return Err(RequestError::Authority),
+    };
+    if !pod.contains(&destination.ip()) {
+        return Err(RequestError::Elsewhere);
+    }
+    if hbone::is_reserved(destination.port()) {
+        return Err(RequestError::Reserved);
+    }
+    Ok(ConnectRequest {
+        destination,
+        forwarded: text(&head.headers, header::FORWARDED.as_str()).map(Forwarded::parse).unwrap_or_default(),
+        baggage: text(&head.headers, "baggage").map(Baggage::parse).unwrap_or_default(),
+    })
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn head(method: Method, target: &str) -> Parts {
+        Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_connect_leads_into_its_own_pod_or_nowhere() {
+        let pod: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+        let table: &[(Method, &str, Result<&str, RequestError>)] = &[
+            (Method::CONNECT, "10.0.0.7:8080", Ok("10.0.0.7:8080")),
+            (Method::CONNECT, "[fd00::7]:8080", Ok("[fd00::7]:8080")),
+            (Method::CONNECT, "[::ffff:10.0.0.7]:8080", Ok("10.0.0.7:8080")),
+            (Method::GET, "http://10.0.0.7:8080/", Err(RequestError::Method)),
+            (Method::CONNECT, "10.0.0.8:8080", Err(RequestError::Elsewhere)),
+            (Method::CONNECT, "127.0.0.1:8080", Err(RequestError::Elsewhere)),
+            (Method::CONNECT, "cart.shop:80", Err(RequestError::Name)),
+            (Method::CONNECT, "10.0.0.7", Err(RequestError::Authority)),
+            (Method::CONNECT, "10.0.0.7:15008", Err(RequestError::Reserved)),
+            (Method::CONNECT, "10.0.0.7:15006", Err(RequestError::Reserved)),
+            (Method::CONNECT, "10.0.0.7:15001", Err(RequestError::Reserved)),
+        ];
+        for (method, target, expected) in table {
+            let read = read(&head(method.clone(), target), &pod).map(|request| request.destination);
+            assert_eq!(read, expected.map(|address| address.parse().unwrap()), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn another_protocol_in_the_tunnel_is_refused() {
+        let mut head = head(Method::CONNECT, "10.0.0.7:80");
+        head.extensions.insert(h2::ext::Protocol::from_static("websocket"));
+        assert_eq!(read(&head, &["10.0.0.7".parse().unwrap()]), Err(RequestError::Method));
+    }
+
+    #[test]
+    fn what_the_peer_claims_is_read_for_logs() {
+        let mut head = head(Method::CONNECT, "10.0.0.7:80");
+        head.headers.insert("forwarded", "for=\"10.0.0.1:99\";host=cart.shop".parse().unwrap());
+        head.headers.insert("baggage", "k8s.namespace.name=web".parse().unwrap());
+        let read = read(&head, &["10.0.0.7".parse().unwrap()]).unwrap();
+        assert_eq!(read.forwarded.client, Some("10.0.0.1:99".parse().unwrap()));
+        assert_eq!(read.baggage.namespace.as_deref(), Some("web"));
+    }
+}

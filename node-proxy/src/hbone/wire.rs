@@ -1,0 +1,175 @@
+//! The TLS connection under a tunnel's HTTP/2, shared by HTTP/2 and the task that drives it.
+//!
+//! HTTP/2 writes frame by frame, and flushes after each; here they gather until the driver's turn is over, so that a turn
+//! costs one TLS record and one system call, not one per frame. It must never hold more than a record's bytes back.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::TlsStream;
+
+/// The most that one TLS record carries (RFC 8446, 5.1).
+const RECORD: usize = 16 << 10;
+/// What is kept for the next turn: most messages are small.
+const KEPT: usize = 2 << 10;
+
+/// A TLS connection; clones share it.
+#[derive(Clone)]
+pub struct Wire(Rc<Inner>);
+
+struct Inner {
+    io: RefCell<Io>,
+    failure: RefCell<Option<rustls::Error>>,
+}
+
+struct Io {
+    tls: TlsStream<TcpStream>,
+    gathered: Vec<u8>,
+    /// How much of it has gone.
+    gone: usize,
+}
+
+impl Wire {
+    /// Of an established connection.
+    pub fn new(tls: TlsStream<TcpStream>) -> Self {
+        let io = Io { tls, gathered: Vec::new(), gone: 0 };
+        Self(Rc::new(Inner { io: RefCell::new(io), failure: RefCell::default() }))
+    }
+
+    /// Sends what has gathered. To be called when HTTP/2 has been polled.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.0.io.borrow_mut();
+        let sent = io.poll_send(cx);
+        self.note(sent)
+    }
+
+    /// Why TLS failed, where it did: HTTP/2 does not pass that on.
+    pub fn failure(&self) -> Option<rustls::Error> {
+        self.0.failure.borrow().clone()
+    }
+
+    fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result
+            && let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>())
+        {
+            self.0.failure.replace(Some(error.clone()));
+        }
+        result
+    }
+}
+
+/// Awaits a handshake of HTTP/2 over a wire, and sends what it writes.
+pub async fn sending<F: Future>(wire: &Wire, work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    poll_fn(|cx| {
+        let done = work.as_mut().poll(cx);
+        // A failure is the handshake's, too: it reads from the same wire.
+        let _sent = wire.poll_send(cx);
+        done
+    })
+    .await
+}
+
+impl Io {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.gone < self.gathered.len() {
+            let written = ready!(Pin::new(&mut self.tls).poll_write(cx, &self.gathered[self.gone..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gone += written;
+        }
+        ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
+        self.gone = 0;
+        if self.gathered.capacity() > KEPT {
+            self.gathered = Vec::new();
+        } else {
+            self.gathered.clear();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_gather(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.gathered.len() >= RECORD {
+            ready!(self.poll_send(cx))?;
+        }
+        let room = RECORD - self.gathered.len();
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        if self.gathered.is_empty()
+            && let Some(first) = first.filter(|first| first.len() >= RECORD)
+        {
+            // As large as a record: gathering it would only copy it.
+            return Pin::new(&mut self.tls).poll_write(cx, first);
+        }
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.gathered.reserve(wanted.min(room).max(if self.gathered.is_empty() { KEPT } else { 0 }));
+        let mut taken = 0;
+        for slice in slices {
+            let part = slice.len().min(room - taken);
+            self.gathered.extend_from_slice(&slice[..part]);
+            taken += part;
+        }
+        Poll::Ready(Ok(taken))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.0.io.borrow_mut().tls).poll_read(cx, buffer);
+        self.note(read)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let taken = self.0.io.borrow_mut().poll_gather(cx, slices);
+        self.note(taken)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Nothing yet: [`Wire::poll_send`] does it, once for all that gathers in a turn.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.0.io.borrow_mut();
+        ready!(io.poll_send(cx))?;
+        Pin::new(&mut io.tls).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! A tunnel that came to a pod: its handshake, and a connection of its own for each of its streams.
+//!
+//! Each stream takes a seat, has its own entry among the live connections and its own line of the log. A stream must never outlive
+//! its tunnel, and never count for less than a connection.
+
+use std::{future::poll_fn, net::SocketAddr, rc::Rc};
+
+use ebpf_redirect::{Origin, Side};
+use http::Response;
+
+use super::{End, carry, report};
+use crate::{
+    accept::{
+        Protocol,
+        hbone::{self as accept, Asked, ConnectRequest, Connection},
+    },
+    capture::{Arrival, Captured, Delivered, Tree},
+    cell::{Cell, Live},
+    hbone::{Streams, Tunnel, fields},
+    stream::Stream,
+    telemetry::Reason,
+};
+
+/// Serves a tunnel to its end.
+pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) -> End {
+    live.protocol.set(Some(Protocol::Hbone));
+    let Captured { stream, tree, .. } = captured;
+    let Some(handshake) = cell.handshake() else {
+        stream.refuse(Reason::HandshakeLimit);
+        return End::Because(Reason::HandshakeLimit);
+    };
+    let Stream::Tcp(socket) = stream else { return End::Because(Reason::ProtocolError) };
+    let accepted = accept::accept(cell, socket, &tree.workload.identity).await;
+    drop(handshake);
+    let mut connection = match accepted {
+        Ok(connection) => connection,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::debug!(%error, cause, client = %live.origin.client, "a tunnel was not accepted");
+            return End::Because(error.reason());
+        }
+    };
+    loop {
+        let next = poll_fn(|cx| {
+            if live.is_finishing() {
+                connection.finish();
+            }
+            connection.poll_next(cx)
+        });
+        match next.await {
+            Some(Ok(asked)) => begin(cell, &connection, asked, Ends { tree: &tree, live }),
+            Some(Err(error)) => {
+                tracing::debug!(%error, client = %live.origin.client, "a tunnel broke off");
+                return End::Told;
+            }
+            None => return End::Told,
+        }
+    }
+}
+
+/// Whose tunnel it is.
+struct Ends<'a> {
+    tree: &'a Rc<Tree>,
+    live: &'a Live,
+}
+
+/// Makes a connection of one stream.
+fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked, ends: Ends<'_>) {
+    ends.live.request();
+    let (head, received) = request.into_parts();
+    let workload = &ends.tree.workload;
+    let request = match accept::read(&head, &workload.addresses) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::debug!(%error, client = %ends.live.origin.client, "a tunnel's stream was refused");
+            let mut answer = Response::new(());
+            *answer.status_mut() = crate::hbone::status(error.reason());
+            // Who asked may be gone.
+            drop(respond.send_response(answer, true));
+            return report::refused_stream(cell, ends.live, error.reason());
+        }
+    };
+    let mut answer = Response::new(());
+    if let Ok(baggage) = fields::baggage(workload).try_into() {
+        answer.headers_mut().insert("baggage", baggage);
+    }
+    let stream = Tunnel::asked(respond, answer, received, Streams::open(&connection.streams));
+    let origin = origin(ends.live, &request);
+    let delivered = Delivered { origin, identity: connection.peer.clone(), pod: ends.live.source.clone() };
+    let captured = Captured {
+        stream: stream.into(),
+        accept_addr: origin.client,
+        side: Side::Inbound,
+        tree: Rc::clone(ends.tree),
+        arrival: Arrival::Delivered(Box::new(delivered)),
+    };
+    match cell.seat() {
+        Some(seat) => {
+            let connection = carry(Rc::clone(cell), captured);
+            tokio::task::spawn_local(async move {
+                connection.await;
+                drop(seat);
+            });
+        }
+        None => super::refuse(cell, captured, Reason::ConnectionLimit),
+    }
+}
+
+/// The client's address is the one the tunnel came from, which the network vouches for. Only its port, which the tunnel hides, is
+/// taken from what the peer's proxy says.
+fn origin(live: &Live, request: &ConnectRequest) -> Origin {
+    let from = live.origin.client;
+    let port = request.forwarded.client.filter(|client| client.ip().to_canonical() == from.ip());
+    let client = SocketAddr::new(from.ip(), port.map_or(from.port(), |client| client.port()));
+    Origin { destination: request.destination, client }
+}

@@ -1,0 +1,195 @@
+//! One tunnel, from this side: made as the caller's pod, driven by a task of its own, shared by streams.
+//!
+//! The task ends when the tunnel has: closed by the peer, silent, or let go of by the pool with no stream left. A tunnel must never
+//! be cut because its certificate was renewed, or because the pool has no use for it any more.
+
+use std::{
+    cell::{Cell as Slot, RefCell},
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::client;
+use http::{Request, StatusCode};
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::Callee;
+use crate::{
+    cell::Cell,
+    hbone::{
+        self, Streams, Tunnel, Wire,
+        keepalive::{Keepalive, Pulse},
+        settings,
+    },
+    identity::failure,
+    policy::Permit,
+    telemetry::Reason,
+    upstream::{UpstreamError, connect},
+};
+
+/// A tunnel.
+pub(super) struct Connection {
+    /// Where the peer's tunnels end.
+    address: SocketAddr,
+    send: RefCell<client::SendRequest<Bytes>>,
+    wire: Wire,
+    streams: Rc<Streams>,
+    facts: Rc<Facts>,
+    unused_since: Slot<Instant>,
+}
+
+/// What the driver knows.
+#[derive(Debug, Default)]
+struct Facts {
+    /// Streams that the peer allows.
+    allowed: Slot<usize>,
+    ended: Slot<bool>,
+}
+
+impl Connection {
+    /// Connects as the caller's pod, from inside its namespace, and shakes hands with the callee's proxy.
+    pub(super) async fn open(
+        cell: &Cell,
+        permit: &Permit,
+        callee: Callee<'_>,
+    ) -> Result<Rc<Self>, UpstreamError> {
+        let address = SocketAddr::new(callee.target.ip(), hbone::PORT);
+        let own = &permit.tree.workload.identity;
+        let allowed = std::slice::from_ref(&callee.workload.identity);
+        let config = cell.credentials.client(own, allowed).await;
+        let config =
+            config.map_err(|source| UpstreamError::Credentials { address, source: Rc::new(source) })?;
+        let socket = connect::dial(cell, &permit.tree, None, address).await?;
+        let patience = cell.limits.handshake;
+        let deadline = Instant::now() + patience;
+        let slow = |_elapsed| UpstreamError::Handshake { address, reason: Reason::HandshakeTimeout };
+        // The name is not sent, and not what the peer is checked for: that is its SPIFFE ID.
+        let name = ServerName::IpAddress(address.ip().into());
+        let tls =
+            timeout_at(deadline, TlsConnector::from(config).connect(name, socket)).await.map_err(slow)?;
+        let tls = tls.map_err(|error| failed(address, &error))?;
+        let wire = Wire::new(tls.into());
+        let http = settings::client().handshake(wire.clone());
+        let http = timeout_at(deadline, hbone::sending(&wire, http)).await.map_err(slow)?;
+        let (send, driver) = http.map_err(|_error| broken(address, &wire))?;
+        let connection = Self {
+            address,
+            send: RefCell::new(send),
+            wire: wire.clone(),
+            streams: Rc::default(),
+            facts: Rc::default(),
+            unused_since: Slot::new(Instant::now()),
+        };
+        connection.facts.allowed.set(settings::MOST_STREAMS);
+        let (streams, facts) = (Rc::clone(&connection.streams), Rc::clone(&connection.facts));
+        tokio::task::spawn_local(drive(driver, wire, streams, facts));
+        Ok(Rc::new(connection))
+    }
+
+    /// Opens a stream and waits for the peer's answer.
+    pub(super) async fn connect(&self, cell: &Cell, request: Request<()>) -> Result<Tunnel, UpstreamError> {
+        let address = self.address;
+        // Counted at once: others ask for room while this one waits.
+        let open = self.streams.open();
+        let sent = self.send.borrow_mut().send_request(request, false);
+        let (response, send) = sent.map_err(|_error| broken(address, &self.wire))?;
+        // The peer has a connection to make itself, for which it may take as long as we.
+        let patience = 2 * cell.limits.connect;
+        let answer = timeout(patience, response).await;
+        let answer = answer.map_err(|_elapsed| UpstreamError::Timeout { address, after: patience })?;
+        let answer = answer.map_err(|error| {
+            tracing::debug!(%error, %address, "a tunnel's peer did not answer a CONNECT");
+            broken(address, &self.wire)
+        })?;
+        self.unused_since.set(Instant::now());
+        match answer.status() {
+            StatusCode::OK => Ok(Tunnel::opened(send, answer.into_body(), open)),
+            status => Err(UpstreamError::Refusal { address, status }),
+        }
+    }
+
+    /// Whether one more stream can be opened now.
+    pub(super) fn has_room(&self) -> bool {
+        !self.is_ending() && self.streams.count() < self.facts.allowed.get().min(settings::MOST_STREAMS)
+    }
+
+    /// Whether it has ended, or the peer has said that it takes no more streams.
+    pub(super) fn is_ending(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.facts.ended.get()
+            || matches!(self.send.borrow_mut().poll_ready(&mut nobody), Poll::Ready(Err(_)))
+    }
+
+    /// Whether it may be used again: it is open, and has had a stream not too long ago.
+    pub(super) fn is_worth_keeping(&self, unused: Duration) -> bool {
+        if self.streams.count() > 0 {
+            self.unused_since.set(Instant::now());
+        }
+        !self.is_ending() && self.unused_since.get().elapsed() < unused
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("address", &self.address)
+            .field("streams", &self.streams)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn drive(
+    mut http: client::Connection<Wire, Bytes>,
+    wire: Wire,
+    streams: Rc<Streams>,
+    facts: Rc<Facts>,
+) {
+    let mut keepalive = Keepalive::new(http.ping_pong());
+    let ended = poll_fn(|cx| {
+        streams.poll_lingering(cx);
+        if let Poll::Ready(ended) = Pin::new(&mut http).poll(cx) {
+            // GOAWAY, if it has one to say.
+            let _sent = wire.poll_send(cx);
+            return Poll::Ready(ended.map_err(io::Error::other));
+        }
+        facts.allowed.set(http.max_concurrent_send_streams());
+        if let Poll::Ready(Err(error)) = wire.poll_send(cx) {
+            return Poll::Ready(Err(error));
+        }
+        while let Poll::Ready(pulse) = keepalive.poll(cx) {
+            match pulse {
+                Pulse::Dead => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Pulse::Alive => streams.age(),
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    facts.ended.set(true);
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a tunnel ended");
+    }
+}
+
+fn failed(address: SocketAddr, error: &io::Error) -> UpstreamError {
+    let reason = failure::reason_of_io(error).unwrap_or(Reason::TlsFailed);
+    tracing::debug!(%error, %address, %reason, "a tunnel's handshake failed");
+    UpstreamError::Handshake { address, reason }
+}
+
+/// TLS 1.3 tells the client only after its own handshake is done that its certificate was refused.
+fn broken(address: SocketAddr, wire: &Wire) -> UpstreamError {
+    match wire.failure() {
+        Some(error) => UpstreamError::Handshake { address, reason: failure::reason(&error) },
+        None => UpstreamError::Tunnel { address },
+    }
+}
