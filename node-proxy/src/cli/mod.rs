@@ -13,9 +13,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admin;
 
+mod certificate;
+mod certificates;
 mod check;
 mod completions;
 mod log;
+mod root;
 mod run;
 mod status;
 mod style;
@@ -50,6 +53,8 @@ enum Verb {
     Tree(tree::Tree),
     Status(status::Status),
     Trace(trace::Trace),
+    Certificate(certificate::Certificate),
+    Root(root::Root),
     Completions(completions::Completions),
 }
 
@@ -65,6 +70,8 @@ pub fn main() -> ExitCode {
         Verb::Tree(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Trace(verb) => verb.run(),
+        Verb::Certificate(verb) => verb.run(),
+        Verb::Root(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),
     };
     outcome.unwrap_or_else(|error| {

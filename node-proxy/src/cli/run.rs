@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Daemon, Outcome,
+    certificates::Certificates,
     log::{Flush, LogQueue},
 };
 use crate::{
@@ -74,44 +75,6 @@ pub(super) struct Run {
     log_format: LogFormat,
 }
 
-/// Where workloads' certificates come from.
-#[derive(Debug, Args)]
-struct Certificates {
-    /// Where certificates come from: the daemon's own authority, or PEM files.
-    #[arg(long, value_enum, default_value_t = Authority::Embedded, env = "CANOPY_CA")]
-    ca: Authority,
-    /// The own authority's directory: its root is made there once, and kept.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/canopy/ca", env = "CANOPY_CA_DIR")]
-    ca_dir: PathBuf,
-    /// How long a certificate of the own authority is valid; a new one comes at half of it.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, env = "CANOPY_CERTIFICATE_TTL",
-          value_parser = clap::value_parser!(u64).range(10..=31_536_000))]
-    certificate_ttl: u64,
-    /// With `--ca files`: the directory of NAMESPACE/SERVICE_ACCOUNT/{tls.crt,tls.key,ca.crt}; watched.
-    #[arg(long, value_name = "DIR", default_value = "/etc/canopy/certificates", env = "CANOPY_CERTIFICATES")]
-    certificates: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Authority {
-    /// The daemon's own authority.
-    Embedded,
-    /// PEM files.
-    Files,
-}
-
-impl Certificates {
-    fn choice(self) -> node::Certificates {
-        match self.ca {
-            Authority::Embedded => node::Certificates::Embedded {
-                directory: self.ca_dir,
-                lifetime: Duration::from_secs(self.certificate_ttl),
-            },
-            Authority::Files => node::Certificates::Files(self.certificates),
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Steering {
     /// eBPF where the kernel can, iptables otherwise.
@@ -151,6 +114,7 @@ impl Run {
                 .node
                 .map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}")))
                 .transpose()?,
+            revocations: self.certificates.crl.clone(),
             certificates: self.certificates.choice(),
             drain: Duration::from_secs(self.drain),
         })?;

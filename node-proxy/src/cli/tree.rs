@@ -16,8 +16,10 @@ use super::{
 use crate::{
     admin::client,
     forest::describe::{
-        CellDescription, ConnectionDescription, ForestDescription, TreeDescription, Usage, WaitingDescription,
+        CellDescription, CertificateDescription, ConnectionDescription, ForestDescription, TreeDescription,
+        Usage, WaitingDescription,
     },
+    telemetry::access::rfc3339,
 };
 
 /// Show who is carried now: tenants, identities, listeners, live connections, and what each cell uses.
@@ -141,12 +143,16 @@ fn usage(usage: &Usage) -> String {
 fn render_tree(out: &mut String, tree: &TreeDescription, branch: Branch, palette: Palette) {
     line(out, &branch.own, format_args!("{}  {}", palette.cyan(&tree.pod), palette.dim(&tree.identity)));
     let hidden = tree.connections_open.saturating_sub(tree.connections.len() as u64);
-    let lines = tree.listeners.len() + tree.connections.len() + usize::from(hidden > 0);
+    let certificate = usize::from(tree.certificate.is_some());
+    let lines = certificate + tree.listeners.len() + tree.connections.len() + usize::from(hidden > 0);
     let mut drawn = 0;
     let mut next = || {
         drawn += 1;
         Branch::new(&branch.below, drawn == lines).own
     };
+    if let Some(certificate) = &tree.certificate {
+        line(out, &next(), format_args!("{}", render_certificate(certificate, palette)));
+    }
     for listener in &tree.listeners {
         line(out, &next(), format_args!("{:<8} listens on {}", listener.side, listener.address));
     }
@@ -156,6 +162,21 @@ fn render_tree(out: &mut String, tree: &TreeDescription, branch: Branch, palette
     if hidden > 0 {
         line(out, &next(), format_args!("{}", palette.dim(format!("and {hidden} more connections"))));
     }
+}
+
+fn render_certificate(certificate: &CertificateDescription, palette: Palette) -> String {
+    let CertificateDescription { authority, serial, not_after, problem, .. } = certificate;
+    let mut text = match (serial, not_after) {
+        (Some(serial), Some(not_after)) => {
+            let until = rfc3339(*not_after);
+            format!("certificate of {authority}, valid until {until}  {}", palette.dim(serial))
+        }
+        _ => palette.yellow(format!("no certificate of {authority} yet")),
+    };
+    if let Some(problem) = problem {
+        text.push_str(&palette.red(format!("  {problem}")));
+    }
+    text
 }
 
 fn describe(connection: &ConnectionDescription) -> String {
@@ -198,6 +219,10 @@ mod tests {
                 "trees": [{
                     "pod": {"namespace": "shop", "name": "frontend"},
                     "identity": {"trust_domain": "cluster.local", "namespace": "shop", "service_account": "web"},
+                    "certificate": {
+                        "authority": "embedded", "serial": "5a:01", "not_before": 1_800_000_000_u64,
+                        "not_after": 1_800_003_600_u64, "problem": "the authority did not answer in time"
+                    },
                     "listeners": [{"side": "outbound", "address": "127.0.0.1:15001"}],
                     "connections": [{
                         "side": "outbound", "client": "10.77.0.2:40000", "destination": "10.96.0.1:80",
@@ -217,6 +242,7 @@ canopy/default 0.1.0  steering ebpf  configuration 3
 └─ tenant shop  running  restarts 1  cpu 1.50s  heap 64.0 KiB  connections 3 open of 9  requests 1 in flight of 70  100 B in  2.0 KiB out
    │  refused: no_route 2
    └─ shop/frontend  spiffe://cluster.local/ns/shop/sa/web
+      ├─ certificate of embedded, valid until 2027-01-15T09:00:00Z  5a:01  the authority did not answer in time
       ├─ outbound listens on 127.0.0.1:15001
       ├─ outbound 10.77.0.2:40000 → 10.96.0.1:80 (shop/cart:80)  http/1.1  4.2s  12 requests
       └─ and 2 more connections

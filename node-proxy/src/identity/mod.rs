@@ -15,6 +15,7 @@ pub use self::tls::{ALPN, peer_identity};
 
 // What a certificate says, and whether that is believed.
 pub mod leaf;
+pub mod revocation;
 pub mod trust;
 pub mod verify;
 
@@ -65,3 +66,6 @@ pub fn identify(accepted: Accepted, pod_at_client: Option<PodName>) -> Identifie
     };
     Identified { accepted, caller: Arc::new(caller) }
 }
+
+#[cfg(test)]
+mod tests;

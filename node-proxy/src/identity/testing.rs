@@ -5,7 +5,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use config::identity::{Identity, TrustDomain};
-use rustls::time_provider::DefaultTimeProvider;
+use rustls::{pki_types::CertificateDer, time_provider::DefaultTimeProvider};
 use tempfile::TempDir;
 use tokio::{sync::watch, task};
 
@@ -15,7 +15,7 @@ use super::{
         embedded::{Embedded, Options},
     },
     credentials::{Credentials, Kept, Sources},
-    trust::Roots,
+    trust::{Roots, Trust},
 };
 use crate::tenancy::Ledger;
 
@@ -80,6 +80,33 @@ impl CertificateAuthority for TestAuthority {
     fn roots(&self) -> watch::Receiver<Option<Arc<Roots>>> {
         self.embedded.roots()
     }
+}
+
+/// A sound chain and what it is judged by.
+#[derive(Debug)]
+pub struct Fixed {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Leaf and intermediate.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// What vouches for it.
+    pub trust: Trust,
+}
+
+/// A sound chain, new at every call.
+///
+/// # Panics
+/// If there is no room for an authority's directory.
+#[expect(clippy::expect_used, reason = "for tests only")]
+pub fn fixed_chain() -> Fixed {
+    let authority = TestAuthority::new();
+    let identity: Identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().expect("an identity");
+    let mut source = authority.source(&Wanted { identity: identity.clone(), workload: None });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let certificate = runtime.block_on(source.obtain()).expect("a certificate");
+    let roots = authority.roots().borrow().clone().expect("roots");
+    let trust = Trust { trust_domain: identity.trust_domain.clone(), roots, revocations: Arc::default() };
+    Fixed { identity, chain: certificate.chain().to_vec(), trust }
 }
 
 /// Credentials that are looked after by a task of the `LocalSet` they are made in.

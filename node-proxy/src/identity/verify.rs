@@ -118,6 +118,16 @@ pub fn verify_one_of(
     if allowed.contains(&identity) { Ok(identity) } else { Err(PeerError::OtherIdentity(identity)) }
 }
 
+/// Whether an authority has taken back a chain that was believed once. That it has expired meanwhile, or that its root is
+/// being retired, is no reason to end what it began.
+pub fn is_revoked(chain: &[CertificateDer<'_>], trust: &Trust, usage: Usage) -> bool {
+    let Some((leaf, intermediates)) = chain.split_first() else { return false };
+    let Ok(read) = leaf::read(leaf) else { return false };
+    // Any time at which it was valid.
+    let then = read.validity.not_before;
+    path_within_skew(leaf, intermediates, trust, usage, then) == Err(PeerError::Revoked)
+}
+
 /// The time that is asked for decides first; where only it stands in the way, the nearest that would do, if it is near enough.
 fn path_within_skew(
     leaf: &CertificateDer<'_>,

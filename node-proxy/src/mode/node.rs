@@ -28,6 +28,7 @@ use crate::{
             files::Files,
         },
         credentials::Sources,
+        revocation::{self, RevocationError},
     },
     sys::descriptors,
     telemetry::{
@@ -60,6 +61,8 @@ pub struct NodeOptions {
     pub node: Option<NodeName>,
     /// Where certificates come from.
     pub certificates: Certificates,
+    /// A revocation list, or a directory of them.
+    pub revocations: Option<PathBuf>,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
 }
@@ -107,6 +110,9 @@ pub enum RunError {
     /// No embedded authority.
     #[error(transparent)]
     Authority(#[from] embedded::DirectoryError),
+    /// No revocation lists.
+    #[error(transparent)]
+    Revocations(#[from] RevocationError),
     /// No certificates from files.
     #[error("certificates cannot be read from files")]
     Files(#[source] AuthorityError),
@@ -143,7 +149,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
             ..store::Options::default()
         },
     )?;
-    let authority = authority(&options)?;
+    let identity = sources(&options)?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
@@ -157,7 +163,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         descriptors,
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),
-        identity: Sources::new(authority),
+        identity,
         grace: GRACE,
     })
     .map_err(system("the supervisor's thread"))?;
@@ -170,8 +176,8 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     runtime.block_on(serve(options, &daemon, doors, &access_log, control))
 }
 
-fn authority(options: &NodeOptions) -> Result<Arc<dyn CertificateAuthority>, RunError> {
-    Ok(match options.certificates.clone() {
+fn sources(options: &NodeOptions) -> Result<Sources, RunError> {
+    let authority: Arc<dyn CertificateAuthority> = match options.certificates.clone() {
         Certificates::Embedded { directory, lifetime } => Arc::new(Embedded::start(embedded::Options {
             directory,
             trust_domain: options.trust_domain.clone(),
@@ -179,7 +185,12 @@ fn authority(options: &NodeOptions) -> Result<Arc<dyn CertificateAuthority>, Run
             clock: Arc::new(DefaultTimeProvider),
         })?),
         Certificates::Files(directory) => Arc::new(Files::open(directory).map_err(RunError::Files)?),
-    })
+    };
+    let mut sources = Sources::new(authority);
+    if let Some(path) = &options.revocations {
+        sources.revocations = revocation::follow(path.clone())?;
+    }
+    Ok(sources)
 }
 
 /// How long connections of a pod that was removed may go on.

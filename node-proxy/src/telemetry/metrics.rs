@@ -124,6 +124,10 @@ const FIGURES: &[Figure] = &[
             count(&l.heap_bytes)
         })
     },
+    figure("identity_certificates", "Certificates obtained", MetricType::Counter, |l| count(&l.certificates)),
+    figure("identity_certificate_failures", "Times no certificate could be had", MetricType::Counter, |l| {
+        count(&l.certificate_failures)
+    }),
     figure("forest_panics", "Panics contained", MetricType::Counter, |l| count(&l.panics)),
 ];
 
@@ -153,6 +157,7 @@ impl Collector for Scrape {
         for same_name in FIGURES.chunk_by(|a, b| a.name == b.name) {
             encode_figures(&mut encoder, same_name, &ledgers)?;
         }
+        encode_expiry(&mut encoder, &ledgers)?;
         encode_refusals(&mut encoder, &ledgers)?;
         self.encode_hooks(&mut encoder)?;
         self.encode_daemon(&mut encoder)
@@ -216,6 +221,21 @@ fn encode_value(series: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt:
     }
 }
 
+/// Only of tenants that have a certificate: 0 would read as one that expired long ago.
+fn encode_expiry(encoder: &mut DescriptorEncoder<'_>, ledgers: &[(String, Arc<Ledger>)]) -> fmt::Result {
+    let help = "When the first of the tenant's certificates expires, since the epoch";
+    let unit = Some(&Unit::Seconds);
+    let mut family =
+        encoder.encode_descriptor("identity_certificate_expiry", help, unit, MetricType::Gauge)?;
+    for (tenant, ledger) in ledgers {
+        let expiry = count(&ledger.certificate_expiry);
+        if expiry > 0.0 {
+            ConstGauge::new(expiry).encode(family.encode_family(&[("tenant", tenant.as_str())])?)?;
+        }
+    }
+    Ok(())
+}
+
 fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, ledgers: &[(String, Arc<Ledger>)]) -> fmt::Result {
     let help = "Connections and requests refused or ended early, by reason";
     let mut family = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
@@ -265,6 +285,8 @@ mod tests {
         ledger.carried(10, 20);
         ledger.refused(Reason::NoRoute);
         ledger.beat(1_500_000_000);
+        ledger.certificate_issued();
+        ledger.certificate_expiry.store(1_800_000_000, Relaxed);
         Metrics::new(Arc::new(Fixed(ledger))).render()
     }
 
@@ -278,6 +300,8 @@ mod tests {
             "canopy_relay_bytes_total{tenant=\"shop\",direction=\"sent\"} 20.0",
             "canopy_tenancy_cpu_seconds_total{tenant=\"shop\"} 1.5",
             "canopy_refused_total{tenant=\"shop\",reason=\"no_route\"} 1",
+            "canopy_identity_certificates_total{tenant=\"shop\"} 1.0",
+            "canopy_identity_certificate_expiry_seconds{tenant=\"shop\"} 1800000000.0",
             "canopy_redirect_decisions_total{hook=\"connect4\",event=\"steered\"} 3",
             "canopy_configuration_version 7",
             "canopy_access_log_dropped_total 4",

@@ -75,6 +75,10 @@ impl Daemon {
         command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
         command.args(["--metrics-addr", METRICS, "--redirect", &options.redirect]);
         command.args(["--instance", &instance]);
+        // Else every test on the machine would share the authority of a real daemon.
+        if !options.arguments.iter().any(|argument| argument.starts_with("--ca")) {
+            command.arg("--ca-dir").arg(directory.path().join("ca"));
+        }
         command.arg("--access-log").arg(directory.path().join("access.log")).args(&options.arguments);
         let netns = node.shared_netns();
         let process = Process::start(&netns, command)?.stopped_by(Signal::TERM);
@@ -92,6 +96,12 @@ impl Daemon {
     /// Its process, to send it signals or wait for its end.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Its authority's directory, unless its options name another.
+    #[must_use]
+    pub fn ca_dir(&self) -> PathBuf {
+        self.directory.path().join("ca")
     }
 
     /// Its admin socket.

@@ -24,11 +24,8 @@ impl Request {
     /// A new P-256 key (some 30 µs), and a request in the name of `identity`, with an empty subject.
     pub fn new(identity: &Identity) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![uri(&identity.to_string()).map_err(AuthorityError::Key)?];
-        params.distinguished_name = DistinguishedName::new();
-        let request = params.serialize_request(&key).map_err(AuthorityError::Key)?;
-        Ok(Self { identity: identity.clone(), key, der: request.der().to_vec() })
+        let der = sign(&key, identity)?;
+        Ok(Self { identity: identity.clone(), key, der })
     }
 
     /// The signing request (PKCS #10): all that leaves the cell.
@@ -47,6 +44,14 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("identity", &self.identity).finish_non_exhaustive()
     }
+}
+
+/// A request for this key.
+pub(super) fn sign(key: &KeyPair, identity: &Identity) -> Result<Vec<u8>, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![uri(&identity.to_string()).map_err(AuthorityError::Key)?];
+    params.distinguished_name = DistinguishedName::new();
+    Ok(params.serialize_request(key).map_err(AuthorityError::Key)?.der().to_vec())
 }
 
 /// A URI as a subject alternative name.

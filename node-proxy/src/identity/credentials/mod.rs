@@ -25,6 +25,7 @@ use super::{
     authority::{CertificateAuthority, Wanted},
     tls,
     trust::{Revocations, Roots, Trust},
+    verify::{Usage, is_revoked},
 };
 use crate::{forest::describe::CertificateDescription, telemetry::Reason, tenancy::Ledger};
 
@@ -172,6 +173,14 @@ impl Credentials {
         let roots = own_roots.or_else(|| self.roots.borrow().clone())?;
         let revocations = Arc::clone(&self.revocations.borrow());
         Some(Trust { trust_domain: own.trust_domain.clone(), roots, revocations })
+    }
+
+    /// Whether the certificates that the peer of a connection showed have been taken back since.
+    pub fn is_revoked(&self, own: &Identity, connection: &rustls::CommonState, usage: Usage) -> bool {
+        let (Some(trust), Some(chain)) = (self.trust(own), connection.peer_certificates()) else {
+            return false;
+        };
+        is_revoked(chain, &trust, usage)
     }
 
     /// The time, as certificates are judged by it.

@@ -170,6 +170,15 @@ fn date(out: &mut Vec<u8>, seconds: u64) {
     }
 }
 
+/// Seconds since the epoch as RFC 3339 writes them, in UTC.
+pub(crate) fn rfc3339(seconds: u64) -> String {
+    let mut text = Vec::new();
+    date(&mut text, seconds);
+    text.pop();
+    text.push(b'Z');
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// A number with leading zeros.
 fn digits(out: &mut Vec<u8>, value: u32, width: u32) {
     for place in (0..width).rev() {

@@ -12,6 +12,7 @@ use std::{
 
 use config::name::{PodName, RouteName, ServiceName, TenantId};
 
+pub(crate) use self::line::rfc3339;
 pub use self::writer::{AccessLogError, Target, Writer};
 use self::{line::Line, writer::Outbox};
 use super::Reason;

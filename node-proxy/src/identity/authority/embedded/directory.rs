@@ -114,36 +114,53 @@ pub(super) fn prepare(
     trust_domain: &TrustDomain,
     now: UnixTime,
 ) -> Result<(), DirectoryError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(at(directory))?;
+    make(directory)?;
     let path = directory.join(ROOT);
-    if path.try_exists().map_err(at(&path))? {
+    if path.try_exists().map_err(io_at(&path))? {
         return Ok(());
     }
     let root = Issuer::root(trust_domain, now).map_err(DirectoryError::Make)?;
     publish(directory, ROOT, &root_pem(&root)).map(drop)
 }
 
+/// Makes a directory that only its owner can enter, unless it is there.
+pub(super) fn make(directory: &Path) -> Result<(), DirectoryError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_at(directory))
+}
+
+/// Writes a file in the place of another; readers see one or the other, whole.
+pub(super) fn replace(directory: &Path, name: &str, content: &str, mode: u32) -> Result<(), DirectoryError> {
+    let path = directory.join(name);
+    let draft = draft(directory, name, content, mode).map_err(io_at(&path))?;
+    fs::rename(&draft, &path).map_err(io_at(&path))
+}
+
 /// Writes a file that is there whole or not at all; says whether it is this one. One that is there already stays.
 pub(super) fn publish(directory: &Path, name: &str, content: &str) -> Result<bool, DirectoryError> {
     let path = directory.join(name);
-    let draft = directory.join(format!(".{name}.{}.{:016x}", std::process::id(), fastrand::u64(..)));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        // Unlike a rename, a link never replaces.
-        match fs::hard_link(&draft, &path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
-        }
-    })();
-    // Where it was never made there is nothing to remove.
-    let _ = fs::remove_file(&draft);
-    let written = written.map_err(at(&path))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))?;
+    let draft = draft(directory, name, content, 0o600).map_err(io_at(&path))?;
+    // Unlike a rename, a link never replaces.
+    let linked = match fs::hard_link(&draft, &path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    };
+    let removed = fs::remove_file(&draft);
+    let written = linked.and_then(|written| removed.map(|()| written)).map_err(io_at(&path))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_at(directory))?;
     Ok(written)
+}
+
+/// A file under a name that nobody looks for.
+fn draft(directory: &Path, name: &str, content: &str, mode: u32) -> io::Result<PathBuf> {
+    let draft = directory.join(format!(".{name}.{}.{:016x}", std::process::id(), fastrand::u64(..)));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+    let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The first failure is the one to tell.
+        let _ = fs::remove_file(&draft);
+    }
+    written.map(|()| draft)
 }
 
 /// A root as it lies in its file.
@@ -163,7 +180,7 @@ pub(super) fn load(
     trust_domain: &TrustDomain,
     now: UnixTime,
 ) -> Result<Contents, DirectoryError> {
-    let metadata = fs::metadata(directory).map_err(at(directory))?;
+    let metadata = fs::metadata(directory).map_err(io_at(directory))?;
     check_permissions(directory, &metadata, 0o022, "changed", "go-w")?;
     let root = load_root(&directory.join(ROOT), trust_domain, now)?;
     let mut certificates = vec![root.certificate().clone()];
@@ -192,9 +209,9 @@ pub(super) fn fingerprint(directory: &Path) -> io::Result<Vec<(PathBuf, u64, i64
 }
 
 fn trusted_files(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
-    let entries = fs::read_dir(directory).map_err(at(directory))?;
+    let entries = fs::read_dir(directory).map_err(io_at(directory))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>();
-    let mut paths = paths.map_err(at(directory))?;
+    let mut paths = paths.map_err(io_at(directory))?;
     paths.retain(|path| is_ours(path) && path.file_name().is_some_and(|name| name != ROOT));
     paths.sort();
     Ok(paths)
@@ -206,7 +223,7 @@ fn is_ours(path: &Path) -> bool {
 }
 
 fn load_root(path: &Path, trust_domain: &TrustDomain, now: UnixTime) -> Result<Issuer, DirectoryError> {
-    let metadata = fs::metadata(path).map_err(at(path))?;
+    let metadata = fs::metadata(path).map_err(io_at(path))?;
     check_permissions(path, &metadata, 0o077, "read", "600")?;
     let text = read(path)?;
     let corrupt = |problem| DirectoryError::Corrupt { path: path.to_owned(), problem };
@@ -278,14 +295,14 @@ fn check_permissions(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, DirectoryError> {
-    let metadata = fs::metadata(path).map_err(at(path))?;
+    let metadata = fs::metadata(path).map_err(io_at(path))?;
     if !metadata.is_file() || metadata.len() > LARGEST {
         let problem = "is not a file of certificates";
         return Err(DirectoryError::Corrupt { path: path.to_owned(), problem });
     }
-    fs::read(path).map_err(at(path))
+    fs::read(path).map_err(io_at(path))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     move |source| DirectoryError::Io { path: path.to_owned(), source }
 }

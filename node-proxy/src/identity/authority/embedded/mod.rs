@@ -23,9 +23,15 @@ pub use self::{directory::DirectoryError, issuer::Leaf};
 use super::{AuthorityError, Certificate, CertificateAuthority, CertificateSource, Request, Wanted};
 use crate::identity::trust::Roots;
 
+// What lies on disk, and how it is changed.
 pub mod directory;
+pub mod rotation;
+
+// What is made of it.
 mod issuer;
 mod signer;
+
+pub mod export;
 
 /// Signing requests that may wait. A cell whose request finds no room tries again.
 const WAITING: usize = 1024;

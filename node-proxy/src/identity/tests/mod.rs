@@ -1,0 +1,8 @@
+//! Certificates, verification and TLS together: real handshakes between real cells' credentials, in memory.
+
+mod embedded;
+mod handshakes;
+mod peers;
+mod rotation;
+mod secrets;
+mod support;
