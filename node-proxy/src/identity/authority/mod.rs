@@ -18,11 +18,16 @@ pub use self::request::Request;
 
 pub mod embedded;
 pub mod files;
+pub mod istio;
+pub mod spire;
+
+mod grpc;
 mod request;
+pub(super) mod retry;
 
 /// A source of certificates, shared by all cells. It holds nothing of any tenant.
 pub trait CertificateAuthority: fmt::Debug + Send + Sync + 'static {
-    /// As logs and `canopy tree` name it: `embedded`, `files`.
+    /// As logs and `canopy tree` name it: `embedded`, `spire`.
     fn name(&self) -> &'static str;
 
     /// The certificates of one identity. Called in the cell, where what it returns lives as long as the identity has a
@@ -80,6 +85,14 @@ pub enum AuthorityError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Something is not set up as it has to be.
+    #[error("{problem}; {remedy}")]
+    Setup {
+        /// What.
+        problem: String,
+        /// What to do.
+        remedy: String,
     },
     /// It took too long.
     #[error("the authority did not answer in time")]

@@ -14,18 +14,15 @@ use tokio::time::{sleep, timeout};
 
 use super::{Credentials, kept::Holding};
 use crate::identity::{
-    authority::{AuthorityError, CertificateSource},
+    authority::{
+        AuthorityError, CertificateSource,
+        retry::{Backoff, jitter, report},
+    },
     certificate::{Certificate, CertificateError},
 };
 
 /// How long an authority may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The first pause after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause after a failure.
-const LONGEST_PAUSE: Duration = Duration::from_secs(150);
-/// A pause is this much shorter or longer, by chance, so that cells do not ask together.
-const PAUSE_JITTER: f64 = 0.2;
 /// A renewal is this much of half the time earlier or later.
 const RENEWAL_JITTER: f64 = 0.1;
 /// Renewals are never closer together: a certificate from a file may be near its end, and so may be the next.
@@ -162,33 +159,4 @@ fn renewal_at(now: UnixTime, not_after: UnixTime, chance: f64) -> UnixTime {
     let left = Duration::from_secs(not_after.as_secs().saturating_sub(now.as_secs()));
     let pause = (left / 2).mul_f64(jitter(RENEWAL_JITTER, chance)).max(SHORTEST);
     UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(pause))
-}
-
-/// Growing pauses.
-#[derive(Debug, Default)]
-struct Backoff(u32);
-
-impl Backoff {
-    fn next(&mut self, chance: f64) -> Duration {
-        let pause = PAUSE.saturating_mul(1 << self.0.min(16)).min(LONGEST_PAUSE);
-        self.0 = self.0.saturating_add(1);
-        pause.mul_f64(jitter(PAUSE_JITTER, chance)).min(LONGEST_PAUSE)
-    }
-}
-
-/// From `1 - width` to `1 + width`.
-fn jitter(width: f64, chance: f64) -> f64 {
-    1.0 - width + 2.0 * width * chance
-}
-
-/// An error with its causes. None of them has a key in it.
-fn report(error: &AuthorityError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
