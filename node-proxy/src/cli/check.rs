@@ -9,10 +9,12 @@ use std::{
 };
 
 use clap::Args;
+use config::identity::TrustDomain;
 use serde::Serialize;
 
-use super::{Outcome, style::Palette};
+use super::{Outcome, certificates::Certificates, style::Palette};
 
+mod authority;
 mod hooks;
 mod machine;
 
@@ -21,6 +23,7 @@ mod machine;
 #[command(after_help = "\
 Examples:
   canopy check
+  canopy check --ca spire:/run/spire/private/admin.sock --trust-domain example.org
   canopy check --json | jq '.[] | select(.state != \"fine\")'
 
 Exit code 0: `canopy run` would work here, if with less than it could have; 1: it would not.")]
@@ -28,6 +31,11 @@ pub(super) struct Check {
     /// Print JSON instead.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    certificates: Certificates,
+    /// The trust domain of identities.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
+    trust_domain: String,
 }
 
 /// How one thing stands.
@@ -64,6 +72,8 @@ impl Check {
         // Without every hook, iptables has to do.
         let by_kernel = looks.iter().all(|look| look.state == State::Fine);
         looks.extend(machine::looks(by_kernel));
+        let trust_domain = TrustDomain::try_from(self.trust_domain)?;
+        looks.extend(authority::look(self.certificates.choice(), trust_domain)?);
         let text = if self.json {
             serde_json::to_string_pretty(&looks)? + "\n"
         } else {

@@ -101,7 +101,7 @@ pub struct Fixed {
 pub fn fixed_chain() -> Fixed {
     let authority = TestAuthority::new();
     let identity: Identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().expect("an identity");
-    let mut source = authority.source(&Wanted { identity: identity.clone(), workload: None });
+    let mut source = authority.source(&Wanted::of(identity.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let certificate = runtime.block_on(source.obtain()).expect("a certificate");
     let roots = authority.roots().borrow().clone().expect("roots");

@@ -26,6 +26,8 @@ use crate::{
             AuthorityError, CertificateAuthority,
             embedded::{self, Embedded},
             files::Files,
+            istio::{self, Istio},
+            spire::{self, Spire},
         },
         credentials::Sources,
         revocation::{self, RevocationError},
@@ -79,6 +81,10 @@ pub enum Certificates {
     },
     /// PEM files below this directory.
     Files(PathBuf),
+    /// The SPIRE agent with this admin socket.
+    Spire(PathBuf),
+    /// Istio's certificate service.
+    Istio(istio::Options),
 }
 
 /// How connections are to be steered.
@@ -177,6 +183,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
 }
 
 fn sources(options: &NodeOptions) -> Result<Sources, RunError> {
+    let thread = |source| RunError::System { what: "the authority's thread", source };
     let authority: Arc<dyn CertificateAuthority> = match options.certificates.clone() {
         Certificates::Embedded { directory, lifetime } => Arc::new(Embedded::start(embedded::Options {
             directory,
@@ -185,6 +192,11 @@ fn sources(options: &NodeOptions) -> Result<Sources, RunError> {
             clock: Arc::new(DefaultTimeProvider),
         })?),
         Certificates::Files(directory) => Arc::new(Files::open(directory).map_err(RunError::Files)?),
+        Certificates::Spire(socket) => {
+            let options = spire::Options { socket, trust_domain: options.trust_domain.clone() };
+            Arc::new(Spire::start(options).map_err(thread)?)
+        }
+        Certificates::Istio(options) => Arc::new(Istio::start(options).map_err(thread)?),
     };
     let mut sources = Sources::new(authority);
     if let Some(path) = &options.revocations {

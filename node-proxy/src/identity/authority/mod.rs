@@ -14,7 +14,7 @@ use super::{
     trust::{Roots, TrustError},
 };
 
-pub use self::request::Request;
+pub use self::{request::Request, retry::report};
 
 pub mod embedded;
 pub mod files;
@@ -43,8 +43,15 @@ pub trait CertificateAuthority: fmt::Debug + Send + Sync + 'static {
 pub struct Wanted {
     /// The identity.
     pub identity: Identity,
-    /// The first of its workloads in this cell, for sources that attest one.
-    pub workload: Option<Arc<Workload>>,
+    /// Its workloads in this cell, and their changes: for sources that ask by what is true of them.
+    pub workloads: watch::Receiver<Vec<Arc<Workload>>>,
+}
+
+impl Wanted {
+    /// For an identity of which no workload is known.
+    pub fn of(identity: Identity) -> Self {
+        Self { identity, workloads: watch::Sender::default().subscribe() }
+    }
 }
 
 /// The certificates of one identity, one after the other. Lives in the cell.

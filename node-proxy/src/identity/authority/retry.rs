@@ -28,7 +28,7 @@ pub(in crate::identity) fn jitter(width: f64, chance: f64) -> f64 {
 }
 
 /// An error with its causes, each said once. None of the authorities' errors has a key in it.
-pub(in crate::identity) fn report(error: &dyn Error) -> String {
+pub fn report(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use config::identity::Identity;
+use config::{identity::Identity, model::Workload};
 use rustls::{ClientConfig, ServerConfig, pki_types::UnixTime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     forest::describe::CertificateDescription,
@@ -26,7 +26,9 @@ const CLIENTS: usize = 256;
 
 /// One identity.
 pub(super) struct Holding {
-    wanted: Wanted,
+    identity: Identity,
+    /// Of those who hold it.
+    workloads: watch::Sender<Vec<Arc<Workload>>>,
     holders: Cell<usize>,
     certificate: RefCell<Option<Rc<Certificate>>>,
     problem: RefCell<Option<String>>,
@@ -38,9 +40,10 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    pub(super) fn new(wanted: Wanted) -> Self {
+    pub(super) fn new(identity: Identity) -> Self {
         Self {
-            wanted,
+            identity,
+            workloads: watch::Sender::default(),
             holders: Cell::default(),
             certificate: RefCell::default(),
             problem: RefCell::default(),
@@ -51,21 +54,29 @@ impl Holding {
         }
     }
 
-    pub(super) fn wanted(&self) -> &Wanted {
-        &self.wanted
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted { identity: self.identity.clone(), workloads: self.workloads.subscribe() }
     }
 
     pub(super) fn identity(&self) -> &Identity {
-        &self.wanted.identity
+        &self.identity
     }
 
-    pub(super) fn hold(&self) {
+    pub(super) fn hold(&self, workload: Option<&Arc<Workload>>) {
         self.holders.set(self.holders.get() + 1);
+        if let Some(workload) = workload {
+            self.workloads.send_modify(|workloads| workloads.push(Arc::clone(workload)));
+        }
     }
 
     /// Says whether nobody holds it any more.
-    pub(super) fn release(&self) -> bool {
+    pub(super) fn release(&self, workload: Option<&Arc<Workload>>) -> bool {
         self.holders.set(self.holders.get() - 1);
+        self.workloads.send_if_modified(|workloads| {
+            let at =
+                workload.and_then(|gone| workloads.iter().position(|workload| Arc::ptr_eq(workload, gone)));
+            at.map(|at| workloads.swap_remove(at)).is_some()
+        });
         if self.holders.get() == 0 {
             self.released.notify_one();
         }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use self::kept::Holding;
 use super::{
-    authority::{CertificateAuthority, Wanted},
+    authority::CertificateAuthority,
     tls,
     trust::{Revocations, Roots, Trust},
     verify::{Usage, is_revoked},
@@ -129,14 +129,13 @@ impl Credentials {
     pub fn keep(self: &Rc<Self>, identity: &Identity, workload: Option<&Arc<Workload>>) -> Kept {
         let mut holdings = self.holdings.borrow_mut();
         let holding = holdings.entry(identity.clone()).or_insert_with(|| {
-            let workload = workload.map(Arc::clone);
-            let holding = Rc::new(Holding::new(Wanted { identity: identity.clone(), workload }));
+            let holding = Rc::new(Holding::new(identity.clone()));
             self.unkept.borrow_mut().push(Rc::clone(&holding));
             self.wanted.notify_one();
             holding
         });
-        holding.hold();
-        Kept { credentials: Rc::clone(self), holding: Rc::clone(holding) }
+        holding.hold(workload);
+        Kept { credentials: Rc::clone(self), holding: Rc::clone(holding), workload: workload.map(Arc::clone) }
     }
 
     /// What to connect with as `own`, to whoever proves to be one of `allowed`. Shared by equal calls until the
@@ -225,11 +224,12 @@ impl fmt::Debug for Credentials {
 pub struct Kept {
     credentials: Rc<Credentials>,
     holding: Rc<Holding>,
+    workload: Option<Arc<Workload>>,
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if self.holding.release() {
+        if self.holding.release(self.workload.as_ref()) {
             self.credentials.holdings.borrow_mut().remove(self.holding.identity());
             self.credentials.account();
         }

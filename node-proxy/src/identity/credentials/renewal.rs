@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 use super::{Credentials, kept::Holding};
 use crate::identity::{
     authority::{
-        AuthorityError, CertificateSource,
-        retry::{Backoff, jitter, report},
+        AuthorityError, CertificateSource, report,
+        retry::{Backoff, jitter},
     },
     certificate::{Certificate, CertificateError},
 };
@@ -54,7 +54,7 @@ impl Credentials {
     }
 
     async fn renew(&self, holding: &Holding) -> Infallible {
-        let mut source = self.sources.authority.source(holding.wanted());
+        let mut source = self.sources.authority.source(&holding.wanted());
         let mut pause = Backoff::default();
         loop {
             let rest = match self.obtain(&mut *source).await {

@@ -114,7 +114,7 @@ fn root_of_another_trust_domain_is_refused() {
 async fn certificate_is_short_backdated_and_holds() {
     let dir = TempDir::new().unwrap();
     let authority = Embedded::start(options(dir.path())).unwrap();
-    let wanted = Wanted { identity: cart(), workload: None };
+    let wanted = Wanted::of(cart());
     let certificate = authority.source(&wanted).obtain().await.unwrap();
     let validity = certificate.validity();
     assert_eq!(validity.not_after.as_secs() - validity.not_before.as_secs(), 600 + 300);
@@ -132,7 +132,7 @@ async fn exported_files_are_what_the_files_authority_reads() {
     assert_eq!(fs::metadata(own.join("tls.key")).unwrap().mode() & 0o7777, 0o600);
     let obtain = |identity| {
         let files = Files::open(out.path().to_owned()).unwrap();
-        async move { files.source(&Wanted { identity, workload: None }).obtain().await }
+        async move { files.source(&Wanted::of(identity)).obtain().await }
     };
     let certificate: Certificate = obtain(cart()).await.unwrap();
     assert!(certificate.roots().is_some());
@@ -160,7 +160,7 @@ async fn swap_of_a_mounted_secret_is_noticed_and_read_whole() {
         std::os::unix::fs::symlink(format!("..data/{file}"), own.join(file)).unwrap();
     }
     let files = Files::open(out.path().to_owned()).unwrap();
-    let mut source = files.source(&Wanted { identity: cart(), workload: None });
+    let mut source = files.source(&Wanted::of(cart()));
     let before = source.obtain().await.unwrap().serial().to_owned();
     let unchanged = tokio::time::timeout(Duration::from_millis(50), source.changed()).await;
     assert!(unchanged.is_err());

@@ -3,8 +3,9 @@
 //! The agent renews at half of a certificate's time by itself and pushes what is new. An identity that SPIRE has no entry for yet
 //! keeps its stream open: the entry arrives by it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
+use config::{identity::Identity, model::Workload};
 use futures_util::future::LocalBoxFuture;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::{sync::watch, time::sleep};
@@ -32,11 +33,13 @@ pub(super) struct Source {
     updates: Option<Streaming<Svids>>,
     /// Came by itself, and is not used yet.
     pushed: Option<SvidWithKey>,
+    /// There is no entry that fits.
+    missing: bool,
 }
 
 impl Source {
     pub(super) fn new(socket: Arc<Path>, wanted: Wanted, roots: watch::Receiver<Option<Arc<Roots>>>) -> Self {
-        Self { socket, wanted, roots, channel: None, updates: None, pushed: None }
+        Self { socket, wanted, roots, channel: None, updates: None, pushed: None, missing: false }
     }
 
     /// Asks anew: the first answer is what the agent has now.
@@ -46,7 +49,8 @@ impl Source {
             Some(channel) => channel,
             None => connect(&self.socket).await?,
         };
-        let question = SvidsRequest { selectors: selectors(&self.wanted) };
+        let workloads = self.wanted.workloads.borrow_and_update().clone();
+        let question = SvidsRequest { selectors: selectors(&self.wanted.identity, &workloads) };
         let mut updates = match grpc::subscribe::<_, Svids>(channel.clone(), SVIDS, question).await {
             Ok(updates) => updates,
             Err(status) => return Err(refusal(&status)),
@@ -55,7 +59,9 @@ impl Source {
         let first =
             first.ok_or_else(|| AuthorityError::Unavailable("the agent ended the stream".to_owned()))?;
         (self.channel, self.updates) = (Some(channel), Some(updates));
-        self.choose(first)
+        let chosen = self.choose(first);
+        self.missing = chosen.is_err();
+        chosen
     }
 
     /// The wanted identity's among those that match its selectors; never another's.
@@ -103,7 +109,12 @@ impl CertificateSource for Source {
     fn changed(&mut self) -> LocalBoxFuture<'_, ()> {
         Box::pin(async move {
             let Some(updates) = &mut self.updates else { return std::future::pending().await };
-            match updates.message().await {
+            let update = tokio::select! {
+                update = updates.message() => update,
+                // What is true of another workload may fit an entry.
+                Ok(()) = self.wanted.workloads.changed(), if self.missing => return,
+            };
+            match update {
                 Ok(Some(update)) => match self.choose(update) {
                     Ok(svid) => self.pushed = Some(svid),
                     // Not with these selectors any more: asked anew, and told where there is none.
@@ -118,20 +129,16 @@ impl CertificateSource for Source {
     }
 }
 
-/// All that is true of the identity's workload and that a registration entry may ask for. The agent gives what asks for
-/// no more than this.
-fn selectors(wanted: &Wanted) -> Vec<Selector> {
-    let selector = |value| Selector { kind: "k8s".to_owned(), value };
-    let identity = &wanted.identity;
-    let mut all = vec![
-        selector(format!("ns:{}", identity.namespace)),
-        selector(format!("sa:{}", identity.service_account)),
-    ];
-    if let Some(workload) = &wanted.workload {
-        all.push(selector(format!("pod-name:{}", workload.pod.name)));
-        all.extend(workload.uid.as_ref().map(|uid| selector(format!("pod-uid:{uid}"))));
-        all.extend(workload.node.as_ref().map(|node| selector(format!("node-name:{node}"))));
-        all.extend(workload.labels.iter().map(|(key, value)| selector(format!("pod-label:{key}:{value}"))));
+/// All that is true of the identity's workloads and that a registration entry may ask for. The agent gives every entry that asks
+/// for no more than this, and of those only the identity itself is taken.
+pub(super) fn selectors(identity: &Identity, workloads: &[Arc<Workload>]) -> Vec<Selector> {
+    let mut values =
+        BTreeSet::from([format!("ns:{}", identity.namespace), format!("sa:{}", identity.service_account)]);
+    for workload in workloads {
+        values.insert(format!("pod-name:{}", workload.pod.name));
+        values.extend(workload.uid.iter().map(|uid| format!("pod-uid:{uid}")));
+        values.extend(workload.node.iter().map(|node| format!("node-name:{node}")));
+        values.extend(workload.labels.iter().map(|(key, value)| format!("pod-label:{key}:{value}")));
     }
-    all
+    values.into_iter().map(|value| Selector { kind: "k8s".to_owned(), value }).collect()
 }
