@@ -49,7 +49,7 @@ Exit codes: 0 done, 1 a finding or a failure, 2 the command line was wrong.";
 enum Verb {
     Check(check::Check),
     Validate(validate::Validate),
-    Run(run::Run),
+    Run(Box<run::Run>),
     Tree(tree::Tree),
     Status(status::Status),
     Trace(trace::Trace),

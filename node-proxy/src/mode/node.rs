@@ -155,11 +155,11 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
             ..store::Options::default()
         },
     )?;
-    let identity = sources(&options)?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
     let doors = runtime.block_on(Doors::open(&options))?;
+    let identity = sources(&options)?;
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
     let steering = Steering::open(options.redirect, &options.instance).map_err(RunError::Redirect)?;
     let forest = ForestHandle::start(Settings {

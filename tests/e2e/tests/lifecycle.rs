@@ -246,6 +246,7 @@ impl Second {
         command.args(["--metrics-addr", SECOND, "--instance", &name("second"), "--admin-socket"]);
         command.arg(folder.path().join("admin.sock"));
         command.arg("--access-log").arg(folder.path().join("access.log"));
+        command.arg("--ca-dir").arg(folder.path().join("ca"));
         let mut process = Process::start(node.netns(), command)?.stopped_by(Signal::TERM);
         let at = SECOND.parse()?;
         process.wait_until("readiness", Duration::from_secs(10), || {
@@ -273,6 +274,7 @@ fn run(
 ) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
     let folder = tempfile::tempdir()?;
     let mut command = canopy(config);
+    command.arg("--ca-dir").arg(folder.path().join("ca"));
     if !arguments.contains(&"--admin-socket") {
         command.arg("--admin-socket").arg(folder.path().join("admin.sock"));
     }

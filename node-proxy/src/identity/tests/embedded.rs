@@ -69,7 +69,8 @@ fn daemons_that_start_at_once_find_the_same_root() {
 
 #[test]
 fn directory_that_cannot_be_relied_on_is_refused_with_what_to_do() {
-    let spoil: [(&str, fn(&Path), &str); 7] = [
+    type Spoil = (&'static str, fn(&Path), &'static str);
+    let spoil: [Spoil; 7] = [
         ("readable key", |dir| mode(&dir.join("root.pem"), 0o640), "`chmod 600"),
         ("writable directory", |dir| mode(dir, 0o770), "`chmod go-w"),
         ("empty file", |dir| fs::write(dir.join("root.pem"), "").unwrap(), "has no certificate"),

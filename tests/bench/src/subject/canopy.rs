@@ -69,6 +69,7 @@ impl Canopy {
         command.arg("run").arg("--config").arg(&config);
         command.arg("--admin-socket").arg(directory.join("admin.sock"));
         command.arg("--metrics-addr").arg(metrics.to_string());
+        command.arg("--ca-dir").arg(directory.join("ca"));
         command.arg("--instance").arg(testkit::unique_name(u32::from(metrics.port())));
         command.arg("--redirect").arg(by.flag()).arg("--access-log");
         if setting.access_log {
