@@ -39,9 +39,9 @@ fn no_key_is_on_any_surface() -> Outcome {
     let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
     let _origin = Origin::start(&web, 80)?;
     let folder = tempfile::tempdir()?;
-    let own = folder.path().join("files/shop/default");
+    let own = folder.path().join("files/shop/client");
     let written = Command::new(built("canopy"))
-        .args(["certificate", "--identity", "spiffe://cluster.local/ns/shop/sa/default", "--out"])
+        .args(["certificate", "--identity", "spiffe://cluster.local/ns/shop/sa/client", "--out"])
         .arg(&own)
         .arg("--ca-dir")
         .arg(folder.path().join("ca"))
