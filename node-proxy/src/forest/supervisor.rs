@@ -394,6 +394,8 @@ impl Supervisor {
     fn drain(&mut self, grace: Duration) {
         let now = Instant::now();
         if self.stop_at.replace(now + grace + LAST).is_some() {
+            // Told again: the later word counts, also for cells that are ending already.
+            self.leaving.iter_mut().for_each(|keeper| keeper.drain(grace, now));
             return;
         }
         self.phase.send_replace(Phase::Draining);

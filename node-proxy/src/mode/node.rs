@@ -125,6 +125,11 @@ pub enum RunError {
     /// No metrics port.
     #[error(transparent)]
     Metrics(#[from] server::ServerError),
+    /// The forest did not end in time.
+    #[error(
+        "the daemon ends although its forest does not; pods may still be steered: the next start with the same --instance takes them over"
+    )]
+    Unfinished,
     /// No thread, no event loop, no signal.
     #[error("the system does not give what a daemon needs: {what}")]
     System {
@@ -257,15 +262,27 @@ async fn serve(
     }
     tracing::info!(within = ?options.drain, "draining; a second signal ends the daemon at once");
     drop(control);
-    let drained = daemon.forest.drain(options.drain);
     tokio::select! {
-        drained = tokio::time::timeout(options.drain + LAST, drained) => match drained {
-            Ok(()) => tracing::info!("drained"),
-            Err(_) => tracing::warn!("some connections did not end in time"),
-        },
-        () = signals.end(access_log) => tracing::warn!("ended before the drain was over"),
+        drained = tokio::time::timeout(options.drain + LAST, daemon.forest.drain(options.drain)) => {
+            if drained.is_ok() {
+                tracing::info!("drained");
+                return Ok(());
+            }
+        }
+        () = signals.end(access_log) => {}
     }
-    Ok(())
+    hurry(daemon).await
+}
+
+/// Ends what is left at once. Steering is taken down all the same: a pod must not be left cut off.
+async fn hurry(daemon: &Daemon) -> Result<(), RunError> {
+    match tokio::time::timeout(2 * LAST, daemon.forest.drain(Duration::ZERO)).await {
+        Ok(()) => {
+            tracing::warn!("ended before the drain was over; connections that were left are cut");
+            Ok(())
+        }
+        Err(_) => Err(RunError::Unfinished),
+    }
 }
 
 /// The signals the daemon heeds.

@@ -100,6 +100,26 @@ fn what_does_not_end_by_itself_is_ended_when_the_drain_is_over() -> Outcome {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once_and_leaves_nothing() -> Outcome {
+    let pair = Pair::new()?;
+    let _echo = Listener::echo(&pair.web, pair.web.at(7000))?;
+    for pause in [0, 300] {
+        let instance = name(&format!("twice{pause}"));
+        let mut daemon = pair.daemon(&instance, &["--drain", "60"])?;
+        // It would be waited for.
+        let held = dial(&pair.client, pair.vip.at(7000))?;
+        daemon.process().signal(Signal::TERM);
+        thread::sleep(Duration::from_millis(pause));
+        daemon.process().signal(Signal::INT);
+        let ended = daemon.process().wait(Duration::from_secs(10));
+        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
+        assert_nothing_left(&instance, &[&pair.client, &pair.web])?;
+        drop(held);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_daemon_without_work_ends_at_once() -> Outcome {
     let pair = Pair::new()?;
     let mut daemon = pair.daemon(&name("idle"), &[])?;

@@ -182,7 +182,7 @@ impl Exchange {
             delivery: facts.choice.map(|choice| choice.delivery.as_str()),
             delivery_why: facts.choice.map(|choice| choice.why.as_str()),
             method: Some(&facts.method),
-            authority: facts.uri.authority().map(http::uri::Authority::as_str).or(host),
+            authority: facts.uri.authority().map(http::uri::Authority::as_str).or(host).map(after_user),
             path: Some(facts.uri.path()),
             status: self.status.get().map(|status| status.as_u16()),
             bytes_received,
@@ -204,6 +204,11 @@ impl Drop for Exchange {
             self.write(&facts.borrow());
         }
     }
+}
+
+/// An authority or host without user information: a request with one is refused, and its password is not written down.
+fn after_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 fn pod(endpoint: &Endpoint) -> Option<&PodName> {

@@ -27,6 +27,7 @@ use crate::{
     accept::Protocol,
     policy::Permit,
     route::{Forward, edits},
+    snapshot::Destination,
     telemetry::Reason,
     upstream::{
         UpstreamError,
@@ -58,6 +59,10 @@ impl Call<'_> {
     pub(super) async fn run(self, mut parts: Parts, body: Incoming) -> Result<Response<Outgoing>, Failure> {
         let deadline = self.deadline();
         let mut copies = Copies::default();
+        translate::name_host(&mut parts, self.permit.origin.destination);
+        if !matches!(self.permit.destination, Destination::Outside) {
+            translate::to_origin_form(&mut parts);
+        }
         if let Some(route) = self.route {
             if let Some(rule) = route.rule {
                 self.exchange.routed(rule);
@@ -180,8 +185,8 @@ impl Call<'_> {
     /// What the client is told when a connection broke off.
     fn broken(&self, target: &Target, error: hyper::Error) -> Failure {
         if error.is_user() {
-            // The request's body ended before its end: nobody is there to be told.
-            return Reason::ClientClosed.into();
+            // The request's body ended before its end. Where the client has gone, nobody is there to be told.
+            return if is_malformed(&error) { Reason::ProtocolError } else { Reason::ClientClosed }.into();
         }
         if error.is_parse() {
             target.failed();
@@ -291,6 +296,21 @@ fn copy(request: &Request<Upload>) -> Request<Upload> {
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     copy
+}
+
+/// Whether the request's body could not be read as what it claims to be, such as chunks that are none.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return matches!(
+                error.kind(),
+                std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Whether the endpoint ended this stream, and only this.

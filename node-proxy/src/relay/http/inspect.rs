@@ -60,6 +60,10 @@ pub(super) fn request(parts: &Parts) -> Result<Shape, Refusal> {
                 shape.trailers |= names(value, "trailers");
             }
             header::TRANSFER_ENCODING => {
+                if shape.chunked {
+                    // The same as a list of two, chunked twice (RFC 9112, 7.1).
+                    return Err(Reason::ProtocolError.into());
+                }
                 shape.hop_by_hop = true;
                 shape.chunked = true;
                 check_coding(value)?;
@@ -71,10 +75,16 @@ pub(super) fn request(parts: &Parts) -> Result<Shape, Refusal> {
     }
     shape.upgrade &= upgrade;
     check_authority(parts, hosts)?;
-    if parts.method == Method::CONNECT {
+    if parts.method == Method::CONNECT || may_go_no_further(parts) {
         return Err(Refusal::with(Reason::ProtocolError, StatusCode::METHOD_NOT_ALLOWED));
     }
     Ok(shape)
+}
+
+/// Whether a TRACE or OPTIONS has come as far as its sender wanted (RFC 9110, 7.6.2).
+fn may_go_no_further(parts: &Parts) -> bool {
+    matches!(parts.method, Method::TRACE | Method::OPTIONS)
+        && parts.headers.get(header::MAX_FORWARDS).is_some_and(|left| left.as_bytes() == b"0")
 }
 
 /// Whether a field's value, a comma-separated list, holds a name.
@@ -97,6 +107,10 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 /// Exactly one `host` in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112, 3.2); in HTTP/2 an authority, from wherever (RFC 9113, 8.3.1).
 fn check_authority(parts: &Parts, hosts: u8) -> Result<(), Refusal> {
+    // User information has no place in a request (RFC 9110, 4.2.4; RFC 9113, 8.3.1), and a password none in a log.
+    if parts.uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Reason::ProtocolError.into());
+    }
     let right = match parts.version {
         Version::HTTP_11 => hosts == 1,
         Version::HTTP_2 => hosts <= 1 && (hosts == 1 || parts.uri.authority().is_some()),

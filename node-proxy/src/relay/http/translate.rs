@@ -3,8 +3,10 @@
 //!
 //! It must never add a field that tells of the proxy, nor touch one that is the ends' own.
 
+use std::net::SocketAddr;
+
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request, response,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, response,
     uri::{PathAndQuery, Scheme},
 };
 
@@ -21,9 +23,50 @@ pub(super) fn request(parts: &mut request::Parts, shape: &Shape, to: Protocol, s
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
+    count_hop(parts);
     match to {
         Protocol::Http2 => to_http2(parts),
         Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => to_http1(parts, shape, upgrade, sized),
+    }
+}
+
+/// Names the destination in a request whose HTTP/1.0 client did not: it goes on as HTTP/1.1, which must.
+pub(super) fn name_host(parts: &mut request::Parts, destination: SocketAddr) {
+    if parts.version < Version::HTTP_11
+        && parts.uri.authority().is_none()
+        && !parts.headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::from_str(&destination.to_string())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
+}
+
+/// Writes the target as it is said to an origin server (RFC 9112, 3.2.1), its authority in `host`. Not for what is outside the
+/// mesh: that may be a proxy that the client was told to use, and needs the whole.
+pub(super) fn to_origin_form(parts: &mut request::Parts) {
+    if parts.version == Version::HTTP_2 {
+        return;
+    }
+    let Some(authority) = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()))
+    else {
+        return;
+    };
+    if let Ok(authority) = authority {
+        parts.headers.insert(header::HOST, authority);
+    }
+    let path = parts.uri.path_and_query().cloned();
+    parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+}
+
+/// One hop less for TRACE and OPTIONS that count them (RFC 9110, 7.6.2).
+fn count_hop(parts: &mut request::Parts) {
+    if !matches!(parts.method, Method::TRACE | Method::OPTIONS) {
+        return;
+    }
+    let left =
+        parts.headers.get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok());
+    if let Some(left) = left {
+        parts.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
 }
 
