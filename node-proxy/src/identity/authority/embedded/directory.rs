@@ -31,7 +31,7 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// The system says no.
-    #[error("the authority's directory {} cannot be used (another one: --ca-dir)", path.display())]
+    #[error("the authority's directory {} cannot be used (run as root, or name another with --ca-dir)", path.display())]
     Io {
         /// Where.
         path: PathBuf,
