@@ -28,7 +28,7 @@ pub(crate) fn pins(instance: &str) -> Vec<PathBuf> {
 }
 
 /// The programs behind an instance's pins, and all maps that these programs use.
-fn loaded(instance: &str) -> (BTreeSet<u32>, BTreeSet<u32>) {
+pub(crate) fn loaded(instance: &str) -> (BTreeSet<u32>, BTreeSet<u32>) {
     let links = pins(instance).into_iter().filter(|pin| !pin.parent().unwrap().ends_with("maps"));
     let programs: BTreeSet<u32> = links
         .map(|pin| PinnedLink::from_pin(pin).unwrap())

@@ -7,6 +7,7 @@ mod support;
 mod applications;
 mod crowding;
 mod deliveries;
+mod fence;
 mod inbound;
 mod lifecycle;
 mod probing;

@@ -88,6 +88,18 @@ impl Netns {
         self.file.as_fd()
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The hardware address of its `eth0`.
+    pub(crate) fn hardware_address(&self) -> [u8; 6] {
+        let text = output(&format!("ip -n {} -o link show eth0", self.name));
+        let address = text.split("link/ether ").nth(1).and_then(|rest| rest.get(..17)).expect("an address");
+        let mut octets = address.split(':').map(|octet| u8::from_str_radix(octet, 16).expect("an octet"));
+        [0; 6].map(|_: u8| octets.next().expect("six octets"))
+    }
+
     pub(crate) fn ip(&self, command: &str) {
         run(&format!("ip -n {} {command}", self.name));
     }
@@ -258,7 +270,12 @@ pub(crate) fn addr(ip: impl ToString, port: u16) -> SocketAddr {
 }
 
 fn run(command: &str) {
+    output(command);
+}
+
+fn output(command: &str) -> String {
     let mut words = command.split(' ');
     let output = Command::new(words.next().expect("a command")).args(words).output().expect("ip");
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
