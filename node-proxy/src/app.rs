@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use config::name::TenantId;
-use ebpf_redirect::{Counter, kernel::Trace};
+use ebpf_redirect::{Counter, FencedPod, kernel::Trace};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -80,6 +80,10 @@ impl Readings for Daemon {
 
     fn hooks(&self) -> Vec<Counter> {
         self.steering.redirect().counters().unwrap_or_default()
+    }
+
+    fn fences(&self) -> Vec<FencedPod> {
+        self.steering.redirect().fences().unwrap_or_default()
     }
 
     fn access_log_dropped(&self) -> u64 {

@@ -107,17 +107,19 @@ fn looked_up(ctx: &TcContext, fence: &Fence, packet: &Packet, tcp: &Tcp) -> Resu
     }
     // SAFETY: a field that every socket has.
     let state = unsafe { (&raw const (*sk).state).read_volatile() };
-    let may = match state {
-        TCP_TIME_WAIT | TCP_NEW_SYN_RECV => true,
+    let verdict = match state {
+        TCP_TIME_WAIT | TCP_NEW_SYN_RECV => Ok(()),
+        // There is no such connection: the look-up ends with the listener that would get it, whatever the port.
         TCP_LISTEN => {
-            tcp.is_second()
-                && (is_door(sk) || port_excluded(fence.netns, packet.source.port, PortKey::INBOUND))
+            let excluded = || port_excluded(fence.netns, packet.source.port, PortKey::INBOUND);
+            if tcp.is_second() && (is_door(sk) || excluded()) { Ok(()) } else { Err(Reason::NoSocket) }
         }
-        _ => matches!(marked(sk, packet), Some(Ok(()))) || is_earlier(fence.netns, packet),
+        _ if is_earlier(fence.netns, packet) => Ok(()),
+        _ => marked(sk, packet).unwrap_or(Err(Reason::NotSteered)),
     };
     // SAFETY: the helper gave it, and nobody uses it from here.
     unsafe { bpf_sk_release(sk.cast()) };
-    if may { Ok(()) } else { Err(Reason::NotSteered) }
+    verdict
 }
 
 #[inline(always)]

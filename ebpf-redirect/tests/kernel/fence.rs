@@ -3,6 +3,7 @@
 pub(crate) mod frames;
 pub(crate) mod lab;
 
+mod denials;
 mod earlier;
 mod escapes;
 mod neighbours;

@@ -15,6 +15,7 @@ use config::{
     identity::TrustDomain,
     name::{Namespace, NodeName, RootNamespace},
 };
+use ebpf_redirect::FenceChoice;
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -50,6 +51,9 @@ pub(super) struct Run {
     /// How pods' connections are steered to the daemon.
     #[arg(long, value_enum, default_value_t = Steering::Auto, env = "CANOPY_REDIRECT")]
     redirect: Steering,
+    /// Whether pods are fenced, so that no TCP gets around steering.
+    #[arg(long, value_enum, default_value_t = Fence::Auto, env = "CANOPY_FENCE")]
+    fence: Fence,
     /// Where the access log goes: a file, `-` for standard output, or `off`.
     #[arg(long, value_name = "PATH|-|off", default_value = "-", env = "CANOPY_ACCESS_LOG")]
     access_log: String,
@@ -86,6 +90,29 @@ enum Steering {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum Fence {
+    /// Where it can be had; a pod that cannot be fenced runs without, with a warning.
+    Auto,
+    /// A pod that cannot be fenced is not enrolled.
+    On,
+    /// As auto, but what would be dropped passes and is only counted.
+    Observe,
+    /// Not at all.
+    Off,
+}
+
+impl Fence {
+    fn choice(self) -> FenceChoice {
+        match self {
+            Self::Auto => FenceChoice::Auto,
+            Self::On => FenceChoice::Required,
+            Self::Observe => FenceChoice::Observe,
+            Self::Off => FenceChoice::Off,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
     /// For people.
     Text,
@@ -107,6 +134,7 @@ impl Run {
             metrics_addr: self.metrics_addr,
             instance: self.daemon.instance,
             redirect,
+            fence: self.fence.choice(),
             access_log: target(&self.access_log),
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),

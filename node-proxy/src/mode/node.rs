@@ -10,7 +10,7 @@ use config::{
     name::{NodeName, RootNamespace},
     store,
 };
-use ebpf_redirect::RedirectError;
+use ebpf_redirect::{FenceChoice, RedirectError};
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -53,6 +53,8 @@ pub struct NodeOptions {
     pub instance: String,
     /// How connections are steered.
     pub redirect: RedirectChoice,
+    /// Whether pods are fenced.
+    pub fence: FenceChoice,
     /// Where the access log goes.
     pub access_log: Target,
     /// The trust domain of all identities.
@@ -166,7 +168,8 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let doors = runtime.block_on(Doors::open(&options))?;
     let identity = sources(&options)?;
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
-    let steering = Steering::open(options.redirect, &options.instance).map_err(RunError::Redirect)?;
+    let steering =
+        Steering::open(options.redirect, options.fence, &options.instance).map_err(RunError::Redirect)?;
     let forest = ForestHandle::start(Settings {
         instance: options.instance.clone(),
         redirect: steering.redirect(),

@@ -24,14 +24,14 @@ pub enum Steering {
 
 impl Steering {
     /// Opens the way of steering that was asked for.
-    pub fn open(choice: RedirectChoice, instance: &str) -> Result<Self, RedirectError> {
+    pub fn open(choice: RedirectChoice, fence: FenceChoice, instance: &str) -> Result<Self, RedirectError> {
         match choice {
-            RedirectChoice::Ebpf => by_kernel(instance),
-            RedirectChoice::Iptables => by_iptables(instance),
-            RedirectChoice::Auto => match by_kernel(instance) {
+            RedirectChoice::Ebpf => by_kernel(fence, instance),
+            RedirectChoice::Iptables => by_iptables(fence, instance),
+            RedirectChoice::Auto => match by_kernel(fence, instance) {
                 Err(error) if is_lack_of_the_machine(&error) => {
                     tracing::warn!(%error, "steering by eBPF is not to be had here: iptables it is; see `canopy check`");
-                    by_iptables(instance)
+                    by_iptables(fence, instance)
                 }
                 opened => opened,
             },
@@ -69,16 +69,23 @@ impl Steering {
     }
 }
 
-fn by_kernel(instance: &str) -> Result<Steering, RedirectError> {
-    let options = kernel::Options {
-        instance: instance.to_owned(),
-        fence: FenceChoice::Off,
-        ..kernel::Options::default()
-    };
+fn by_kernel(fence: FenceChoice, instance: &str) -> Result<Steering, RedirectError> {
+    let options = kernel::Options { instance: instance.to_owned(), fence, ..kernel::Options::default() };
     Ok(Steering::Kernel(Arc::new(KernelRedirect::open(options)?)))
 }
 
-fn by_iptables(instance: &str) -> Result<Steering, RedirectError> {
+/// iptables marks packets, not sockets, and so has nothing that a fence could go by.
+fn by_iptables(fence: FenceChoice, instance: &str) -> Result<Steering, RedirectError> {
+    match fence {
+        FenceChoice::Off => {}
+        FenceChoice::Required => {
+            let why = "steering is by iptables, and the fence needs eBPF".to_owned();
+            return Err(RedirectError::NoFence { pod: "every pod".to_owned(), why });
+        }
+        FenceChoice::Auto | FenceChoice::Observe => {
+            tracing::warn!("steering by iptables is without a fence: raw sockets of pods get around it");
+        }
+    }
     let options = iptables::Options { state: PathBuf::from(format!("/run/canopy/{instance}.iptables")) };
     Ok(Steering::Iptables(Arc::new(IptablesRedirect::open(options)?)))
 }

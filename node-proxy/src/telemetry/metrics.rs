@@ -1,6 +1,6 @@
 //! The metrics: read from the ledgers and hooks at each scrape, in OpenMetrics text.
 //!
-//! Labels are tenants, reasons, hooks and events: bounded sets, and a tenant that has left the node has left the
+//! Labels are tenants, reasons, hooks, events and (for the fence) pods of this node: bounded sets, and a tenant that has left the node has left the
 //! page. Reading must never take a lock that a cell takes, nor ask a cell anything.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 };
 
 use config::name::TenantId;
-use ebpf_redirect::Counter;
+use ebpf_redirect::{Counter, FencedPod};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Reason;
+use super::{Reason, fences};
 use crate::tenancy::Ledger;
 
 /// What the metrics are read from.
@@ -27,6 +27,8 @@ pub trait Readings: Send + Sync + fmt::Debug + 'static {
     fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)>;
     /// What the hooks have counted; empty where they cannot be read.
     fn hooks(&self) -> Vec<Counter>;
+    /// How pods are fenced, and what their fences have counted; empty where they have none.
+    fn fences(&self) -> Vec<FencedPod>;
     /// Lines of the access log that were dropped.
     fn access_log_dropped(&self) -> u64;
     /// The configuration in force.
@@ -160,6 +162,7 @@ impl Collector for Scrape {
         encode_expiry(&mut encoder, &ledgers)?;
         encode_refusals(&mut encoder, &ledgers)?;
         self.encode_hooks(&mut encoder)?;
+        fences::encode(&mut encoder, &self.readings.fences())?;
         self.encode_daemon(&mut encoder)
     }
 }
@@ -254,6 +257,7 @@ fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, ledgers: &[(String, Arc<
 #[cfg(test)]
 mod tests {
     use config::name::Name;
+    use ebpf_redirect::{FenceState, FencedPackets};
 
     use super::*;
     use crate::tenancy::ConnectionGuard;
@@ -267,6 +271,10 @@ mod tests {
         }
         fn hooks(&self) -> Vec<Counter> {
             vec![Counter { hook: "connect4", event: "steered", count: 3 }]
+        }
+        fn fences(&self) -> Vec<FencedPod> {
+            let packets = vec![FencedPackets { reason: "raw", dropped: 9, observed: 0 }];
+            vec![FencedPod { pod: "shop/cart".into(), state: FenceState::Enforcing, packets }]
         }
         fn access_log_dropped(&self) -> u64 {
             4
@@ -303,6 +311,9 @@ mod tests {
             "canopy_identity_certificates_total{tenant=\"shop\"} 1.0",
             "canopy_identity_certificate_expiry_seconds{tenant=\"shop\"} 1800000000.0",
             "canopy_redirect_decisions_total{hook=\"connect4\",event=\"steered\"} 3",
+            "canopy_fence_pods{state=\"enforcing\"} 1",
+            "canopy_fence_pods{state=\"unavailable\"} 0",
+            "canopy_fence_packets_total{pod=\"shop/cart\",reason=\"raw\",verdict=\"dropped\"} 9",
             "canopy_configuration_version 7",
             "canopy_access_log_dropped_total 4",
         ] {

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use ebpf_redirect::FenceChoice;
+use ebpf_redirect::{FenceChoice, Redirect as _};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
@@ -280,6 +280,6 @@ fn what_is_forwarded_from_a_namespace_inside_the_pod_is_dropped() {
     let refused =
         nested.inside(|| std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1))).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::TimedOut);
-    assert!(lab.dropped(&pod, "no_socket") > 0);
+    assert!(lab.dropped(&pod, "no_socket") > 0, "{:?}", lab.redirect.fences());
     assert!(try_accept(&server, Duration::ZERO).is_none());
 }
