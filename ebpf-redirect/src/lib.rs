@@ -40,6 +40,7 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use ebpf_redirect_abi::TUNNEL_PORT;
 pub use error::RedirectError;
 pub use fence::{Denial, FenceChoice, FenceState, FencedPackets, FencedPod};
 
@@ -96,9 +97,10 @@ pub trait Enrolled: Send + fmt::Debug {
     /// Drops new connections of these sources before the pod's TCP sees them, in the place of the denials that were set
     /// before; says whether there is a fence that does. It is an early refusal only: policy must refuse them as well
     /// (a delivery on the same node, or inside a tunnel, does not cross the fence). An error, such as too many, leaves the
-    /// former ones in force.
-    fn set_denials(&mut self, denials: &[Denial]) -> Result<bool, RedirectError> {
-        let _ = denials;
+    /// former ones in force. `spared` are addresses that no denial is about, such as the node's own, whose probes policy
+    /// lets pass; nor is any about [`TUNNEL_PORT`], where many callers come from one address.
+    fn set_denials(&mut self, denials: &[Denial], spared: &[IpAddr]) -> Result<bool, RedirectError> {
+        let _ = (denials, spared);
         Ok(false)
     }
 }

@@ -20,6 +20,9 @@ pub const LAYOUT: u32 = 3;
 /// may own the port as well.
 pub const OUTBOUND_PORT: u16 = 15001;
 
+/// The port of tunnels into a pod. What comes in one is for its own receiver to judge.
+pub const TUNNEL_PORT: u16 = 15008;
+
 /// Slots of the map that holds a pod's listeners.
 pub mod slot {
     /// Outbound connections over IPv4.

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, LpmTrie},
 };
-use ebpf_redirect_abi::{DenialKey, DeniedPort, Fence, PortKey, ports};
+use ebpf_redirect_abi::{DenialKey, DeniedPort, Fence, PortKey, TUNNEL_PORT, ports};
 
 use crate::{packet::Packet, shared::port_excluded};
 
@@ -18,10 +18,11 @@ static DENIALS: LpmTrie<[u32; 7], u32> = LpmTrie::with_max_entries(65_536, 0);
 #[map]
 static DENIED_PORTS: HashMap<DeniedPort, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-/// Whether the packet's source is denied its destination. A port that is left alone knows no rules.
+/// Whether the packet's source is denied its destination. A port that is left alone knows no rules, and who calls in a
+/// tunnel is known inside it only.
 #[inline(always)]
 pub fn is_denied(fence: &Fence, packet: &Packet) -> bool {
-    if fence.denials == 0 {
+    if fence.denials == 0 || packet.destination.port == u32::from(TUNNEL_PORT) {
         return false;
     }
     let key = DenialKey::new(fence.netns, fence.denials, packet.source.ip, 128);

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     io,
+    net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -142,7 +143,16 @@ impl Fences {
         site: Site,
     ) -> Result<PodFence, RedirectError> {
         let Some(Ok(works)) = &self.works else { return Ok(PodFence::default()) };
-        match works.raise(instance, netns, pod, &site.ends, self.mode()) {
+        let own = |v4: bool| pod.addresses.iter().find(|ip| ip.is_ipv4() == v4).map(|ip| words(*ip));
+        let row = Fence {
+            netns,
+            own_v4: own(true).unwrap_or_default(),
+            own_v6: own(false).unwrap_or_default(),
+            netns_id: site.ends.pod_netns,
+            mode: self.mode(),
+            ..Fence::default()
+        };
+        match works.raise(instance, pod, &site.ends.host, row) {
             Ok(()) => {
                 let enforcing = self.choice != FenceChoice::Observe;
                 let state = if enforcing { FenceState::Enforcing } else { FenceState::Observing };
@@ -161,11 +171,12 @@ impl Fences {
         &self,
         netns: u64,
         fence: &mut PodFence,
-        denials: &[Denial],
+        (denials, spared): (&[Denial], &[IpAddr]),
     ) -> Result<bool, RedirectError> {
         match &self.works {
             Some(Ok(works)) if !fence.links.is_empty() => {
-                fence.denials.replace(&works.tables, netns, &fence.links, denials).map(|()| true)
+                let rows = denials::Rows::of(denials, spared)?;
+                fence.denials.replace(&works.tables, netns, &fence.links, rows).map(|()| true)
             }
             _ => Ok(false),
         }
@@ -231,22 +242,19 @@ impl Works {
     fn raise(
         &self,
         instance: &Instance,
-        netns: u64,
         pod: &Enrolment<'_>,
-        ends: &Ends,
-        mode: u32,
+        host: &[u32],
+        row: Fence,
     ) -> Result<(), RedirectError> {
+        let netns = row.netns;
         let stood = instance.fences(netns);
-        self.tables.forget_links(netns, &ends.host)?;
+        self.tables.forget_links(netns, host)?;
         if stood.is_empty() {
             // What a process of this pod could open since it is steered is steered, so these are from before.
             earlier::note(&self.tables, netns, pod)?;
         }
         self.tables.count(netns)?;
-        let own = |v4: bool| pod.addresses.iter().find(|ip| ip.is_ipv4() == v4).map(|ip| words(*ip));
-        let (own_v4, own_v6) = (own(true).unwrap_or_default(), own(false).unwrap_or_default());
-        let row = Fence { netns, own_v4, own_v6, netns_id: ends.pod_netns, mode, ..Fence::default() };
-        for index in &ends.host {
+        for index in host {
             let kept = self.tables.fences.get(index).ok().flatten().map_or(0, |before| before.denials);
             self.tables.set_link(*index, &Fence { denials: kept, ..row })?;
             let sides = [
@@ -257,7 +265,7 @@ impl Works {
                 place(instance, (netns, *index, hook), program.as_fd(), direction)?;
             }
         }
-        for (index, pin) in stood.into_iter().filter(|(index, _)| !ends.host.contains(index)) {
+        for (index, pin) in stood.into_iter().filter(|(index, _)| !host.contains(index)) {
             tracing::debug!(pod = pod.pod, index, "the fence of a link that is gone is taken down");
             unpin_link(&pin);
         }

@@ -64,8 +64,8 @@ impl Enrolled for EnrolledPod {
         self.slots.place(&self.row.pod, self.row.cookie, listeners)
     }
 
-    fn set_denials(&mut self, denials: &[Denial]) -> Result<bool, RedirectError> {
-        self.row.state.fences.set_denials(self.row.cookie, &mut self.fence, denials)
+    fn set_denials(&mut self, denials: &[Denial], spared: &[IpAddr]) -> Result<bool, RedirectError> {
+        self.row.state.fences.set_denials(self.row.cookie, &mut self.fence, (denials, spared))
     }
 }
 

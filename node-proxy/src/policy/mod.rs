@@ -14,6 +14,8 @@ use crate::{
     telemetry::Reason,
 };
 
+pub mod early;
+
 /// What was permitted. Cheap to clone: every request of a connection holds one.
 ///
 /// Only this module can make one; its facts can be read,

@@ -2,7 +2,10 @@
 //! since the kernel finds the longest prefix only. Rows are written under a new generation and put in force by one write
 //! per link, so that no packet meets a mixture.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use ebpf_redirect_abi::{DenialKey, DeniedPort, Fence, ports};
 use ipnet::IpNet;
@@ -22,7 +25,7 @@ pub(crate) struct InForce {
 
 /// Rows, without namespace and generation.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Rows {
+pub(crate) struct Rows {
     /// Length and address of a network, and its set of ports.
     networks: Vec<((u32, [u32; 4]), u32)>,
     /// Members of the sets.
@@ -36,9 +39,8 @@ impl InForce {
         tables: &FenceTables,
         netns: u64,
         links: &[u32],
-        denials: &[Denial],
+        rows: Rows,
     ) -> Result<(), RedirectError> {
-        let rows = Rows::of(denials)?;
         let before = links.first().and_then(|link| tables.fences.get(link).ok().flatten());
         let current = before.map_or(self.generation, |fence| fence.denials);
         let generation = if rows.networks.is_empty() { 0 } else { current.wrapping_add(1).max(1) };
@@ -61,7 +63,8 @@ impl InForce {
 }
 
 impl Rows {
-    fn of(denials: &[Denial]) -> Result<Self, RedirectError> {
+    /// For these denials; the spared addresses are in none of them.
+    pub(crate) fn of(denials: &[Denial], spared: &[IpAddr]) -> Result<Self, RedirectError> {
         let mut rows = Self::default();
         let mut sets: HashMap<Vec<u16>, u32> = HashMap::new();
         for (cidr, denied) in spread(denials) {
@@ -79,6 +82,11 @@ impl Rows {
             };
             let wider = if matches!(cidr, IpNet::V4(_)) { 96 } else { 0 };
             rows.networks.push(((u32::from(cidr.prefix_len()) + wider, words(cidr.addr())), set));
+        }
+        if !rows.networks.is_empty() {
+            let spared: Vec<_> = spared.iter().map(|ip| (128, words(*ip))).collect();
+            rows.networks.retain(|(network, _)| !spared.contains(network));
+            rows.networks.extend(spared.into_iter().map(|network| (network, ports::NONE)));
         }
         let mapped = (96, words([0, 0, 0, 0].into()));
         let around = |(length, ip): &(u32, [u32; 4])| *length < 96 && *ip == [0; 4];
@@ -229,7 +237,7 @@ mod tests {
 
     #[test]
     fn equal_sets_of_ports_are_written_once() {
-        let rows = Rows::of(&[denial("10.0.0.0/8", &[2, 1]), denial("11.0.0.0/8", &[1, 2])]).unwrap();
+        let rows = Rows::of(&[denial("10.0.0.0/8", &[2, 1]), denial("11.0.0.0/8", &[1, 2])], &[]).unwrap();
         assert_eq!(rows.ports, [(1, 1), (1, 2)]);
         assert!(rows.networks.iter().all(|(_, set)| *set == 1));
     }
@@ -238,7 +246,7 @@ mod tests {
     fn all_of_ipv6_does_not_mean_ipv4() {
         let mapped = (96, words([0, 0, 0, 0].into()));
         let of = |denials: &[Denial]| {
-            Rows::of(denials).unwrap().networks.into_iter().find(|(network, _)| *network == mapped)
+            Rows::of(denials, &[]).unwrap().networks.into_iter().find(|(network, _)| *network == mapped)
         };
         assert_eq!(of(&[denial("::/0", &[])]), Some((mapped, ports::NONE)));
         assert_eq!(of(&[denial("::/0", &[]), denial("0.0.0.0/0", &[])]), Some((mapped, ports::ALL)));
@@ -246,10 +254,19 @@ mod tests {
     }
 
     #[test]
+    fn a_spared_address_is_denied_nothing_whatever_is_around_it() {
+        let node: IpAddr = "10.0.0.1".parse().unwrap();
+        let rows = Rows::of(&[denial("10.0.0.0/8", &[80]), denial("10.0.0.1/32", &[])], &[node]).unwrap();
+        let of_node: Vec<_> = rows.networks.iter().filter(|(key, _)| *key == (128, words(node))).collect();
+        assert_eq!(of_node, [&((128, words(node)), ports::NONE)]);
+        assert_eq!(Rows::of(&[], &[node]).unwrap(), Rows::default());
+    }
+
+    #[test]
     fn more_than_a_pods_share_is_refused_with_the_limit() {
         let many: Vec<_> =
             (0..=PER_POD).map(|n| denial(&format!("10.{}.{}.0/24", n / 256, n % 256), &[])).collect();
-        let error = Rows::of(&many).unwrap_err().to_string();
+        let error = Rows::of(&many, &[]).unwrap_err().to_string();
         assert!(error.contains("denied networks is full (4096)"), "{error}");
     }
 }

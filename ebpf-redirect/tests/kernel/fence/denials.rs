@@ -39,14 +39,14 @@ fn a_denied_source_does_not_connect_and_others_do_in_both_families() {
     let pod = lab.pod();
     let mut fenced = lab.enrol(&pod);
     let denials = [denial("10.78.0.0/24".into(), &[80]), denial("fd78::/64".into(), &[80])];
-    assert!(fenced.guard.set_denials(&denials).unwrap());
+    assert!(fenced.guard.set_denials(&denials, &[]).unwrap());
     for (denied, open) in pod.at(80).into_iter().zip(pod.at(81)) {
         let before = lab.dropped(&pod, "denied");
         assert!(!connects(&pod, &fenced, denied));
         assert!(lab.dropped(&pod, "denied") > before);
         assert!(connects(&pod, &fenced, open));
     }
-    assert!(fenced.guard.set_denials(&[denial("192.0.2.0/24".into(), &[])]).unwrap());
+    assert!(fenced.guard.set_denials(&[denial("192.0.2.0/24".into(), &[])], &[]).unwrap());
     for to in pod.at(80) {
         assert!(connects(&pod, &fenced, to));
     }
@@ -59,10 +59,27 @@ fn a_narrow_denial_does_not_lift_a_wide_one() {
     let mut fenced = lab.enrol(&pod);
     let outside = pod.outside[0];
     let denials = [denial("0.0.0.0/0".into(), &[80]), denial(format!("{outside}/32"), &[443])];
-    fenced.guard.set_denials(&denials).unwrap();
+    fenced.guard.set_denials(&denials, &[]).unwrap();
     let [http, https, other] = [80, 443, 22].map(|port| connects(&pod, &fenced, pod.at(port)[0]));
     assert_eq!([http, https, other], [false, false, true]);
     assert!(connects(&pod, &fenced, pod.at(80)[1]), "all of IPv4 is none of IPv6");
+}
+
+#[test]
+fn spared_addresses_and_tunnels_are_left_to_policy() {
+    let lab = Lab::new();
+    let pod = lab.pod();
+    let mut fenced = lab.enrol(&pod);
+    let everybody = [denial("0.0.0.0/0".into(), &[]), denial("::/0".into(), &[])];
+    fenced.guard.set_denials(&everybody, &[]).unwrap();
+    for (plain, tunnel) in pod.at(80).into_iter().zip(pod.at(ebpf_redirect::TUNNEL_PORT)) {
+        assert!(!connects(&pod, &fenced, plain));
+        assert!(connects(&pod, &fenced, tunnel));
+    }
+    fenced.guard.set_denials(&everybody, &pod.outside).unwrap();
+    for to in pod.at(80) {
+        assert!(connects(&pod, &fenced, to));
+    }
 }
 
 #[test]
@@ -73,7 +90,7 @@ fn connections_that_are_open_and_the_pods_own_are_left_to_policy() {
     let here = pod.at(80)[0];
     let client = pod.pod.dial(here).unwrap();
     let near = accept(fenced.proxy.inbound(here)).0;
-    fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[])]).unwrap();
+    fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[])], &[]).unwrap();
     assert_connected(&client, &near);
     let there = pod.outside_at(8080)[0];
     let server = pod.pod.world.inside(|| crate::support::listener(there));
@@ -86,7 +103,7 @@ fn a_port_that_is_left_alone_knows_no_denials() {
     let lab = Lab::new();
     let pod = lab.pod();
     let mut fenced = lab.enrol_with(&pod, &Exclusions { inbound_ports: vec![9090], ..Exclusions::default() });
-    fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[])]).unwrap();
+    fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[])], &[]).unwrap();
     let here = pod.at(9090)[0];
     let app = pod.pod.serve(here);
     assert_connected(&pod.pod.dial(here).unwrap(), &accept(&app).0);
@@ -97,12 +114,12 @@ fn too_many_denials_are_refused_and_the_former_stay() {
     let lab = Lab::new();
     let pod = lab.pod();
     let mut fenced = lab.enrol(&pod);
-    fenced.guard.set_denials(&[denial("10.78.0.0/24".into(), &[80])]).unwrap();
+    fenced.guard.set_denials(&[denial("10.78.0.0/24".into(), &[80])], &[]).unwrap();
     let many: Vec<_> = (0..5000).map(|n| denial(format!("10.{}.{}.0/24", n / 256, n % 256), &[])).collect();
-    let refused = fenced.guard.set_denials(&many).unwrap_err();
+    let refused = fenced.guard.set_denials(&many, &[]).unwrap_err();
     assert!(refused.to_string().contains("denied networks is full (4096)"), "{refused}");
     assert!(!connects(&pod, &fenced, pod.at(80)[0]));
-    fenced.guard.set_denials(&many[..4096]).unwrap();
+    fenced.guard.set_denials(&many[..4096], &[]).unwrap();
     assert!(connects(&pod, &fenced, pod.at(80)[0]));
 }
 
@@ -111,7 +128,7 @@ fn a_pod_without_a_fence_says_that_it_cannot_deny() {
     let lab = Lab::with(FenceChoice::Off);
     let pod = lab.pod();
     let mut fenced = lab.enrol(&pod);
-    assert!(!fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[])]).unwrap());
+    assert!(!fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[])], &[]).unwrap());
     assert!(connects(&pod, &fenced, pod.at(80)[0]));
 }
 
@@ -148,7 +165,7 @@ fn what_a_refused_connection_costs_in_the_fence_and_in_user_space() {
     for round in 0..6 {
         let by_fence = round % 2 == 0;
         let denials = if by_fence { vec![denial("10.78.0.0/24".into(), &[80])] } else { Vec::new() };
-        fenced.guard.set_denials(&denials).unwrap();
+        fenced.guard.set_denials(&denials, &[]).unwrap();
         let listener = &fenced.proxy.inbound_v4;
         let refused = |listener: &std::net::TcpListener| {
             let (begun, mut count) = (cpu(), 0);
