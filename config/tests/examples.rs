@@ -49,3 +49,13 @@ fn two_tenants_have_five_workloads_with_namespaces_addresses_and_endpoints() {
         assert!(matches!(backend.target, BackendTarget::Service { port: 80, .. }), "{backend:?}");
     }
 }
+
+#[test]
+fn policies_lower_without_a_finding_and_are_all_in_force() {
+    let outcome = read_directory("policies");
+    assert_eq!(outcome.findings, [], "{:#?}", outcome.findings);
+    let Mesh { authorization, peer_authentication, network_policies, service_entries, .. } = &*outcome.mesh;
+    let counts =
+        (authorization.len(), peer_authentication.len(), network_policies.len(), service_entries.len());
+    assert_eq!(counts, (2, 1, 1, 1));
+}

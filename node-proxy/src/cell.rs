@@ -28,6 +28,7 @@ use crate::{
         connect::{Connect, Kernel},
         handoff::Calls,
         pool::{Pool, Settings},
+        shortcuts::Shortcuts,
         tunnel::Tunnels,
     },
 };
@@ -62,6 +63,8 @@ pub struct Cell {
     pub pool: Rc<Pool>,
     /// Tunnels to peers of other nodes.
     pub tunnels: Rc<Tunnels>,
+    /// Its connections straight to neighbours' apps.
+    pub shortcuts: Shortcuts,
     /// How upstream connections are made.
     pub connect: Rc<dyn Connect>,
     /// The connections of now.
@@ -184,6 +187,7 @@ impl Cell {
             tenure: parts.tenure,
             sockets: parts.sockets,
             connect,
+            shortcuts: Shortcuts::default(),
             live: Registry::default(),
             calls: Calls::default(),
             epoch: Slot::new(0),

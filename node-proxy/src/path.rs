@@ -5,21 +5,29 @@
 //! connection of the cell.
 
 use std::{
-    future::poll_fn, net::SocketAddr, panic::AssertUnwindSafe, pin::pin, rc::Rc, sync::Arc, task::Poll,
+    future::{poll_fn, ready},
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
 };
 
 use ebpf_redirect::Side;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::LocalBoxFuture};
 
 use crate::{
     accept::{self, Accepted, Protocol, Rewind},
     balance::Picked,
     capture::{self, Arrival, Captured},
     cell::{Cell, Live},
-    hbone, identity,
-    policy::{self, Permit},
+    hbone,
+    identity::{self, Identified},
+    policy::{self, Denied, Permit},
     relay::{
         http,
+        probe::{self, Asked},
         tcp::{self, Ends, Meter},
     },
     snapshot::{Cluster, Destination, Snapshot},
@@ -37,6 +45,7 @@ pub use self::{handoff::handoff_loop, listener::accept_loop};
 mod handoff;
 mod listener;
 mod report;
+mod revoke;
 mod tunnel;
 
 /// Endpoints tried for one opaque connection, as long as none was sent a byte. More would only keep a client waiting:
@@ -62,6 +71,7 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
     };
     let socket = captured.stream.socket().map(|socket| cell.sockets.register(socket, captured.tree.id));
     let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
+    live.handed_over.set(matches!(captured.stream, Stream::Handoff(_)));
     let live = cell.live.enter(live, socket);
     let mut work = pin!(AssertUnwindSafe(stages(&cell, captured, live.share())).catch_unwind());
     let end = poll_fn(|cx| match live.poll_closed(cx) {
@@ -80,22 +90,7 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
 /// is sent on it.
 pub fn swap(cell: &Cell, snapshot: Arc<Snapshot>) {
     cell.swap(Arc::clone(&snapshot));
-    cell.live.each(|live| {
-        let resolved;
-        let destination = match live.side {
-            Side::Outbound => {
-                resolved = snapshot.resolve(&live.tree.workload.pod.namespace, live.origin.destination);
-                Some(&resolved)
-            }
-            // The listener says whose connection it is. One that is not accepted yet will be judged by this snapshot.
-            Side::Inbound => live.destination.get(),
-        };
-        let judged =
-            destination.map(|destination| policy::reconsider(snapshot.egress, live.side, destination));
-        if let Some(Err(denied)) = judged {
-            live.close(denied.reason());
-        }
-    });
+    revoke::reconsider(cell, &snapshot);
 }
 
 /// Ends a connection before its first stage, as a failure.
@@ -123,22 +118,9 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
         Ok(accepted) => accepted,
         Err(error) => return error.reason().map_or(End::Told, End::Because),
     };
-    live.protocol.set(Some(accepted.protocol));
-    drop(live.destination.set(accepted.destination.clone()));
-    let identified = identity::identify(accepted, live.source.clone());
-    if cell.tenure.is_over() {
-        let reason = Reason::CellRestarted;
-        identified.accepted.captured.stream.refuse(reason);
-        return End::Because(reason);
-    }
-    let decision = policy::decide(cell.snapshot().egress, &identified);
-    let Accepted { captured, protocol, prefix, .. } = identified.accepted;
-    let permit = match decision {
-        Ok(permit) => permit,
-        Err(denied) => {
-            captured.stream.refuse(denied.reason());
-            return End::Because(denied.reason());
-        }
+    let Admitted { permit, captured, protocol, prefix } = match admit(cell, accepted, &live) {
+        Ok(admitted) => admitted,
+        Err(turned_away) => return turned_away.await,
     };
     match protocol {
         Protocol::Http1 | Protocol::Http2 => {
@@ -159,6 +141,56 @@ fn is_tunnel(captured: &Captured, live: &Live) -> bool {
     is_socket && captured.side == Side::Inbound && live.origin.destination.port() == hbone::PORT
 }
 
+/// A connection that policy lets on.
+struct Admitted {
+    permit: Permit,
+    captured: Captured,
+    protocol: Protocol,
+    prefix: bytes::Bytes,
+}
+
+/// Identity and policy, which wait for nothing; or what is left to be done with a connection that they refuse, boxed, so
+/// that those that are let on do not pay for it.
+fn admit<'a>(
+    cell: &'a Rc<Cell>,
+    accepted: Accepted,
+    live: &'a Live,
+) -> Result<Admitted, LocalBoxFuture<'a, End>> {
+    live.protocol.set(Some(accepted.protocol));
+    drop(live.destination.set(accepted.destination.clone()));
+    let identified = identity::identify(accepted, live.source.clone());
+    drop(live.caller.set(Arc::clone(&identified.caller)));
+    if cell.tenure.is_over() {
+        let reason = Reason::CellRestarted;
+        identified.accepted.captured.stream.refuse(reason);
+        return Err(Box::pin(ready(End::Because(reason))));
+    }
+    match policy::decide(&cell.snapshot(), &identified) {
+        Ok(permit) => {
+            let Accepted { captured, protocol, prefix, .. } = identified.accepted;
+            Ok(Admitted { permit, captured, protocol, prefix })
+        }
+        Err(denied) => Err(Box::pin(turned_away(cell, identified, denied, live))),
+    }
+}
+
+/// Refuses a connection, unless it asks what the pod declared that its node may ask.
+async fn turned_away(cell: &Rc<Cell>, identified: Identified, denied: Denied, live: &Live) -> End {
+    let probe = policy::probe::permit(&cell.snapshot(), &identified, &denied);
+    let Accepted { captured, protocol, prefix, .. } = identified.accepted;
+    match probe {
+        Some(probe) => {
+            let client = Rewind::new(prefix, captured.stream);
+            if probe::serve(cell, probe, client, protocol).await == Asked::Answered {
+                return End::Whole;
+            }
+        }
+        None => captured.stream.refuse(denied.reason()),
+    }
+    live.denied(&denied);
+    End::Because(denied.reason())
+}
+
 /// The client's end of an opaque connection, and what was read from it.
 struct Opening {
     client: Stream,
@@ -169,13 +201,15 @@ async fn opaque(cell: &Cell, permit: Permit, mut opening: Opening, live: &Live) 
     let unanswered = ResetOnDrop::new(&opening.client);
     let reached = reach(cell, &permit, live).await;
     unanswered.disarm();
-    let (connected, _load) = match reached {
+    let (mut connected, _load) = match reached {
         Ok(reached) => reached,
         Err(reason) => {
             opening.client.refuse(reason);
             return End::Because(reason);
         }
     };
+    // The live connection itself ends it, with a reset at both ends.
+    drop(connected.shortcut.take());
     if let Err(error) = opening.client.accept() {
         tracing::debug!(%error, client = %live.origin.client, "a client left before its connection was made");
         connected.stream.reset();
@@ -233,6 +267,8 @@ async fn any_of(
                 picked.succeeded(connected.took);
                 return Ok((connected, Some(picked)));
             }
+            // Whether a caller is let in must not be a matter of which endpoint is tried.
+            Err(UpstreamError::Denied(denied)) => return Err(denied.reason()),
             Err(error) => {
                 if error.blames_endpoint() {
                     picked.failed();
@@ -248,6 +284,9 @@ async fn one(cell: &Cell, permit: &Permit, peer: Peer<'_>, live: &Live) -> Resul
     live.aimed(peer, connect::choice(cell, permit, peer)?);
     let connected = cell.connect.connect(cell, permit, peer).await;
     if let Err(error) = &connected {
+        if let UpstreamError::Denied(denied) = error {
+            live.denied(denied);
+        }
         let cause = std::error::Error::source(error).map(ToString::to_string);
         tracing::debug!(%error, cause, client = %live.origin.client, "an endpoint could not be reached");
     }

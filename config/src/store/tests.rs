@@ -210,3 +210,29 @@ proptest! {
         prop_assert!(rejected || outcome.findings.iter().all(|finding| finding.reason != Reason::KeptLastGood));
     }
 }
+
+#[test]
+fn a_broken_policy_keeps_its_last_good_version_and_never_its_stand_in() {
+    let policy = |spec: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {spec}\n"
+        )
+    };
+    let actions = |outcome: &Outcome| {
+        outcome.mesh.authorization.values().map(|policy| policy.action).collect::<Vec<_>>()
+    };
+    use crate::model::Action;
+    let mut store = store();
+    let broken = store.apply(&files([("a.yaml", &policy("{action: X}"))]));
+    assert_eq!(actions(&broken), [Action::Unreadable]);
+    // A stand-in is no version to fall back on: what is mended counts, and is kept when it breaks.
+    let good = store.apply(&files([("a.yaml", &policy("{action: DENY, rules: [{}]}"))]));
+    assert_eq!(actions(&good), [Action::Deny]);
+    let kept = store.apply(&files([("a.yaml", &policy("{action: Y}"))]));
+    assert_eq!(actions(&kept), [Action::Deny]);
+    assert!(kept.findings.iter().any(|finding| finding.reason == Reason::KeptLastGood));
+    // A file that cannot be read at all loses nothing either.
+    let garbled = store.apply(&files([("a.yaml", "kind: [")]));
+    assert_eq!(actions(&garbled), [Action::Deny]);
+    assert_eq!(actions(&store.apply(&files([("a.yaml", "")]))), []);
+}

@@ -14,6 +14,7 @@ fn apply(text: &str) -> Outcome {
 
 mod clashes;
 mod pods;
+mod policies;
 mod routes;
 mod services;
 

@@ -9,11 +9,12 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use config::name::PodName;
+use config::name::{PodName, PolicyName};
 use ebpf_redirect::{Origin, Side};
 use slab::Slab;
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ use crate::{
     accept::Protocol,
     capture::Tree,
     forest::describe::ConnectionDescription,
+    identity::Caller,
+    policy::Denied,
     snapshot::Destination,
     sys::sockets::Registered,
     telemetry::Reason,
@@ -58,6 +61,12 @@ pub struct Live {
     pub sent: Cell<u64>,
     /// Requests begun on it; the HTTP relay counts them.
     pub requests: Cell<u64>,
+    /// Who calls; set when it is identified.
+    pub caller: OnceCell<Arc<Caller>>,
+    /// Whether it came from another cell of this node, past the network.
+    pub handed_over: Cell<bool>,
+    /// The object that denied it, for the log.
+    pub policy: OnceCell<PolicyName>,
     ended: Cell<Option<Reason>>,
     finishing: Cell<bool>,
     task: RefCell<Option<Waker>>,
@@ -80,6 +89,9 @@ impl Live {
             received: Cell::default(),
             sent: Cell::default(),
             requests: Cell::default(),
+            caller: OnceCell::new(),
+            handed_over: Cell::default(),
+            policy: OnceCell::new(),
             ended: Cell::default(),
             finishing: Cell::default(),
             task: RefCell::default(),
@@ -95,6 +107,19 @@ impl Live {
     /// Counts one more request.
     pub fn request(&self) {
         self.requests.set(self.requests.get() + 1);
+    }
+
+    /// Notes who denied it.
+    pub(crate) fn denied(&self, denied: &Denied) {
+        if let Some(policy) = denied.policy() {
+            drop(self.policy.set(policy.clone()));
+        }
+    }
+
+    /// Ends the connection because it is not permitted any more.
+    pub(crate) fn revoke(&self, denied: &Denied) {
+        self.denied(denied);
+        self.close(denied.reason());
     }
 
     /// Ends the connection from outside of its task; the first reason counts.

@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, IsTerminal},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -68,6 +68,10 @@ pub(super) struct Run {
     node: Option<String>,
     #[command(flatten)]
     certificates: Certificates,
+    /// An address of this node, from which its kubelet probes pods; may be repeated [default: those of the daemon's own
+    /// network namespace].
+    #[arg(long = "node-ip", value_name = "IP", env = "CANOPY_NODE_IP", value_delimiter = ',')]
+    node_ips: Vec<IpAddr>,
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
     drain: u64,
@@ -138,6 +142,7 @@ impl Run {
             access_log: target(&self.access_log),
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
+            node_addresses: self.node_ips,
             node: self
                 .node
                 .map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}")))

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -19,6 +20,7 @@ use crate::snapshot::{ConsumerRoutes, Directory, Snapshot};
 mod clusters;
 mod edits;
 mod matchers;
+mod policies;
 mod services;
 mod tables;
 #[cfg(test)]
@@ -40,8 +42,10 @@ pub struct Compiler {
     tables: Tables,
     services: Services,
     workloads: Workloads,
+    policies: policies::Compiled,
     directory: Arc<Directory>,
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+    node_addresses: Arc<[IpAddr]>,
 }
 
 impl Compiler {
@@ -50,12 +54,18 @@ impl Compiler {
         Self::default()
     }
 
+    /// A compiler for a node with these addresses.
+    pub fn for_node(addresses: Arc<[IpAddr]>) -> Self {
+        Self { node_addresses: addresses, ..Self::default() }
+    }
+
     /// Compiles every tenant of a mesh. A tenant that would see no change gets the very snapshot it has.
     pub fn compile(&mut self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
         let touched = self.clusters.update(&mesh.services);
         self.tables.update(&mesh.routes, &self.clusters);
         self.services.update(&self.clusters, &self.tables);
         self.workloads.update(&mesh.workloads, &self.clusters, touched);
+        self.policies.update(mesh);
         self.update_directory();
         self.snapshots = self.snapshots(mesh);
         self.snapshots.clone()
@@ -66,11 +76,14 @@ impl Compiler {
             services: self.services.by_address(),
             workloads: self.workloads.by_address(),
             endpoints: self.clusters.endpoints(),
+            node_addresses: Arc::clone(&self.node_addresses),
+            network: self.policies.network(),
         };
         let old = &self.directory;
         let same = Arc::ptr_eq(&new.services, &old.services)
             && Arc::ptr_eq(&new.workloads, &old.workloads)
-            && Arc::ptr_eq(&new.endpoints, &old.endpoints);
+            && Arc::ptr_eq(&new.endpoints, &old.endpoints)
+            && Arc::ptr_eq(&new.network, &old.network);
         if !same {
             self.directory = Arc::new(new);
         }
@@ -86,9 +99,12 @@ impl Compiler {
     }
 
     fn snapshot(&self, version: u64, id: &TenantId, egress: Egress, own: ConsumerRoutes) -> Arc<Snapshot> {
+        let (policies, external) = (self.policies.of(id), self.policies.external(id));
         if let Some(before) = self.snapshots.get(id) {
             let same = Arc::ptr_eq(&before.directory, &self.directory)
                 && before.egress == egress
+                && before.policies.is_same(&policies)
+                && before.external.is_same(&external)
                 && same_tables(&before.consumer_routes, &own);
             if same {
                 return Arc::clone(before);
@@ -100,6 +116,8 @@ impl Compiler {
             egress,
             directory: Arc::clone(&self.directory),
             consumer_routes: own,
+            policies,
+            external,
         })
     }
 

@@ -4,6 +4,7 @@
 
 use std::{
     fmt, io,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -42,16 +43,18 @@ pub struct Control {
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Control {
-    /// Starts to bring what `source` says to the forest, and what there is to say about it to `status`.
+    /// Starts to bring what `source` says to the forest, and what there is to say about it to `status`. The node has these
+    /// addresses.
     pub fn start(
         mut source: Box<dyn ConfigSource>,
         forest: ForestHandle,
         status: Arc<Status>,
+        node_addresses: Arc<[IpAddr]>,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let mut compiler = Compiler::new();
+            let mut compiler = Compiler::for_node(node_addresses);
             while !stopped.load(Relaxed) {
                 if let Some(outcome) = source.next(PATIENCE) {
                     status.take(&outcome);
@@ -108,7 +111,9 @@ mod tests {
         });
         let (release, hung) = mpsc::channel();
         let (asked, hangs) = mpsc::channel();
-        let control = Control::start(Box::new(Hung(hung, asked)), forest.unwrap(), Arc::default()).unwrap();
+        let control =
+            Control::start(Box::new(Hung(hung, asked)), forest.unwrap(), Arc::default(), Arc::default())
+                .unwrap();
         hangs.recv().unwrap();
         let (done, dropped) = mpsc::channel();
         thread::spawn(move || {

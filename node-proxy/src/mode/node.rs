@@ -3,7 +3,13 @@
 //! Everything that can fail at start fails before the first pod is touched. It must never end while a connection that it
 //! could let finish is still within its time.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use config::{
     identity::TrustDomain,
@@ -32,7 +38,7 @@ use crate::{
         credentials::Sources,
         revocation::{self, RevocationError},
     },
-    sys::descriptors,
+    sys::{addresses, descriptors},
     telemetry::{
         access::{AccessLogError, Target, Writer},
         server,
@@ -63,6 +69,8 @@ pub struct NodeOptions {
     pub root_namespace: RootNamespace,
     /// The name of this node, if several share the configuration.
     pub node: Option<NodeName>,
+    /// Its addresses, from which its kubelet probes; empty for those of the daemon's own network namespace.
+    pub node_addresses: Vec<IpAddr>,
     /// Where certificates come from.
     pub certificates: Certificates,
     /// A revocation list, or a directory of them.
@@ -185,7 +193,8 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let daemon = Arc::new(Daemon { forest, status, steering, access_log_dropped: access_log.dropped() });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
-        move || Control::start(Box::new(files), forest, status)
+        let addresses = node_addresses(&options.node_addresses);
+        move || Control::start(Box::new(files), forest, status, addresses)
     };
     runtime.block_on(serve(options, &daemon, doors, &access_log, control))
 }
@@ -211,6 +220,18 @@ fn sources(options: &NodeOptions) -> Result<Sources, RunError> {
         sources.revocations = revocation::follow(path.clone())?;
     }
     Ok(sources)
+}
+
+/// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks.
+fn node_addresses(given: &[IpAddr]) -> Arc<[IpAddr]> {
+    if !given.is_empty() {
+        return given.iter().map(IpAddr::to_canonical).collect();
+    }
+    let found = addresses::local().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the node's addresses are not known, so its probes are not: give them with --node-ip");
+        Vec::new()
+    });
+    found.into_iter().filter(|address| !address.is_loopback()).collect()
 }
 
 /// How long connections of a pod that was removed may go on.

@@ -51,6 +51,7 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
         connect: live.connected_after.get(),
         first_byte: live.first_byte_after.get(),
         reason,
+        policy: live.policy.get(),
     });
 }
 
@@ -113,5 +114,6 @@ fn unserved(cell: &Cell, connection: Unserved<'_>, reason: Reason) {
         connect: None,
         first_byte: None,
         reason: Some(reason),
+        policy: None,
     });
 }

@@ -14,6 +14,7 @@ use self::world::{Panics, Silent, World, closed_port, reads_reset};
 use super::*;
 use crate::sys::socket;
 
+mod policy;
 mod tunnels;
 mod world;
 

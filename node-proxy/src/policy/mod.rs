@@ -2,19 +2,28 @@
 //!
 //! Decisions are pure functions over the snapshot. Nothing may be connected before this stage has said yes.
 
-use std::{rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use config::model::Egress;
+use config::{
+    model::{Egress, Workload},
+    name::PolicyName,
+};
 use ebpf_redirect::{Origin, Side};
 
 use crate::{
     capture::Tree,
     identity::{Caller, Identified},
-    snapshot::Destination,
+    snapshot::{Destination, Snapshot},
     telemetry::Reason,
 };
 
+pub use self::inbound::{Inbound, decide_inbound};
+
+mod authorization;
 pub mod early;
+mod inbound;
+pub mod network;
+pub mod probe;
 
 /// What was permitted. Cheap to clone: every request of a connection holds one.
 ///
@@ -62,27 +71,74 @@ impl std::ops::Deref for Permit {
 }
 
 /// Why a connection may not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The tenant may not connect to anything outside the mesh.
-    #[error("the tenant's egress is limited to the mesh")]
+    #[error("the tenant's egress is limited to the mesh, and no ServiceEntry names the destination")]
     EgressForbidden,
+    /// The receiver takes no plaintext.
+    #[error("PeerAuthentication {policy} takes no plaintext")]
+    PlaintextRefused {
+        /// Which object says so.
+        policy: PolicyName,
+    },
+    /// A policy denies it.
+    #[error("AuthorizationPolicy {policy} denies it")]
+    PolicyDenied {
+        /// Which.
+        policy: PolicyName,
+    },
+    /// There are policies that allow, and none allows this.
+    #[error("no AuthorizationPolicy allows it; {policy} is one that would have to")]
+    NoPolicyAllows {
+        /// The first of them.
+        policy: PolicyName,
+    },
+    /// A policy that cannot be read denies whatever it may be about.
+    #[error("AuthorizationPolicy {policy} cannot be read, so it denies everything")]
+    PolicyUnreadable {
+        /// Which.
+        policy: PolicyName,
+    },
+    /// The network's own policies are not known to let it go straight to its receiver any more.
+    #[error("NetworkPolicies are not known to allow the delivery that the network cannot see")]
+    NetworkPolicy,
+    /// The configuration does not know the workload yet.
+    #[error("no policies are known of the receiving workload yet")]
+    PolicyUnknown,
 }
 
 impl Denied {
     /// The reason in answer, log and metrics.
-    pub fn reason(self) -> Reason {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::EgressForbidden => Reason::EgressForbidden,
+            Self::NetworkPolicy => Reason::NetworkPolicy,
+            Self::PlaintextRefused { .. } => Reason::PlaintextRefused,
+            Self::PolicyDenied { .. } => Reason::PolicyDenied,
+            Self::NoPolicyAllows { .. } => Reason::NoPolicyAllows,
+            Self::PolicyUnreadable { .. } => Reason::PolicyUnreadable,
+            Self::PolicyUnknown => Reason::PolicyUnknown,
+        }
+    }
+
+    /// The object that decided, for the log.
+    pub fn policy(&self) -> Option<&PolicyName> {
+        match self {
+            Self::EgressForbidden | Self::NetworkPolicy | Self::PolicyUnknown => None,
+            Self::PlaintextRefused { policy }
+            | Self::PolicyDenied { policy }
+            | Self::NoPolicyAllows { policy }
+            | Self::PolicyUnreadable { policy } => Some(policy),
         }
     }
 }
 
 /// Decides about a connection.
-pub fn decide(egress: Egress, identified: &Identified) -> Result<Permit, Denied> {
+pub fn decide(snapshot: &Snapshot, identified: &Identified) -> Result<Permit, Denied> {
     let Identified { accepted, caller } = identified;
     Permit::issue(
-        egress,
+        snapshot,
         Permitted {
             side: accepted.captured.side,
             tree: Rc::clone(&accepted.captured.tree),
@@ -96,10 +152,10 @@ pub fn decide(egress: Egress, identified: &Identified) -> Result<Permit, Denied>
 impl Permit {
     /// The same permission for what the destination has become after a change of configuration.
     ///
-    /// Decides again: a change that forbids the destination ends what was permitted before.
-    pub fn renew(&self, egress: Egress, destination: Destination) -> Result<Self, Denied> {
+    /// Decides again: a change that forbids it ends what was permitted before.
+    pub fn renew(&self, snapshot: &Snapshot, destination: Destination) -> Result<Self, Denied> {
         Self::issue(
-            egress,
+            snapshot,
             Permitted {
                 side: self.side,
                 tree: Rc::clone(&self.tree),
@@ -111,23 +167,92 @@ impl Permit {
     }
 
     /// The one place where permits are made.
-    fn issue(egress: Egress, facts: Permitted) -> Result<Self, Denied> {
-        judge(egress, facts.side, &facts.destination)?;
+    fn issue(snapshot: &Snapshot, facts: Permitted) -> Result<Self, Denied> {
+        let question = Question {
+            side: facts.side,
+            workload: &facts.tree.workload,
+            origin: facts.origin,
+            destination: &facts.destination,
+            caller: &facts.caller,
+        };
+        judge(snapshot, &question)?;
         Ok(Self(Rc::new(facts)))
     }
 }
 
-/// Whether a connection that was permitted before still would be, now that its destination is this.
-pub fn reconsider(egress: Egress, side: Side, destination: &Destination) -> Result<(), Denied> {
-    judge(egress, side, destination)
+/// What a decision is made on.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Which way.
+    pub side: Side,
+    /// The tree's workload: who calls (outbound), or is called (inbound).
+    pub workload: &'a Workload,
+    /// The true ends.
+    pub origin: Origin,
+    /// What it is going to.
+    pub destination: &'a Destination,
+    /// Who calls.
+    pub caller: &'a Caller,
+}
+
+/// Whether a connection that was permitted before still would be.
+pub fn reconsider(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Denied> {
+    judge(snapshot, question)
 }
 
 /// The rules themselves.
-fn judge(egress: Egress, side: Side, destination: &Destination) -> Result<(), Denied> {
-    match (side, egress, destination) {
-        (Side::Outbound, Egress::Mesh, Destination::Outside) => Err(Denied::EgressForbidden),
-        _ => Ok(()),
+fn judge(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Denied> {
+    let Question { side, workload, origin, destination, caller } = *question;
+    match (side, snapshot.egress, destination) {
+        (Side::Outbound, Egress::Mesh, Destination::Outside) => {
+            let named = snapshot.external.entry(
+                &workload.pod.namespace,
+                origin.destination.ip().to_canonical(),
+                origin.destination.port(),
+            );
+            named.map(|_| ()).ok_or(Denied::EgressForbidden)
+        }
+        (Side::Outbound, ..) => Ok(()),
+        (Side::Inbound, ..) => admit(snapshot, workload, caller, origin),
     }
+}
+
+/// Decides by the policies of a receiving workload of this tenant.
+fn admit(snapshot: &Snapshot, receiver: &Workload, caller: &Caller, ends: Origin) -> Result<(), Denied> {
+    let policy = snapshot.policies.of(&receiver.pod).ok_or(Denied::PolicyUnknown)?;
+    let inbound = Inbound {
+        identity: caller.identity.as_ref(),
+        client: ends.client.ip().to_canonical(),
+        destination: crate::snapshot::canonical(ends.destination),
+    };
+    decide_inbound(policy, &inbound)
+}
+
+/// What the receiver's policies say of a connection that the caller's own cell would deliver: the same as the receiver's
+/// cell would. Proof that they were asked; only this module can make one.
+#[derive(Debug, Clone)]
+pub struct Admission(());
+
+/// Whether a caller that was admitted before still would be.
+pub fn reconsider_directly(
+    snapshot: &Snapshot,
+    receiver: &Workload,
+    caller: &Caller,
+    ends: Origin,
+) -> Result<(), Denied> {
+    admit(snapshot, receiver, caller, ends)
+}
+
+/// Asks the policies of a workload of the same tenant whether a caller that is permitted to go out may come in, at this
+/// address and port.
+pub fn admit_directly(
+    snapshot: &Snapshot,
+    permit: &Permit,
+    receiver: &Workload,
+    to: SocketAddr,
+) -> Result<Admission, Denied> {
+    let ends = Origin { destination: to, client: permit.origin.client };
+    admit(snapshot, receiver, &permit.caller, ends).map(Admission)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use config::model::AppProtocol;
+use config::model::{AppProtocol, Audience, ServiceEntry as External};
 
 use super::*;
 use crate::snapshot::{Cluster, RouteTable, ServiceEntry};
@@ -33,13 +33,31 @@ fn workload() -> Destination {
         namespace: name.namespace.clone(),
         service_account: "cart".try_into().unwrap(),
     };
-    let workload = config::model::Workload::new(
-        name.clone(),
-        config::name::TenantId::Namespace(name.namespace.clone()),
-        identity,
-    );
+    let workload =
+        Workload::new(name.clone(), config::name::TenantId::Namespace(name.namespace.clone()), identity);
     let entry = crate::snapshot::WorkloadEntry { workload: Arc::new(workload), protocols: HashMap::new() };
     Destination::Workload { entry: Arc::new(entry), protocol: AppProtocol::Undeclared }
+}
+
+fn snapshot(egress: Egress) -> Snapshot {
+    let Destination::Workload { entry, .. } = workload() else { panic!() };
+    let tenant = entry.workload.tenant.clone();
+    let open = (entry.workload.pod.clone(), Arc::default());
+    let policies = Arc::new([open].into_iter().collect());
+    Snapshot { egress, policies, ..Snapshot::empty(tenant) }
+}
+
+fn judged(snapshot: &Snapshot, side: Side, destination: &Destination) -> Result<(), Denied> {
+    let Destination::Workload { entry, .. } = workload() else { panic!() };
+    let address = "203.0.113.7:443".parse().unwrap();
+    let question = Question {
+        side,
+        workload: &entry.workload,
+        origin: Origin { destination: address, client: "10.0.0.1:1".parse().unwrap() },
+        destination,
+        caller: &Caller { identity: None, pod: None },
+    };
+    reconsider(snapshot, &question)
 }
 
 #[test]
@@ -56,13 +74,56 @@ fn only_outbound_connections_out_of_the_mesh_are_denied_and_only_where_egress_is
         ("mesh, in to an unknown address", Egress::Mesh, Side::Inbound, outside(), Ok(())),
     ];
     for (name, egress, side, destination, expected) in table {
-        assert_eq!(judge(egress, side, &destination), expected, "{name}");
+        assert_eq!(judged(&snapshot(egress), side, &destination), expected, "{name}");
     }
 }
 
 #[test]
+fn limited_egress_opens_for_what_a_service_entry_names_by_address_and_port_for_its_audience() {
+    let entry = |addresses: &str, port, namespaces: Option<&str>| External {
+        name: config::name::EntryName::new("shop".try_into().unwrap(), "pay".try_into().unwrap()),
+        addresses: vec![addresses.parse().unwrap()],
+        ports: vec![port],
+        audience: Audience {
+            every_tenant: false,
+            namespaces: namespaces.map(|name| vec![name.try_into().unwrap()]),
+        },
+    };
+    for (name, entry, open) in [
+        ("the address", entry("203.0.113.7/32", 443, None), true),
+        ("its network", entry("203.0.113.0/24", 443, None), true),
+        ("another network", entry("203.0.112.0/24", 443, None), false),
+        ("another port", entry("203.0.113.7/32", 80, None), false),
+        ("for the caller's namespace", entry("203.0.113.7/32", 443, Some("shop")), true),
+        ("for another namespace", entry("203.0.113.7/32", 443, Some("bank")), false),
+    ] {
+        let external = Arc::new(crate::snapshot::policies::External(vec![Arc::new(entry)]));
+        let snapshot = Snapshot { external, ..snapshot(Egress::Mesh) };
+        let expected = if open { Ok(()) } else { Err(Denied::EgressForbidden) };
+        assert_eq!(judged(&snapshot, Side::Outbound, &Destination::Outside), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_workload_of_which_no_policies_are_known_lets_nobody_in() {
+    let unknown = Snapshot { policies: Arc::default(), ..snapshot(Egress::Any) };
+    assert_eq!(judged(&unknown, Side::Inbound, &workload()), Err(Denied::PolicyUnknown));
+}
+
+#[test]
 fn denial_says_why_in_the_words_of_the_log() {
-    assert_eq!(Denied::EgressForbidden.reason(), Reason::EgressForbidden);
+    let policy = PolicyName::new("shop".try_into().unwrap(), "p".try_into().unwrap());
+    for (denied, reason, named) in [
+        (Denied::EgressForbidden, Reason::EgressForbidden, false),
+        (Denied::PolicyUnknown, Reason::PolicyUnknown, false),
+        (Denied::NetworkPolicy, Reason::NetworkPolicy, false),
+        (Denied::PlaintextRefused { policy: policy.clone() }, Reason::PlaintextRefused, true),
+        (Denied::PolicyDenied { policy: policy.clone() }, Reason::PolicyDenied, true),
+        (Denied::NoPolicyAllows { policy: policy.clone() }, Reason::NoPolicyAllows, true),
+        (Denied::PolicyUnreadable { policy: policy.clone() }, Reason::PolicyUnreadable, true),
+    ] {
+        assert_eq!((denied.reason(), denied.policy()), (reason, named.then_some(&policy)), "{denied}");
+    }
 }
 
 fn facts(destination: Destination) -> Permitted {
@@ -80,11 +141,15 @@ fn facts(destination: Destination) -> Permitted {
 
 #[test]
 fn a_permit_is_issued_and_renewed_by_the_same_rules() {
-    assert!(matches!(Permit::issue(Egress::Mesh, facts(Destination::Outside)), Err(Denied::EgressForbidden)));
-    let permit = Permit::issue(Egress::Any, facts(Destination::Outside)).unwrap();
-    assert!(permit.renew(Egress::Any, Destination::Outside).is_ok());
-    assert!(matches!(permit.renew(Egress::Mesh, Destination::Outside), Err(Denied::EgressForbidden)));
-    let renewed = permit.renew(Egress::Mesh, service()).unwrap();
+    let (any, mesh) = (&snapshot(Egress::Any), &snapshot(Egress::Mesh));
+    assert!(matches!(Permit::issue(mesh, facts(Destination::Outside)), Err(Denied::EgressForbidden)));
+    let permit = Permit::issue(any, facts(Destination::Outside)).unwrap();
+    assert!(permit.renew(any, Destination::Outside).is_ok());
+    assert!(matches!(permit.renew(mesh, Destination::Outside), Err(Denied::EgressForbidden)));
+    let renewed = permit.renew(mesh, service()).unwrap();
     assert!(renewed.destination.service().is_some(), "it speaks of what the destination is now");
     assert!(Rc::ptr_eq(&renewed.tree, &permit.tree));
 }
+
+mod inbound;
+mod network;

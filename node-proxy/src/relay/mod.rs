@@ -3,4 +3,5 @@
 //! Buffers are bounded, half-closes are passed on, nothing is retried that the endpoint may have seen.
 
 pub mod http;
+pub mod probe;
 pub mod tcp;

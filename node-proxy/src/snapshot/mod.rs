@@ -18,7 +18,13 @@ use config::{
 };
 
 pub use self::routes::RouteTable;
+use self::{
+    network::Network,
+    policies::{External, Policies},
+};
 
+pub mod network;
+pub mod policies;
 pub mod routes;
 
 /// The compiled configuration of one tenant.
@@ -34,6 +40,10 @@ pub struct Snapshot {
     pub directory: Arc<Directory>,
     /// Where this tenant's own (consumer) routes replace the producer's.
     pub consumer_routes: ConsumerRoutes,
+    /// What protects this tenant's workloads on this machine.
+    pub policies: Arc<Policies>,
+    /// Where they may go although egress is limited.
+    pub external: Arc<External>,
 }
 
 /// Consumer routes by caller's namespace, Service and port. Nested, so that a look-up borrows its keys.
@@ -56,6 +66,10 @@ pub struct Directory {
     pub workloads: Arc<HashMap<IpAddr, Arc<WorkloadEntry>>>,
     /// Addresses of all endpoints of all Services, ready or not.
     pub endpoints: Arc<HashSet<SocketAddr>>,
+    /// Addresses of this node, from which its kubelet probes.
+    pub node_addresses: Arc<[IpAddr]>,
+    /// Which NetworkPolicies are about which pod of this machine.
+    pub network: Arc<Network>,
 }
 
 impl Directory {
@@ -190,6 +204,8 @@ impl Snapshot {
             egress: Egress::Any,
             directory: Arc::default(),
             consumer_routes: ConsumerRoutes::default(),
+            policies: Arc::default(),
+            external: Arc::default(),
         }
     }
 
@@ -206,6 +222,13 @@ impl Snapshot {
             return Destination::Workload { entry: Arc::clone(entry), protocol };
         }
         Destination::Outside
+    }
+
+    /// What is known of a workload now; what was known of it before where nothing is.
+    pub fn now<'a>(&'a self, workload: &'a Workload) -> &'a Workload {
+        let address = workload.addresses.first().map(IpAddr::to_canonical);
+        let entry = address.and_then(|address| self.directory.workloads.get(&address));
+        entry.filter(|entry| entry.workload.pod == workload.pod).map_or(workload, |entry| &entry.workload)
     }
 
     /// The pod that has an address, for logs.

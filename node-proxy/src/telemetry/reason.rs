@@ -71,8 +71,18 @@ reasons! {
     HandshakeTimeout, "handshake_timeout", 408, Client;
     /// More TLS handshakes are under way than the tenant may have at a time.
     HandshakeLimit, "handshake_limit", 503, Configuration;
+    /// A delivery that the network cannot see is not known to be allowed by NetworkPolicies any more: connect again.
+    NetworkPolicy, "network_policy", 503, Configuration;
+    /// There are policies that allow, and none allows this.
+    NoPolicyAllows, "no_policy_allows", 403, Configuration;
+    /// The receiver takes no plaintext (PeerAuthentication STRICT).
+    PlaintextRefused, "plaintext_refused", 403, Configuration;
     /// A policy denies it.
     PolicyDenied, "policy_denied", 403, Configuration;
+    /// No policies are known of the receiving workload yet.
+    PolicyUnknown, "policy_unknown", 503, Canopy;
+    /// A policy that cannot be read denies whatever it may be about.
+    PolicyUnreadable, "policy_unreadable", 403, Configuration;
     /// The tenant may not connect to anything outside the mesh.
     EgressForbidden, "egress_forbidden", 403, Configuration;
     /// The peer's certificate has expired.

@@ -18,10 +18,16 @@ use super::{
     Delivery, UpstreamError,
     choice::{self, Choice, Facts, Place},
     handoff,
+    shortcuts::Shortcut,
     tunnel::Callee,
 };
 use crate::{
-    capture::Tree, cell::Cell, handoff::Line, policy::Permit, snapshot::Destination, stream::Stream,
+    capture::Tree,
+    cell::Cell,
+    handoff::Line,
+    policy::{self, Admission, Permit, network::Evaluated},
+    snapshot::Destination,
+    stream::Stream,
     sys::socket,
 };
 
@@ -43,6 +49,8 @@ pub struct Connected {
     pub choice: Choice,
     /// How long it took.
     pub took: Duration,
+    /// What keeps it known where it goes straight to a neighbour's app. Drop it no earlier than the stream.
+    pub shortcut: Option<Box<Shortcut>>,
 }
 
 /// A way of making upstream connections: the kernel's, or a test's.
@@ -72,15 +80,27 @@ impl Connect for Kernel {
             let (address, choice) = (peer.address, way.choice);
             let begun = Instant::now();
             let patience = cell.limits.connect;
-            let stream = match way.start {
-                Start::Line(line) => handoff::open(&cell.calls, permit, &line, address, patience).await?,
+            let (stream, receiver) = match way.start {
+                Start::Line(line) => {
+                    (handoff::open(&cell.calls, permit, &line, address, patience).await?, None)
+                }
                 Start::Tunnel(workload) => {
                     let callee = Callee { workload: &workload, target: address };
-                    cell.tunnels.open(cell, permit, callee).await?.into()
+                    (cell.tunnels.open(cell, permit, callee).await?.into(), None)
                 }
-                Start::Netns(tree, client) => dial(cell, &tree, client, address).await?.into(),
+                Start::Netns(tree, client) => (dial(cell, &tree, client, address).await?.into(), Some(tree)),
             };
-            Ok(Connected { stream, choice, took: begun.elapsed() })
+            let shortcut = match (way.admission, receiver) {
+                (Some(_), Some(receiver)) => {
+                    cell.shortcuts.enter(permit, &receiver, address, &stream).map(Box::new)
+                }
+                _ => None,
+            };
+            if shortcut.is_some() {
+                // The configuration may have changed while it was being made.
+                choose(cell, permit, peer)?;
+            }
+            Ok(Connected { stream, choice, took: begun.elapsed(), shortcut })
         })
     }
 }
@@ -94,6 +114,8 @@ pub fn choice(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Choice, Up
 struct Way {
     choice: Choice,
     start: Start,
+    /// That the receiver's policies were asked, where its own cell will not be.
+    admission: Option<Admission>,
 }
 
 enum Start {
@@ -125,10 +147,18 @@ fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamE
         (None, _, Destination::Outside) => Place::Outside,
         (None, ..) => Place::Elsewhere,
     };
+    let network_allows = near.as_ref().is_some_and(|near| network_allows(cell, permit, near, peer));
     let workload = if permit.side == Side::Inbound { None } else { workload(cell, peer) };
     let meshed = workload.as_ref().is_some_and(|workload| workload.meshed);
-    let choice = choice::choose(Facts { place, meshed, network_allows: true });
+    let choice = choice::choose(Facts { place, meshed, network_allows });
     let own = |client| Start::Netns(Rc::clone(&permit.tree), client);
+    let admission = match (choice.delivery, &near) {
+        (Delivery::Direct, Some(Near::Neighbour(tree))) => {
+            let admission = policy::admit_directly(&cell.snapshot(), permit, &tree.workload, peer.address);
+            Some(admission.map_err(UpstreamError::Denied)?)
+        }
+        _ => None,
+    };
     let start = match (choice.delivery, near) {
         (Delivery::Tunnel, _) => workload.map_or_else(|| own(None), Start::Tunnel),
         (Delivery::Direct, Some(Near::Neighbour(tree))) => Start::Netns(tree, client),
@@ -136,7 +166,17 @@ fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamE
         (Delivery::Local, _) => own(client),
         _ => own(None),
     };
-    Ok(Way { choice, start })
+    Ok(Way { choice, start, admission })
+}
+
+/// Whether NetworkPolicies are known to allow a delivery that the network cannot see.
+fn network_allows(cell: &Cell, permit: &Permit, near: &Near, peer: Peer<'_>) -> bool {
+    let receiver = match near {
+        Near::Neighbour(tree) => &tree.workload,
+        Near::Guest(line) => &line.workload,
+    };
+    let snapshot = cell.snapshot();
+    policy::network::between(&snapshot, &permit.tree.workload, receiver, peer.address) == Evaluated::Allowed
 }
 
 /// Where on this node the peer is. An address that is another pod's by now is refused, whatever lies on the way.

@@ -4,13 +4,14 @@
 
 use std::{io, net::SocketAddr, rc::Rc};
 
-use crate::{identity::credentials::CredentialError, telemetry::Reason};
+use crate::{identity::credentials::CredentialError, policy::Denied, telemetry::Reason};
 
 pub mod choice;
 pub mod connect;
 pub mod handoff;
 pub mod pool;
 pub mod rt;
+pub mod shortcuts;
 pub mod tunnel;
 
 /// How an endpoint is reached.
@@ -47,6 +48,9 @@ impl Delivery {
 /// Why an endpoint could not be reached, or broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
+    /// The receiver's policies deny it: known here, where the receiver's cell is not asked.
+    #[error(transparent)]
+    Denied(Denied),
     /// It said no.
     #[error("{address} refused the connection")]
     Refused {
@@ -142,6 +146,7 @@ impl UpstreamError {
                     | io::ErrorKind::NetworkUnreachable
                     | io::ErrorKind::ConnectionReset
             ),
+            Self::Denied(_) => false,
             Self::Declined { reason, .. } => {
                 matches!(reason, Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed)
             }
@@ -161,6 +166,7 @@ impl UpstreamError {
     /// The reason in answer, log and metrics.
     pub fn reason(&self) -> Reason {
         match self {
+            Self::Denied(denied) => denied.reason(),
             Self::Refused { .. } => Reason::ConnectRefused,
             Self::Timeout { .. } => Reason::ConnectTimeout,
             Self::Failed { .. } => Reason::ConnectFailed,
@@ -182,6 +188,7 @@ impl UpstreamError {
     /// The same failure, for others that waited for the same connection.
     pub(crate) fn shared(&self) -> Self {
         match self {
+            Self::Denied(denied) => Self::Denied(denied.clone()),
             Self::Refused { address } => Self::Refused { address: *address },
             Self::Timeout { address, after } => Self::Timeout { address: *address, after: *after },
             Self::Failed { address, source } => {

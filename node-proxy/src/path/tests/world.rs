@@ -27,7 +27,9 @@ use crate::{
     identity::{credentials::Sources, testing::no_sources},
     path,
     policy::Permit,
-    snapshot::{Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry},
+    snapshot::{
+        Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry, policies::InboundPolicy,
+    },
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
     tenancy::Tenure,
@@ -45,6 +47,12 @@ pub(super) struct World {
     redirect: Arc<FakeRedirect>,
     services: RefCell<HashMap<SocketAddr, Arc<ServiceEntry>>>,
     workloads: RefCell<HashMap<IpAddr, Arc<WorkloadEntry>>>,
+    /// What protects the tree's workload.
+    pub(super) inbound_policy: RefCell<Arc<InboundPolicy>>,
+    /// Addresses of the node.
+    pub(super) node: RefCell<Vec<IpAddr>>,
+    /// Whether endpoints are the tree's own pod: its neighbour, as it were.
+    pub(super) neighbours: std::cell::Cell<bool>,
 }
 
 /// What a world is made of.
@@ -98,7 +106,17 @@ impl World {
         let listener = listen(&cell, &tree, Side::Outbound, LOOPBACK);
         let credentials = Rc::clone(&cell.credentials).run();
         tokio::task::spawn_local(credentials);
-        Self { cell, tree, listener, redirect, services: RefCell::default(), workloads: RefCell::default() }
+        Self {
+            cell,
+            tree,
+            listener,
+            redirect,
+            services: RefCell::default(),
+            workloads: RefCell::default(),
+            inbound_policy: RefCell::default(),
+            node: RefCell::default(),
+            neighbours: std::cell::Cell::default(),
+        }
     }
 
     /// A server of its own, behind a Service of its own.
@@ -115,7 +133,8 @@ impl World {
         let name = Name::try_from(format!("service-{number}").as_str()).unwrap();
         let service = ServiceName::new(namespace(), name);
         let endpoint = |address: &SocketAddr| {
-            Arc::new(Endpoint { address: *address, ready: true, workload: None, protocol })
+            let workload = self.neighbours.get().then(|| self.tree.workload.pod.clone());
+            Arc::new(Endpoint { address: *address, ready: true, workload, protocol })
         };
         let endpoints = endpoints.iter().map(endpoint).collect::<Vec<_>>().into();
         let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints });
@@ -133,8 +152,12 @@ impl World {
         snapshot.egress = egress;
         let services = Arc::new(self.services.borrow().clone());
         let workloads = Arc::new(self.workloads.borrow().clone());
-        snapshot.directory = Arc::new(Directory { services, workloads, ..Directory::default() });
-        self.cell.swap(Arc::new(snapshot));
+        let node_addresses = self.node.borrow().iter().copied().collect();
+        snapshot.directory =
+            Arc::new(Directory { services, workloads, node_addresses, ..Directory::default() });
+        let own = (self.tree.workload.pod.clone(), Arc::clone(&self.inbound_policy.borrow()));
+        snapshot.policies = Arc::new([own].into_iter().collect());
+        path::swap(&self.cell, Arc::new(snapshot));
     }
 
     /// Tells the cell of workloads, in place of those it knew.
@@ -152,6 +175,11 @@ impl World {
     /// Serves the tree's inbound side at an address.
     pub(super) fn serve_inbound(&self, at: SocketAddr) {
         listen(&self.cell, &self.tree, Side::Inbound, at);
+    }
+
+    /// Says where a client's connection is going.
+    pub(super) fn steer(&self, client: SocketAddr, destination: SocketAddr) {
+        self.redirect.steer(client, destination);
     }
 
     /// A client's connection that was steered to the tree's listener on its way to `destination`.
@@ -176,7 +204,7 @@ impl World {
     }
 }
 
-fn listen(cell: &Rc<Cell>, tree: &Rc<Tree>, side: Side, at: SocketAddr) -> SocketAddr {
+pub(super) fn listen(cell: &Rc<Cell>, tree: &Rc<Tree>, side: Side, at: SocketAddr) -> SocketAddr {
     let socket = std::net::TcpListener::bind(at).unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
@@ -239,7 +267,7 @@ impl Connect for Panics {
     }
 }
 
-const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 pub(super) fn namespace() -> Namespace {
     Namespace::try_from("shop").unwrap()

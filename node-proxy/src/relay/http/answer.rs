@@ -43,7 +43,11 @@ pub(super) async fn answer(
     let exchange = Exchange::begin(&session, &request, busy);
     match respond(&session, &exchange, request).await {
         Ok(response) => Ok(response),
-        Err(Failure::Refused(refusal)) => Ok(refused(&session, exchange, refusal)),
+        Err(Failure::Refused(refusal)) => {
+            // Not the endpoint's doing, whatever it looks like.
+            let refusal = exchange.revoked().map_or(refusal, Refusal::from);
+            Ok(refused(&session, exchange, refusal))
+        }
         Err(Failure::Reset(error)) => {
             exchange.refused(Reason::UpstreamReset);
             exchange.complete();
@@ -57,7 +61,10 @@ async fn respond(
     exchange: &Rc<Exchange>,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Failure> {
-    let permit = session.permit().map_err(|denied| denied.reason())?;
+    let permit = session.permit().map_err(|denied| {
+        exchange.denied(&denied);
+        denied.reason()
+    })?;
     let (parts, body) = request.into_parts();
     if session.protocol == Protocol::Http2 && inspect::is_too_large(&parts, session.cell.limits.head_bytes) {
         return Err(Reason::HeadTooLarge.into());

@@ -151,6 +151,13 @@ impl Body for Outgoing {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
+            // The end of a connection that was ended by us is not the end of the response.
+            Poll::Ready(None)
+                if this.exchange.as_ref().is_some_and(|exchange| exchange.revoked().is_some()) =>
+            {
+                this.fail(Reason::UpstreamReset);
+                Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())))
+            }
             Poll::Ready(None) => {
                 this.finish();
                 Poll::Ready(None)

@@ -3,7 +3,7 @@
 //! Facts for the log are gathered only where one is written. It must never hold a body.
 
 use std::{
-    cell::{Cell as Slot, RefCell},
+    cell::{Cell as Slot, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use super::{inspect::Shape, session::Session, watch::Busy};
 use crate::{
     cell::direction,
-    policy::Permit,
+    policy::{Denied, Permit},
     snapshot::routes::CompiledRule,
     telemetry::{Reason, Record},
     tenancy::RequestGuard,
-    upstream::choice::Choice,
+    upstream::{choice::Choice, shortcuts::Revoked},
 };
 
 /// One request. Written to the log when dropped.
@@ -38,6 +38,10 @@ pub(super) struct Exchange {
     done: Slot<bool>,
     opaque: Slot<bool>,
     grpc: Slot<bool>,
+    /// Why it may not go on, where a policy says so.
+    denied: OnceCell<Denied>,
+    /// Whether the connection it went out on was ended by us.
+    revoked: OnceCell<Rc<Revoked>>,
     facts: Option<Box<RefCell<Facts>>>,
 }
 
@@ -82,6 +86,8 @@ impl Exchange {
             done: Slot::new(false),
             opaque: Slot::new(false),
             grpc: Slot::new(false),
+            denied: OnceCell::new(),
+            revoked: OnceCell::new(),
             facts,
         })
     }
@@ -115,9 +121,27 @@ impl Exchange {
         (self.received.get() + received, self.sent.get() + sent)
     }
 
+    /// A policy denies it; the reason is told apart.
+    pub(super) fn denied(&self, denied: &Denied) {
+        drop(self.denied.set(denied.clone()));
+    }
+
+    /// It goes out on a connection that a change of policy may end.
+    pub(super) fn may_be_revoked(&self, revoked: &Rc<Revoked>) {
+        drop(self.revoked.set(Rc::clone(revoked)));
+    }
+
+    /// Why its connection was ended by us, if it was.
+    pub(super) fn revoked(&self) -> Option<Reason> {
+        let denied = self.revoked.get()?.get()?;
+        self.denied(denied);
+        Some(denied.reason())
+    }
+
     /// It was refused, or ended before its time. The first reason stays.
     pub(super) fn refused(&self, reason: Reason) {
         if self.reason.get().is_none() {
+            let reason = self.revoked().unwrap_or(reason);
             self.reason.set(Some(reason));
             self.session.cell.ledger.refused(reason);
         }
@@ -191,6 +215,7 @@ impl Exchange {
             connect: facts.connect,
             first_byte: facts.first_byte,
             reason: self.reason.get(),
+            policy: self.denied.get().and_then(Denied::policy).or(self.session.live.policy.get()),
         });
     }
 }

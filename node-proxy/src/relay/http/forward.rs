@@ -129,6 +129,11 @@ impl Call<'_> {
             self.exchange.chose(&target.endpoint);
             let error = match lease(self.session, self.permit, &target, Some(self.exchange)).await {
                 Ok(lease) => return Ok((target, lease)),
+                // Another endpoint might allow it; but whether a caller is let in must not be a matter of luck.
+                Err(UpstreamError::Denied(denied)) => {
+                    self.exchange.denied(&denied);
+                    return Err(denied.reason().into());
+                }
                 Err(error) => error,
             };
             if error.blames_endpoint() {
@@ -177,7 +182,10 @@ impl Call<'_> {
             }
         };
         leased.map_err(|error| {
-            target.failed();
+            match &error {
+                UpstreamError::Denied(denied) => self.exchange.denied(denied),
+                _ => target.failed(),
+            }
             error.reason().into()
         })
     }
@@ -271,16 +279,23 @@ pub(super) async fn lease(
     let bucket = session.bucket(permit, &target.endpoint, target.protocol)?;
     if let Some(lease) = bucket.ready() {
         if let Some(exchange) = exchange {
-            exchange.connected(lease.choice(), std::time::Duration::ZERO);
+            connected(exchange, &lease, std::time::Duration::ZERO);
         }
         return Ok(lease);
     }
     let begun = Instant::now();
     let lease = bucket.lease(|| connect(session, permit, target)).await?;
     if let Some(exchange) = exchange {
-        exchange.connected(lease.choice(), begun.elapsed());
+        connected(exchange, &lease, begun.elapsed());
     }
     Ok(lease)
+}
+
+fn connected(exchange: &Exchange, lease: &Lease, took: std::time::Duration) {
+    exchange.connected(lease.choice(), took);
+    if let Some(shortcut) = lease.shortcut() {
+        exchange.may_be_revoked(shortcut.revoked());
+    }
 }
 
 async fn connect(session: &Session, permit: &Permit, target: &Target) -> Result<Connected, UpstreamError> {

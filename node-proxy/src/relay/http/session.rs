@@ -104,7 +104,7 @@ impl Session {
             // Inbound, the listener says whose connection it is; nothing to look up.
             Side::Inbound => permit.destination.clone(),
         };
-        permit.renew(snapshot.egress, destination)
+        permit.renew(&snapshot, destination)
     }
 
     /// Where connections to an endpoint are kept. The last few asked for are remembered, until something changes by

@@ -37,6 +37,7 @@ pub(super) fn report(session: &Session, refusal: Refusal, took: Duration) {
         duration: took,
         connect: None,
         first_byte: None,
+        policy: None,
         reason: Some(refusal.reason),
     });
 }

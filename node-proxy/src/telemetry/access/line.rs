@@ -105,6 +105,11 @@ impl Line {
         if let Some(reason) = record.reason {
             word(out, ",\"reason\":", reason.as_str());
         }
+        pair(
+            out,
+            ",\"policy\":",
+            record.policy.map(|policy| (policy.namespace.as_str(), policy.name.as_str())),
+        );
     }
 
     fn integer(out: &mut Vec<u8>, key: &str, value: u64) {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::name::{PodName, RouteName, ServiceName, TenantId};
+use config::name::{PodName, PolicyName, RouteName, ServiceName, TenantId};
 
 pub(crate) use self::line::rfc3339;
 pub use self::writer::{AccessLogError, Target, Writer};
@@ -69,6 +69,8 @@ pub struct Record<'a> {
     pub first_byte: Option<Duration>,
     /// Why it was refused or ended early.
     pub reason: Option<Reason>,
+    /// The object that says so.
+    pub policy: Option<&'a PolicyName>,
 }
 
 /// Where a cell's lines go; one per lane, made by [`Writer::for_cell`]. The default writes nothing.

@@ -36,6 +36,7 @@ fn record<'a>(workload: &'a PodName, path: &'a str, authority: &'a str) -> Recor
         connect: None,
         first_byte: Some(Duration::ZERO),
         reason: Some(Reason::UpstreamReset),
+        policy: None,
     }
 }
 

@@ -20,7 +20,7 @@ use super::{Bucket, STALE_AFTER, Settings, Unanswered, Upload};
 use crate::{
     stream::Stream,
     sys::hyper_io::HyperIo,
-    upstream::{choice::Choice, connect::Connected},
+    upstream::{choice::Choice, connect::Connected, shortcuts::Shortcut},
 };
 
 /// Hyper's side of a connection. Once it has ended, for good or ill, it must not be polled again.
@@ -51,6 +51,7 @@ pub struct Connection {
     /// Its bucket's when it was made.
     generation: u64,
     choice: Choice,
+    shortcut: Option<Box<Shortcut>>,
 }
 
 impl Connection {
@@ -65,7 +66,8 @@ impl Connection {
             .handshake(HyperIo(connected.stream))
             .await?;
         let driver = Driver { connection: driver, ended: false };
-        Ok(Self { send, driver, parked: None, generation, choice: connected.choice })
+        let Connected { choice, shortcut, .. } = connected;
+        Ok(Self { send, driver, parked: None, generation, choice, shortcut })
     }
 
     /// Whether the next request can go on it, as far as is known here.
@@ -120,6 +122,10 @@ impl Lease {
 
     pub(super) fn is_reused(&self) -> bool {
         self.connection.parked.is_some()
+    }
+
+    pub(super) fn shortcut(&self) -> Option<&Shortcut> {
+        self.connection.shortcut.as_deref()
     }
 
     pub(super) fn choice(&self) -> Choice {

@@ -22,6 +22,7 @@ use crate::{
         choice::Choice,
         connect::Connected,
         rt::{LocalExecutor, TokioTimer},
+        shortcuts::Shortcut,
     },
 };
 
@@ -38,6 +39,7 @@ pub struct Connection {
     parked: Cell<u64>,
     stock: Rc<Stock>,
     choice: Choice,
+    shortcut: Option<Box<Shortcut>>,
 }
 
 impl Connection {
@@ -73,6 +75,7 @@ impl Connection {
             parked: Cell::new(0),
             stock: Rc::clone(stock),
             choice: connected.choice,
+            shortcut: connected.shortcut,
         }))
     }
 
@@ -120,6 +123,10 @@ impl Lease {
 
     pub(super) fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    pub(super) fn shortcut(&self) -> Option<&Shortcut> {
+        self.connection.shortcut.as_deref()
     }
 
     pub(super) fn choice(&self) -> Choice {

@@ -22,7 +22,7 @@ pub use self::{
     bucket::Bucket,
     upload::{BodyError, Upload},
 };
-use super::{Delivery, choice::Choice};
+use super::{Delivery, choice::Choice, shortcuts::Shortcut};
 use crate::{accept::Protocol, capture::Tree, cell::Limits};
 
 pub mod bucket;
@@ -204,6 +204,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.choice(),
             Self::Http2(lease) => lease.choice(),
+        }
+    }
+
+    /// What the connection is known by, where it goes straight to a neighbour's app.
+    pub fn shortcut(&self) -> Option<&Shortcut> {
+        match self {
+            Self::Http1(lease) => lease.shortcut(),
+            Self::Http2(lease) => lease.shortcut(),
         }
     }
 

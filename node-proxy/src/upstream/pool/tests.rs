@@ -80,7 +80,7 @@ async fn answer(mut stream: TcpStream, open: Rc<Cell<usize>>) {
 
 async fn connect(address: SocketAddr) -> Result<Connected, UpstreamError> {
     let stream = TcpStream::connect(address).await.unwrap();
-    Ok(Connected { stream: stream.into(), choice: CHOICE, took: Duration::ZERO })
+    Ok(Connected { stream: stream.into(), choice: CHOICE, took: Duration::ZERO, shortcut: None })
 }
 
 async fn ask_on(lease: &mut Lease) {

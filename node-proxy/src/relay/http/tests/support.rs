@@ -193,7 +193,7 @@ impl Bench {
         };
         let accepted = Accepted { captured, origin, destination, protocol, prefix: bytes::Bytes::new() };
         let identified = identify(accepted, None);
-        let permit = policy::decide(Egress::Any, &identified).unwrap();
+        let permit = policy::decide(&self.cell.snapshot(), &identified).unwrap();
         let stream = Rewind::new(bytes::Bytes::new(), identified.accepted.captured.stream);
         let socket = stream.get_ref().socket().map(|socket| self.cell.sockets.register(socket, self.tree.id));
         let live = Live::new(Rc::clone(&self.tree), Side::Outbound, origin, None);

@@ -1,0 +1,283 @@
+//! Policies by workload: which AuthorizationPolicies, PeerAuthentications and NetworkPolicies are about which pod, and
+//! which ServiceEntries are for which tenant.
+//!
+//! Only pods of this machine: nobody else's connections are decided here. What did not change stays the same object.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use config::{
+    model::{
+        Action, AuthorizationPolicy, Egress, Mesh, NetworkPolicy, PeerAuthentication, PeerMode, Scope,
+        Service, Workload, has_all,
+    },
+    name::{Namespace, PodName, PolicyName, ServiceName, TenantId},
+};
+
+use crate::snapshot::{
+    network::{Network, PodNetwork},
+    policies::{External, InboundPolicy, PeerRule, Policies},
+};
+
+/// What a version of the mesh made of policies.
+#[derive(Debug, Default)]
+pub(super) struct Compiled {
+    tenants: HashMap<TenantId, Arc<Policies>>,
+    externals: HashMap<TenantId, Arc<External>>,
+    network: Arc<Network>,
+}
+
+impl Compiled {
+    /// Takes over the policies of a mesh.
+    pub(super) fn update(&mut self, mesh: &Mesh) {
+        self.update_tenants(mesh);
+        self.update_externals(mesh);
+        let network = network(mesh);
+        if !is_same_network(&network, &self.network) {
+            self.network = Arc::new(network);
+        }
+    }
+
+    /// What protects a tenant's workloads.
+    pub(super) fn of(&self, tenant: &TenantId) -> Arc<Policies> {
+        self.tenants.get(tenant).cloned().unwrap_or_default()
+    }
+
+    /// Where a tenant may go outside the mesh.
+    pub(super) fn external(&self, tenant: &TenantId) -> Arc<External> {
+        self.externals.get(tenant).cloned().unwrap_or_default()
+    }
+
+    /// NetworkPolicies by pod.
+    pub(super) fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.network)
+    }
+
+    fn update_tenants(&mut self, mesh: &Mesh) {
+        let index = Index::of(mesh);
+        let mut pods: HashMap<TenantId, Vec<(PodName, Arc<InboundPolicy>)>> = HashMap::new();
+        let mut shared: Vec<Arc<InboundPolicy>> = Vec::new();
+        for workload in local(mesh) {
+            let before = self.tenants.get(&workload.tenant).and_then(|known| known.of(&workload.pod));
+            let policy = reuse(index.inbound(workload), before, &mut shared);
+            pods.entry(workload.tenant.clone()).or_default().push((workload.pod.clone(), policy));
+        }
+        let same = |tenant: &TenantId, new: Policies| match self.tenants.get(tenant) {
+            Some(before) if before.is_same(&new) => Arc::clone(before),
+            _ => Arc::new(new),
+        };
+        self.tenants = pods
+            .into_iter()
+            .map(|(tenant, pods)| {
+                let policies = same(&tenant, pods.into_iter().collect());
+                (tenant, policies)
+            })
+            .collect();
+    }
+
+    fn update_externals(&mut self, mesh: &Mesh) {
+        let limited = mesh.tenants.iter().filter(|(_, tenant)| tenant.egress == Egress::Mesh);
+        let new = limited.map(|(id, _)| {
+            let is_for = |entry: &&Arc<config::model::ServiceEntry>| {
+                entry.audience.every_tenant || mesh.membership.get(&entry.name.namespace) == Some(id)
+            };
+            let external = External(mesh.service_entries.values().filter(is_for).cloned().collect());
+            let before = self.externals.get(id).filter(|before| before.is_same(&external));
+            (id.clone(), before.map_or_else(|| Arc::new(external), Arc::clone))
+        });
+        self.externals = new.collect();
+    }
+}
+
+fn local(mesh: &Mesh) -> impl Iterator<Item = &Arc<Workload>> {
+    mesh.workloads.values().filter(|workload| workload.netns.is_some())
+}
+
+/// The object of before, or of another workload, where it says the same.
+fn reuse(
+    policy: InboundPolicy,
+    before: Option<&Arc<InboundPolicy>>,
+    shared: &mut Vec<Arc<InboundPolicy>>,
+) -> Arc<InboundPolicy> {
+    let is_same = |known: &&Arc<InboundPolicy>| same_policies(known, &policy);
+    // Few sets of policies are distinct; a tail of ever different ones is not searched for long.
+    let found = before.into_iter().chain(shared.iter().rev().take(SEARCHED)).find(is_same).cloned();
+    let policy = found.unwrap_or_else(|| Arc::new(policy));
+    if !shared.iter().rev().take(SEARCHED).any(|known| Arc::ptr_eq(known, &policy)) {
+        shared.push(Arc::clone(&policy));
+    }
+    policy
+}
+
+const SEARCHED: usize = 16;
+
+fn same_policies(one: &InboundPolicy, other: &InboundPolicy) -> bool {
+    let same = |one: &[Arc<AuthorizationPolicy>], other: &[Arc<AuthorizationPolicy>]| {
+        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+    };
+    one.peers == other.peers && same(&one.deny, &other.deny) && same(&one.allow, &other.allow)
+}
+
+/// Policies by the namespace that they are about; those of the mesh, and by Service, apart.
+#[derive(Default)]
+struct Index<'a> {
+    mesh: Vec<&'a Arc<AuthorizationPolicy>>,
+    namespaces: HashMap<&'a Namespace, Vec<&'a Arc<AuthorizationPolicy>>>,
+    services: HashMap<&'a PodName, Vec<&'a Arc<AuthorizationPolicy>>>,
+    peers: Peers<'a>,
+}
+
+impl<'a> Index<'a> {
+    fn of(mesh: &'a Mesh) -> Self {
+        let mut index = Self { peers: Peers::of(&mesh.peer_authentication), ..Self::default() };
+        for policy in mesh.authorization.values() {
+            match &policy.scope {
+                Scope::Mesh | Scope::Selected { namespace: None, .. } => index.mesh.push(policy),
+                Scope::Namespace(namespace) | Scope::Selected { namespace: Some(namespace), .. } => {
+                    index.namespaces.entry(namespace).or_default().push(policy);
+                }
+                Scope::Services(services) => {
+                    for pod in services.iter().flat_map(|service| behind(&mesh.services, service)) {
+                        let policies = index.services.entry(pod).or_default();
+                        if !policies.last().is_some_and(|last| Arc::ptr_eq(last, policy)) {
+                            policies.push(policy);
+                        }
+                    }
+                }
+            }
+        }
+        index
+    }
+
+    fn inbound(&self, workload: &Workload) -> InboundPolicy {
+        let own = self.namespaces.get(&workload.pod.namespace).into_iter().flatten();
+        let by_service = self.services.get(&workload.pod).into_iter().flatten();
+        let selected = |policy: &&&Arc<AuthorizationPolicy>| match &policy.scope {
+            Scope::Selected { labels, .. } => has_all(&workload.labels, labels),
+            _ => true,
+        };
+        let all = self.mesh.iter().chain(own).chain(by_service).filter(selected);
+        let mut inbound = InboundPolicy { peers: self.peers.rule(workload), ..InboundPolicy::default() };
+        for policy in all {
+            let list = if policy.action == Action::Allow { &mut inbound.allow } else { &mut inbound.deny };
+            list.push(Arc::clone(policy));
+        }
+        inbound
+    }
+}
+
+/// The pods behind a Service.
+fn behind<'a>(
+    services: &'a BTreeMap<ServiceName, Arc<Service>>,
+    name: &ServiceName,
+) -> impl Iterator<Item = &'a PodName> {
+    let ports = services.get(name).into_iter().flat_map(|service| &service.ports);
+    ports.flat_map(|port| &port.endpoints).filter_map(|endpoint| endpoint.workload.as_ref())
+}
+
+/// PeerAuthentications by how wide they are; of several for the same, the oldest counts, then the first by name.
+#[derive(Default)]
+struct Peers<'a> {
+    mesh: Option<&'a PeerAuthentication>,
+    namespaces: HashMap<&'a Namespace, &'a PeerAuthentication>,
+    selected: HashMap<&'a Namespace, Vec<&'a PeerAuthentication>>,
+}
+
+impl<'a> Peers<'a> {
+    fn of(all: &'a BTreeMap<PolicyName, Arc<PeerAuthentication>>) -> Self {
+        let mut peers = Self::default();
+        let mut oldest_first: Vec<&PeerAuthentication> = all.values().map(AsRef::as_ref).collect();
+        // Stable: those of one age stay in the order of their names. Unknown age counts as the youngest.
+        oldest_first.sort_by_key(|peer| peer.created.unwrap_or(i64::MAX));
+        for peer in oldest_first {
+            match &peer.scope {
+                Scope::Mesh => {
+                    peers.mesh.get_or_insert(peer);
+                }
+                Scope::Namespace(namespace) => {
+                    peers.namespaces.entry(namespace).or_insert(peer);
+                }
+                Scope::Selected { namespace: Some(namespace), .. } => {
+                    peers.selected.entry(namespace).or_default().push(peer);
+                }
+                Scope::Selected { namespace: None, .. } | Scope::Services(_) => {}
+            }
+        }
+        peers
+    }
+
+    fn rule(&self, workload: &Workload) -> PeerRule {
+        let namespace = &workload.pod.namespace;
+        let selects = |peer: &&&PeerAuthentication| match &peer.scope {
+            Scope::Selected { labels, .. } => has_all(&workload.labels, labels),
+            _ => false,
+        };
+        let own = self.selected.get(namespace).and_then(|peers| peers.iter().find(selects)).copied();
+        let wider = [own, self.namespaces.get(namespace).copied(), self.mesh];
+        let decides = wider.into_iter().flatten().find_map(|peer| Some((peer, peer.mode?)));
+        let strict = |peer: &PeerAuthentication, mode| (mode == PeerMode::Strict).then(|| peer.name.clone());
+        let of_all = decides.and_then(|(peer, mode)| strict(peer, mode));
+        let port = |peer: &PeerAuthentication, (number, mode): &(u16, Option<PeerMode>)| {
+            let own = mode.map_or_else(|| of_all.clone(), |mode| strict(peer, mode));
+            (*number, own)
+        };
+        let ports = own.into_iter().flat_map(|peer| peer.ports.iter().map(move |entry| (peer, entry)));
+        PeerRule { ports: ports.map(|(peer, entry)| port(peer, entry)).collect(), strict: of_all }
+    }
+}
+
+/// NetworkPolicies by pod of this machine.
+fn network(mesh: &Mesh) -> Network {
+    let mut by_namespace: HashMap<&Namespace, Vec<&Arc<NetworkPolicy>>> = HashMap::new();
+    for policy in mesh.network_policies.values() {
+        by_namespace.entry(&policy.name.namespace).or_default().push(policy);
+    }
+    let unlimited = Arc::new(PodNetwork::default());
+    let pods = local(mesh).map(|workload| {
+        let own = by_namespace.get(&workload.pod.namespace);
+        let selecting: Vec<&Arc<NetworkPolicy>> = own
+            .into_iter()
+            .flatten()
+            .filter(|policy| policy.pods.matches(&workload.labels))
+            .copied()
+            .collect();
+        if selecting.is_empty() {
+            return (workload.pod.clone(), Arc::clone(&unlimited));
+        }
+        let limiting = |is: fn(&NetworkPolicy) -> bool| {
+            selecting.iter().filter(|policy| is(policy)).map(|policy| Arc::clone(policy)).collect()
+        };
+        let pod = PodNetwork {
+            ingress: limiting(|policy| policy.ingress.is_some()),
+            egress: limiting(|policy| policy.egress.is_some()),
+        };
+        (workload.pod.clone(), Arc::new(pod))
+    });
+    let namespaces = if mesh.network_policies.is_empty() {
+        HashMap::new()
+    } else {
+        mesh.namespaces.iter().map(|(name, facts)| (name.clone(), Arc::clone(facts))).collect()
+    };
+    Network { pods: pods.collect(), namespaces }
+}
+
+fn is_same_network(one: &Network, other: &Network) -> bool {
+    let same = |one: &[Arc<NetworkPolicy>], other: &[Arc<NetworkPolicy>]| {
+        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+    };
+    let pod = |(name, pod): (&PodName, &Arc<PodNetwork>)| {
+        other
+            .pods
+            .get(name)
+            .is_some_and(|there| same(&pod.ingress, &there.ingress) && same(&pod.egress, &there.egress))
+    };
+    one.pods.len() == other.pods.len()
+        && one.namespaces.len() == other.namespaces.len()
+        && one.pods.iter().all(pod)
+        && one
+            .namespaces
+            .iter()
+            .all(|(name, facts)| other.namespaces.get(name).is_some_and(|there| Arc::ptr_eq(there, facts)))
+}

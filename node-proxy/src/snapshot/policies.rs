@@ -1,0 +1,91 @@
+//! Which policies protect which workload of a tenant, and which destinations outside the mesh it may dial.
+//!
+//! Put together by `control::compile`, evaluated by the stage `policy`. It must never decide anything itself.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use config::{
+    model::{AuthorizationPolicy, ServiceEntry},
+    name::{PodName, PolicyName},
+};
+
+/// The inbound policies of a tenant's workloads on this machine.
+///
+/// A workload that is not here is not known yet: nothing is let in. One without policies is here, too.
+#[derive(Debug, Default)]
+pub struct Policies(HashMap<PodName, Arc<InboundPolicy>>);
+
+impl Policies {
+    /// What protects a workload.
+    pub fn of(&self, pod: &PodName) -> Option<&Arc<InboundPolicy>> {
+        self.0.get(pod)
+    }
+
+    /// Whether both say the very same of the very same workloads.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |(pod, policy): (&PodName, &Arc<InboundPolicy>)| {
+            other.of(pod).is_some_and(|there| Arc::ptr_eq(there, policy))
+        };
+        self.0.len() == other.0.len() && self.0.iter().all(same)
+    }
+}
+
+impl FromIterator<(PodName, Arc<InboundPolicy>)> for Policies {
+    fn from_iter<I: IntoIterator<Item = (PodName, Arc<InboundPolicy>)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+/// What protects a workload from callers. Shared by workloads that the same policies are about.
+#[derive(Debug, Default, PartialEq)]
+pub struct InboundPolicy {
+    /// Whether callers have to prove who they are.
+    pub peers: PeerRule,
+    /// Policies that deny, in the order of their names.
+    pub deny: Vec<Arc<AuthorizationPolicy>>,
+    /// Policies that allow, in the order of their names.
+    pub allow: Vec<Arc<AuthorizationPolicy>>,
+}
+
+/// Where plaintext is refused, and which PeerAuthentication says so.
+#[derive(Debug, Default, PartialEq)]
+pub struct PeerRule {
+    /// On all ports that are not listed.
+    pub strict: Option<PolicyName>,
+    /// Ports that are treated in another way.
+    pub ports: Vec<(u16, Option<PolicyName>)>,
+}
+
+impl PeerRule {
+    /// Who says that plaintext to this port is refused, if anybody does.
+    pub fn strict_at(&self, port: u16) -> Option<&PolicyName> {
+        let own = self.ports.iter().find(|(number, _)| *number == port);
+        own.map_or(self.strict.as_ref(), |(_, strict)| strict.as_ref())
+    }
+}
+
+/// Destinations outside the mesh that a tenant may dial although its egress is limited.
+#[derive(Debug, Default)]
+pub struct External(pub Vec<Arc<ServiceEntry>>);
+
+impl External {
+    /// The entry that names a destination for callers of a namespace.
+    pub fn entry(
+        &self,
+        caller: &config::name::Namespace,
+        address: IpAddr,
+        port: u16,
+    ) -> Option<&Arc<ServiceEntry>> {
+        self.0.iter().find(|entry| {
+            let audience = &entry.audience.namespaces;
+            entry.ports.contains(&port)
+                && audience.as_ref().is_none_or(|namespaces| namespaces.contains(caller))
+                && entry.addresses.iter().any(|net| net.contains(&address))
+        })
+    }
+
+    /// Whether both hold the very same entries.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(one, two)| Arc::ptr_eq(one, two))
+    }
+}

@@ -1,0 +1,122 @@
+//! Connections of this cell straight to a neighbour's app: the receiver's cell never sees them, so it is here that they end
+//! when a change of configuration takes their permission away.
+//!
+//! Each is known from when it was made until it is dropped. What is here must never keep a connection alive.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use slab::Slab;
+
+use crate::{
+    capture::Tree,
+    identity::Caller,
+    policy::{Denied, Permit},
+    stream::Stream,
+    sys::sockets::{Registered, Sockets},
+};
+
+/// The connections of one cell. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Shortcuts {
+    known: Rc<RefCell<Slab<Entry>>>,
+    sockets: Sockets,
+}
+
+/// A connection that was made: who calls whom.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// The tree on whose behalf.
+    pub from: Rc<Tree>,
+    /// As whom it speaks.
+    pub caller: Arc<Caller>,
+    /// Its address.
+    pub client: SocketAddr,
+    /// The receiver.
+    pub to: Rc<Tree>,
+    /// The app's address.
+    pub address: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Entry {
+    ends: Ends,
+    revoked: Rc<Revoked>,
+}
+
+/// Why a connection was ended from here, if it was.
+pub type Revoked = OnceCell<Denied>;
+
+/// Keeps a connection known.
+#[derive(Debug)]
+pub struct Shortcut {
+    shortcuts: Shortcuts,
+    key: usize,
+    revoked: Rc<Revoked>,
+    _socket: Registered,
+}
+
+impl Shortcuts {
+    /// Takes in a connection to a neighbour. `None` for one that no socket carries: it ends where its bytes come from.
+    pub fn enter(
+        &self,
+        permit: &Permit,
+        to: &Rc<Tree>,
+        address: SocketAddr,
+        stream: &Stream,
+    ) -> Option<Shortcut> {
+        let socket = stream.socket()?;
+        let revoked = Rc::new(Revoked::new());
+        let ends = Ends {
+            from: Rc::clone(&permit.tree),
+            caller: Arc::clone(&permit.caller),
+            client: permit.origin.client,
+            to: Rc::clone(to),
+            address,
+        };
+        let key = self.known.borrow_mut().insert(Entry { ends, revoked: Rc::clone(&revoked) });
+        let socket = self.sockets.register(socket, key as u64);
+        Some(Shortcut { shortcuts: self.clone(), key, revoked, _socket: socket })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.known.borrow().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.known.borrow().is_empty()
+    }
+
+    /// Ends those that `judge` does not permit any more, and names their ends.
+    pub fn reconsider(&self, judge: impl Fn(&Ends) -> Result<(), Denied>) -> Vec<Ends> {
+        let known = self.known.borrow();
+        let mut ended = Vec::new();
+        for (key, entry) in known.iter().filter(|(_, entry)| entry.revoked.get().is_none()) {
+            if let Err(denied) = judge(&entry.ends) {
+                drop(entry.revoked.set(denied));
+                self.sockets.shut_down(Some(key as u64));
+                ended.push(entry.ends.clone());
+            }
+        }
+        ended
+    }
+}
+
+impl Shortcut {
+    /// Why it was ended from here; to be asked when it ends.
+    pub fn revoked(&self) -> &Rc<Revoked> {
+        &self.revoked
+    }
+}
+
+impl Drop for Shortcut {
+    fn drop(&mut self) {
+        self.shortcuts.known.borrow_mut().try_remove(self.key);
+    }
+}
