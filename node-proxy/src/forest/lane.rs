@@ -136,6 +136,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
         connect(),
     );
     cell.swap(snapshot);
+    drop(tokio::task::spawn_local(handoff::serve(Arc::clone(handoffs.post()))));
     let mut grove = Grove::new(Rc::clone(&cell), handoffs);
     let mut certificates = Box::pin(Rc::clone(&cell.credentials).run());
     let mut beat = tokio::time::interval(BEAT);

@@ -33,6 +33,8 @@ mod accounting;
 
 mod seats;
 
+mod switchboard;
+
 // The boundary, and the cell behind it.
 mod message;
 

@@ -30,9 +30,10 @@ use super::{
     keeper::{Keeper, Outcome},
     message::ToCell,
     planting::{PlantError, Planting},
+    switchboard::Switchboard,
 };
 use crate::{
-    handoff::{Board, Line},
+    handoff::Line,
     snapshot::Snapshot,
     sys::netns::Netns,
 };
@@ -64,9 +65,7 @@ pub(super) struct Supervisor {
     waiting: BTreeMap<PodName, Waiting>,
     trees_so_far: u64,
     /// Who is reached through which cell.
-    board: Arc<Board>,
-    /// Boards that a cell may still hold: dropped here, whose memory they are.
-    old_boards: Vec<Arc<Board>>,
+    switchboard: Switchboard,
     /// Snapshots that a cell may be the last but one to hold: dropped here, where nobody waits.
     old_snapshots: Vec<Arc<Snapshot>>,
     stop_at: Option<Instant>,
@@ -100,8 +99,7 @@ impl Supervisor {
             trees: BTreeMap::new(),
             waiting: BTreeMap::new(),
             trees_so_far: 0,
-            board: Arc::default(),
-            old_boards: Vec::new(),
+            switchboard: Switchboard::default(),
             old_snapshots: Vec::new(),
             stop_at: None,
         })
@@ -245,7 +243,7 @@ impl Supervisor {
                 let snapshot = snapshot.unwrap_or_else(|| Arc::new(Snapshot::empty(tenant.clone())));
                 let keeper = Keeper::start(tenant.clone(), snapshot, &self.settings, now);
                 let mut keeper = keeper.map_err(PlantError::Cell)?;
-                keeper.connect_by(&self.board, now);
+                keeper.connect_by(self.switchboard.board(), now);
                 Ok(place.insert(keeper))
             }
         }
@@ -282,7 +280,6 @@ impl Supervisor {
         self.connect(now);
         self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
         self.old_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        self.old_boards.retain(|board| Arc::strong_count(board) > 1);
     }
 
     fn look_after_trees(&mut self, now: Instant) {
@@ -312,7 +309,7 @@ impl Supervisor {
                 continue;
             }
             keeper.restart(&self.settings, now);
-            keeper.connect_by(&self.board, now);
+            keeper.connect_by(self.switchboard.board(), now);
             for tree in self.trees.values().filter(|tree| tree.workload.tenant == *tenant) {
                 match tree.plant() {
                     Ok(plant) => keeper.tell(ToCell::Plant(plant), now),
@@ -334,13 +331,9 @@ impl Supervisor {
             let inbox = Arc::clone(self.cells.get(&tree.workload.tenant)?.handoffs()?);
             Some(Line { workload: Arc::clone(&tree.workload), tree: tree.id, inbox })
         };
-        let lines: Vec<Line> = self.trees.values().filter_map(line).collect();
-        if !self.board.says(&lines) {
-            let board = Arc::new(Board::new(self.board.version + 1, lines));
-            self.old_boards.push(std::mem::replace(&mut self.board, board));
-        }
+        self.switchboard.set(self.trees.values().filter_map(line).collect());
         for keeper in self.cells.values_mut().chain(&mut self.leaving) {
-            keeper.connect_by(&self.board, now);
+            keeper.connect_by(self.switchboard.board(), now);
         }
     }
 

@@ -19,7 +19,7 @@ use config::{
     model::{AppProtocol, Endpoint, Exclusions, Labels, Mesh, Workload},
     name::{Name, Namespace, PodName, ServiceAccount, ServiceName, TenantId},
 };
-use ebpf_redirect::fake::FakeRedirect;
+use ebpf_redirect::{Side, fake::FakeRedirect};
 use futures_util::future::LocalBoxFuture;
 use socket2::{Domain, Socket, Type};
 
@@ -39,6 +39,7 @@ use crate::{
     },
 };
 
+mod handoff;
 mod namespaces;
 
 /// A forest, how to steer to it, and a server that answers what it is sent.
@@ -67,9 +68,13 @@ impl Connect for Trap {
         permit: &'a Permit,
         peer: Peer<'a>,
     ) -> LocalBoxFuture<'a, Result<Connected, UpstreamError>> {
+        // What is to happen in a receiver's cell must not happen in its caller's already.
+        let passes_on = peer.address.is_ipv6() && permit.side == Side::Outbound;
         match peer.address.port() {
+            _ if passes_on => {}
             PANIC => panic!("this connection was meant to panic"),
             SPIN => spin(|| RELEASED.load(Relaxed)),
+            handoff::SPIN => spin(|| handoff::RELEASED.load(Relaxed)),
             BURN => {
                 let until = clock::own_cpu() + Duration::from_millis(150);
                 spin(|| clock::own_cpu() >= until);

@@ -18,7 +18,7 @@ use crossbeam_queue::ArrayQueue;
 use slab::Slab;
 
 use super::{
-    Opening,
+    Opening, Post,
     pipe::{Handle, PipeEnd},
 };
 use crate::telemetry::Reason;
@@ -31,6 +31,8 @@ const WAITING: usize = 256;
 pub struct Inbox {
     queue: ArrayQueue<Opening>,
     taker: AtomicWaker,
+    /// Where its cell is told of bytes.
+    post: Arc<Post>,
     closed: AtomicBool,
     /// What was taken and lives. Written by the cell; read by others only when it is given up, so its lock is never
     /// waited for.
@@ -56,6 +58,7 @@ impl Default for Inbox {
         Self {
             queue: ArrayQueue::new(WAITING),
             taker: AtomicWaker::new(),
+            post: Arc::default(),
             closed: AtomicBool::new(false),
             taken: Mutex::default(),
         }
@@ -109,6 +112,11 @@ impl Inbox {
         let taken = self.taken();
         taken.iter().for_each(|(_, handle)| handle.abort(reason));
         waiting + taken.len()
+    }
+
+    /// Where the cell behind it is told of bytes.
+    pub fn post(&self) -> &Arc<Post> {
+        &self.post
     }
 
     /// Openings that wait.

@@ -22,8 +22,10 @@ pub mod pipe;
 
 mod board;
 mod inbox;
+mod post;
 mod urn;
 
+pub use post::{Post, serve};
 pub use urn::sweep;
 
 /// What a caller's cell tells a receiver's: a connection, and whose it is. Plain facts and one end of a pipe.

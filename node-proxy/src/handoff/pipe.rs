@@ -12,7 +12,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU8, AtomicU16,
+            AtomicBool, AtomicU8, AtomicU16,
             Ordering::{AcqRel, Acquire},
             fence,
         },
@@ -25,7 +25,11 @@ use atomic_waker::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{inbox::Admitted, urn};
+use super::{
+    inbox::Admitted,
+    post::{self, Post},
+    urn,
+};
 use crate::telemetry::Reason;
 
 /// Bytes on their way, each way. Only what is touched is resident.
@@ -36,9 +40,12 @@ pub fn pipe(ring_bytes: usize) -> (PipeEnd, PipeEnd) {
     let (to_receiver, from_opener) = RingBuffer::new(ring_bytes);
     let (to_opener, from_receiver) = RingBuffer::new(ring_bytes);
     let shared = Arc::new(Shared::default());
-    let end = |role, outgoing, incoming| {
+    let mut own = post::own();
+    let mut end = |role, outgoing, incoming| {
         let shared = Arc::clone(&shared);
-        PipeEnd { remains: Some(Remains { outgoing, incoming, shared }), role, admitted: None }
+        // The receiver tells the thread that makes the pipe.
+        let post = if role == Role::Receiver { own.take() } else { None };
+        PipeEnd { remains: Some(Remains { outgoing, incoming, shared }), role, post, admitted: None }
     };
     (end(Role::Opener, to_receiver, from_receiver), end(Role::Receiver, to_opener, from_opener))
 }
@@ -49,6 +56,8 @@ pub struct PipeEnd {
     /// `None` only while it is being dropped.
     remains: Option<Remains>,
     role: Role,
+    /// Where the other end's thread is told of bytes; `None` where it is woken for each.
+    post: Option<Arc<Post>>,
     /// Keeps the receiver's end among those that can be ended from outside.
     admitted: Option<Admitted>,
 }
@@ -64,6 +73,13 @@ pub(super) struct Remains {
 /// A pipe as seen by who may have to end it: the supervisor, when the receiver's cell is stuck.
 #[derive(Debug, Clone)]
 pub(super) struct Handle(Arc<Shared>);
+
+/// That an end was written to.
+#[derive(Debug)]
+pub(super) struct Note {
+    shared: Arc<Shared>,
+    from: Role,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -88,6 +104,8 @@ struct Shared {
 struct Way {
     /// [`FINISHED`], [`DEAF`] and [`RESET`]. Bits are only ever added.
     state: AtomicU8,
+    /// A note of bytes is on its way.
+    noted: AtomicBool,
     /// The task that waits for bytes.
     reader: AtomicWaker,
     /// The task that waits for room.
@@ -156,6 +174,11 @@ impl PipeEnd {
         }
     }
 
+    /// Opener: has the receiver's thread told of bytes by its post.
+    pub fn told_by(&mut self, post: &Arc<Post>) {
+        self.post = Some(Arc::clone(post));
+    }
+
     /// Opener: waits for the receiver's answer.
     pub async fn answered(&self) -> Result<(), Reason> {
         poll_fn(|cx| self.poll_answered(cx)).await
@@ -201,6 +224,16 @@ impl PipeEnd {
         Ok((outgoing, incoming, Ways::of(shared, self.role)))
     }
 
+    /// Has the other end's reader woken: soon, together with others, where its thread has a post.
+    fn tell(&self) {
+        let Some(Remains { shared, .. }) = &self.remains else { return };
+        let way = Ways::of(shared, self.role).outgoing;
+        let Some(post) = &self.post else { return way.reader.wake() };
+        if !way.noted.swap(true, AcqRel) {
+            post::send(post, Note { shared: Arc::clone(shared), from: self.role });
+        }
+    }
+
     fn poll_push(
         &mut self,
         cx: &mut Context<'_>,
@@ -213,7 +246,7 @@ impl PipeEnd {
             }
             let pushed = push(outgoing);
             if pushed > 0 {
-                ways.outgoing.reader.wake();
+                self.tell();
                 return Poll::Ready(Ok(pushed));
             }
             if !registered {
@@ -360,6 +393,16 @@ impl Remains {
         // Whatever the other thread did with it has happened by then.
         fence(Acquire);
         free
+    }
+}
+
+impl Note {
+    /// Wakes who waits for bytes.
+    pub(super) fn deliver(self) {
+        let way = Ways::of(&self.shared, self.from).outgoing;
+        // First: bytes that come from now on need a note of their own.
+        way.noted.swap(false, AcqRel);
+        way.reader.wake();
     }
 }
 

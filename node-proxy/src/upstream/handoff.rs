@@ -45,7 +45,8 @@ pub(super) async fn open(
     let answered = timeout(patience, async {
         let calls = calls.to(line.tree);
         let _turn = calls.acquire().await;
-        let (near, far) = pipe::pipe(pipe::RING_BYTES);
+        let (mut near, far) = pipe::pipe(pipe::RING_BYTES);
+        near.told_by(line.inbox.post());
         line.inbox
             .offer(Opening {
                 pipe: far,

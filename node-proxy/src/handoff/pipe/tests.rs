@@ -140,15 +140,62 @@ fn a_reader_that_stops_stops_the_writer_after_one_ring() {
 
 #[test]
 fn two_threads_that_send_all_they_can_lose_nothing_and_do_not_hang() {
-    const BYTES: usize = 4 << 20;
-    for ring in [1, 7, 64, RING_BYTES] {
-        let bytes = if ring < 64 { BYTES / 64 } else { BYTES };
+    for (ring, bytes) in LOADS {
         let (near, far) = accepted(ring);
         let ends = [near, far].map(|end| cell(move || both_ways(end, bytes, ring as u64)));
         for end in ends {
             end.join().unwrap();
         }
     }
+}
+
+/// Bytes of a ring, and bytes that are sent each way.
+const LOADS: [(usize, usize); 4] = [(1, 1 << 16), (7, 1 << 16), (64, 4 << 20), (RING_BYTES, 4 << 20)];
+
+#[test]
+fn threads_that_tell_each_other_by_post_lose_nothing_and_do_not_hang() {
+    let posts = [Arc::<Post>::default(), Arc::default()];
+    // Many pipes at a time, so that there is something to gather.
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    for (ring, bytes) in LOADS.into_iter().cycle().take(24) {
+        let (mut one, mut other) = accepted(ring);
+        one.told_by(&posts[1]);
+        other.told_by(&posts[0]);
+        near.push((one, bytes / 8));
+        far.push((other, bytes / 8));
+    }
+    let [first, second] = posts;
+    let cells = [(first, near), (second, far)].map(|(post, ends)| {
+        cell(move || async move {
+            let local = tokio::task::LocalSet::new();
+            local.spawn_local(post::serve(post));
+            let all = ends.into_iter().map(|(end, bytes)| local.spawn_local(both_ways(end, bytes, 1)));
+            let all: Vec<_> = all.collect();
+            local.run_until(async { for one in all { one.await.unwrap() } }).await;
+        })
+    });
+    for cell in cells {
+        cell.join().unwrap();
+    }
+}
+
+#[test]
+fn what_a_thread_had_to_tell_is_told_when_it_ends() {
+    let post = Arc::<Post>::default();
+    let (mut near, mut far) = accepted(SMALL);
+    near.told_by(&post);
+    let reader = cell(move || async move { far.read(&mut [0; 8]).await.unwrap() });
+    thread::sleep(Duration::from_millis(20));
+    let writer = cell(move || async move {
+        let mut serving = Box::pin(post::serve(Arc::default()));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(serving.as_mut().poll(&mut cx).is_pending());
+        near.write_all(b"hi").await.unwrap();
+        drop(serving);
+        near
+    });
+    let _near = writer.join().unwrap();
+    assert_eq!(reader.join().unwrap(), 2);
 }
 
 /// Writes and reads at the same time, in pieces of changing sizes, and checks every byte.

@@ -1,0 +1,172 @@
+//! Calls from one tenant's cell to another's, and what becomes of them when the receiver's cell does not live on. The
+//! receiver's pod has the machine's other loopback address, so that the board can tell the two apart.
+
+use std::{collections::HashMap, io::ErrorKind, net::Ipv6Addr};
+
+use super::*;
+use crate::snapshot::WorkloadEntry;
+
+/// As the others', but released by its own test alone.
+pub(super) const SPIN: u16 = 4;
+pub(super) static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// A caller in one tenant and a server in another, whose port speaks this.
+async fn two_tenants(port: u16, speaks: AppProtocol) -> (World, ForestDescription) {
+    let mut world = World::new();
+    let teller = teller();
+    let address = teller.addresses[0];
+    let entry =
+        WorkloadEntry { workload: Arc::new(teller.clone()), protocols: HashMap::from([(port, speaks)]) };
+    let workloads = Arc::new(HashMap::from([(address, Arc::new(entry))]));
+    let directory = Arc::new(Directory { workloads, ..Directory::default() });
+    world.apply_workloads([workload("shop/cart", &own()), teller], &directory);
+    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
+    // The last of them may be on the board a moment later.
+    thread::sleep(Duration::from_millis(50));
+    (world, forest)
+}
+
+fn teller() -> Workload {
+    Workload { addresses: vec![Ipv6Addr::LOCALHOST.into()], ..workload("bank/teller", &own()) }
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::LOCALHOST, port))
+}
+
+/// A server that answers what it is sent, at the receiver's address.
+fn echo() -> SocketAddr {
+    server(|mut stream| {
+        let mut reader = stream.try_clone().unwrap();
+        let _ = std::io::copy(&mut reader, &mut stream);
+    })
+}
+
+fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(at(0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+fn connections(forest: &ForestDescription, tenant: &str) -> u64 {
+    cell(forest, tenant).map_or(0, |cell| cell.usage.connections)
+}
+
+/// A request's answer, as far as it comes.
+fn ask(stream: &mut TcpStream) -> (String, std::io::Result<usize>) {
+    let mut text = Vec::new();
+    let asked = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let end = asked.and_then(|()| stream.read_to_end(&mut text));
+    (String::from_utf8_lossy(&text).into_owned(), end)
+}
+
+async fn restarted(world: &World) -> ForestDescription {
+    world
+        .until("bank's cell is another", |forest| {
+            cell(forest, "bank").is_some_and(|cell| cell.restarts > 0 && cell.state.starts_with("running"))
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_call_to_another_tenant_is_a_connection_of_both_cells() {
+    let (world, forest) = two_tenants(0, AppProtocol::Undeclared).await;
+    let mut cart = world.connect(&forest, "shop/cart", echo());
+    assert!(says(&mut cart, "hello"));
+    let forest = world.forest.describe().await;
+    assert_eq!((connections(&forest, "shop"), connections(&forest, "bank")), (1, 1));
+    let tree = &cell(&forest, "bank").unwrap().trees[0];
+    assert_eq!(tree.connections[0].side, "inbound");
+    assert_eq!(tree.connections[0].protocol, "tcp");
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_stuck_keeps_no_caller_waiting_and_cuts_what_it_had() {
+    let (world, forest) = two_tenants(SPIN, AppProtocol::Http1).await;
+    let mut earlier = world.connect(&forest, "shop/cart", echo());
+    assert!(says(&mut earlier, "hello"));
+    // Taken by the cell, which does not come back from connecting.
+    let mut taken = world.connect(&forest, "shop/cart", at(SPIN));
+    let asking = thread::spawn(move || ask(&mut taken));
+    thread::sleep(Duration::from_millis(200));
+    // Put into its inbox when it is stuck already.
+    let mut waiting = world.connect(&forest, "shop/cart", at(SPIN));
+    let waits = thread::spawn(move || ask(&mut waiting));
+    let begun = tokio::time::Instant::now();
+    for (what, (answer, _)) in [("taken", asking.join().unwrap()), ("waiting", waits.join().unwrap())] {
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{what}: {answer}");
+        assert!(answer.contains("canopy-refused: cell_restarted"), "{what}: {answer}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "sooner than a connection's own deadline");
+    let end = earlier.read(&mut [0; 8]);
+    assert!(end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "{end:?}");
+
+    let forest = restarted(&world).await;
+    let mut later = world.connect(&forest, "shop/cart", echo());
+    assert!(says(&mut later, "served by the successor"));
+    RELEASED.store(true, Relaxed);
+}
+
+#[tokio::test]
+async fn a_receiver_that_restarts_before_the_head_is_an_answer_and_after_it_a_cut() {
+    let app = server(|mut stream| {
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nsome of it");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let (world, forest) = two_tenants(app.port(), AppProtocol::Http1).await;
+    let mut begun = world.connect(&forest, "shop/cart", app);
+    begun.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut some = [0; 512];
+    let mut heard = 0;
+    while !some[..heard].ends_with(b"some of it") {
+        heard += begun.read(&mut some[heard..]).unwrap();
+    }
+    for _ in 0..3 {
+        assert!(ends(world.connect(&forest, "shop/cart", at(PANIC))));
+    }
+    let mut rest = Vec::new();
+    let end = begun.read_to_end(&mut rest);
+    assert!(rest.is_empty() && (end.is_err() || heard < 1000), "{end:?}");
+    // Until its successor is there, callers are told so at once; then it serves.
+    restarted(&world).await;
+    let mut later = world.connect(&forest, "shop/cart", echo());
+    assert!(says(&mut later, "served by the successor"));
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_removed_ends_what_was_handed_to_it() {
+    let (mut world, forest) = two_tenants(0, AppProtocol::Undeclared).await;
+    let mut cart = world.connect(&forest, "shop/cart", echo());
+    assert!(says(&mut cart, "hello"));
+    world.apply_workloads([workload("shop/cart", &own())], &Arc::default());
+    let end = cart.read(&mut [0; 8]);
+    assert!(end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "{end:?}");
+    let forest = world.until("one cell", |forest| forest.cells.len() == 1).await;
+    assert_eq!(trees(&forest), ["shop/cart"]);
+}
+
+#[tokio::test]
+async fn what_a_caller_gives_up_is_given_up_at_the_app() {
+    let (told, tells) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let app = server(move |mut stream| {
+        let end = stream.read_to_end(&mut Vec::new());
+        told.lock().unwrap().send(end.map_err(|error| error.kind())).unwrap();
+    });
+    let (world, forest) = two_tenants(0, AppProtocol::Undeclared).await;
+    let mut cart = world.connect(&forest, "shop/cart", app);
+    cart.write_all(b"\0 not all of it").unwrap();
+    thread::sleep(Duration::from_millis(50));
+    socket2::SockRef::from(&cart).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(cart);
+    let end = tells.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
+}
