@@ -179,6 +179,11 @@ fn refuse_strangers(netns: &Netns, home: &Netns, own: &[IpAddr], path: &Path) ->
 }
 
 impl PlantError {
+    /// Whether it says that the pod is not there, as opposed to that it cannot be served.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::NotANetns { .. } | Self::Gone { .. })
+    }
+
     /// The error and its causes on one line.
     pub(super) fn report(&self) -> String {
         let mut line = self.to_string();

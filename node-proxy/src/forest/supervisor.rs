@@ -32,11 +32,7 @@ use super::{
     planting::{PlantError, Planting},
     switchboard::Switchboard,
 };
-use crate::{
-    handoff::Line,
-    snapshot::Snapshot,
-    sys::netns::Netns,
-};
+use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
 
 /// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
 /// Watching the directory instead would not do, since mounting a namespace on its file is no event there.
@@ -76,6 +72,8 @@ pub(super) struct Supervisor {
 struct Waiting {
     workload: Arc<Workload>,
     problem: String,
+    /// Its namespace is not there: whoever has its address is somebody else.
+    absent: bool,
     retry_at: Instant,
 }
 
@@ -229,7 +227,12 @@ impl Supervisor {
         if !known {
             tracing::warn!(pod = %workload.pod, problem, "a pod is not enrolled; it is tried again every second");
         }
-        let waiting = Waiting { workload: Arc::clone(workload), problem, retry_at: now + RETRY };
+        let waiting = Waiting {
+            workload: Arc::clone(workload),
+            problem,
+            absent: error.is_absence(),
+            retry_at: now + RETRY,
+        };
         self.waiting.insert(workload.pod.clone(), waiting);
     }
 
@@ -331,7 +334,8 @@ impl Supervisor {
             let inbox = Arc::clone(self.cells.get(&tree.workload.tenant)?.handoffs()?);
             Some(Line { workload: Arc::clone(&tree.workload), tree: tree.id, inbox })
         };
-        self.switchboard.set(self.trees.values().filter_map(line).collect());
+        let absent = self.waiting.iter().filter(|(_, waiting)| waiting.absent).map(|(pod, _)| pod.clone());
+        self.switchboard.set(self.trees.values().filter_map(line).collect(), absent.collect());
         for keeper in self.cells.values_mut().chain(&mut self.leaving) {
             keeper.connect_by(self.switchboard.board(), now);
         }

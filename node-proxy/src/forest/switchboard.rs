@@ -2,7 +2,9 @@
 //!
 //! Boards are made and dropped here, by one thread, so that no cell pays for one.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
+
+use config::name::PodName;
 
 use crate::handoff::{Board, Line};
 
@@ -14,11 +16,11 @@ pub(super) struct Switchboard {
 }
 
 impl Switchboard {
-    /// Makes a new board where these are not the lines of the one of now.
-    pub(super) fn set(&mut self, lines: Vec<Line>) {
+    /// Makes a new board where the one of now does not say this.
+    pub(super) fn set(&mut self, lines: Vec<Line>, absent: BTreeSet<PodName>) {
         self.old.retain(|board| Arc::strong_count(board) > 1);
-        if !self.now.says(&lines) {
-            let next = Arc::new(Board::new(self.now.version + 1, lines));
+        if !self.now.says(&lines, &absent) {
+            let next = Arc::new(Board::new(self.now.version + 1, lines, absent));
             self.old.push(std::mem::replace(&mut self.now, next));
         }
     }

@@ -4,7 +4,11 @@
 //! So looking somebody up takes no lock, and each cell knows at most one board of the past. A line that is out of date leads to
 //! an inbox that refuses: every tree has a number of its own.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use config::{model::Workload, name::PodName};
 
@@ -18,6 +22,8 @@ pub struct Board {
     lines: HashMap<PodName, Line>,
     /// Who has which address now.
     owners: HashMap<IpAddr, PodName>,
+    /// Pods of this node whose network namespaces are not there.
+    absent: BTreeSet<PodName>,
 }
 
 /// How a pod's tree is reached.
@@ -32,9 +38,9 @@ pub struct Line {
 }
 
 impl Board {
-    /// A board with these lines.
-    pub fn new(version: u64, lines: Vec<Line>) -> Self {
-        let mut board = Self { version, ..Self::default() };
+    /// A board with these lines, and with these pods that should have one and are not there.
+    pub fn new(version: u64, lines: Vec<Line>, absent: BTreeSet<PodName>) -> Self {
+        let mut board = Self { version, absent, ..Self::default() };
         for line in lines {
             let pod = &line.workload.pod;
             board.owners.extend(line.workload.addresses.iter().map(|address| (*address, pod.clone())));
@@ -43,15 +49,20 @@ impl Board {
         board
     }
 
-    /// Whether it has these lines and no others.
-    pub fn says(&self, lines: &[Line]) -> bool {
+    /// Whether it has these lines and no others, and misses these pods and no others.
+    pub fn says(&self, lines: &[Line], absent: &BTreeSet<PodName>) -> bool {
         let same = |line: &Line| self.lines.get(&line.workload.pod).is_some_and(|known| known.is(line));
-        lines.len() == self.lines.len() && lines.iter().all(same)
+        lines.len() == self.lines.len() && self.absent == *absent && lines.iter().all(same)
     }
 
     /// The pod of this node that has an address now.
     pub fn owner(&self, address: IpAddr) -> Option<&PodName> {
         self.owners.get(&address.to_canonical())
+    }
+
+    /// Whether who answers at this address, if anybody, is not the pod.
+    pub fn is_gone(&self, pod: &PodName, address: IpAddr) -> bool {
+        self.absent.contains(pod) || self.owner(address).is_some_and(|owner| owner != pod)
     }
 
     /// Whether an address that this board has on a line is not on that line in a `later` one.
@@ -88,10 +99,10 @@ mod tests {
     #[test]
     fn a_pod_that_came_back_or_whose_cell_was_replaced_is_on_another_line() {
         let (inbox, next) = (Arc::default(), Arc::default());
-        let board = Board::new(1, vec![line(1, &inbox)]);
+        let board = Board::new(1, vec![line(1, &inbox)], BTreeSet::new());
         let lost = |later: Vec<Line>| {
-            let same = board.says(&later);
-            let lost = board.has_lost(&Board::new(2, later), Ipv4Addr::LOCALHOST.into());
+            let same = board.says(&later, &BTreeSet::new());
+            let lost = board.has_lost(&Board::new(2, later, BTreeSet::new()), Ipv4Addr::LOCALHOST.into());
             assert_eq!(same, !lost);
             lost
         };
@@ -99,5 +110,18 @@ mod tests {
         assert!(lost(vec![line(2, &inbox)]));
         assert!(lost(vec![line(1, &next)]));
         assert!(lost(Vec::new()));
+    }
+
+    #[test]
+    fn an_address_is_not_its_pods_when_another_has_it_or_the_pod_is_not_there() {
+        let here = line(1, &Arc::default());
+        let (pod, address) = (here.workload.pod.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let other = PodName::new(pod.namespace.clone(), "other".try_into().unwrap());
+        let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let board = Board::new(1, vec![here], BTreeSet::from([other.clone()]));
+        assert!(!board.is_gone(&pod, address) && !board.is_gone(&pod, elsewhere));
+        assert!(board.is_gone(&other, address), "it is another's");
+        assert!(board.is_gone(&other, elsewhere), "its pod is not there");
+        assert!(!board.says(&[], &BTreeSet::new()));
     }
 }

@@ -179,17 +179,20 @@ fn network_allows(cell: &Cell, permit: &Permit, near: &Near, peer: Peer<'_>) -> 
     policy::network::between(&snapshot, &permit.tree.workload, receiver, peer.address) == Evaluated::Allowed
 }
 
-/// Where on this node the peer is. An address that is another pod's by now is refused, whatever lies on the way.
+/// Where on this node the peer is. An address that is another's by now, or may be in a moment, is refused.
 fn near(cell: &Cell, peer: Peer<'_>) -> Result<Option<Near>, UpstreamError> {
     if let Some(tree) = neighbour(cell, peer) {
         return Ok(Some(Near::Neighbour(tree)));
     }
     let board = cell.board();
-    let (Some(pod), Some(owner)) = (peer.pod, board.owner(peer.address.ip())) else { return Ok(None) };
-    if pod != owner {
+    let Some(pod) = peer.pod else { return Ok(None) };
+    if board.is_gone(pod, peer.address.ip()) {
         return Err(UpstreamError::Gone { address: peer.address });
     }
-    let line = board.line(pod).filter(|line| line.workload.tenant != cell.tenant);
+    let its = |line: &&Line| {
+        line.workload.tenant != cell.tenant && line.workload.addresses.contains(&peer.address.ip())
+    };
+    let line = board.line(pod).filter(its);
     Ok(line.cloned().map(Near::Guest))
 }
 

@@ -201,7 +201,10 @@ fn an_app_that_is_not_there_is_a_refusal_with_its_reason_before_anything_is_sent
         assert_eq!(line["tenant"], tenant, "{line}");
     }
     let refused = |tenant: &str| {
-        daemon.metric("canopy_refused_total", &[&format!("tenant=\"ns/{tenant}\""), "reason=\"connect_refused\""])
+        daemon.metric(
+            "canopy_refused_total",
+            &[&format!("tenant=\"ns/{tenant}\""), "reason=\"connect_refused\""],
+        )
     };
     assert!(refused("bank")? >= 2.0 && refused("shop")? >= 2.0, "both ledgers have it");
     Ok(())
@@ -238,9 +241,10 @@ fn readers_that_stop_hold_up_nobody_else_and_little_memory() -> Outcome {
     thread::sleep(Duration::from_millis(2500));
     let tally = traffic.next(100)?;
     assert_eq!((tally.failures, tally.of("ledger")), (0, tally.total()), "{tally:?}");
-    for (tenant, before) in ["tenant=\"ns/shop\"", "tenant=\"ns/bank\""].into_iter().zip(before) {
-        let each = (heap(tenant)? - before) / STALLED as f64;
-        assert!(each < 256.0 * 1024.0, "{tenant}: {each} bytes for each stalled stream");
+    // The caller's cell owns the pipe and parses HTTP; the receiver's holds no more than its relay's buffer.
+    for (tenant, before, kib) in [("shop", before[0], 512.0), ("bank", before[1], 128.0)] {
+        let each = (heap(&format!("tenant=\"ns/{tenant}\""))? - before) / STALLED as f64;
+        assert!(each < kib * 1024.0, "{tenant}: {each} bytes for each stalled stream");
     }
     drop(stalled);
     assert_eq!(traffic.next(100)?.failures, 0);

@@ -171,7 +171,13 @@ fn threads_that_tell_each_other_by_post_lose_nothing_and_do_not_hang() {
             local.spawn_local(post::serve(post));
             let all = ends.into_iter().map(|(end, bytes)| local.spawn_local(both_ways(end, bytes, 1)));
             let all: Vec<_> = all.collect();
-            local.run_until(async { for one in all { one.await.unwrap() } }).await;
+            local
+                .run_until(async {
+                    for one in all {
+                        one.await.unwrap()
+                    }
+                })
+                .await;
         })
     });
     for cell in cells {
