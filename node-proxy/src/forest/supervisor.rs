@@ -34,6 +34,8 @@ use super::{
 };
 use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
 
+mod ending;
+
 /// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
 /// Watching the directory instead would not do, since mounting a namespace on its file is no event there.
 const ROUND: Duration = Duration::from_millis(100);
@@ -41,8 +43,6 @@ const ROUND: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 /// How long connections of a pod may go on whose namespace is gone: their last bytes may still reach the other end.
 const GONE_GRACE: Duration = Duration::from_secs(1);
-/// How long after the end of a drain the cells are waited for.
-const LAST: Duration = Duration::from_secs(1);
 
 /// The supervisor.
 #[derive(Debug)]
@@ -386,40 +386,5 @@ impl Supervisor {
         };
         // Who asked may have stopped waiting.
         let _ = reply.send(Sketch { forest, trees });
-    }
-
-    fn drain(&mut self, grace: Duration) {
-        let now = Instant::now();
-        if self.stop_at.replace(now + grace + LAST).is_some() {
-            // Told again: the later word counts, also for cells that are ending already.
-            self.leaving.iter_mut().for_each(|keeper| keeper.drain(grace, now));
-            return;
-        }
-        self.phase.send_replace(Phase::Draining);
-        self.waiting.clear();
-        // Every pod's steering first: from then on nothing new comes.
-        self.trees.values_mut().for_each(Planting::release);
-        for keeper in self.cells.values_mut() {
-            keeper.drain(grace, now);
-        }
-        // The cells have the listeners and will take what waits in them.
-        self.trees.clear();
-        self.leaving.extend(std::mem::take(&mut self.cells).into_values());
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.stop_at.is_some_and(|stop_at| self.leaving.is_empty() || now >= stop_at)
-    }
-
-    fn stop(mut self) {
-        self.trees.clear();
-        for keeper in self.cells.values_mut().chain(&mut self.leaving) {
-            tracing::debug!(tenant = %keeper.tenant, draining = keeper.is_draining(), "a cell ends with the forest");
-            keeper.give_up();
-        }
-        // Said last: the process may end at once, and steering must have been taken down by then.
-        let phase = self.phase.clone();
-        drop(self);
-        phase.send_replace(Phase::Stopped);
     }
 }
