@@ -21,6 +21,10 @@ use super::pipe::Note;
 /// one by one.
 const NOTES: usize = 512;
 
+/// Notes that are gathered before they are passed on without waiting for the end of the turn: where the other cell has a CPU of
+/// its own, it should not idle while a long turn goes on. Eight requests for one switch leave little to gain.
+const GATHERED: usize = 8;
+
 /// Where a cell is told which of its pipes can be read.
 pub struct Post {
     notes: ArrayQueue<Note>,
@@ -59,6 +63,9 @@ pub(super) fn send(post: &Arc<Post>, note: Note) {
         let mut outbox = outbox.borrow_mut();
         outbox.own.as_ref()?;
         outbox.due.extend(note.take().map(|note| (Arc::clone(post), note)));
+        if outbox.due.len() >= GATHERED {
+            pass_on(&mut outbox.due);
+        }
         outbox.server.take()
     });
     if let Ok(Some(server)) = server {

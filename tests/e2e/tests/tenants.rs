@@ -186,10 +186,13 @@ fn ledgers_of_the_tenants_add_up_to_what_was_sent() -> Outcome {
     // What was kept for the callers' next requests ends with the callers.
     stage.manifests.remove("shop-client-pod.yaml")?;
     stage.manifests.remove("bank-teller-pod.yaml")?;
-    eventually("a line for every request at its caller's, and for every connection at its receiver's", || {
-        let told = [("outbound", "shop"), ("inbound", "shop"), ("outbound", "bank"), ("inbound", "bank")];
-        told.map(|(direction, tenant)| lines(direction, tenant)) == [50, 1, 12, 1]
-    })?;
+    eventually(
+        "a line for every request at its caller's, and for every connection at its receiver's",
+        || {
+            let told = [("outbound", "shop"), ("inbound", "shop"), ("outbound", "bank"), ("inbound", "bank")];
+            told.map(|(direction, tenant)| lines(direction, tenant)) == [50, 1, 12, 1]
+        },
+    )?;
     Ok(())
 }
 
