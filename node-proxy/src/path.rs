@@ -199,8 +199,7 @@ struct Opening {
 
 async fn opaque(cell: &Cell, permit: Permit, mut opening: Opening, live: &Live) -> End {
     let unanswered = ResetOnDrop::new(&opening.client);
-    // Boxed: what it takes to connect is not paid for as long as the connection lives.
-    let reached = Box::pin(reach(cell, &permit, live)).await;
+    let reached = reach(cell, &permit, live).await;
     unanswered.disarm();
     let (mut connected, _load) = match reached {
         Ok(reached) => reached,
