@@ -3,6 +3,7 @@
 //! share: a node with its manifests, servers and clients that can misbehave, and the place of the repository.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -36,6 +37,21 @@ pub fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own file");
     let beside = own.ancestors().nth(2).map(|folder| folder.join(name)).filter(|path| path.is_file());
     beside.unwrap_or_else(|| panic!("{name} is not built; run `cargo build --workspace --bins` first"))
+}
+
+/// The daemon, in a process that may have so many descriptors: a program in `folder` that becomes it.
+///
+/// # Errors
+/// The program cannot be written.
+pub fn narrow(folder: &tempfile::TempDir, descriptors: u32) -> std::io::Result<PathBuf> {
+    let narrow = folder.path().join("canopy");
+    let canopy = built("canopy");
+    std::fs::write(
+        &narrow,
+        format!("#!/bin/sh\nulimit -n {descriptors}\nexec {} \"$@\"\n", canopy.display()),
+    )?;
+    std::fs::set_permissions(&narrow, std::fs::Permissions::from_mode(0o755))?;
+    Ok(narrow)
 }
 
 /// Asks `done` until it says yes, for at most ten seconds.

@@ -5,8 +5,6 @@ use std::{
     fs, io,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, built, dial, eventually, port};
+use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, dial, eventually, narrow, port};
 use socket2::{Domain, Socket, Type};
 use testkit::{Daemon, Options, Outcome, Pod, http};
 use tokio::time::Instant;
@@ -340,15 +338,6 @@ fn a_tenant_that_takes_all_the_descriptors_it_can_leaves_the_other_enough() -> O
     }
     drop(held);
     scene.assert_well()
-}
-
-/// The daemon, in a process that may have so many descriptors.
-fn narrow(folder: &tempfile::TempDir, descriptors: u32) -> io::Result<PathBuf> {
-    let narrow = folder.path().join("canopy");
-    let canopy = built("canopy");
-    fs::write(&narrow, format!("#!/bin/sh\nulimit -n {descriptors}\nexec {} \"$@\"\n", canopy.display()))?;
-    fs::set_permissions(&narrow, fs::Permissions::from_mode(0o755))?;
-    Ok(narrow)
 }
 
 /// So many connections, one after the other, each until it is reset.

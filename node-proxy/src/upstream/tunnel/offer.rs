@@ -13,7 +13,7 @@ pub(super) fn request(permit: &Permit, target: SocketAddr) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     if let Ok(authority) = Authority::try_from(target.to_string()) {
-        *request.uri_mut() = Uri::from(Parts::of(authority));
+        *request.uri_mut() = Parts::of(authority);
     }
     let host = match &permit.destination {
         Destination::Service { entry, .. } => {
