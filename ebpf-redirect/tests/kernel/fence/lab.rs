@@ -8,7 +8,7 @@ use std::{
     os::fd::AsFd as _,
     sync::atomic::{AtomicU8, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ebpf_redirect::{
@@ -183,11 +183,14 @@ pub(crate) fn arrives(mut from: &TcpStream, mut to: &TcpStream) -> bool {
 
 /// Waits for something that comes by itself.
 pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < deadline, "{what} did not come");
-        thread::sleep(Duration::from_millis(10));
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        if is() {
+            return;
+        }
+        thread::sleep(PAUSE);
     }
+    panic!("{what} did not come");
 }
 
 fn ip(text: String) -> IpAddr {
