@@ -109,6 +109,10 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Connections open at a time, in this cell.
     pub connections: usize,
+    /// The same for every cell, where the operator has said it; otherwise it is a share of the descriptors.
+    pub connections_told: Option<usize>,
+    /// Whether connections of one pod to another share tunnels; otherwise each makes one for itself.
+    pub shared_tunnels: bool,
 }
 
 /// Of all descriptors, the share of which one cell may make connections: two for each, and two more in the cell of
@@ -137,6 +141,8 @@ impl Default for Limits {
             idle: None,
             head_bytes: 64 * 1024,
             connections: 65_536,
+            connections_told: None,
+            shared_tunnels: true,
         }
     }
 }

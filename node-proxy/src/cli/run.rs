@@ -72,6 +72,13 @@ pub(super) struct Run {
     /// network namespace].
     #[arg(long = "node-ip", value_name = "IP", env = "CANOPY_NODE_IP", value_delimiter = ',')]
     node_ips: Vec<IpAddr>,
+    /// Connections that each tenant may have open; by default its share of the process's descriptors.
+    #[arg(long, value_name = "NUMBER", env = "CANOPY_CONNECTIONS",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: Option<u32>,
+    /// Who shares the tunnels to pods of other nodes.
+    #[arg(long, value_enum, default_value_t = Tunnels::Shared, env = "CANOPY_TUNNELS")]
+    tunnels: Tunnels,
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
     drain: u64,
@@ -91,6 +98,14 @@ enum Steering {
     Ebpf,
     /// iptables.
     Iptables,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tunnels {
+    /// All connections of one pod to another.
+    Shared,
+    /// Nobody: each connection has its own. None waits for what another lost on the way, and each costs a handshake.
+    Own,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -149,6 +164,8 @@ impl Run {
                 .transpose()?,
             revocations: self.certificates.crl.clone(),
             certificates: self.certificates.choice(),
+            connections: self.connections.map(|most| most as usize),
+            shared_tunnels: self.tunnels == Tunnels::Shared,
             drain: Duration::from_secs(self.drain),
         })?;
         Ok(ExitCode::SUCCESS)

@@ -18,11 +18,13 @@ const PER_CONNECTION: u64 = 2;
 const LEAST: usize = 64;
 
 impl Settings {
-    /// Divides the descriptors among so many tenants, for cells that start from now on. One share is left over, for a
+    /// Divides the descriptors among so many tenants, for cells that start from now on, unless the operator has said how
+    /// many connections each may have. One share is left over, for a
     /// tenant that comes later; a cell that runs keeps what it has until it is restarted, so that a newcomer takes
     /// nothing away from connections that are there.
     pub(super) fn share_descriptors(&mut self, tenants: usize) {
-        self.limits.connections = share(self.descriptors, tenants);
+        let told = self.limits.connections_told;
+        self.limits.connections = told.unwrap_or_else(|| share(self.descriptors, tenants));
     }
 }
 

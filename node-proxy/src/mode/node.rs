@@ -75,6 +75,10 @@ pub struct NodeOptions {
     pub certificates: Certificates,
     /// A revocation list, or a directory of them.
     pub revocations: Option<PathBuf>,
+    /// Connections that each tenant may have open; by default its share of the descriptors.
+    pub connections: Option<usize>,
+    /// Whether connections of one pod to another share tunnels.
+    pub shared_tunnels: bool,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
 }
@@ -181,7 +185,11 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let forest = ForestHandle::start(Settings {
         instance: options.instance.clone(),
         redirect: steering.redirect(),
-        limits: Limits::default(),
+        limits: Limits {
+            connections_told: options.connections,
+            shared_tunnels: options.shared_tunnels,
+            ..Limits::default()
+        },
         descriptors,
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),

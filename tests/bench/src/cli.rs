@@ -55,6 +55,8 @@ pub(crate) enum Verb {
     Tcp,
     /// The same daemon steering by eBPF and by iptables.
     Capture,
+    /// Mutual TLS: from node to node, and what identity costs on one node.
+    Mtls,
     /// Idle memory, per workload, per tenant; time to the first request.
     Memory,
     /// docs/benchmarks.md.
@@ -64,7 +66,7 @@ pub(crate) enum Verb {
 impl Arguments {
     /// What was asked for, in order.
     pub(crate) fn verbs(&self) -> Vec<Verb> {
-        let all = [Verb::Http, Verb::Http2, Verb::Tcp, Verb::Capture, Verb::Memory];
+        let all = [Verb::Http, Verb::Http2, Verb::Tcp, Verb::Capture, Verb::Mtls, Verb::Memory];
         self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
     }
 }
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn without_a_scenario_all_are_measured() {
-        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 5);
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 6);
         assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
     }
 }

@@ -22,6 +22,18 @@ pub(crate) enum BenchError {
         "{subject} counted {counted} {what} while {sent} were sent: something passed around it, the run is void"
     )]
     Bypassed { subject: String, what: &'static str, counted: u64, sent: u64 },
+    /// Exchanges shared a connection that each was to make for itself.
+    #[error("{subject} made {begun} connections for {sent} exchanges that need two each: the run is void")]
+    Reused { subject: String, begun: u64, sent: u64 },
+    /// What crosses the wire is not what it should be.
+    #[error(
+        "on the wire between the nodes, the payload must be readable without a proxy and unreadable with one; \
+         {subject}: {seen}"
+    )]
+    Wire { subject: String, seen: String },
+    /// Connections that were to be held are not there.
+    #[error("{what}: {counted} instead of {expected}")]
+    Held { what: &'static str, counted: u64, expected: u64 },
     /// The daemon does not carry what its memory is to be measured with.
     #[error(
         "the daemon enrolled {counted} workloads of {expected}; see what it says of the others in its log"

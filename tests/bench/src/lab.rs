@@ -2,7 +2,7 @@
 //!
 //! Namespaces and processes are testkit's; everything here is gone when its guard is dropped.
 
-use std::fs;
+use std::{fs, rc::Rc};
 
 use testkit::{Node, Pod};
 
@@ -16,6 +16,34 @@ pub(crate) mod procfs;
 pub(crate) const LOAD_CPU: usize = 0;
 /// The CPU of the proxies.
 pub(crate) const PROXY_CPU: usize = 1;
+
+/// One node, or two with a wire between them.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    here: Rc<Node>,
+    there: Option<Rc<Node>>,
+}
+
+impl Nodes {
+    pub(crate) fn one() -> Result<Self, BenchError> {
+        Ok(Self { here: Rc::new(Node::new()?), there: None })
+    }
+
+    pub(crate) fn two() -> Result<Self, BenchError> {
+        let nodes = Self::one()?;
+        Ok(Self { there: Some(Rc::new(nodes.here.beside()?)), ..nodes })
+    }
+
+    /// The clients' node.
+    pub(crate) fn here(&self) -> &Rc<Node> {
+        &self.here
+    }
+
+    /// The other one.
+    pub(crate) fn there(&self) -> Result<&Rc<Node>, BenchError> {
+        self.there.as_ref().ok_or(BenchError::Usage("this subject needs two nodes".into()))
+    }
+}
 
 /// A pod whose ports do not run out in a run with many short connections: every subject has the same.
 pub(crate) fn pod(node: &Node, namespace: &str, name: &str) -> Result<Pod, BenchError> {

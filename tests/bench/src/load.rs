@@ -34,8 +34,8 @@ pub(crate) struct LoadSpec {
     pub warm_up_ms: u64,
     /// Time that is counted.
     pub measure_ms: u64,
-    /// The process whose CPU time is read at both ends of the counted time.
-    pub watch: Option<u32>,
+    /// The processes whose CPU time, added up, is read at both ends of the counted time.
+    pub watch: Vec<u32>,
 }
 
 /// One exchange.
@@ -87,7 +87,7 @@ pub(crate) struct LoadReport {
     pub p50_ns: u64,
     /// Likewise.
     pub p99_ns: u64,
-    /// CPU time of the watched process in the counted time.
+    /// CPU time of the watched processes in the counted time.
     pub watched_cpu_ns: u64,
     /// CPU time of the generator itself in the counted time.
     pub own_cpu_ns: u64,
@@ -102,7 +102,7 @@ impl LoadReport {
         if self.elapsed_ns == 0 { 0.0 } else { self.exchanges as f64 * 1e9 / self.elapsed_ns as f64 }
     }
 
-    /// CPU time of the watched process per exchange, in µs.
+    /// CPU time of the watched processes per exchange, in µs.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.per_exchange(self.watched_cpu_ns)
     }

@@ -56,6 +56,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Http2 => measure(Scenario::http2(), plan, &run)?,
             Verb::Tcp => measure(Scenario::tcp(), plan, &run)?,
             Verb::Capture => measure(Scenario::capture(), plan, &run)?,
+            Verb::Mtls => measure_mtls(plan, &run)?,
             Verb::Memory => finish(run.memory_outcome(plan, scenario::memory::run(plan, &run)?), &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}
@@ -66,8 +67,20 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
 
 fn measure(mut scenario: Scenario, plan: Plan, run: &Run) -> Result<(), BenchError> {
     run.restrict(&mut scenario);
-    let samples = scenario::rounds::run(&scenario, plan, run)?;
-    finish(run.outcome(&scenario, plan, samples), run)
+    let measured = scenario::rounds::run(&scenario, plan, run)?;
+    finish(run.outcome(&scenario, plan, measured), run)
+}
+
+/// The memory of tunnels belongs to it.
+fn measure_mtls(plan: Plan, run: &Run) -> Result<(), BenchError> {
+    let mut scenario = Scenario::mtls();
+    run.restrict(&mut scenario);
+    let measured = scenario::rounds::run(&scenario, plan, run)?;
+    let mut outcome = run.outcome(&scenario, plan, measured);
+    if run.is_whole() {
+        outcome.rows.extend(scenario::tunnels::run(plan, run)?);
+    }
+    finish(outcome, run)
 }
 
 fn finish(mut outcome: Outcome, run: &Run) -> Result<(), BenchError> {

@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::BenchError;
+use crate::{error::BenchError, scenario::wire::WireCheck};
 
 pub(crate) use sample::{Sample, Samples};
 
@@ -24,6 +24,12 @@ pub(crate) struct Outcome {
     pub rounds: usize,
     pub rows: Vec<Row>,
     pub ratios: Vec<Ratio>,
+    /// What one subject takes more than another in the same round, in the metric's own unit.
+    #[serde(default)]
+    pub differences: Vec<Ratio>,
+    /// What captures on the wire between the nodes have shown, where there are two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wire: Vec<WireCheck>,
     pub verdicts: Vec<verdict::Verdict>,
     /// When, from what, with what: for whoever repeats it.
     pub provenance: Provenance,
@@ -51,9 +57,9 @@ pub(crate) struct Row {
     /// Latency at `rate_per_second`, from the intended send time.
     pub p50_us: f64,
     pub p99_us: f64,
-    /// CPU time of the proxy's process per exchange, closed loop; 0 where there is no proxy.
+    /// CPU time of the proxies' processes per exchange, added up, closed loop; 0 where there is no proxy.
     pub cpu_us_per_request: f64,
-    /// After the load; 0 where there is no proxy.
+    /// Of all the subject's proxies after the load; 0 where there is none.
     pub rss_bytes: f64,
     /// In all rounds.
     pub errors: u64,
@@ -69,7 +75,7 @@ pub(crate) struct Row {
     pub void_rounds: usize,
 }
 
-/// The quotient of two subjects in the same round; median, least and greatest over the valid rounds.
+/// The quotient (or the difference) of two subjects in the same round; median, least and greatest over the valid rounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ratio {
     pub case: String,
@@ -96,6 +102,11 @@ impl Outcome {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(BenchError::io(format!("read {}", path.display()), e)),
         }
+    }
+
+    /// The difference of these two, likewise.
+    pub(crate) fn difference(&self, case: &str, of: &str, to: &str, metric: &str) -> Option<&Ratio> {
+        self.differences.iter().find(|r| r.case == case && r.of == of && r.to == to && r.metric == metric)
     }
 
     /// The ratio of these two, if it was measured.

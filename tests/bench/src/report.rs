@@ -14,7 +14,7 @@ pub(crate) use markdown::scenario as text;
 /// Replaces the generated part of benchmarks.md and copies the plots beside it.
 pub(crate) fn write(run: &Run) -> Result<(), BenchError> {
     let mut outcomes = Vec::new();
-    for scenario in ["http", "http2", "tcp", "capture", "memory"] {
+    for scenario in ["http", "http2", "tcp", "capture", "mtls", "memory"] {
         outcomes.extend(Outcome::read(run.directory(), scenario)?);
     }
     let plots = run.docs.join("benchmarks");

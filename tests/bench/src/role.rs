@@ -15,9 +15,12 @@ use crate::{error::BenchError, load};
 mod backend;
 mod enter;
 mod first;
+mod hold;
+mod spin;
 
 pub(crate) use backend::BackendSpec;
 pub(crate) use first::FirstSpec;
+pub(crate) use hold::{HOLDING, HoldSpec};
 
 /// Runs the role that the first argument names, if it names one.
 pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>> {
@@ -28,6 +31,8 @@ pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>>
         "load" => send_load(rest),
         "backend" => backend::serve(rest),
         "first" => first::wait_for_answer(rest),
+        "hold" => hold::hold(rest),
+        "spin" => spin::spin(rest),
         _ => Err(BenchError::Usage(format!("no role {role}"))),
     }))
 }
@@ -43,6 +48,14 @@ pub(crate) fn command(role: &str, spec: &impl Serialize) -> Result<Command, Benc
 pub(crate) fn pinned(cpu: usize, program: impl AsRef<std::ffi::OsStr>) -> Result<Command, BenchError> {
     let mut command = own_binary("enter")?;
     command.arg(cpu.to_string()).arg(program);
+    Ok(command)
+}
+
+/// A process that keeps a CPU busy with what nobody else wants of it. `chrt` is of util-linux, which every Debian has.
+pub(crate) fn spinner(cpu: usize) -> Result<Command, BenchError> {
+    let own = own_binary("spin")?;
+    let mut command = Command::new("chrt");
+    command.args(["--idle", "0"]).arg(own.get_program()).args(own.get_args()).arg(cpu.to_string());
     Ok(command)
 }
 

@@ -19,9 +19,9 @@ use crate::{
     clock,
     error::BenchError,
     lab::{self, procfs},
-    outcome::{Outcome, Provenance, Row, Samples},
+    outcome::{Outcome, Provenance, Row},
     role,
-    scenario::{Plan, Scenario},
+    scenario::{Plan, Scenario, rounds::Measured},
     subject::{Setting, envoy::install},
 };
 
@@ -82,19 +82,27 @@ impl Run {
         self.subjects.is_empty() || self.subjects.iter().any(|s| s.starts_with(subject))
     }
 
+    /// Whether cases beside those of load are wanted: all are, or `memory` is named.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.wants("canopy-node") && (self.cases.is_empty() || self.cases.iter().any(|case| case == "memory"))
+    }
+
     /// Leaves only what was asked for.
     pub(crate) fn restrict(&self, scenario: &mut Scenario) {
-        if !self.subjects.is_empty() {
-            scenario.subjects.retain(|kind| self.subjects.iter().any(|s| s == kind.name()));
+        for group in &mut scenario.groups {
+            if !self.subjects.is_empty() {
+                group.subjects.retain(|kind| self.subjects.iter().any(|s| s == kind.name()));
+            }
+            if !self.cases.is_empty() {
+                group.cases.retain(|case| self.cases.iter().any(|c| c == case.name));
+            }
+            if !group.subjects.contains(&group.against_itself)
+                && let Some(first) = group.subjects.last()
+            {
+                group.against_itself = *first;
+            }
         }
-        if !self.cases.is_empty() {
-            scenario.cases.retain(|case| self.cases.iter().any(|c| c == case.name));
-        }
-        if !scenario.subjects.contains(&scenario.against_itself)
-            && let Some(first) = scenario.subjects.last()
-        {
-            scenario.against_itself = *first;
-        }
+        scenario.groups.retain(|group| !group.cases.is_empty() && !group.subjects.is_empty());
     }
 
     /// Where results go.
@@ -128,19 +136,22 @@ impl Run {
     }
 
     /// The results of a scenario of load.
-    pub(crate) fn outcome(&self, scenario: &Scenario, plan: Plan, samples: Samples) -> Outcome {
+    pub(crate) fn outcome(&self, scenario: &Scenario, plan: Plan, measured: Measured) -> Outcome {
         let mut outcome = self.empty_outcome(scenario.name, plan);
-        for case in &scenario.cases {
-            for subject in &scenario.subjects {
+        let samples = measured.samples;
+        for (group, case) in scenario.groups.iter().flat_map(|g| g.cases.iter().map(move |case| (g, case))) {
+            for subject in &group.subjects {
                 outcome.rows.push(samples.row(case.name, subject.name()));
             }
-            for of in scenario.subjects.iter().filter(|s| s.is_canopy() || **s == scenario.against_itself) {
-                for to in &scenario.subjects {
+            for of in group.subjects.iter().filter(|s| s.is_canopy() || **s == group.against_itself) {
+                for to in &group.subjects {
                     outcome.ratios.extend(samples.ratios(case.name, of.name(), to.name()));
+                    outcome.differences.extend(samples.difference(case.name, of.name(), to.name()));
                 }
             }
         }
         outcome.samples = samples.0;
+        outcome.wire = measured.wire;
         outcome
     }
 
@@ -171,6 +182,8 @@ impl Run {
                 access_log: self.access_log,
                 quick: plan.quick,
             },
+            differences: Vec::new(),
+            wire: Vec::new(),
             samples: Vec::new(),
         }
     }

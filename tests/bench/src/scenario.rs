@@ -9,15 +9,26 @@ use crate::{
 };
 
 pub(crate) mod memory;
+mod mtls;
 mod pieces;
 mod plan;
 pub(crate) mod rounds;
+pub(crate) mod tunnels;
+pub(crate) mod wire;
 
 pub(crate) use plan::Plan;
 
 /// A scenario of load.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
+    pub name: &'static str,
+    /// Measured one after the other; nothing is compared across them.
+    pub groups: Vec<Group>,
+}
+
+/// Cases that the same subjects are measured in, in turns.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
     pub name: &'static str,
     pub cases: Vec<Case>,
     pub subjects: Vec<Kind>,
@@ -32,32 +43,50 @@ pub(crate) struct Case {
     pub port: Port,
     pub exchange: Exchange,
     pub connections: usize,
+    /// What is special about it.
+    pub manner: Manner,
+}
+
+/// How a case is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Plain,
+    /// CPUs are kept from halting, so that the waking of a virtual CPU is not what is measured.
+    Awake,
+    /// Every exchange has to make a connection of its own between the proxies, and that is checked.
+    Fresh,
+}
+
+impl Case {
+    fn new(name: &'static str, port: Port, exchange: Exchange, connections: usize) -> Self {
+        Self { name, port, exchange, connections, manner: Manner::Plain }
+    }
+
+    fn small(name: &'static str, connections: usize) -> Self {
+        let exchange = Exchange::Http1 { path: format!("/{SMALL}"), body: SMALL };
+        Self::new(name, Port::Http, exchange, connections)
+    }
+
+    fn in_manner(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
 }
 
 impl Scenario {
     pub(crate) fn http() -> Self {
-        let small = |name, connections| Case {
-            name,
-            port: Port::Http,
-            exchange: Exchange::Http1 { path: format!("/{SMALL}"), body: SMALL },
-            connections,
-        };
         let large = Exchange::Http1 { path: format!("/{LARGE}"), body: LARGE };
         let cases = vec![
-            small("c1-64b", 1),
-            small("c32-64b", 32),
-            small("c256-64b", 256),
-            Case { name: "c32-16k", port: Port::Http, exchange: large, connections: 32 },
+            Case::small("c1-64b", 1),
+            Case::small("c32-64b", 32),
+            Case::small("c256-64b", 256),
+            Case::new("c32-16k", Port::Http, large, 32),
         ];
         Self::beside_envoy("http", cases)
     }
 
     pub(crate) fn http2() -> Self {
         let exchange = Exchange::Http2 { path: format!("/{SMALL}"), body: SMALL, streams: 10 };
-        Self::beside_envoy(
-            "http2",
-            vec![Case { name: "c32x10-64b", port: Port::Http2, exchange, connections: 32 }],
-        )
+        Self::beside_envoy("http2", vec![Case::new("c32x10-64b", Port::Http2, exchange, 32)])
     }
 
     pub(crate) fn tcp() -> Self {
@@ -66,17 +95,19 @@ impl Scenario {
 
     pub(crate) fn capture() -> Self {
         let (ebpf, iptables) = (Kind::CanopyBy(Steering::Ebpf), Kind::CanopyBy(Steering::Iptables));
-        Self {
-            name: "capture",
-            cases: tcp_cases(),
-            subjects: vec![Kind::Direct, ebpf, iptables],
-            against_itself: ebpf,
-        }
+        let subjects = vec![Kind::Direct, ebpf, iptables];
+        let group = Group { name: "capture", cases: tcp_cases(), subjects, against_itself: ebpf };
+        Self { name: "capture", groups: vec![group] }
     }
 
     fn beside_envoy(name: &'static str, cases: Vec<Case>) -> Self {
         let subjects = vec![Kind::Direct, Kind::Canopy, Kind::Envoy];
-        Self { name, cases, subjects, against_itself: Kind::Canopy }
+        Self { name, groups: vec![Group { name, cases, subjects, against_itself: Kind::Canopy }] }
+    }
+
+    /// Measurements in a round.
+    pub(crate) fn measurements(&self) -> usize {
+        self.groups.iter().map(|group| group.cases.len() * (group.subjects.len() + 1)).sum()
     }
 }
 
@@ -84,9 +115,9 @@ impl Scenario {
 fn tcp_cases() -> Vec<Case> {
     let (echo, source) = (Port::Echo, Port::Source);
     vec![
-        Case { name: "ping-pong", port: echo, exchange: Exchange::Echo { bytes: SMALL }, connections: 32 },
-        Case { name: "bulk", port: source, exchange: Exchange::Bulk { bytes: BLOCK }, connections: 4 },
-        Case { name: "connect", port: echo, exchange: Exchange::Connect { bytes: SMALL }, connections: 32 },
+        Case::new("ping-pong", echo, Exchange::Echo { bytes: SMALL }, 32),
+        Case::new("bulk", source, Exchange::Bulk { bytes: BLOCK }, 4),
+        Case::new("connect", echo, Exchange::Connect { bytes: SMALL }, 32),
     ]
 }
 

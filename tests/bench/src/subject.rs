@@ -4,58 +4,28 @@
 //! subject says from its own counters how much it carried: one that was passed around must not be measured.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
-use testkit::{Node, Pod};
+use testkit::Pod;
 
 use crate::{
     error::BenchError,
     lab::{
-        self,
+        self, Nodes,
         backends::{Backends, Port},
     },
 };
 
-pub(crate) use canopy::{Canopy, Steering};
+pub(crate) use canopy::{Canopy, Launch, Sharing, Steering};
+pub(crate) use kind::{Kind, Receiver};
 pub(crate) use manifests::{Manifests, PodEntry, VIP};
 
 mod canopy;
 pub(crate) mod envoy;
+mod kind;
 mod manifests;
-
-/// What stands between client and server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Nothing: the client dials the server pod.
-    Direct,
-    /// The daemon, as `canopy-node`, steering by eBPF.
-    Canopy,
-    /// The daemon, as `canopy-node-ebpf` or `canopy-node-iptables`.
-    CanopyBy(Steering),
-    /// Envoy doing the same work.
-    Envoy,
-}
-
-impl Kind {
-    /// As in the results.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Canopy => "canopy-node",
-            Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
-            Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",
-            Self::Envoy => "envoy-node",
-        }
-    }
-
-    /// Whether it is Canopy, however it steers.
-    pub(crate) fn is_canopy(self) -> bool {
-        matches!(self, Self::Canopy | Self::CanopyBy(_))
-    }
-}
 
 /// What all subjects of a run have in common.
 #[derive(Debug, Clone)]
@@ -70,6 +40,13 @@ pub(crate) struct Setting {
     pub access_log: bool,
 }
 
+impl Setting {
+    /// The authority's directory, which all daemons of a run share.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.directory.join("ca")
+    }
+}
+
 /// A subject that is ready for load.
 #[derive(Debug)]
 pub(crate) struct Subject {
@@ -81,27 +58,30 @@ pub(crate) struct Subject {
     server: Pod,
 }
 
+/// The client's proxy first, then the server's, if that has one of its own.
 #[derive(Debug)]
 enum Proxy {
     None,
-    Canopy(Canopy),
-    Envoy(envoy::Envoy),
+    Canopy(Vec<Canopy>),
+    Envoy(Vec<envoy::Envoy>),
 }
 
 impl Subject {
     /// Makes the pods and starts what runs in and between them.
-    pub(crate) fn start(kind: Kind, node: &Rc<Node>, setting: &Setting) -> Result<Self, BenchError> {
+    pub(crate) fn start(kind: Kind, nodes: &Nodes, setting: &Setting) -> Result<Self, BenchError> {
         let directory = setting.directory.join(kind.name());
         std::fs::create_dir_all(&directory)
             .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
-        let client = lab::pod(node, "bench", &format!("{}-client", kind.name()))?;
-        let server = lab::pod(node, "bench", &format!("{}-server", kind.name()))?;
+        let far = if kind.is_across() { nodes.there()? } else { nodes.here() };
+        let client = lab::pod(nodes.here(), CLIENTS, &format!("{}-client", kind.name()))?;
+        let server = lab::pod(far, kind.servers(), &format!("{}-server", kind.name()))?;
         let backends = Backends::start(&server, &directory.join("backends"))?;
+        let pods = Pods { client: &client, server: &server };
         let proxy = match kind {
-            Kind::Direct => Proxy::None,
-            Kind::Canopy => start_canopy(Steering::Ebpf, kind, node, [&client, &server], setting)?,
-            Kind::CanopyBy(by) => start_canopy(by, kind, node, [&client, &server], setting)?,
-            Kind::Envoy => Proxy::Envoy(envoy::Envoy::start(&client, &server, setting, &directory)?),
+            Kind::Direct | Kind::DirectAcross => Proxy::None,
+            Kind::Envoy => Proxy::Envoy(vec![envoy::Envoy::start(pods, setting, &directory)?]),
+            Kind::EnvoyPair => Proxy::Envoy(envoy::Envoy::start_pair(pods, setting, &directory)?),
+            _ => Proxy::Canopy(start_canopy(kind, nodes, pods, setting)?),
         };
         Ok(Self { kind, proxy, _backends: backends, client, server })
     }
@@ -115,32 +95,55 @@ impl Subject {
         }
     }
 
-    /// The proxy's process.
-    pub(crate) fn pid(&self) -> Option<u32> {
+    /// Where the server's pod is.
+    pub(crate) fn server_address(&self) -> IpAddr {
+        self.server.v4().into()
+    }
+
+    /// The proxies' processes, the client's first.
+    pub(crate) fn pids(&self) -> Vec<u32> {
         match &self.proxy {
-            Proxy::None => None,
-            Proxy::Canopy(canopy) => Some(canopy.pid()),
-            Proxy::Envoy(envoy) => Some(envoy.pid()),
+            Proxy::None => Vec::new(),
+            Proxy::Canopy(daemons) => daemons.iter().map(Canopy::pid).collect(),
+            Proxy::Envoy(envoys) => envoys.iter().map(envoy::Envoy::pid).collect(),
         }
     }
 
-    /// What the proxy has carried to that port since it started: requests of HTTP, connections of tcp.
+    /// What the proxies have carried to that port since they started: requests of HTTP, connections of tcp. Of two Envoys the
+    /// one that counts less; a receiving daemon looks into nothing, so it is the client's that counts.
     pub(crate) fn carried(&self, port: Port) -> Result<Option<u64>, BenchError> {
         match &self.proxy {
             Proxy::None => Ok(None),
-            Proxy::Canopy(canopy) => canopy.carried(port).map(Some),
-            Proxy::Envoy(envoy) => envoy.carried(port).map(Some),
+            Proxy::Canopy(daemons) => daemons.first().map(|canopy| canopy.carried(port)).transpose(),
+            Proxy::Envoy(envoys) => {
+                let counts: Result<Vec<u64>, _> = envoys.iter().map(|envoy| envoy.carried(port)).collect();
+                Ok(counts?.into_iter().min())
+            }
         }
     }
 
-    /// Empties the access log, so that a long run does not fill the disk.
-    pub(crate) fn empty_log(&self, setting: &Setting) {
-        let log = access_log(&setting.directory.join(self.kind.name()));
-        if let Ok(file) = std::fs::OpenOptions::new().write(true).open(log) {
-            // A log that cannot be emptied is only large.
-            let _ = file.set_len(0);
+    /// Connections that have been begun inside the client's pod: by the client, and by the proxy on its behalf.
+    pub(crate) fn begun(&self) -> Result<u64, BenchError> {
+        Ok(self.client.run(lab::procfs::active_opens)?)
+    }
+
+    /// Empties the access logs, so that a long run does not fill the disk.
+    pub(crate) fn empty_logs(&self, setting: &Setting) {
+        let own = setting.directory.join(self.kind.name());
+        for log in [own.clone(), own.join(envoy::SERVER), setting.directory.join(far_name(self.kind))] {
+            if let Ok(file) = std::fs::OpenOptions::new().write(true).open(access_log(&log)) {
+                // A log that cannot be emptied is only large.
+                let _ = file.set_len(0);
+            }
         }
     }
+}
+
+/// The two ends of a subject.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pods<'a> {
+    pub client: &'a Pod,
+    pub server: &'a Pod,
 }
 
 /// Where a subject's access log is, if it writes one.
@@ -148,18 +151,43 @@ fn access_log(directory: &Path) -> PathBuf {
     directory.join("access.log")
 }
 
-fn start_canopy(
-    by: Steering,
-    kind: Kind,
-    node: &Rc<Node>,
-    [client, server]: [&Pod; 2],
-    setting: &Setting,
-) -> Result<Proxy, BenchError> {
-    let mut manifests = Manifests::default();
-    manifests.tenant("bench");
-    manifests.pod(&PodEntry::of(client));
-    manifests.pod(&PodEntry::of(server));
-    manifests.service(&PodEntry::of(server));
-    let canopy = Canopy::start(by, kind.name(), node, &manifests, setting)?;
-    Ok(Proxy::Canopy(canopy.ready(client, SocketAddr::from((VIP, Port::Http.number())))?))
+fn far_name(kind: Kind) -> String {
+    format!("{}-far", kind.name())
 }
+
+fn start_canopy(
+    kind: Kind,
+    nodes: &Nodes,
+    pods: Pods<'_>,
+    setting: &Setting,
+) -> Result<Vec<Canopy>, BenchError> {
+    let (client, server) = (PodEntry::of(pods.client), PodEntry::of(pods.server));
+    let server = if kind.is_across() { server.on(FAR) } else { server };
+    let mut manifests = Manifests::default();
+    manifests.tenant(CLIENTS);
+    if kind.servers() != CLIENTS {
+        manifests.tenant(kind.servers());
+    }
+    manifests.pod(&client);
+    manifests.pod(&server);
+    manifests.service(&server);
+    if kind.has_policies() {
+        manifests.policies(&server);
+    }
+    let near = Launch { name: kind.name(), node: nodes.here(), called: NEAR, kind, manifests: &manifests };
+    let mut daemons = vec![Canopy::start(&near, setting)?];
+    if kind.is_across() {
+        let name = far_name(kind);
+        let far = Launch { name: &name, node: nodes.there()?, called: FAR, kind, manifests: &manifests };
+        daemons.push(Canopy::start(&far, setting)?);
+    }
+    daemons[0].first_answer(pods.client, SocketAddr::from((VIP, Port::Http.number())))?;
+    Ok(daemons)
+}
+
+/// The clients' namespace, which is a tenant.
+const CLIENTS: &str = "bench";
+/// What the daemons call their nodes.
+pub(crate) const NEAR: &str = "near";
+/// See [`NEAR`].
+pub(crate) const FAR: &str = "far";

@@ -13,6 +13,7 @@ pub use node::{Addresses, Node};
 pub use pod::Pod;
 pub use process::Process;
 pub use scratch::name as unique_name;
+pub use wire::{Capture, Segment};
 
 // What runs in the pods.
 pub use server::Server;
@@ -32,6 +33,7 @@ mod process;
 mod scratch;
 mod server;
 mod tool;
+mod wire;
 
 /// What a test returns, so that it may say `?`.
 pub type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;

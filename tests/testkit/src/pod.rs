@@ -143,12 +143,13 @@ impl Drop for Link {
 }
 
 fn interface(addresses: Addresses) -> String {
+    let gateway = addresses.gateway();
     format!(
         "link set eth0 up\n\
          address add {}/24 dev eth0\n\
          address add {}/64 dev eth0 nodad\n\
-         route add default via 10.77.0.1\n\
-         route add default via fd77::1\n",
-        addresses.v4, addresses.v6
+         route add default via {}\n\
+         route add default via {}\n",
+        addresses.v4, addresses.v6, gateway.v4, gateway.v6
     )
 }

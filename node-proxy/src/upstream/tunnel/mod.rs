@@ -89,6 +89,10 @@ impl Tunnels {
         permit: &Permit,
         callee: Callee<'_>,
     ) -> Result<Tunnel, UpstreamError> {
+        if !cell.limits.shared_tunnels {
+            let alone = Connection::open(cell, permit, callee).await?;
+            return alone.connect(cell, offer::request(permit, callee.target)).await;
+        }
         let line = self.line(Key::of(&permit.tree, callee));
         let mut reused = true;
         loop {

@@ -58,15 +58,24 @@ impl Backends {
         let mut nginx = role::pinned(LOAD_CPU, "nginx")?;
         nginx.arg("-p").arg(directory).arg("-c").arg(conf);
         let mut nginx = pod.start(nginx)?.stopped_by(Signal::TERM);
-        let everywhere = |port: Port| SocketAddr::from(([0, 0, 0, 0], port.number()));
-        let (echo, source) = (everywhere(Port::Echo), everywhere(Port::Source));
-        let spec = role::BackendSpec { cpu: LOAD_CPU, echo, source };
-        let mut tcp = pod.start(role::command("backend", &spec)?)?;
+        let tcp = start_tcp(pod)?;
         nginx.wait_listening(pod.netns(), everywhere(Port::Http))?;
         nginx.wait_listening(pod.netns(), everywhere(Port::Http2))?;
-        tcp.wait_listening(pod.netns(), source)?;
         Ok(Self { _nginx: nginx, _tcp: tcp })
     }
+}
+
+/// Only what serves tcp.
+pub(crate) fn start_tcp(pod: &Pod) -> Result<Process, BenchError> {
+    let (echo, source) = (everywhere(Port::Echo), everywhere(Port::Source));
+    let spec = role::BackendSpec { cpu: LOAD_CPU, echo, source };
+    let mut tcp = pod.start(role::command("backend", &spec)?)?;
+    tcp.wait_listening(pod.netns(), source)?;
+    Ok(tcp)
+}
+
+fn everywhere(port: Port) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port.number()))
 }
 
 /// Bytes of the two bodies that nginx serves, at `/64` and `/16384`.

@@ -32,6 +32,30 @@ pub(crate) struct Memory {
     pub pss: u64,
 }
 
+/// Connections that the calling thread's network namespace has begun to make since it is there.
+pub(crate) fn active_opens() -> u64 {
+    let snmp = fs::read_to_string("/proc/thread-self/net/snmp").unwrap_or_default();
+    let mut tcp = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (tcp.next().unwrap_or(""), tcp.next().unwrap_or(""));
+    let found = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "ActiveOpens");
+    found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+/// Established connections of the calling thread's network namespace to this port of others.
+pub(crate) fn established_to(port: u16) -> usize {
+    let remote = format!(":{port:04X}");
+    let count = |path: &str| {
+        let table = fs::read_to_string(path).unwrap_or_default();
+        // `sl local remote state …`; 01 is established.
+        let is_one = |line: &&str| {
+            let mut columns = line.split_ascii_whitespace().skip(2);
+            columns.next().is_some_and(|peer| peer.ends_with(&remote)) && columns.next() == Some("01")
+        };
+        table.lines().filter(is_one).count()
+    };
+    count("/proc/thread-self/net/tcp") + count("/proc/thread-self/net/tcp6")
+}
+
 /// What a process has resident now.
 pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;

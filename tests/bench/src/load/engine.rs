@@ -123,7 +123,7 @@ impl<'a> Engine<'a> {
     }
 
     fn cpu_times(&self) -> (u64, u64) {
-        let watched = self.spec.watch.and_then(|pid| procfs::cpu_ns(pid).ok()).unwrap_or(0);
+        let watched = self.spec.watch.iter().filter_map(|pid| procfs::cpu_ns(*pid).ok()).sum();
         (watched, clock::own_cpu())
     }
 
@@ -344,7 +344,7 @@ mod tests {
             rate,
             warm_up_ms: 20,
             measure_ms: 400,
-            watch: None,
+            watch: Vec::new(),
         }
     }
 

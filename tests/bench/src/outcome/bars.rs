@@ -14,9 +14,10 @@ pub(crate) struct Bar {
     pub at_least: bool,
 }
 
-/// What is required of a figure of the memory scenario, in its own unit.
+/// What is required of a figure that is compared with nothing, in its own unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ceiling {
+    pub scenario: &'static str,
     pub case: &'static str,
     pub metric: &'static str,
     pub most: f64,
@@ -24,32 +25,62 @@ pub(crate) struct Ceiling {
 
 const CANOPY: &str = "canopy-node";
 const ENVOY: &str = "envoy-node";
+const HOP: &str = "canopy-hop";
 const EBPF: &str = "canopy-node-ebpf";
 const IPTABLES: &str = "canopy-node-iptables";
 
 /// All bars of ratios.
 pub(crate) const RATIOS: &[Bar] = &[
     faster("http", "c32-64b", CANOPY, ENVOY, 1.5),
-    cheaper("http", "c32-64b", "cpu_us_per_request"),
-    cheaper("http", "c32-64b", "p50_us"),
-    cheaper("http", "c32-64b", "p50_closed_us"),
+    cheaper("http", "c32-64b", "cpu_us_per_request", 0.6),
+    cheaper("http", "c32-64b", "p50_us", 0.6),
+    cheaper("http", "c32-64b", "p50_closed_us", 0.6),
     faster("http2", "c32x10-64b", CANOPY, ENVOY, 1.3),
     faster("tcp", "ping-pong", CANOPY, ENVOY, 1.3),
     faster("tcp", "connect", CANOPY, ENVOY, 1.3),
     faster("tcp", "bulk", CANOPY, ENVOY, 1.0),
     faster("capture", "connect", EBPF, IPTABLES, 1.05),
     faster("capture", "ping-pong", EBPF, IPTABLES, 1.05),
+    faster("mtls", "http-c32", CANOPY, ENVOY, 2.0),
+    cheaper("mtls", "http-c32", "p50_us", 0.5),
+    cheaper("mtls", "http-c32", "p99_us", 0.6),
+    cheaper("mtls", "http-c32", "cpu_us_per_request", 0.5),
+    faster("mtls", "tcp-ping-pong", CANOPY, ENVOY, 1.5),
+    faster("mtls", "tcp-bulk", CANOPY, ENVOY, 1.0),
+    faster("mtls", "handshake", CANOPY, ENVOY, 1.2),
+    faster("mtls", "same-node-direct", CANOPY, HOP, 0.95),
+    faster("mtls", "same-node-handoff", CANOPY, HOP, 0.85),
 ];
 
-/// All bars of the memory scenario.
+/// All bars of differences: so much more one may take than the other, in the metric's unit.
+pub(crate) const DIFFERENCES: &[Bar] = &[Bar {
+    scenario: "mtls",
+    case: "same-node-handoff-c1",
+    of: CANOPY,
+    to: HOP,
+    metric: "p50_closed_us",
+    bar: 20.0,
+    at_least: false,
+}];
+
+/// All bars of single figures.
 pub(crate) const CEILINGS: &[Ceiling] = &[
-    Ceiling { case: "idle", metric: "rss_bytes", most: 15.0 * MIB },
-    Ceiling { case: "workload", metric: "rss_bytes", most: 0.5 * MIB },
-    Ceiling { case: "tenant", metric: "rss_bytes", most: 0.7 * MIB },
-    Ceiling { case: "start", metric: "p50_us", most: 1_000_000.0 },
+    memory("memory", "idle", 15.0 * MIB),
+    memory("memory", "workload", 0.5 * MIB),
+    memory("memory", "tenant", 0.7 * MIB),
+    Ceiling { scenario: "memory", case: "start", metric: "p50_us", most: 1_000_000.0 },
+    memory("mtls", "tunnel-client", 40.0 * KIB),
+    memory("mtls", "tunnel-server", 40.0 * KIB),
+    memory("mtls", "idle-client", 250.0 * MIB),
+    memory("mtls", "idle-server", 250.0 * MIB),
 ];
 
+const KIB: f64 = 1_024.0;
 const MIB: f64 = 1_048_576.0;
+
+const fn memory(scenario: &'static str, case: &'static str, most: f64) -> Ceiling {
+    Ceiling { scenario, case, metric: "rss_bytes", most }
+}
 
 const fn faster(
     scenario: &'static str,
@@ -61,6 +92,6 @@ const fn faster(
     Bar { scenario, case, of, to, metric: "rps", bar, at_least: true }
 }
 
-const fn cheaper(scenario: &'static str, case: &'static str, metric: &'static str) -> Bar {
-    Bar { scenario, case, of: CANOPY, to: ENVOY, metric, bar: 0.6, at_least: false }
+const fn cheaper(scenario: &'static str, case: &'static str, metric: &'static str, bar: f64) -> Bar {
+    Bar { scenario, case, of: CANOPY, to: ENVOY, metric, bar, at_least: false }
 }

@@ -117,24 +117,46 @@ impl Samples {
     pub(crate) fn ratios(&self, case: &str, of: &str, to: &str) -> Vec<Ratio> {
         let ratio = |metric: Metric| {
             let quotients: Vec<f64> = self
-                .of(case, of, of == to)
-                .filter(|s| !self.is_void(case, s.round))
-                .filter_map(|a| Some((a, self.of(case, to, false).find(|b| b.round == a.round)?)))
+                .pairs(case, of, to)
                 .map(|(a, b)| metric.of(a) / metric.of(b))
                 .filter(|q| q.is_finite() && *q > 0.0)
                 .collect();
-            (!quotients.is_empty()).then(|| Ratio {
-                case: case.to_owned(),
-                of: of.to_owned(),
-                to: to.to_owned(),
-                metric: metric.name().to_owned(),
-                median: median(&quotients),
-                min: quotients.iter().copied().fold(f64::INFINITY, f64::min),
-                max: quotients.iter().copied().fold(0.0, f64::max),
-            })
+            spread([case, of, to], metric, &quotients)
         };
         Metric::ALL.into_iter().filter_map(ratio).collect()
     }
+
+    /// By how much one subject's closed-loop p50 is above another's; to itself: its second run's above its first's.
+    pub(crate) fn difference(&self, case: &str, of: &str, to: &str) -> Option<Ratio> {
+        let metric = Metric::P50Closed;
+        let differences: Vec<f64> =
+            self.pairs(case, of, to).map(|(a, b)| metric.of(a) - metric.of(b)).collect();
+        spread([case, of, to], metric, &differences)
+    }
+
+    /// The two subjects' samples of the same valid rounds.
+    fn pairs<'a>(
+        &'a self,
+        case: &'a str,
+        of: &'a str,
+        to: &'a str,
+    ) -> impl Iterator<Item = (&'a Sample, &'a Sample)> {
+        self.of(case, of, of == to)
+            .filter(|s| !self.is_void(case, s.round))
+            .filter_map(|a| Some((a, self.of(case, to, false).find(|b| b.round == a.round)?)))
+    }
+}
+
+fn spread([case, of, to]: [&str; 3], metric: Metric, values: &[f64]) -> Option<Ratio> {
+    (!values.is_empty()).then(|| Ratio {
+        case: case.to_owned(),
+        of: of.to_owned(),
+        to: to.to_owned(),
+        metric: metric.name().to_owned(),
+        median: median(values),
+        min: values.iter().copied().fold(f64::INFINITY, f64::min),
+        max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +177,15 @@ mod tests {
         ]);
         let rps = &samples.ratios("c", "a", "b")[0];
         assert_eq!((rps.min, rps.median, rps.max), (2.0, 3.0, 4.0));
+    }
+
+    #[test]
+    fn a_difference_is_of_the_same_round_and_may_be_negative() {
+        let at =
+            |subject: &str, round, p50_closed_us| Sample { p50_closed_us, ..sample(subject, round, 1.0, 0) };
+        let samples = Samples(vec![at("a", 0, 40.0), at("b", 0, 30.0), at("a", 1, 200.0), at("b", 1, 205.0)]);
+        let more = samples.difference("c", "a", "b").unwrap();
+        assert_eq!((more.min, more.median, more.max), (-5.0, 2.5, 10.0));
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) struct Verdict {
     pub bar: f64,
     pub at_least: bool,
     pub median: f64,
+    /// Whether `bar` and `median` are differences of the two, not quotients.
+    #[serde(default)]
+    pub difference: bool,
     /// Least and greatest ratio of the subject to itself, in the same case and metric.
     pub aa: Option<(f64, f64)>,
     pub verdict: Judgement,
@@ -45,21 +48,30 @@ impl Judgement {
 /// Judges all bars of the outcome's scenario.
 pub(crate) fn all(outcome: &Outcome) -> Vec<Verdict> {
     let ratios = bars::RATIOS.iter().filter(|bar| bar.scenario == outcome.scenario);
-    let mut verdicts: Vec<Verdict> = ratios.filter_map(|bar| of_ratio(outcome, bar)).collect();
-    if outcome.scenario == "memory" {
-        verdicts.extend(bars::CEILINGS.iter().filter_map(|ceiling| of_figure(outcome, ceiling)));
-    }
+    let mut verdicts: Vec<Verdict> = ratios.filter_map(|bar| of_two(outcome, bar, false)).collect();
+    let differences = bars::DIFFERENCES.iter().filter(|bar| bar.scenario == outcome.scenario);
+    verdicts.extend(differences.filter_map(|bar| of_two(outcome, bar, true)));
+    let figures = bars::CEILINGS.iter().filter(|ceiling| ceiling.scenario == outcome.scenario);
+    verdicts.extend(figures.filter_map(|ceiling| of_figure(outcome, ceiling)));
     verdicts
 }
 
-fn of_ratio(outcome: &Outcome, bar: &bars::Bar) -> Option<Verdict> {
-    let ratio = outcome.ratio(bar.case, bar.of, bar.to, bar.metric)?;
-    let aa = outcome.ratio(bar.case, bar.of, bar.of, bar.metric).map(|r| (r.min, r.max));
+fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdict> {
+    let measured = |to: &str| {
+        if difference {
+            outcome.difference(bar.case, bar.of, to, bar.metric)
+        } else {
+            outcome.ratio(bar.case, bar.of, to, bar.metric)
+        }
+    };
+    let ratio = measured(bar.to)?;
+    let aa = measured(bar.of).map(|r| (r.min, r.max));
     let errors: u64 = outcome.rows.iter().filter(|r| r.case == bar.case).map(|r| r.errors).sum();
     let (verdict, why) = if errors > 0 {
         (Judgement::Missed, format!("{errors} errors; there must be none in any subject"))
     } else {
-        judge(&Evidence { median: ratio.median, aa, rounds: outcome.rounds }, bar)
+        let evidence = Evidence { median: ratio.median, aa, rounds: outcome.rounds };
+        if difference { judge_difference(&evidence, bar.bar) } else { judge(&evidence, bar) }
     };
     Some(Verdict {
         case: bar.case.into(),
@@ -69,6 +81,7 @@ fn of_ratio(outcome: &Outcome, bar: &bars::Bar) -> Option<Verdict> {
         bar: bar.bar,
         at_least: bar.at_least,
         median: ratio.median,
+        difference,
         aa,
         verdict,
         why,
@@ -105,6 +118,28 @@ fn judge(evidence: &Evidence, bar: &bars::Bar) -> (Judgement, String) {
     (judgement, format!("by {percent:.0} %{within}"))
 }
 
+/// At most so much more: by the same rules, with the distance from 0 in the place of the factor.
+fn judge_difference(evidence: &Evidence, most: f64) -> (Judgement, String) {
+    let Some((low, high)) = evidence.aa else {
+        return (Judgement::Inconclusive, "no A/A run".into());
+    };
+    if evidence.rounds < LEAST_ROUNDS {
+        return (Judgement::Inconclusive, few_rounds());
+    }
+    let noise = high.max(-low).max(0.0);
+    if most < noise {
+        return (Judgement::Inconclusive, format!("inside the A/A spread of {low:.1} to {high:.1}"));
+    }
+    let margin = most - evidence.median;
+    let within = if margin.abs() < noise {
+        format!(", which is less than the A/A spread of {low:.1} to {high:.1}")
+    } else {
+        String::new()
+    };
+    let judgement = if margin >= 0.0 { Judgement::Passed } else { Judgement::Missed };
+    (judgement, format!("by {:.1} µs{within}", margin.abs()))
+}
+
 fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
     let row = outcome.rows.iter().find(|r| r.case == ceiling.case)?;
     let figure = if ceiling.metric == "rss_bytes" { row.rss_bytes } else { row.p50_us };
@@ -122,6 +157,7 @@ fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
         bar: ceiling.most,
         at_least: false,
         median: figure,
+        difference: false,
         aa: None,
         verdict,
         why,
@@ -167,6 +203,15 @@ mod tests {
         let (judgement, why) = judge(&evidence, &bar(1.5, true));
         assert_eq!(judgement, Judgement::Passed);
         assert!(why.contains("less than the A/A spread"), "{why}");
+    }
+
+    #[test]
+    fn a_difference_is_judged_by_its_distance_from_what_is_allowed() {
+        let word = |median, aa| judge_difference(&Evidence { median, aa: Some(aa), rounds: 5 }, 20.0).0;
+        assert_eq!(word(12.0, (-3.0, 2.0)), Judgement::Passed);
+        assert_eq!(word(-4.0, (-3.0, 2.0)), Judgement::Passed);
+        assert_eq!(word(31.0, (-3.0, 2.0)), Judgement::Missed);
+        assert_eq!(word(12.0, (-33.0, 2.0)), Judgement::Inconclusive);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::{
     outcome::{Outcome, Row, verdict::Verdict},
-    scenario::BLOCK,
+    scenario::{BLOCK, wire::WireCheck},
 };
 
 /// The generated part of the page.
@@ -41,7 +41,14 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
 
 /// The tables of one scenario.
 pub(crate) fn scenario(outcome: &Outcome) -> String {
-    let mut text = if outcome.scenario == "memory" { memory(&outcome.rows) } else { figures(&outcome.rows) };
+    let (loads, single): (Vec<&Row>, Vec<&Row>) = outcome.rows.iter().partition(|row| row.rps > 0.0);
+    let mut text = if loads.is_empty() { String::new() } else { figures(&loads) };
+    if !single.is_empty() {
+        if !loads.is_empty() {
+            line(&mut text, "");
+        }
+        text.push_str(&memory(&single));
+    }
     if !outcome.ratios.is_empty() {
         line(&mut text, "");
         text.push_str(&ratios(outcome));
@@ -49,6 +56,10 @@ pub(crate) fn scenario(outcome: &Outcome) -> String {
     if !outcome.verdicts.is_empty() {
         line(&mut text, "");
         text.push_str(&bars(&outcome.verdicts));
+    }
+    if !outcome.wire.is_empty() {
+        line(&mut text, "");
+        text.push_str(&wire(&outcome.wire));
     }
     let repeated: u32 = outcome.samples.iter().map(|s| s.repeated).sum();
     if repeated > 0 {
@@ -91,13 +102,13 @@ fn provenance(outcome: &Outcome) -> String {
     )
 }
 
-fn figures(rows: &[Row]) -> String {
+fn figures(rows: &[&Row]) -> String {
     let mut text = String::from(
         "| case | subject | per second | CPU µs each | proxy's CPU busy | p50 µs | p99 µs | at rate | closed p50 µs | closed p99 µs | RSS MiB | errors |\n\
          |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for r in rows {
-        let rps = if r.case == "bulk" {
+        let rps = if r.case.ends_with("bulk") {
             format!("{:.0} ({:.2} GiB/s)", r.rps, r.rps * BLOCK as f64 / 1_073_741_824.0)
         } else {
             format!("{:.0}", r.rps)
@@ -146,15 +157,21 @@ fn ratios(outcome: &Outcome) -> String {
     text
 }
 
-fn memory(rows: &[Row]) -> String {
+fn memory(rows: &[&Row]) -> String {
     let mut text = String::from("| what | measured |\n|---|--:|\n");
     for r in rows {
-        let (what, figure) = match r.case.as_str() {
-            "idle" => ("idle daemon, one tenant, two workloads", format!("{} MiB", mebibytes(r.rss_bytes))),
-            "workload" => ("each further workload", format!("{} MiB", mebibytes(r.rss_bytes))),
-            "tenant" => ("each further tenant, with one workload", format!("{} MiB", mebibytes(r.rss_bytes))),
-            _ => ("start to first captured request", format!("{:.0} ms", r.p50_us / 1e3)),
+        let what = match r.case.as_str() {
+            "idle" => "idle daemon, one tenant, two workloads",
+            "workload" => "each further workload",
+            "tenant" => "each further tenant, with one workload",
+            "start" => "start to first captured request",
+            "tunnel-client" => "each idle tunnel, the client's daemon",
+            "tunnel-server" => "each idle tunnel, the server's daemon",
+            "idle-client" => "10 000 idle connections through a pair, the client's daemon",
+            "idle-server" => "10 000 idle connections through a pair, the server's daemon",
+            other => other,
         };
+        let figure = if r.rss_bytes > 0.0 { size(r.rss_bytes) } else { format!("{:.0} ms", r.p50_us / 1e3) };
         line(&mut text, &format!("| {what} | {figure} |"));
     }
     text
@@ -165,22 +182,49 @@ fn bars(verdicts: &[Verdict]) -> String {
         String::from("| bar | required | measured | A/A spread | verdict |\n|---|--:|--:|--:|---|\n");
     for v in verdicts {
         let sign = if v.at_least { "≥" } else { "≤" };
-        let (what, show): (String, fn(f64, &str) -> String) = if v.to.is_empty() {
-            (v.case.clone(), |value, metric| {
-                if metric == "rss_bytes" {
-                    format!("{} MiB", mebibytes(value))
-                } else {
-                    format!("{:.0} ms", value / 1e3)
-                }
-            })
-        } else {
-            (format!("{}: {} to {}, {}", v.case, v.of, v.to, v.metric), |value, _| format!("{value:.2} ×"))
+        let (what, show): (String, fn(f64, &str) -> String) = match (v.to.is_empty(), v.difference) {
+            (true, _) => (v.case.clone(), |value, metric| {
+                if metric == "rss_bytes" { size(value) } else { format!("{:.0} ms", value / 1e3) }
+            }),
+            (false, true) => (format!("{}: {} above {}, {}", v.case, v.of, v.to, v.metric), |value, _| {
+                format!("{value:.1} µs")
+            }),
+            (false, false) => (format!("{}: {} to {}, {}", v.case, v.of, v.to, v.metric), |value, _| {
+                format!("{value:.2} ×")
+            }),
         };
         let aa = v.aa.map_or(String::from("–"), |(low, high)| format!("{low:.2}–{high:.2}"));
         let (bar, median) = (show(v.bar, &v.metric), show(v.median, &v.metric));
         line(
             &mut text,
             &format!("| {what} | {sign} {bar} | {median} | {aa} | **{}** {} |", v.verdict.word(), v.why),
+        );
+    }
+    text
+}
+
+/// In the unit that shows it best.
+fn size(bytes: f64) -> String {
+    if bytes < 128.0 * 1024.0 {
+        format!("{:.1} KiB", bytes / 1024.0)
+    } else {
+        format!("{} MiB", mebibytes(bytes))
+    }
+}
+
+/// What captures between the nodes have shown.
+fn wire(checks: &[WireCheck]) -> String {
+    let mut text = String::from(
+        "| on the wire | segments by port | bytes | TLS records begun | payload readable |\n|---|---|--:|--:|---|\n",
+    );
+    for check in checks {
+        let ports: Vec<String> =
+            check.segments_by_port.iter().map(|(port, count)| format!("{port}: {count}")).collect();
+        let readable = if check.payload_readable { "yes" } else { "no" };
+        let (bytes, records) = (check.payload_bytes, check.tls_records);
+        line(
+            &mut text,
+            &format!("| {} | {} | {bytes} | {records} | {readable} |", check.subject, ports.join(", ")),
         );
     }
     text

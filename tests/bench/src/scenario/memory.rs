@@ -3,35 +3,36 @@
 //!
 //! Differences of fresh daemons, divided by what was added; no load is run but the first request.
 
-use std::{net::SocketAddr, rc::Rc, thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
-use testkit::{Node, Pod};
+use testkit::Pod;
 
 use super::Plan;
 use crate::{
-    Run, clock,
+    Run,
     error::BenchError,
     lab::{
-        self,
+        self, Nodes,
         backends::{Backends, Port},
         procfs,
     },
     outcome::{Row, median},
-    subject::{Canopy, Kind, Manifests, PodEntry, Setting, Steering},
+    subject::{Canopy, Kind, Launch, Manifests, NEAR, PodEntry, Setting},
 };
 
 /// Rows `idle`, `workload`, `tenant` (bytes resident) and `start` (microseconds).
 pub(crate) fn run(plan: Plan, run: &Run) -> Result<Vec<Row>, BenchError> {
     let setting = run.setting("memory")?;
-    let node = Rc::new(Node::new()?);
-    let server = lab::pod(&node, "bench", "server")?;
-    let client = lab::pod(&node, "bench", "client")?;
+    let nodes = Nodes::one()?;
+    let node = nodes.here();
+    let server = lab::pod(node, "bench", "server")?;
+    let client = lab::pod(node, "bench", "client")?;
     let _backends = Backends::start(&server, &setting.directory.join("backends"))?;
     let mut others = Vec::new();
     for number in 0..FURTHER {
-        others.push(lab::pod(&node, "bench", &format!("further{number}"))?);
+        others.push(lab::pod(node, "bench", &format!("further{number}"))?);
     }
-    let scene = Scene { node, server, client, others, setting: &setting, plan };
+    let scene = Scene { nodes, server, client, others, setting: &setting, plan };
     let mut found = Found::default();
     for round in 0..plan.rounds {
         for (shape, name) in
@@ -58,7 +59,7 @@ enum Shape {
 }
 
 struct Scene<'a> {
-    node: Rc<Node>,
+    nodes: Nodes,
     server: Pod,
     client: Pod,
     others: Vec<Pod>,
@@ -70,15 +71,12 @@ impl Scene<'_> {
     /// Bytes resident, and nanoseconds to the first answer.
     fn measure(&self, shape: Shape) -> Result<(u64, u64), BenchError> {
         let manifests = self.manifests(shape);
-        let mut canopy =
-            Canopy::start(Steering::Ebpf, Kind::Canopy.name(), &self.node, &manifests, self.setting)?;
+        let (kind, node) = (Kind::Canopy, self.nodes.here());
+        let launch = Launch { name: kind.name(), node, called: NEAR, kind, manifests: &manifests };
+        let mut canopy = Canopy::start(&launch, self.setting)?;
         let target = SocketAddr::from((crate::subject::VIP, Port::Http.number()));
         let start = canopy.first_answer(&self.client, target)?;
-        let expected = if shape == Shape::Alone { 2 } else { 2 + FURTHER as u64 };
-        if !clock::wait_until(ENROL, || canopy.workloads().is_ok_and(|count| count == expected)) {
-            let counted = canopy.workloads()?;
-            return Err(BenchError::Enrolled { counted, expected });
-        }
+        canopy.wait_enrolled(if shape == Shape::Alone { 2 } else { 2 + FURTHER as u64 })?;
         thread::sleep(Duration::from_millis(self.plan.settle_ms));
         let memory =
             procfs::memory(canopy.pid()).map_err(|e| BenchError::io("read the daemon's memory", e))?;
@@ -147,5 +145,3 @@ impl Found {
 
 /// Workloads or tenants that are added.
 const FURTHER: usize = 20;
-/// How long all of them may take to be enrolled.
-const ENROL: Duration = Duration::from_secs(10);

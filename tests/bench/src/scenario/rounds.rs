@@ -4,48 +4,74 @@
 //! First all subjects in a closed loop, for throughput and CPU; then all at the same rate, half of what the slowest
 //! of them did, for latency. A subject that did not carry what was sent ends the run.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
-use testkit::Node;
+use testkit::Process;
 
-use super::{Case, Plan, Scenario, pieces::Pieces};
+use super::{Case, Group, Manner, Plan, Scenario, pieces::Pieces, wire};
 use crate::{
     Run, clock,
     error::BenchError,
-    lab::{LOAD_CPU, procfs},
+    lab::{LOAD_CPU, Nodes, PROXY_CPU, procfs},
     load::{LoadReport, LoadSpec},
     outcome::{Sample, Samples},
     role,
     subject::{Setting, Subject},
 };
 
+/// What a scenario of load yields.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub samples: Samples,
+    pub wire: Vec<wire::WireCheck>,
+}
+
 /// Runs the scenario; all it started has ended when it returns.
-pub(crate) fn run(scenario: &Scenario, plan: Plan, run: &Run) -> Result<Samples, BenchError> {
-    let setting = run.setting(scenario.name)?;
-    let node = Rc::new(Node::new()?);
+pub(crate) fn run(scenario: &Scenario, plan: Plan, run: &Run) -> Result<Measured, BenchError> {
+    let mut measured = Measured::default();
+    for group in &scenario.groups {
+        run_group(scenario, group, plan, run, &mut measured)?;
+    }
+    Ok(measured)
+}
+
+fn run_group(
+    scenario: &Scenario,
+    group: &Group,
+    plan: Plan,
+    run: &Run,
+    measured: &mut Measured,
+) -> Result<(), BenchError> {
+    let setting = run.setting(&format!("{}/{}", scenario.name, group.name))?;
+    let across = group.subjects.iter().any(|kind| kind.is_across());
+    let nodes = if across { Nodes::two()? } else { Nodes::one()? };
     let mut subjects = Vec::new();
-    for kind in &scenario.subjects {
-        run.progress(&format!("{}: starting {}", scenario.name, kind.name()));
-        subjects.push(Subject::start(*kind, &node, &setting)?);
+    for kind in &group.subjects {
+        run.progress(&format!("{}: starting {} ({})", scenario.name, kind.name(), group.name));
+        subjects.push(Subject::start(*kind, &nodes, &setting)?);
         run.check_interrupt()?;
     }
-    let mut rounds =
-        Rounds { scenario, plan, run, setting: &setting, subjects: &subjects, samples: Samples::default() };
+    for subject in subjects.iter().filter(|_| across) {
+        measured.wire.push(wire::check(subject, nodes.here())?);
+    }
+    let samples = &mut measured.samples;
+    let mut rounds = Rounds { scenario, group, plan, run, setting: &setting, subjects: &subjects, samples };
     for round in 0..plan.rounds {
-        for case in &scenario.cases {
+        for case in &group.cases {
             rounds.case(round, case)?;
         }
     }
-    Ok(rounds.samples)
+    Ok(())
 }
 
 struct Rounds<'a> {
     scenario: &'a Scenario,
+    group: &'a Group,
     plan: Plan,
     run: &'a Run,
     setting: &'a Setting,
     subjects: &'a [Subject],
-    samples: Samples,
+    samples: &'a mut Samples,
 }
 
 /// A subject's turn in a round; the second time for the A/A ratio.
@@ -55,10 +81,11 @@ struct Turn<'a> {
     again: bool,
 }
 
-impl<'a> Rounds<'a> {
+impl Rounds<'_> {
     fn case(&mut self, round: usize, case: &Case) -> Result<(), BenchError> {
-        let turns = self.turns(round);
+        let turns = turns(self.subjects, self.group, round);
         self.announce(round, case);
+        let _awake = if case.manner == Manner::Awake { self.spinners()? } else { Vec::new() };
         let closed = self.in_slices(case, &turns, None, self.plan.closed_ms)?;
         let slowest =
             closed.iter().map(|pieces| pieces.median(LoadReport::per_second)).fold(f64::INFINITY, f64::min);
@@ -96,30 +123,19 @@ impl<'a> Rounds<'a> {
         Ok(all)
     }
 
-    /// Another subject begins in each round.
-    fn turns(&self, round: usize) -> Vec<Turn<'a>> {
-        let mut turns: Vec<Turn<'a>> =
-            self.subjects.iter().map(|subject| Turn { subject, again: false }).collect();
-        let twice = self.subjects.iter().find(|s| s.kind == self.scenario.against_itself);
-        turns.extend(twice.map(|subject| Turn { subject, again: true }));
-        let first = round % turns.len().max(1);
-        turns.rotate_left(first);
-        turns
-    }
-
     fn add_open_loop(&self, turn: &Turn<'_>, pieces: &Pieces, sample: &mut Sample) -> Result<(), BenchError> {
         sample.p50_us = pieces.median(|piece| piece.p50_ns as f64 / 1e3);
         sample.p99_us = pieces.median(|piece| piece.p99_ns as f64 / 1e3);
         sample.errors += pieces.errors();
         sample.repeated += pieces.repeated();
         sample.first_error = sample.first_error.take().or_else(|| pieces.first_error());
-        if let Some(pid) = turn.subject.pid() {
+        for pid in turn.subject.pids() {
             let memory =
                 procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
-            sample.rss_bytes = memory.rss as f64;
-            sample.pss_bytes = memory.pss as f64;
+            sample.rss_bytes += memory.rss as f64;
+            sample.pss_bytes += memory.pss as f64;
         }
-        turn.subject.empty_log(self.setting);
+        turn.subject.empty_logs(self.setting);
         Ok(())
     }
 
@@ -159,9 +175,10 @@ impl<'a> Rounds<'a> {
             rate,
             warm_up_ms: self.plan.warm_up_ms,
             measure_ms,
-            watch: subject.pid(),
+            watch: subject.pids(),
         };
         let before = subject.carried(case.port)?;
+        let begun = subject.begun()?;
         let mut process = subject.client.start(role::command("load", &spec)?)?;
         let limit = Duration::from_millis(spec.warm_up_ms + measure_ms) + GRACE;
         let ended = process.wait(limit);
@@ -173,12 +190,21 @@ impl<'a> Rounds<'a> {
         }
         let report: LoadReport = serde_json::from_str(&output)?;
         check_carried(case, subject, before, &report)?;
+        check_fresh(case, subject, begun, &report)?;
         Ok(report)
     }
 
+    /// One process per CPU that takes what nobody else wants of it.
+    fn spinners(&self) -> Result<Vec<Process>, BenchError> {
+        let pod = self.subjects.first().map(|subject| &subject.client);
+        pod.into_iter()
+            .flat_map(|pod| [LOAD_CPU, PROXY_CPU].map(|cpu| Ok(pod.start(role::spinner(cpu)?)?)))
+            .collect()
+    }
+
     fn announce(&self, round: usize, case: &Case) {
-        let per_round = self.scenario.cases.len() * (self.subjects.len() + 1);
-        let left = (self.plan.rounds * per_round).saturating_sub(self.samples.0.len()) as f64
+        let left = (self.plan.rounds * self.scenario.measurements()).saturating_sub(self.samples.0.len())
+            as f64
             * self.plan.seconds_each();
         self.run.progress(&format!(
             "{}: round {} of {}, {}; about {left:.0} s left of this scenario",
@@ -188,6 +214,16 @@ impl<'a> Rounds<'a> {
             case.name,
         ));
     }
+}
+
+/// Another subject begins in each round.
+fn turns<'a>(subjects: &'a [Subject], group: &Group, round: usize) -> Vec<Turn<'a>> {
+    let mut turns: Vec<Turn<'a>> = subjects.iter().map(|subject| Turn { subject, again: false }).collect();
+    let twice = subjects.iter().find(|s| s.kind == group.against_itself);
+    turns.extend(twice.map(|subject| Turn { subject, again: true }));
+    let first = round % turns.len().max(1);
+    turns.rotate_left(first);
+    turns
 }
 
 /// The figures of a closed loop.
@@ -230,6 +266,19 @@ fn check_carried(
     }
     let what = if http { "requests" } else { "connections" };
     Err(BenchError::Bypassed { subject: subject.kind.name().into(), what, counted, sent })
+}
+
+/// Where every exchange is to be on connections of its own, the client's pod has begun two for each: the client's, and its
+/// proxy's to the other node.
+fn check_fresh(case: &Case, subject: &Subject, before: u64, report: &LoadReport) -> Result<(), BenchError> {
+    if case.manner != Manner::Fresh || !subject.kind.has_proxy() {
+        return Ok(());
+    }
+    let (begun, sent) = (subject.begun()?.saturating_sub(before), report.exchanges_in_all);
+    if begun >= 2 * sent {
+        return Ok(());
+    }
+    Err(BenchError::Reused { subject: subject.kind.name().into(), begun, sent })
 }
 
 /// The common rate of the open loop, as a share of what the slowest subject does in the closed loop.

@@ -14,7 +14,7 @@ use std::{
 use rustix::process::Signal;
 use testkit::{Node, Pod, Process};
 
-use super::{Manifests, Setting, access_log};
+use super::{Kind, Manifests, Setting, access_log};
 use crate::{
     clock,
     error::BenchError,
@@ -38,6 +38,30 @@ impl Steering {
     }
 }
 
+/// Who shares a tunnel between two daemons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// All connections of a pod to another, as by default.
+    Shared,
+    /// Nobody: each connection makes a tunnel of its own.
+    Own,
+    /// All, and a tenant may have more connections than its share of the descriptors would be.
+    Crowd,
+}
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    /// Its own, for its files.
+    pub name: &'a str,
+    /// Where it runs.
+    pub node: &'a Rc<Node>,
+    /// What it calls that node.
+    pub called: &'a str,
+    pub kind: Kind,
+    pub manifests: &'a Manifests,
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub(crate) struct Canopy {
@@ -50,13 +74,8 @@ pub(crate) struct Canopy {
 
 impl Canopy {
     /// Starts it on these manifests; it may not be ready yet.
-    pub(crate) fn start(
-        by: Steering,
-        name: &str,
-        node: &Rc<Node>,
-        manifests: &Manifests,
-        setting: &Setting,
-    ) -> Result<Self, BenchError> {
+    pub(crate) fn start(launch: &Launch<'_>, setting: &Setting) -> Result<Self, BenchError> {
+        let Launch { name, node, called, kind, manifests } = *launch;
         let directory = setting.directory.join(name);
         let config = directory.join("config");
         fs::create_dir_all(&config).map_err(|e| BenchError::io(format!("create {}", config.display()), e))?;
@@ -69,9 +88,14 @@ impl Canopy {
         command.arg("run").arg("--config").arg(&config);
         command.arg("--admin-socket").arg(directory.join("admin.sock"));
         command.arg("--metrics-addr").arg(metrics.to_string());
-        command.arg("--ca-dir").arg(directory.join("ca"));
         command.arg("--instance").arg(testkit::unique_name(u32::from(metrics.port())));
-        command.arg("--redirect").arg(by.flag()).arg("--access-log");
+        command.arg("--node").arg(called).arg("--ca-dir").arg(setting.authority());
+        match kind.sharing() {
+            Sharing::Shared => {}
+            Sharing::Own => drop(command.args(["--tunnels", "own"])),
+            Sharing::Crowd => drop(command.args(["--connections", "12000"])),
+        }
+        command.arg("--redirect").arg(kind.steering().flag()).arg("--access-log");
         if setting.access_log {
             command.arg(access_log(&directory));
         } else {
@@ -80,12 +104,6 @@ impl Canopy {
         let started = clock::now();
         let process = Process::start(node.netns(), command)?.stopped_by(Signal::TERM);
         Ok(Self { process, node: Rc::clone(node), name: name.to_owned(), metrics, started })
-    }
-
-    /// Waits until a request from the pod is answered through it.
-    pub(crate) fn ready(mut self, client: &Pod, target: SocketAddr) -> Result<Self, BenchError> {
-        self.first_answer(client, target)?;
-        Ok(self)
     }
 
     /// Nanoseconds from the start of the process to the first answer that a pod got.
@@ -109,6 +127,14 @@ impl Canopy {
         let noun = if port.is_http() { "requests" } else { "connections" };
         let what = format!("no counter of {noun} in its metrics");
         largest_total(&self.metrics()?, noun).ok_or_else(|| self.counters(what))
+    }
+
+    /// Waits until it has enrolled so many.
+    pub(crate) fn wait_enrolled(&self, expected: u64) -> Result<(), BenchError> {
+        if clock::wait_until(ENROL, || self.workloads().is_ok_and(|count| count == expected)) {
+            return Ok(());
+        }
+        Err(BenchError::Enrolled { counted: self.workloads()?, expected })
     }
 
     /// How many workloads its metrics say it has enrolled.
@@ -151,6 +177,8 @@ fn largest_total(metrics: &str, noun: &str) -> Option<u64> {
 
 /// A gauge of the daemon's.
 const WORKLOADS: &str = "canopy_forest_workloads ";
+/// How long all workloads may take to be enrolled.
+const ENROL: Duration = Duration::from_secs(10);
 /// How long a daemon may take to carry its first request.
 const READY: Duration = Duration::from_secs(20);
 static NEXT_PORT: AtomicU16 = AtomicU16::new(19_000);

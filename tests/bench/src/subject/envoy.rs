@@ -2,7 +2,8 @@
 //!
 //! Choices in Envoy's favour: clients dial its listeners directly, without any redirection; the listeners are inside
 //! the client pod and its upstream connections inside the server pod (`network_namespace_filepath`), so that both its
-//! hops are loopback, as Canopy's are; no filter but the router; nothing optional switched on.
+//! hops are loopback, as Canopy's are; no filter but the router; nothing optional switched on. With mutual TLS there are
+//! two of them, each inside its pod.
 
 use std::{
     fs,
@@ -13,15 +14,18 @@ use std::{
 use rustix::process::Signal;
 use testkit::{Pod, Process};
 
-use super::{Setting, access_log};
+use super::{Pods, Setting, access_log};
 use crate::{
     error::BenchError,
     lab::{PROXY_CPU, backends::Port, fetch},
     role,
 };
+use bootstrap::{Part, Plan};
+use tls::Papers;
 
 mod bootstrap;
 pub(crate) mod install;
+mod tls;
 
 /// A running Envoy.
 #[derive(Debug)]
@@ -35,25 +39,48 @@ pub(crate) fn listener(port: Port) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 10_000 + port.number()))
 }
 
+/// Where the server's Envoy, if there is one, accepts what is for a port of the server.
+fn secured(server: &Pod, port: Port) -> SocketAddr {
+    server.at(20_000 + port.number())
+}
+
+/// The folder of the server's Envoy.
+pub(crate) const SERVER: &str = "server";
+
 impl Envoy {
-    /// Starts it and waits until it listens.
-    pub(crate) fn start(
-        client: &Pod,
-        server: &Pod,
+    /// Starts one between two pods and waits until it listens.
+    pub(crate) fn start(pods: Pods<'_>, setting: &Setting, directory: &Path) -> Result<Self, BenchError> {
+        Self::launch(pods, &Part::Alone, setting, directory)
+    }
+
+    /// Starts one in each of two pods, with mutual TLS between them; the client's comes first.
+    pub(crate) fn start_pair(
+        pods: Pods<'_>,
         setting: &Setting,
         directory: &Path,
-    ) -> Result<Self, BenchError> {
+    ) -> Result<Vec<Self>, BenchError> {
+        let papers = |pod: &Pod| Papers::of(pod, setting, directory);
+        let (client, server) = (papers(pods.client)?, papers(pods.server)?);
+        let far = Self::launch(pods, &Part::Server(server), setting, &directory.join(SERVER))?;
+        Ok(vec![Self::launch(pods, &Part::Client(client), setting, directory)?, far])
+    }
+
+    fn launch(pods: Pods<'_>, part: &Part, setting: &Setting, directory: &Path) -> Result<Self, BenchError> {
         let admin = directory.join("admin.sock");
         let log = setting.access_log.then(|| access_log(directory));
-        let text = bootstrap::text(&bootstrap::Pods { client, server }, &admin, log.as_deref());
+        let text = bootstrap::text(&Plan { pods, part, log: log.as_deref() }, &admin);
+        fs::create_dir_all(directory)
+            .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
         let file = directory.join("envoy.json");
         fs::write(&file, text).map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
         let mut command = role::pinned(PROXY_CPU, &setting.envoy)?;
         command.arg("--config-path").arg(file).args(["--concurrency", "1", "--disable-hot-restart"]);
         command.args(["--log-level", "error"]);
-        let mut process = server.start(command)?.stopped_by(Signal::TERM);
+        let home = if matches!(part, Part::Client(_)) { pods.client } else { pods.server };
+        let mut process = home.start(command)?.stopped_by(Signal::TERM);
         for port in Port::ALL {
-            process.wait_listening(client.netns(), listener(port))?;
+            let (pod, address) = part.listens(pods, port);
+            process.wait_listening(pod.netns(), address)?;
         }
         Ok(Self { process, admin })
     }

@@ -7,6 +7,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use serde_json::{Value, json};
 use testkit::Pod;
 
+use super::{CLIENTS, NEAR};
 use crate::lab::backends::Port;
 
 /// The address of the Service that clients dial.
@@ -19,13 +20,20 @@ pub(crate) struct PodEntry {
     pub name: String,
     pub address: Ipv4Addr,
     pub netns: PathBuf,
+    /// What its node is called.
+    pub node: &'static str,
 }
 
 impl PodEntry {
     /// As it is.
     pub(crate) fn of(pod: &Pod) -> Self {
         let (namespace, name) = (pod.namespace().to_owned(), pod.name().to_owned());
-        Self { namespace, name, address: pod.v4(), netns: pod.netns_path().to_owned() }
+        Self { namespace, name, address: pod.v4(), netns: pod.netns_path().to_owned(), node: NEAR }
+    }
+
+    /// The same on another node.
+    pub(crate) fn on(self, node: &'static str) -> Self {
+        Self { node, ..self }
     }
 }
 
@@ -40,7 +48,7 @@ impl Manifests {
     pub(crate) fn tenant(&mut self, name: &str) {
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "Namespace",
-            "metadata": { "name": name },
+            "metadata": { "name": name, "labels": { "kubernetes.io/metadata.name": name } },
         }));
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "app", "namespace": name },
@@ -55,7 +63,9 @@ impl Manifests {
                 "name": pod.name, "namespace": pod.namespace, "labels": { "app": pod.name },
                 "annotations": { "canopy.mesh/netns": pod.netns },
             },
-            "spec": { "serviceAccountName": "app", "containers": [{ "name": "app" }] },
+            "spec": {
+                "serviceAccountName": "app", "nodeName": pod.node, "containers": [{ "name": "app" }],
+            },
             "status": { "phase": "Running", "podIP": pod.address, "podIPs": [{ "ip": pod.address }] },
         }));
     }
@@ -94,6 +104,34 @@ impl Manifests {
         }));
     }
 
+    /// What makes every call to a pod's namespace one that has to be decided on: by the caller's identity, and by the network
+    /// policies of both ends.
+    pub(crate) fn policies(&mut self, server: &PodEntry) {
+        let namespace = &server.namespace;
+        self.objects.push(json!({
+            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+            "metadata": { "name": "default", "namespace": namespace },
+            "spec": { "mtls": { "mode": "STRICT" } },
+        }));
+        let callers = format!("cluster.local/ns/{CLIENTS}/sa/app");
+        self.objects.push(json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": { "name": "callers", "namespace": namespace },
+            "spec": { "action": "ALLOW", "rules": [{ "from": [{ "source": { "principals": [callers] } }] }] },
+        }));
+        let namespaces = |name: &str| json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } });
+        self.objects.push(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": { "name": "callers", "namespace": namespace },
+            "spec": { "podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{ "from": [namespaces(CLIENTS)] }] },
+        }));
+        self.objects.push(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": { "name": "called", "namespace": CLIENTS },
+            "spec": { "podSelector": {}, "policyTypes": ["Egress"], "egress": [{ "to": [namespaces(namespace)] }] },
+        }));
+    }
+
     /// All objects as documents of one file.
     pub(crate) fn text(&self) -> String {
         self.objects.iter().map(|object| format!("---\n{object}\n")).collect()
@@ -128,7 +166,7 @@ mod tests {
     fn entry(namespace: &str, name: &str, last: u8) -> PodEntry {
         let netns = format!("/run/netns/{name}").into();
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        PodEntry { namespace, name, address: Ipv4Addr::new(10, 77, 0, last), netns }
+        PodEntry { namespace, name, address: Ipv4Addr::new(10, 77, 0, last), netns, node: NEAR }
     }
 
     #[test]
@@ -139,6 +177,7 @@ mod tests {
         manifests.pod(&entry("bench", "client", 10));
         manifests.pod(&server);
         manifests.service(&server);
+        manifests.policies(&server);
         manifests.tenant("bench1");
         manifests.pod(&entry("bench1", "further1", 12));
         let files = BTreeMap::from([("mesh.yaml".into(), FileText::from(manifests.text().into_bytes()))]);

@@ -1,26 +1,65 @@
-//! Envoy's configuration: four listeners in the client pod, four clusters of one endpoint in the server pod.
+//! Envoy's configuration: four listeners, four clusters of one endpoint.
 //!
 //! As the Envoy project asks of those who benchmark it: circuit breakers off, no request ids, no dynamic statistics.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use serde_json::{Value, json};
 use testkit::Pod;
 
-use super::listener;
+use super::{Pods, listener, secured, tls::Papers};
 use crate::lab::backends::Port;
 
-/// Between whom it stands.
+/// Which of the work it does.
 #[derive(Debug)]
-pub(super) struct Pods<'a> {
-    pub client: &'a Pod,
-    pub server: &'a Pod,
+pub(super) enum Part {
+    /// All of it.
+    Alone,
+    /// The client's side: it accepts as its app's neighbour and connects with mutual TLS.
+    Client(Papers),
+    /// The server's side: it accepts with mutual TLS and connects to its app.
+    Server(Papers),
+}
+
+/// What one Envoy is to be.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub pods: Pods<'a>,
+    pub part: &'a Part,
+    pub log: Option<&'a Path>,
+}
+
+impl Part {
+    /// Where it accepts what is for a port, and in which pod.
+    pub(super) fn listens<'a>(&self, pods: Pods<'a>, port: Port) -> (&'a Pod, SocketAddr) {
+        match self {
+            Self::Alone | Self::Client(_) => (pods.client, listener(port)),
+            Self::Server(_) => (pods.server, secured(pods.server, port)),
+        }
+    }
+
+    /// Where it connects.
+    fn connects(&self, pods: Pods<'_>, port: Port) -> SocketAddr {
+        match self {
+            Self::Alone | Self::Server(_) => pods.server.at(port.number()),
+            Self::Client(_) => secured(pods.server, port),
+        }
+    }
+
+    /// Between two Envoys HTTP is HTTP/2: that is less work for both than many connections of HTTP/1.1.
+    fn accepts_http2(&self, port: Port) -> bool {
+        port == Port::Http2 || (port == Port::Http && matches!(self, Self::Server(_)))
+    }
+
+    fn speaks_http2(&self, port: Port) -> bool {
+        port == Port::Http2 || (port == Port::Http && matches!(self, Self::Client(_)))
+    }
 }
 
 /// The whole configuration.
-pub(super) fn text(pods: &Pods<'_>, admin: &Path, log: Option<&Path>) -> String {
-    let listeners: Vec<Value> = Port::ALL.iter().map(|port| listener_of(*port, pods, log)).collect();
-    let clusters: Vec<Value> = Port::ALL.iter().map(|port| cluster_of(*port, pods)).collect();
+pub(super) fn text(plan: &Plan<'_>, admin: &Path) -> String {
+    let listeners: Vec<Value> = Port::ALL.iter().map(|port| listener_of(*port, plan)).collect();
+    let clusters: Vec<Value> = Port::ALL.iter().map(|port| cluster_of(*port, plan)).collect();
     json!({
         "admin": { "address": { "pipe": { "path": admin } } },
         "static_resources": { "listeners": listeners, "clusters": clusters },
@@ -37,20 +76,24 @@ fn name(port: Port) -> &'static str {
     }
 }
 
-fn listener_of(port: Port, pods: &Pods<'_>, log: Option<&Path>) -> Value {
-    let address = listener(port);
-    let filter = if port.is_http() { http_filter(port, log) } else { tcp_filter(port, log) };
+fn listener_of(port: Port, plan: &Plan<'_>) -> Value {
+    let (pod, address) = plan.part.listens(plan.pods, port);
+    let filter = if port.is_http() { http_filter(port, plan) } else { tcp_filter(port, plan.log) };
+    let mut chain = json!({ "filters": [filter] });
+    if let Part::Server(papers) = plan.part {
+        chain["transport_socket"] = papers.downstream();
+    }
     json!({
         "name": name(port),
         "address": { "socket_address": {
             "address": address.ip(), "port_value": address.port(),
-            "network_namespace_filepath": pods.client.netns_path(),
+            "network_namespace_filepath": pod.netns_path(),
         } },
-        "filter_chains": [{ "filters": [filter] }],
+        "filter_chains": [chain],
     })
 }
 
-fn http_filter(port: Port, log: Option<&Path>) -> Value {
+fn http_filter(port: Port, plan: &Plan<'_>) -> Value {
     let router = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         "dynamic_stats": false, "suppress_envoy_headers": true,
@@ -61,10 +104,10 @@ fn http_filter(port: Port, log: Option<&Path>) -> Value {
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": name(port),
-            "codec_type": if port == Port::Http2 { "HTTP2" } else { "HTTP1" },
+            "codec_type": if plan.part.accepts_http2(port) { "HTTP2" } else { "HTTP1" },
             "generate_request_id": false,
             "server_header_transformation": "PASS_THROUGH",
-            "access_log": access_log(log, HTTP_FIELDS),
+            "access_log": access_log(plan.log, HTTP_FIELDS),
             "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": router }],
             "route_config": {
                 "name": name(port),
@@ -100,9 +143,10 @@ fn access_log(log: Option<&Path>, fields: &[(&str, &str)]) -> Value {
     }])
 }
 
-fn cluster_of(port: Port, pods: &Pods<'_>) -> Value {
+fn cluster_of(port: Port, plan: &Plan<'_>) -> Value {
+    let target = plan.part.connects(plan.pods, port);
     let endpoint = json!({ "endpoint": { "address": { "socket_address": {
-        "address": pods.server.v4(), "port_value": port.number(),
+        "address": target.ip(), "port_value": target.port(),
     } } } });
     let unlimited = json!({
         "max_connections": MOST, "max_pending_requests": MOST, "max_requests": MOST, "max_retries": MOST,
@@ -114,7 +158,10 @@ fn cluster_of(port: Port, pods: &Pods<'_>) -> Value {
         "circuit_breakers": { "thresholds": [unlimited] },
         "load_assignment": { "cluster_name": name(port), "endpoints": [{ "lb_endpoints": [endpoint] }] },
     });
-    if port == Port::Http2 {
+    if let Part::Client(papers) = plan.part {
+        cluster["transport_socket"] = papers.upstream(port.is_http());
+    }
+    if plan.part.speaks_http2(port) {
         cluster["typed_extension_protocol_options"] = json!({
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",

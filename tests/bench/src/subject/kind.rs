@@ -1,0 +1,86 @@
+//! Which subjects there are, and what follows from which one it is.
+//!
+//! Names are part of the results' contract; two subjects of one group never share one.
+
+use super::{Sharing, Steering};
+
+/// What stands between client and server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing: the client dials the server pod.
+    Direct,
+    /// The daemon, as `canopy-node`, steering by eBPF.
+    Canopy,
+    /// The daemon, as `canopy-node-ebpf` or `canopy-node-iptables`.
+    CanopyBy(Steering),
+    /// Envoy doing the same work.
+    Envoy,
+    /// Nothing, from a pod of one node to a pod of another.
+    DirectAcross,
+    /// A daemon on each of two nodes, the tunnel between them.
+    CanopyPair(Sharing),
+    /// An Envoy at each of two pods on two nodes, mutual TLS between them.
+    EnvoyPair,
+    /// The daemon as in `http`: one tenant, no policy to decide on, nobody authenticated.
+    CanopyHop,
+    /// The daemon between two pods of one node whose policies ask for the caller's identity.
+    CanopyTo(Receiver),
+}
+
+/// Whose the server pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receiver {
+    /// The client's tenant's: delivered directly.
+    SameTenant,
+    /// Another tenant's: handed over to its cell.
+    OtherTenant,
+}
+
+impl Kind {
+    /// As in the results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct | Self::DirectAcross => "direct",
+            Self::Canopy | Self::CanopyPair(_) | Self::CanopyTo(_) => "canopy-node",
+            Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
+            Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",
+            Self::CanopyHop => "canopy-hop",
+            Self::Envoy | Self::EnvoyPair => "envoy-node",
+        }
+    }
+
+    /// Whether it is Canopy, however it steers.
+    pub(crate) fn is_canopy(self) -> bool {
+        self.has_proxy() && !matches!(self, Self::Envoy | Self::EnvoyPair)
+    }
+
+    /// Whether anything stands between client and server.
+    pub(crate) fn has_proxy(self) -> bool {
+        !matches!(self, Self::Direct | Self::DirectAcross)
+    }
+
+    /// Whether the server is on another node than the client.
+    pub(crate) fn is_across(self) -> bool {
+        matches!(self, Self::DirectAcross | Self::CanopyPair(_) | Self::EnvoyPair)
+    }
+
+    /// Whether policies say who may call.
+    pub(crate) fn has_policies(self) -> bool {
+        matches!(self, Self::CanopyPair(_) | Self::CanopyTo(_))
+    }
+
+    /// How its daemons steer.
+    pub(crate) fn steering(self) -> Steering {
+        if let Self::CanopyBy(steering) = self { steering } else { Steering::Ebpf }
+    }
+
+    /// Who shares a tunnel of its daemons.
+    pub(crate) fn sharing(self) -> Sharing {
+        if let Self::CanopyPair(sharing) = self { sharing } else { Sharing::Shared }
+    }
+
+    /// The servers' namespace, which is a tenant.
+    pub(crate) fn servers(self) -> &'static str {
+        if self == Self::CanopyTo(Receiver::OtherTenant) { "store" } else { super::CLIENTS }
+    }
+}

@@ -1,0 +1,184 @@
+//! What passes between two nodes: the TCP segments on the wire of [`Node::beside`], as a sniffer there sees them.
+//!
+//! A packet socket in the node's namespace sees every frame once per link it crosses; those of the wire are told by
+//! the addresses of its two ends, which no other link has. It only looks, and never sends.
+
+use std::{
+    fmt::Write,
+    mem::MaybeUninit,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with,
+        sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout},
+    },
+};
+
+use crate::{KitError, Node};
+
+/// A capture that goes on until [`Capture::finish`].
+#[derive(Debug)]
+pub struct Capture {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<Vec<Segment>, KitError>>>,
+}
+
+/// A TCP segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// For whom.
+    pub destination: SocketAddr,
+    /// Its first: SYN without ACK.
+    pub opens: bool,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
+
+impl Segment {
+    /// The port at one of its ends.
+    #[must_use]
+    pub fn port_of(&self, end: IpAddr) -> Option<u16> {
+        [self.source, self.destination].into_iter().find(|its| its.ip() == end).map(|its| its.port())
+    }
+}
+
+impl Capture {
+    /// Listens from now on. For as much as a few calls: what is seen is kept in memory.
+    ///
+    /// # Errors
+    /// No packet socket may be made.
+    pub fn start(node: &Node) -> Result<Self, KitError> {
+        let socket = node.netns().run(open)?.map_err(|error| failed(error.into()))?;
+        let stop = Arc::<AtomicBool>::default();
+        let its_stop = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || listen(&socket, &its_stop));
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Ends, and hands out what was seen, in the order of its passing.
+    ///
+    /// # Errors
+    /// The packet socket failed meanwhile.
+    pub fn finish(mut self) -> Result<Vec<Segment>, KitError> {
+        // What was sent just before is still to be read.
+        std::thread::sleep(SLICE);
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(segments)) => segments,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // The thread sees it within a slice.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A packet socket of the calling thread's namespace, for frames of all links and protocols.
+fn open() -> Result<OwnedFd, Errno> {
+    let all = Protocol::from_raw(ALL_PROTOCOLS);
+    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(all))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(SLICE))?;
+    set_socket_recv_buffer_size(&socket, 4 << 20)?;
+    Ok(socket)
+}
+
+fn listen(socket: &OwnedFd, stop: &AtomicBool) -> Result<Vec<Segment>, KitError> {
+    let mut segments = Vec::new();
+    // Offloads let a frame be larger than any link takes.
+    let mut buffer = vec![MaybeUninit::uninit(); 128 << 10];
+    while !stop.load(Ordering::Relaxed) {
+        match recv(socket, &mut buffer[..], RecvFlags::empty()) {
+            Ok(((frame, _), _)) => segments.extend(segment(frame)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    Ok(segments)
+}
+
+fn failed(source: std::io::Error) -> KitError {
+    KitError::file("a packet socket", source)
+}
+
+/// The TCP segment in a frame, if it is one that crosses the wire.
+fn segment(frame: &[u8]) -> Option<Segment> {
+    let (ethernet, packet) = frame.split_at_checked(14)?;
+    let ends = [&ethernet[6..12], &ethernet[..6]];
+    if ends != [&ENDS[0][..], &ENDS[1][..]] && ends != [&ENDS[1][..], &ENDS[0][..]] {
+        return None;
+    }
+    let (source, destination, tcp) = match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
+        0x0800 => ipv4(packet)?,
+        0x86dd => ipv6(packet)?,
+        _ => return None,
+    };
+    let port = |at: usize| Some(u16::from_be_bytes([*tcp.get(at)?, *tcp.get(at + 1)?]));
+    let (head, flags) = (usize::from(tcp.get(12)? >> 4) * 4, tcp.get(13)?);
+    Some(Segment {
+        source: SocketAddr::new(source, port(0)?),
+        destination: SocketAddr::new(destination, port(2)?),
+        opens: flags & (SYN | ACK) == SYN,
+        payload: tcp.get(head..)?.to_vec(),
+    })
+}
+
+fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let address = |at: usize| {
+        let octets: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
+        Some(IpAddr::from(Ipv4Addr::from(octets)))
+    };
+    let head = usize::from(packet.first()? & 15) * 4;
+    let end = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
+    (*packet.get(9)? == TCP).then_some(())?;
+    Some((address(12)?, address(16)?, packet.get(head..end)?))
+}
+
+fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let address = |at: usize| {
+        let octets: [u8; 16] = packet.get(at..at + 16)?.try_into().ok()?;
+        Some(IpAddr::from(Ipv6Addr::from(octets)))
+    };
+    let length = usize::from(u16::from_be_bytes([*packet.get(4)?, *packet.get(5)?]));
+    (*packet.get(6)? == TCP).then_some(())?;
+    Some((address(8)?, address(24)?, packet.get(40..40 + length)?))
+}
+
+/// A link address as `ip` wants it.
+pub(crate) fn text(address: [u8; 6]) -> String {
+    let mut text = String::new();
+    for octet in address {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}{octet:02x}", if text.is_empty() { "" } else { ":" });
+    }
+    text
+}
+
+/// The link addresses of the wire's two ends: locally administered, and of no other link.
+pub(crate) const ENDS: [[u8; 6]; 2] = [[2, 0x77, 0, 0, 0, 0xa], [2, 0x77, 0, 0, 0, 0xb]];
+
+const SLICE: Duration = Duration::from_millis(50);
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+const TCP: u8 = 6;
+/// `ETH_P_ALL`, in network order.
+const ALL_PROTOCOLS: std::num::NonZeroU32 = match std::num::NonZeroU32::new(0x0003_u16.to_be() as u32) {
+    Some(all) => all,
+    None => panic!("not zero"),
+};
