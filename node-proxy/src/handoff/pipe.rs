@@ -12,7 +12,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU8, AtomicU16,
+            AtomicU16,
             Ordering::{AcqRel, Acquire},
             fence,
         },
@@ -21,10 +21,10 @@ use std::{
     thread,
 };
 
-use atomic_waker::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::way::{DEAF, FINISHED, RESET, Way};
 use super::{
     inbox::Admitted,
     post::{self, Post},
@@ -98,43 +98,9 @@ struct Shared {
     answer: AtomicU16,
 }
 
-/// One direction. On a cache line of its own, or the two directions' threads would slow each other down.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Way {
-    /// [`FINISHED`], [`DEAF`] and [`RESET`]. Bits are only ever added.
-    state: AtomicU8,
-    /// A note of bytes is on its way.
-    noted: AtomicBool,
-    /// The task that waits for bytes.
-    reader: AtomicWaker,
-    /// The task that waits for room.
-    writer: AtomicWaker,
-}
-
-/// The writer will write no more.
-const FINISHED: u8 = 1;
-/// The reader will read no more.
-const DEAF: u8 = 2;
-/// It was cut: what was read is not the whole.
-const RESET: u8 = 4;
-
 const UNANSWERED: u16 = 0;
 const ACCEPTED: u16 = 1;
 const REFUSED: u16 = 2;
-
-impl Way {
-    fn is(&self, state: u8) -> bool {
-        self.state.load(Acquire) & state != 0
-    }
-
-    /// Adds to the state and wakes who may wait for what will not come.
-    fn end(&self, state: u8) {
-        self.state.fetch_or(state, AcqRel);
-        self.reader.wake();
-        self.writer.wake();
-    }
-}
 
 impl Shared {
     fn reset(&self) {
@@ -417,6 +383,8 @@ impl Handle {
 fn gone() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
+
+mod way;
 
 #[cfg(test)]
 mod tests;

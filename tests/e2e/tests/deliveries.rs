@@ -1,5 +1,4 @@
-//! Which way a connection takes on its own node, and why; and that what passes from one tenant's cell to another's is
-//! carried as faithfully, and ended as clearly, as over a wire.
+//! Which way a connection takes on its own node, and why; what passes between cells is carried as over a wire.
 
 use std::{
     io::{Read, Write},
@@ -393,9 +392,7 @@ fn says(stream: &mut TcpStream, bytes: &[u8]) -> bool {
 
 /// Closes with a reset instead of an end.
 fn reset(stream: TcpStream) -> std::io::Result<()> {
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
-    drop(stream);
-    Ok(())
+    Ok(rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?)
 }
 
 fn words(text: &str) -> Words {

@@ -1,3 +1,5 @@
+//! A pipe's two ends, on one thread and on two: bytes, ends, resets, bounds.
+
 use std::{
     sync::{
         Arc,
