@@ -56,8 +56,7 @@ pub(crate) struct Defect {
 pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
     if bytes.len() > limits.file_bytes {
         let message = format!(
-            "the file has {} bytes, at most {} are read: split it into several files",
-            bytes.len(),
+            "the file has more than {} bytes, which is all that is read: split it into several files",
             limits.file_bytes
         );
         return vec![Err(Defect { at: START, reason: Reason::TooLarge, message })];
@@ -75,6 +74,11 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
         documents.push(parse(chunk.text, chunk.lines_before, limits));
     }
     documents
+}
+
+/// Whether a file has no document at all.
+pub(crate) fn says_nothing(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| split::split(text.trim_start_matches('\u{feff}')).next().is_none())
 }
 
 const START: Position = Position { line: 1, column: 1 };

@@ -1,12 +1,13 @@
 //! All objects together: who belongs to whom, what is taken twice, what references lead to.
 //!
 //! An object that clashes with another is refused alone, and its last good version is tried in its place.
-//! Order decides who was first: files by name, then lines; so every node decides alike.
+//! What is in force comes before what is new (`claims`). Among newcomers the order decides: by the time of
+//! creation where it is known, then files by name, then lines; so nodes that start alike decide alike.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 };
 
 // In the order in which they run: each needs what those before it settled.
+mod claims;
+
 mod tenants;
 
 mod workloads;
@@ -38,13 +41,28 @@ pub(crate) struct Candidate {
     pub(crate) object: ObjectRef,
     /// As the files have it now; `None` if that was rejected.
     pub(crate) fresh: Option<Arc<Lowered>>,
-    /// The last good version, if it is another one.
-    pub(crate) kept: Option<Arc<Lowered>>,
+    /// The version that is in force, the same or another one: the last good one.
+    pub(crate) in_force: Option<Arc<Lowered>>,
     /// What stands in for it where neither can be had.
     pub(crate) stand_in: Option<Arc<Lowered>>,
     /// Where it is now, or where the files broke.
     pub(crate) file: Arc<Path>,
     pub(crate) at: Position,
+    /// Its file does not name it any more, and is broken.
+    pub(crate) vanished: bool,
+}
+
+impl Candidate {
+    /// The last good version, if it is another one.
+    fn kept(&self) -> Option<&Arc<Lowered>> {
+        self.in_force.as_ref().filter(|good| self.fresh.as_ref() != Some(*good))
+    }
+
+    /// Sorts the older before the younger, and both before those that do not say.
+    fn age(&self) -> (bool, Option<i64>) {
+        let created = self.fresh.as_ref().or(self.in_force.as_ref()).and_then(|version| version.created);
+        (created.is_none(), created)
+    }
 }
 
 /// What came of all candidates.
@@ -67,14 +85,22 @@ struct Refusal {
 /// Makes one mesh of all candidates.
 pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     let mesh = Mesh { trust_domain: options.trust_domain.clone(), ..Mesh::default() };
-    let mut linking = Linking { mesh, node: options.node.clone(), ..Linking::default() };
+    let node = options.node.clone();
+    let node_addresses = workloads::node_addresses(candidates);
+    let reserved = claims::reserve(candidates, node.as_ref(), &node_addresses);
+    let mut linking = Linking { mesh, node, node_addresses, reserved, ..Linking::default() };
     let of = |kind: Kind| candidates.iter().filter(move |candidate| &*candidate.object.kind == kind.as_str());
+    let by_age = |kind: Kind| {
+        let mut sorted: Vec<&Candidate> = of(kind).collect();
+        sorted.sort_by_key(|candidate| candidate.age());
+        sorted.into_iter()
+    };
     of(Kind::Namespace).for_each(|candidate| linking.settle(candidate, tenants::know_namespace));
     of(Kind::ServiceAccount).for_each(|candidate| linking.settle(candidate, |_, _| Ok(())));
-    of(Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
+    by_age(Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
     tenants::namespaces_by_themselves(&mut linking, candidates);
-    of(Kind::Pod).for_each(|candidate| linking.settle(candidate, workloads::place));
-    of(Kind::Service).for_each(|candidate| linking.settle(candidate, services::place));
+    by_age(Kind::Pod).for_each(|candidate| linking.settle(candidate, workloads::place));
+    by_age(Kind::Service).for_each(|candidate| linking.settle(candidate, services::place));
     of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
     endpoints::fill(&mut linking);
     of(Kind::HttpRoute).for_each(|candidate| linking.settle(candidate, routes::attach));
@@ -97,9 +123,13 @@ struct Linking {
     namespaces: BTreeSet<Namespace>,
     /// Who has an address: pods first, then Services.
     addresses: BTreeMap<IpAddr, Owner>,
-    /// By the one spelling of each path.
-    netns: BTreeMap<PathBuf, PodName>,
+    /// What is kept for objects in force.
+    reserved: claims::Holders,
+    /// What has been given away so far.
+    taken: claims::Holders,
     node_addresses: BTreeSet<IpAddr>,
+    /// Whether the version that is looked at is in force already.
+    in_force: bool,
     /// The drafts of workloads and Services in the mesh, for selectors and targets.
     pods: BTreeMap<PodName, Arc<Lowered>>,
     services: BTreeMap<ServiceName, Arc<Lowered>>,
@@ -129,7 +159,8 @@ impl Linking {
         candidate: &Candidate,
         accept: impl Fn(&mut Self, &Arc<Lowered>) -> Result<(), Refusal>,
     ) {
-        for version in candidate.fresh.iter().chain(&candidate.kept) {
+        for version in candidate.fresh.iter().chain(candidate.kept()) {
+            self.in_force = candidate.in_force.as_ref() == Some(version);
             match accept(self, version) {
                 Ok(()) => {
                     let is_fresh = candidate.fresh.as_ref().is_some_and(|fresh| Arc::ptr_eq(fresh, version));
@@ -173,6 +204,7 @@ impl Linking {
 
 fn kept(candidate: &Candidate, version: &Lowered) -> Finding {
     let (file, line) = (version.file.display(), version.at.line);
+    let why = if candidate.vanished { ", since it is not in this file any more, part of which is rejected" } else { "" };
     Finding {
         severity: Severity::Warning,
         reason: Reason::KeptLastGood,
@@ -181,7 +213,7 @@ fn kept(candidate: &Candidate, version: &Lowered) -> Finding {
         object: Some(candidate.object.clone()),
         field: String::new(),
         message: format!(
-            "kept last good version (from line {line} of {file}): it stays in force until this is mended"
+            "kept last good version (from line {line} of {file}){why}: it stays in force until this is mended"
         ),
         excerpt: None,
     }

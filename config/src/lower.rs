@@ -77,6 +77,8 @@ pub(crate) struct Lowered {
     pub(crate) object: ObjectRef,
     pub(crate) file: Arc<Path>,
     pub(crate) at: Position,
+    /// Seconds since the epoch, if it says so.
+    pub(crate) created: Option<i64>,
     pub(crate) draft: Draft,
 }
 
@@ -100,8 +102,14 @@ pub(crate) fn lower(file: &Arc<Path>, object: &Object, options: &Options) -> Low
         debug_assert!(false, "{} was lowered to nothing, without a finding", object.name);
         context.invalid(&object.root, "cannot be read, for a reason that is not known: compare its fields");
     }
-    let lowered =
-        |draft| Lowered { object: object.name.clone(), file: Arc::clone(file), at: object.root.at, draft };
+    let created = metadata::created(&object.root);
+    let lowered = |draft| Lowered {
+        object: object.name.clone(),
+        file: Arc::clone(file),
+        at: object.root.at,
+        created,
+        draft,
+    };
     let accepted = draft.filter(|_| !context.rejected).map(lowered);
     let stand_in = if accepted.is_none() { stand_in(file, object, options).map(lowered) } else { None };
     Lowering { accepted, stand_in, findings: context.findings }

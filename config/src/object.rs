@@ -7,6 +7,8 @@ use crate::{
     finding::{ObjectRef, Position, Reason, Severity},
 };
 
+mod kind;
+
 /// The kinds that Canopy reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
@@ -103,6 +105,13 @@ pub(crate) fn objects(root: Node) -> Vec<Result<Object, NotAnObject>> {
 }
 
 fn collect(mut root: Node, prefix: &str, out: &mut Vec<Result<Object, NotAnObject>>) {
+    // An object of a kind that is read says so itself, under its name.
+    if known_kind(&root).is_none()
+        && let Some(merged) = kind::merged(&root, prefix)
+    {
+        out.push(Err(merged));
+        return;
+    }
     let is_list =
         root.text_of("kind").is_some_and(|kind| kind == "List") && root.text_of("apiVersion") == Some("v1");
     if !is_list || !prefix.is_empty() {
@@ -150,7 +159,7 @@ fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
     let kind = root.text_of("kind").ok_or_else(|| missing("kind"))?;
     let api_version = root.text_of("apiVersion").ok_or_else(|| missing("apiVersion"))?;
     let Some(kind) = known(kind, api_version) else {
-        return Err(unknown_kind(&root, kind, api_version, prefix));
+        return Err(kind::unknown(&root, kind, api_version, prefix));
     };
     let Some(name) = root.at_path(&["metadata", "name"]).and_then(Node::text) else {
         let at = root.at_path(&["metadata", "name"]).or(root.get("metadata")).unwrap_or(&root).at;
@@ -170,25 +179,7 @@ fn known(kind: &str, api_version: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|known| known.as_str() == kind && known.api_versions().contains(&api_version))
 }
 
-/// Another version of a group that is read is a mistake; anything else is somebody else's object.
-fn unknown_kind(root: &Node, kind: &str, api_version: &str, prefix: &str) -> NotAnObject {
-    let group = |version: &str| version.rsplit_once('/').map(|(group, _)| group.to_owned());
-    let near = Kind::ALL
-        .into_iter()
-        .find(|known| known.as_str() == kind && group(known.api_versions()[0]) == group(api_version));
-    let (severity, field, message) = match near {
-        Some(near) => (
-            Severity::Rejected,
-            "apiVersion",
-            format!("{} of {:?} is not read: write {}", kind, shorten(api_version), near.api_versions()[0]),
-        ),
-        None => (
-            Severity::Ignored,
-            "kind",
-            format!("{} of {} is not for Canopy: ignored", shorten(kind), shorten(api_version)),
-        ),
-    };
-    let at = root.get(field).unwrap_or(root).at;
-    let field = if prefix.is_empty() { field.to_owned() } else { format!("{prefix}.{field}") };
-    NotAnObject { severity, reason: Reason::UnknownKind, at, field, message }
+
+fn known_kind(root: &Node) -> Option<Kind> {
+    known(root.text_of("kind")?, root.text_of("apiVersion")?)
 }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::LazyLock};
 pub(crate) use self::check::check;
 
 mod check;
-mod similar;
+pub(crate) mod similar;
 
 /// A type as the tables write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub(crate) enum Type {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Obeyed,
-    ObeyedWhen(&'static str),
+    /// When it says one of these words (the first is what others are treated as), and what others mean.
+    ObeyedWhen(&'static str, Option<&'static str>),
     Record,
     LeftToOthers,
     NotObeyed(&'static str),
@@ -111,7 +112,10 @@ fn parse_verdict(text: &'static str) -> Verdict {
         None if text == "obeyed" => Verdict::Obeyed,
         None if text == "record" => Verdict::Record,
         None if text == "others" => Verdict::LeftToOthers,
-        Some(("default", value)) => Verdict::ObeyedWhen(value),
+        Some(("default", rest)) => match rest.split_once(' ') {
+            Some((values, remark)) => Verdict::ObeyedWhen(values, Some(remark)),
+            None => Verdict::ObeyedWhen(rest, None),
+        },
         Some(("not-obeyed", remark)) => Verdict::NotObeyed(remark),
         _ => Verdict::NotObeyed(NO_REMARK),
     }

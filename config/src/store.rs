@@ -4,13 +4,14 @@
 //! paths: reading and watching the directory is the caller's.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use self::named::{Entry, Named};
 use crate::{
-    finding::{Finding, ObjectRef, Position, Reason, Severity},
+    finding::{Finding, ObjectRef, Reason, Severity},
     link::{self, Candidate, Linked},
     lower::Lowered,
     model::Mesh,
@@ -22,6 +23,7 @@ pub use crate::options::Options;
 mod changes;
 mod excerpt;
 mod file;
+mod named;
 
 /// What came of the files as they are now.
 #[derive(Debug, Clone)]
@@ -62,6 +64,11 @@ impl Store {
         &self.mesh
     }
 
+    /// What is in force, in any version.
+    pub fn in_force(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.good.keys()
+    }
+
     /// Takes in all files of the directory as they are now. A file that is not among them is gone, and its
     /// objects with it. Only files whose text changed are read again.
     pub fn apply(&mut self, files: &BTreeMap<PathBuf, FileText>) -> Outcome {
@@ -90,59 +97,63 @@ impl Store {
     /// Every object once, in the order of files and lines, with the version to fall back on; and how many of
     /// them the files name.
     fn candidates(&self) -> (Vec<Candidate>, usize, Vec<Finding>) {
-        let mut findings = Vec::new();
-        let mut first: BTreeMap<&ObjectRef, (&Arc<Path>, Position)> = BTreeMap::new();
-        let mut candidates = Vec::new();
-        for (read, object) in
-            self.files.values().flat_map(|read| read.objects.iter().map(move |object| (read, object)))
-        {
-            if let Some((file, at)) = first.get(&object.name) {
-                findings.push(duplicate(&read.file, object, file, *at));
-                continue;
+        let named = Named::of(&self.files, &self.good);
+        let lost = self.lost_to_defects(&named);
+        let mut findings = named.duplicates(&lost);
+        let is_lost = |entry: &Entry<'_>| lost.contains_key(&entry.object.name);
+        let entries: Vec<Entry<'_>> = named.in_order().filter(|entry| !is_lost(entry)).collect();
+        // What is in force has its place; newcomers have what is left.
+        let known = entries.iter().filter(|entry| self.good.contains_key(&entry.object.name)).count() + lost.len();
+        let mut room = self.options.limits.objects.saturating_sub(known);
+        let mut candidates = Vec::with_capacity(entries.len() + lost.len());
+        let mut is_full = false;
+        for Entry { read, object } in entries {
+            let in_force = self.good.get(&object.name).cloned();
+            if in_force.is_none() {
+                if room == 0 {
+                    if !std::mem::replace(&mut is_full, true) {
+                        findings.push(too_many(&read.file, object, self.options.limits.objects));
+                    }
+                    continue;
+                }
+                room -= 1;
             }
-            if first.len() == self.options.limits.objects {
-                findings.push(too_many(&read.file, object, self.options.limits.objects));
-                break;
-            }
-            first.insert(&object.name, (&read.file, object.at));
-            let good = self.good.get(&object.name);
             candidates.push(Candidate {
                 object: object.name.clone(),
                 fresh: object.lowered.clone(),
-                kept: good.filter(|good| object.lowered.as_ref() != Some(good)).cloned(),
+                in_force,
                 stand_in: object.stand_in.clone(),
                 file: Arc::clone(&read.file),
                 at: object.at,
+                vanished: false,
             });
         }
-        let named = first.into_keys().cloned().collect();
         let objects = candidates.len();
-        candidates.extend(self.lost_to_defects(&named));
+        candidates.extend(lost.into_values());
         (candidates, objects, findings)
     }
 
-    /// Objects that a file had before it (or a part of it) became unreadable.
-    fn lost_to_defects(&self, named: &BTreeSet<ObjectRef>) -> Vec<Candidate> {
-        let lost = self.good.iter().filter(|(object, _)| !named.contains(*object));
-        lost.filter_map(|(object, good)| {
+    /// Objects that a file had before it, or a part of it, became unreadable or was rejected: whatever they became in
+    /// that edit, their authors were not told, so they stay. Nobody else has their names meanwhile.
+    fn lost_to_defects(&self, named: &Named<'_>) -> BTreeMap<ObjectRef, Candidate> {
+        let lost = |(object, good): (&ObjectRef, &Arc<Lowered>)| {
             let read = self.files.get(&*good.file)?;
-            Some(Candidate {
+            if named.is_in(object, &good.file) {
+                return None;
+            }
+            let candidate = Candidate {
                 object: object.clone(),
                 fresh: None,
-                kept: Some(Arc::clone(good)),
+                in_force: Some(Arc::clone(good)),
                 stand_in: None,
                 file: Arc::clone(&read.file),
-                at: read.first_defect?,
-            })
-        })
-        .collect()
+                at: named.first_defect(read)?,
+                vanished: true,
+            };
+            Some((object.clone(), candidate))
+        };
+        self.good.iter().filter_map(lost).collect()
     }
-}
-
-fn duplicate(file: &Arc<Path>, object: &file::ReadObject, first: &Path, at: Position) -> Finding {
-    let message =
-        format!("{} is there already, on line {} of {}: remove one", object.name, at.line, first.display());
-    rejected(file, object, Reason::Duplicate, message)
 }
 
 fn too_many(file: &Arc<Path>, object: &file::ReadObject, limit: usize) -> Finding {

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Candidate, Linking, Refusal, whole};
+use super::{Candidate, Linking, Refusal, claims, whole};
 use crate::{
-    finding::Reason,
     lower::{Draft, Lowered, undescribed},
     model::{Budget, Egress, Isolation, Tenant},
     name::{Namespace, TenantId},
@@ -24,14 +23,7 @@ pub(super) fn know_namespace(linking: &mut Linking, lowered: &Arc<Lowered>) -> R
 /// Gives a tenant its namespaces, unless another has one of them.
 pub(super) fn claim(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
     let Draft::Tenant(draft) = &lowered.draft else { return Ok(()) };
-    for (namespace, place) in draft.tenant.namespaces.iter().zip(&draft.namespace_places) {
-        if let Some(owner) = linking.mesh.membership.get(namespace) {
-            let message = format!(
-                "namespace {namespace} belongs to Tenant {owner} already: remove it from one of them"
-            );
-            return Err(Refusal { place: place.clone(), reason: Reason::Conflict, message });
-        }
-    }
+    claims::take(linking, lowered)?;
     for (namespace, place) in draft.tenant.namespaces.iter().zip(&draft.namespace_places) {
         linking.mesh.membership.insert(namespace.clone(), draft.tenant.id.clone());
         if !is_there(linking, namespace) {
@@ -52,7 +44,7 @@ pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Cand
     for candidate in candidates {
         let named = candidate.object.namespace.as_deref();
         let Some(namespace) = named.and_then(|name| Namespace::try_from(name).ok()) else { continue };
-        let Some(version) = candidate.fresh.as_ref().or(candidate.kept.as_ref()) else { continue };
+        let Some(version) = candidate.fresh.as_ref().or(candidate.in_force.as_ref()) else { continue };
         join(linking, &namespace);
         if !is_there(linking, &namespace) && reported.insert(namespace.clone()) {
             let message = format!("there is no Namespace {namespace}: add it, or correct metadata.namespace");

@@ -1,31 +1,29 @@
 //! Pods beside each other: an address, and a network namespace, belong to one pod.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{Linking, Owner, Refusal, as_pod, tenants};
+use super::{Candidate, Linking, Owner, Refusal, as_pod, claims, tenants};
 use crate::{
-    finding::{ObjectRef, Reason},
+    finding::ObjectRef,
     lower::{Draft, Lowered, MODE, MODE_NODE, Membership, WorkloadDraft},
     object::Kind,
 };
 
+/// Addresses of nodes, as far as pods tell: of every version, so that they do not depend on which is accepted.
+pub(super) fn node_addresses(candidates: &[Candidate]) -> BTreeSet<IpAddr> {
+    let versions = candidates.iter().flat_map(|candidate| candidate.fresh.iter().chain(&candidate.in_force));
+    let pods = versions.filter_map(|version| if let Draft::Pod(pod) = &version.draft { Some(pod) } else { None });
+    pods.flat_map(|pod| pod.node_addresses.iter().copied()).collect()
+}
+
 pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
-    if let Draft::Pod(pod) = &lowered.draft {
-        linking.node_addresses.extend(&pod.node_addresses);
-    }
     let Some(draft) = as_pod(lowered) else { return Ok(()) };
-    let netns = draft.workload.netns.as_ref().filter(|_| is_here(linking, draft));
-    check_free(linking, draft, netns)?;
+    let netns = claims::netns_here(draft, linking.node.as_ref());
+    claims::take(linking, lowered)?;
     let pod = &draft.workload.pod;
     check_account(linking, lowered, draft);
     for address in &draft.workload.addresses {
         linking.addresses.insert(*address, Owner::Pod(pod.clone()));
-    }
-    if let Some(path) = netns {
-        linking.netns.insert(one_spelling(path), pod.clone());
     }
     let mut workload = draft.workload.clone();
     workload.tenant = tenants::of(linking, &pod.namespace);
@@ -34,12 +32,6 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
     Ok(())
-}
-
-/// A path means a namespace of the machine it is on: the same one on another node is another namespace.
-fn is_here(linking: &Linking, draft: &WorkloadDraft) -> bool {
-    let of = draft.workload.node.as_ref();
-    linking.node.as_ref().is_none_or(|here| of.is_none_or(|node| node == here))
 }
 
 fn is_meshed(linking: &Linking, draft: &WorkloadDraft) -> bool {
@@ -51,35 +43,6 @@ fn is_meshed(linking: &Linking, draft: &WorkloadDraft) -> bool {
             namespace.is_some_and(|facts| facts.labels.get(MODE).is_some_and(|mode| mode == MODE_NODE))
         }
     }
-}
-
-fn check_free(linking: &Linking, draft: &WorkloadDraft, netns: Option<&PathBuf>) -> Result<(), Refusal> {
-    let taken =
-        |place: &super::Place, message| Refusal { place: place.clone(), reason: Reason::Conflict, message };
-    for (address, place) in draft.workload.addresses.iter().zip(&draft.address_places) {
-        if let Some(owner) = linking.addresses.get(address) {
-            return Err(taken(
-                place,
-                format!("{address} belongs to {owner} already: give each pod an address of its own"),
-            ));
-        }
-    }
-    let netns = netns.zip(draft.netns_place.as_ref());
-    if let Some((path, place)) = netns
-        && let Some(owner) = linking.netns.get(&one_spelling(path))
-    {
-        let message = format!(
-            "{} is the network namespace of Pod {owner} already: give each pod its own",
-            path.display()
-        );
-        return Err(taken(place, message));
-    }
-    Ok(())
-}
-
-/// `/var/run` is a link to `/run` wherever network namespaces are bound to files; both are written.
-fn one_spelling(path: &Path) -> PathBuf {
-    path.strip_prefix("/var/run").map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
 }
 
 /// The identity is taken from the name alone, so a missing account is worth a word, not a refusal.

@@ -47,6 +47,11 @@ pub(super) fn read(context: &mut Context<'_>, root: &Node, kind: Kind) -> Option
     Some(Meta { namespace, name, uid: meta.text_of("uid").map(str::to_owned), created })
 }
 
+/// When an object was created, where it says so.
+pub(super) fn created(root: &Node) -> Option<i64> {
+    seconds(root.at_path(&["metadata", "creationTimestamp"])?.text()?)
+}
+
 /// Namespace and name alone, of an object whose other facts are wrong. A name that is none is replaced: there is no
 /// better one, and what is protected counts.
 pub(super) fn names_only(root: &Node) -> Option<Meta> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Field, NO_REMARK, Type, Verdict, fields, similar};
 use crate::{
-    document::{Entry, Node, Value},
+    document::{Entry, Node, Value, shorten},
     finding::{Position, Reason, Severity},
     lower::{Context, Place},
 };
@@ -74,10 +74,10 @@ impl Walk<'_, '_> {
     fn field(&mut self, entry: &Entry, field: &Field) {
         let listing = self.listing;
         let remark = match field.verdict {
-            Verdict::ObeyedWhen(value) if entry.node.text() != Some(value) => {
+            Verdict::ObeyedWhen(values, _) if !values.split('|').any(|value| entry.node.text() == Some(value)) => {
                 Some((Reason::NotObeyed, NO_REMARK))
             }
-            Verdict::Obeyed | Verdict::ObeyedWhen(_) => None,
+            Verdict::Obeyed | Verdict::ObeyedWhen(..) => None,
             Verdict::Record => {
                 self.listing = false;
                 None
@@ -89,7 +89,9 @@ impl Walk<'_, '_> {
         };
         if let Some((reason, remark)) = remark.filter(|_| self.listing && entry.node.value != Value::Null) {
             let message = match (field.verdict, entry.node.text()) {
-                (Verdict::ObeyedWhen(value), Some(text)) => {
+                (Verdict::ObeyedWhen(_, Some(meaning)), Some(text)) => format!("{} {meaning}", shorten(text)),
+                (Verdict::ObeyedWhen(values, None), Some(text)) => {
+                    let value = values.split('|').next().unwrap_or_default();
                     format!("{remark} unless it is {value}: {text:?} is treated as {value}")
                 }
                 _ => remark.to_owned(),
@@ -117,7 +119,10 @@ impl Walk<'_, '_> {
         let mut seen: BTreeMap<&str, Position> = BTreeMap::new();
         for entry in entries {
             if let Some(first) = seen.insert(&entry.key, entry.at) {
-                let message = format!("given twice, first on line {}: remove one", first.line);
+                // Nobody writes these twice on purpose.
+                let merged = self.path.is_empty() && matches!(&*entry.key, "apiVersion" | "kind");
+                let remedy = if merged { "is a line --- missing before it?" } else { "remove one" };
+                let message = format!("given twice, first on line {}: {remedy}", first.line);
                 self.below(&step(&entry.key), |walk| {
                     walk.find(Severity::Rejected, Reason::Duplicate, entry.at, message);
                 });

@@ -1,7 +1,7 @@
-//! "Did you mean": the field an author most likely had in mind.
+//! "Did you mean": the field or kind an author most likely had in mind.
 
 /// The candidate nearest to what was written, if it is near enough to be a slip.
-pub(super) fn nearest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase();
     // One slip in a short word, two in a longer one; more would suggest unrelated fields.
     let allowed = if written.chars().count() < 5 { 1 } else { 2 };

@@ -23,6 +23,16 @@ pub enum FileText {
     Unreadable(Arc<str>),
 }
 
+impl FileText {
+    /// Whether it is empty, or has only comments: as a file is between being truncated and being written.
+    pub fn says_nothing(&self) -> bool {
+        match self {
+            Self::Bytes(bytes) => document::says_nothing(bytes),
+            Self::Unreadable(_) => false,
+        }
+    }
+}
+
 impl From<&str> for FileText {
     fn from(text: &str) -> Self {
         Self::Bytes(Arc::from(text.as_bytes()))
@@ -43,7 +53,7 @@ pub(super) struct FileRead {
     /// In the order of lines.
     pub(super) objects: Vec<ReadObject>,
     pub(super) findings: Vec<Finding>,
-    /// Where the first part is that could not even be told to be an object.
+    /// Where the first part is that was rejected: an object, or what could not even be told to be one.
     pub(super) first_defect: Option<Position>,
 }
 
@@ -141,6 +151,9 @@ impl Reader<'_> {
             Err(defect) => return self.defect(defect),
         };
         let Lowering { accepted, stand_in, findings } = lower::lower(&self.read.file, &object, self.options);
+        if accepted.is_none() {
+            self.read.first_defect.get_or_insert(object.root.at);
+        }
         self.read.objects.push(ReadObject {
             name: object.name,
             at: object.root.at,

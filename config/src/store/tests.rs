@@ -1,5 +1,7 @@
 //! Over time: what a broken edit keeps, what a change shares, who was first.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -198,7 +200,13 @@ proptest! {
         let damaged = [&text[..from], &put, &text[to..]].concat();
         let mut store = store();
         store.apply(&files([("a", text)]));
+        let before: BTreeSet<_> = store.in_force().cloned().collect();
         let outcome = store.apply(&files([("a", &damaged)]));
+        // What is found when all objects are seen together says nothing against the file.
+        let is_broken = outcome.findings.iter().any(|finding| finding.severity == REJECTED
+            && !matches!(finding.reason, Reason::Conflict | Reason::NotPermitted));
+        let after: BTreeSet<_> = store.in_force().cloned().collect();
+        prop_assert!(!is_broken || before.is_subset(&after), "lost: {:?}", before.difference(&after));
         let again = store.apply(&files([("a", &damaged)]));
         prop_assert!(again.changes.is_empty());
         let rejected = outcome.findings.iter().any(|finding| finding.severity == REJECTED);

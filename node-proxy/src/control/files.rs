@@ -2,17 +2,21 @@
 //!
 //! Events are only a hint to look; what counts is what the directory shows: so editors that write beside and rename,
 //! Kubernetes' `..data` links, and a directory that is removed and made again are all the same. An unreadable directory
-//! must never look like an empty one.
+//! must never look like an empty one, nor a file that is just being written like one that was emptied.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     time::Duration,
 };
 
-use config::store::{Options, Outcome, Store};
+use config::store::{FileText, Options, Outcome, Store};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::time::Instant;
 
@@ -27,6 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(50);
 /// An edit that goes on for longer is read in between.
 const LONGEST: Duration = Duration::from_secs(1);
+/// A file that held objects counts as emptied when it is empty for so long: editors truncate, and write a while later.
+const EMPTY: Duration = Duration::from_secs(1);
 
 /// A directory of manifests.
 #[derive(Debug)]
@@ -36,6 +42,10 @@ pub struct FileSource {
     watch: Option<Watch>,
     hints: (mpsc::SyncSender<()>, Receiver<()>),
     seen: Option<Seen>,
+    /// Files that say something, as the store has them.
+    full: BTreeSet<PathBuf>,
+    /// Those of them that are empty now, and since when.
+    empty: BTreeMap<PathBuf, Instant>,
     look_at: Instant,
     unreadable: bool,
 }
@@ -66,6 +76,8 @@ impl FileSource {
             watch: None,
             hints: mpsc::sync_channel(1),
             seen: None,
+            full: BTreeSet::new(),
+            empty: BTreeMap::new(),
             look_at: Instant::now(),
             unreadable: false,
         })
@@ -99,14 +111,38 @@ impl FileSource {
         // Before reading: what changes meanwhile is seen as a change next time.
         self.seen = seen;
         match directory::read(&self.directory) {
-            Ok(files) => {
+            Ok(mut files) => {
                 self.note_readable(None);
+                self.wait_for_writers(&mut files, Instant::now());
                 Some(self.store.apply(&files))
             }
             Err(error) => {
                 self.seen = None;
                 self.note_readable(Some(&error));
                 None
+            }
+        }
+    }
+
+    /// Lets files that have just become empty stand as they were, for a while. All others count at once.
+    fn wait_for_writers(&mut self, files: &mut BTreeMap<PathBuf, FileText>, now: Instant) {
+        self.full.retain(|path| files.contains_key(path));
+        self.empty.retain(|path, _| files.get(path).is_some_and(FileText::says_nothing));
+        for (path, text) in files {
+            if !text.says_nothing() {
+                self.full.insert(path.clone());
+            } else if self.full.contains(path) {
+                let due = *self.empty.entry(path.clone()).or_insert(now) + EMPTY;
+                if now < due {
+                    *text = FileText::Unreadable(Arc::from(
+                        "is empty just now; its objects go if it stays so for a second",
+                    ));
+                    // It is looked at again, also if nothing changes.
+                    self.look_at = self.look_at.min(due);
+                    self.seen = None;
+                } else {
+                    self.full.remove(path);
+                }
             }
         }
     }
@@ -221,6 +257,39 @@ mod tests {
         assert!(source.next(Duration::from_millis(1_500)).is_none());
         write(directory.path(), "two");
         assert_eq!(services(source.next(PATIENCE)), ["shop/two"]);
+    }
+
+    #[test]
+    fn a_file_that_is_truncated_and_written_later_loses_nothing_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "one");
+        let mut source = source(directory.path());
+        assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
+        for meanwhile in ["", "# being written\n---\n"] {
+            fs::write(directory.path().join("a.yaml"), meanwhile).unwrap();
+            // Another file counts at once.
+            let other = SERVICE.replace("NAME", "other").replace("0.1", "0.2");
+            fs::write(directory.path().join("b.yaml"), format!("# {meanwhile:?}\n{other}")).unwrap();
+            let outcome = source.next(Duration::from_millis(400));
+            assert_eq!(services(outcome), ["shop/one", "shop/other"], "{meanwhile:?}");
+            write(directory.path(), "one");
+            let outcome = source.next(PATIENCE).unwrap();
+            assert!(outcome.changes.is_empty() && outcome.findings.is_empty(), "{:#?}", outcome.findings);
+        }
+    }
+
+    #[test]
+    fn a_file_that_stays_empty_is_empty_after_a_second() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "one");
+        let mut source = source(directory.path());
+        assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
+        let start = Instant::now();
+        fs::write(directory.path().join("a.yaml"), "").unwrap();
+        assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
+        while !source.next(PATIENCE).unwrap().mesh.services.is_empty() {}
+        assert!((EMPTY..EMPTY + Duration::from_millis(600)).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert!(source.next(Duration::from_millis(1_200)).is_none(), "and then it is quiet");
     }
 
     #[test]

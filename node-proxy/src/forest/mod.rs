@@ -25,6 +25,8 @@ mod supervisor;
 
 mod planting;
 
+mod handover;
+
 mod keeper;
 
 mod health;

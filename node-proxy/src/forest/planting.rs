@@ -148,6 +148,11 @@ impl Planting {
         Ok(Plant { workload: Arc::clone(&self.workload), netns, tree: self.id, listeners })
     }
 
+    /// Its namespace.
+    pub(super) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// Whether its namespace is still where the workload says.
     pub(super) fn is_in_place(&self) -> Result<(), PlantError> {
         let path = self.workload.netns.as_deref().unwrap_or_else(|| Path::new(""));

@@ -27,6 +27,7 @@ use super::{
     accounting::Accounting,
     describe::{ForestDescription, WaitingDescription},
     handle::{Command, Shared, Sketch, Standing, describe_cell},
+    handover::{self, Claims},
     keeper::{Keeper, Outcome},
     message::ToCell,
     planting::{PlantError, Planting},
@@ -178,7 +179,13 @@ impl Supervisor {
             .filter(|tree| !stays(&tree.workload))
             .map(|tree| tree.workload.pod.clone())
             .collect();
+        let claims = Claims::of(&mesh, &self.trees);
         for pod in gone {
+            let netns = self.trees.get(&pod).map(Planting::netns).filter(|_| !handover::is_here(&mesh, &pod));
+            if let Some(by) = netns.and_then(|netns| claims.on(netns, &self.home)) {
+                tracing::warn!(%pod, %by, "a pod that was removed stays enrolled until whoever names its namespace has proven to be there");
+                continue;
+            }
             tracing::info!(%pod, "pod removed");
             self.uproot(&pod, self.settings.grace, now);
         }
@@ -207,8 +214,11 @@ impl Supervisor {
     fn plant(&mut self, workload: &Arc<Workload>, now: Instant) -> Result<(), PlantError> {
         self.trees_so_far += 1;
         let redirect = Arc::clone(&self.settings.redirect);
-        let (trees, id) = (self.trees.values(), self.trees_so_far);
+        let mesh = Arc::clone(&self.mesh);
+        let is_here = |tree: &&Planting| handover::is_here(&mesh, &tree.workload.pod);
+        let (trees, id) = (self.trees.values().filter(is_here), self.trees_so_far);
         let mut planting = Planting::prepare(workload, &*redirect, &self.home, trees, id)?;
+        self.make_room(&planting, now);
         let plant = planting.plant()?;
         self.cell(&workload.tenant, now)?.tell(ToCell::Plant(plant), now);
         if let Err(error) = planting.enrol(&*redirect) {
@@ -218,6 +228,21 @@ impl Supervisor {
         }
         self.trees.insert(workload.pod.clone(), planting);
         Ok(())
+    }
+
+    /// Ends the tree of a pod that was removed, in whose namespace another has proven to be.
+    fn make_room(&mut self, newcomer: &Planting, now: Instant) {
+        let is_left = |tree: &&Planting| {
+            tree.netns().is(newcomer.netns())
+                && !tree.netns().is(&self.home)
+                && !handover::is_here(&self.mesh, &tree.workload.pod)
+        };
+        let left: Vec<PodName> =
+            self.trees.values().filter(is_left).map(|tree| tree.workload.pod.clone()).collect();
+        for pod in left {
+            tracing::info!(%pod, by = %newcomer.workload.pod, "pod removed: its namespace is another's now");
+            self.uproot(&pod, self.settings.grace, now);
+        }
     }
 
     /// Remembers that a workload has no tree. Said once per problem, not at every try.
@@ -295,7 +320,9 @@ impl Supervisor {
             self.uproot(&workload.pod, GONE_GRACE, now);
             tracing::warn!(pod = %workload.pod, problem = error.report(), "a pod is no longer enrolled");
             // Where another namespace took its place, the pod is back at once.
-            self.try_plant(&workload, now);
+            if handover::is_here(&self.mesh, &workload.pod) {
+                self.try_plant(&workload, now);
+            }
         }
         let due = |waiting: &&Waiting| now >= waiting.retry_at;
         let due: Vec<_> =

@@ -16,12 +16,16 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+/// Device and inode, which name a namespace while somebody holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetnsId(u64, u64);
+
 /// A network namespace that is kept alive by its descriptor.
 #[derive(Debug)]
 pub struct Netns {
     fd: OwnedFd,
-    /// Device and inode, which name a namespace; `None` where the kernel would not say.
-    id: Option<(u64, u64)>,
+    /// `None` where the kernel would not say.
+    id: Option<NetnsId>,
 }
 
 impl Netns {
@@ -61,7 +65,17 @@ impl Netns {
     /// Whether the file at `path` names this namespace now. One that was deleted and made again is another: its number
     /// cannot be the same, since this one is held.
     pub fn is_at(&self, path: &Path) -> bool {
-        rustix::fs::stat(path).is_ok_and(|stat| self.id == Some((stat.st_dev, stat.st_ino)))
+        self.id.is_some() && self.id == Self::id_at(path)
+    }
+
+    /// What the file at `path` names now, if it is there.
+    pub fn id_at(path: &Path) -> Option<NetnsId> {
+        rustix::fs::stat(path).ok().map(|stat| NetnsId(stat.st_dev, stat.st_ino))
+    }
+
+    /// What names it, while it is held.
+    pub fn id(&self) -> Option<NetnsId> {
+        self.id
     }
 
     /// Whether this is a namespace at all, and not the empty file that `ip netns add` makes a moment before.
@@ -88,7 +102,7 @@ impl AsFd for Netns {
 
 impl From<OwnedFd> for Netns {
     fn from(fd: OwnedFd) -> Self {
-        let id = rustix::fs::fstat(&fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        let id = rustix::fs::fstat(&fd).ok().map(|stat| NetnsId(stat.st_dev, stat.st_ino));
         Self { fd, id }
     }
 }

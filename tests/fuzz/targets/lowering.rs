@@ -7,7 +7,7 @@ use std::{
 };
 
 use config::{
-    finding::{Reason, Severity},
+    finding::{Finding, Reason, Severity},
     report::{Report, TextOptions, render_json, render_text},
     store::{FileText, Options, Outcome, Store},
 };
@@ -27,7 +27,48 @@ fuzz_target!(|bytes: &[u8]| {
 
     let broken = store.apply(&files(b"{".to_vec()));
     assert_eq!(*broken.mesh, *first.mesh, "a file that cannot be read loses nothing");
+    store.apply(&files(bytes.to_vec()));
+    if let Some(slip) = slip(bytes) {
+        assert_nothing_lost(&mut store, &files(slip));
+    }
 });
+
+/// The text after a slip of its author's hand: the last bytes say which one, and where.
+fn slip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let [.., what, high, low] = bytes else { return None };
+    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let is_candidate = |line: &[u8]| match what % 3 {
+        0 => true,
+        1 => line.starts_with(b"---"),
+        _ => line.trim_ascii_start().starts_with(b"kind:"),
+    };
+    let places: Vec<usize> = (0..lines.len()).filter(|place| is_candidate(&lines[*place])).collect();
+    let chosen = usize::from(u16::from_be_bytes([*high, *low])).checked_rem(places.len())?;
+    let place = places[chosen];
+    if what % 3 == 2 {
+        let letters = lines[place].iter().position(|byte| *byte == b':')? + 1;
+        let letter = lines[place][letters..].iter_mut().find(|byte| byte.is_ascii_alphabetic())?;
+        *letter = if *letter == b'q' { b'x' } else { b'q' };
+    } else {
+        lines.remove(place);
+    }
+    Some(lines.concat())
+}
+
+/// Where the second version has a rejected part, all that is in force stays, in some version. An object that has
+/// just another name now is gone, and so is one whose address another pod of the file has got.
+fn assert_nothing_lost(store: &mut Store, files: &BTreeMap<PathBuf, FileText>) {
+    let before: BTreeSet<_> = store.in_force().cloned().collect();
+    let outcome = store.apply(files);
+    let together = [Reason::Conflict, Reason::NotPermitted, Reason::TooLarge];
+    let is_broken = |finding: &Finding| {
+        finding.severity == Severity::Rejected && !together.contains(&finding.reason)
+    };
+    if outcome.findings.iter().any(is_broken) {
+        let after: BTreeSet<_> = store.in_force().cloned().collect();
+        assert!(before.is_subset(&after), "lost: {:?}", before.difference(&after).collect::<Vec<_>>());
+    }
+}
 
 /// Each object is in force or has a rejection of its own. Said of a first reading: nothing is kept there.
 fn assert_none_vanished(outcome: &Outcome) {

@@ -55,3 +55,71 @@ async fn a_pod_whose_address_is_not_in_the_namespace_it_names_gets_no_tree_there
     assert_eq!(forest.waiting.len(), 1);
     assert!(forest.waiting[0].problem.contains("2001:db8::7 (status.podIPs) is on no interface"));
 }
+
+/// A network namespace of its own, with an address; gone with its process.
+struct Elsewhere(std::process::Child);
+
+impl Elsewhere {
+    const ADDRESS: &str = "192.0.2.7";
+
+    /// `None` without the right to make one.
+    fn make() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let script = format!("ip link set lo up && ip addr add {}/32 dev lo && echo && exec sleep 60", Self::ADDRESS);
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--net", "sh", "-c", &script]).stdout(std::process::Stdio::piped());
+        let mut made = Self(unshare.spawn().unwrap());
+        made.0.stdout.take().unwrap().read_exact(&mut [0]).expect("a namespace is made");
+        Some(made)
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.0.id()).into()
+    }
+
+    fn pod(&self, name: &str, address: &str) -> Workload {
+        Workload { addresses: vec![address.parse().unwrap()], ..workload(name, &self.path()) }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_is_not_freed_until_whoever_claims_it_has_proven_to_be_there() {
+    let Some(netns) = Elsewhere::make() else { return eprintln!("skipped: needs root") };
+    let mut world = World::new();
+    let victim = netns.pod("bank/teller", Elsewhere::ADDRESS);
+    let neighbour = workload("shop/web", &own());
+    world.apply_workloads([victim, neighbour.clone()], &Arc::default());
+    let both = ["bank/teller", "shop/web"];
+    world.until("planted", |forest| trees(forest) == both).await;
+
+    // It leaves the configuration, and another names its namespace from an address that is not there.
+    let thief = || netns.pod("shop/thief", "192.0.2.66");
+    world.apply_workloads([thief(), neighbour.clone()], &Arc::default());
+    let forest = world.until("the thief waits", |forest| !forest.waiting.is_empty()).await;
+    assert_eq!(trees(&forest), both);
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    world.until("still, after it was tried again", |forest| trees(forest) == both).await;
+
+    // Without a claim it goes as any other.
+    world.apply_workloads([neighbour.clone()], &Arc::default());
+    world.until("removed", |forest| trees(forest) == ["shop/web"]).await;
+
+    // One that is there takes its place.
+    let victim = netns.pod("bank/teller", Elsewhere::ADDRESS);
+    world.apply_workloads([victim, neighbour.clone()], &Arc::default());
+    world.until("planted again", |forest| trees(forest) == both).await;
+    world.apply_workloads([thief(), neighbour.clone()], &Arc::default());
+    world.until("the thief waits again", |forest| !forest.waiting.is_empty()).await;
+    let heir = netns.pod("bank/heir", Elsewhere::ADDRESS);
+    world.apply_workloads([heir, neighbour], &Arc::default());
+    world.until("handed over", |forest| trees(forest) == ["bank/heir", "shop/web"]).await;
+}

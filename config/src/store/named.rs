@@ -1,0 +1,109 @@
+//! Which of several objects of one name is the one: that of the file whose version is in force, else the first.
+//!
+//! A name belongs to the file that has it: another file with the same name must never replace what runs.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    file::{FileRead, ReadObject},
+    rejected,
+};
+use crate::{
+    finding::{Finding, ObjectRef, Position, Reason},
+    link::Candidate,
+    lower::Lowered,
+};
+
+/// An object and the file it is in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) read: &'a FileRead,
+    pub(super) object: &'a ReadObject,
+}
+
+/// All objects of all files, by name.
+#[derive(Debug)]
+pub(super) struct Named<'a> {
+    all: Vec<Entry<'a>>,
+    chosen: BTreeMap<&'a ObjectRef, Entry<'a>>,
+    /// Where the first object of a file is that comes second.
+    repeated: BTreeMap<&'a Path, Position>,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn of(
+        files: &'a BTreeMap<PathBuf, Arc<FileRead>>,
+        good: &BTreeMap<ObjectRef, Arc<Lowered>>,
+    ) -> Self {
+        let all: Vec<Entry<'a>> = files
+            .values()
+            .flat_map(|read| read.objects.iter().map(move |object| Entry { read, object }))
+            .collect();
+        let mut chosen: BTreeMap<&ObjectRef, Entry<'a>> = BTreeMap::new();
+        for entry in &all {
+            let name = &entry.object.name;
+            let place = chosen.entry(name).or_insert(*entry);
+            let good = good.get(name).map(|good| &**good);
+            if entry.closeness(good) > place.closeness(good) {
+                *place = *entry;
+            }
+        }
+        let mut repeated = BTreeMap::new();
+        for entry in all.iter().filter(|entry| !is_chosen(&chosen, entry)) {
+            repeated.entry(&*entry.read.file).or_insert(entry.object.at);
+        }
+        Self { all, chosen, repeated }
+    }
+
+    /// The one object of each name, in the order of files and lines.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = Entry<'a>> {
+        self.all.iter().copied().filter(|entry| is_chosen(&self.chosen, entry))
+    }
+
+    /// Whether a file has the object of a name.
+    pub(super) fn is_in(&self, name: &ObjectRef, file: &Path) -> bool {
+        self.chosen.get(name).is_some_and(|entry| *entry.read.file == *file)
+    }
+
+    /// Where the first part of a file is that is not accepted by itself.
+    pub(super) fn first_defect(&self, read: &FileRead) -> Option<Position> {
+        let repeated = self.repeated.get(&*read.file).copied();
+        [read.first_defect, repeated].into_iter().flatten().min()
+    }
+
+    /// What there is to say of objects whose name another has.
+    pub(super) fn duplicates(&self, lost: &BTreeMap<ObjectRef, Candidate>) -> Vec<Finding> {
+        let finding = |entry: &Entry<'a>| {
+            let name = &entry.object.name;
+            let kept = lost.get(name).and_then(|lost| lost.in_force.as_ref());
+            match kept {
+                Some(good) => Some(entry.duplicate(&good.file, good.at)),
+                None if is_chosen(&self.chosen, entry) => None,
+                None => self.chosen.get(name).map(|first| entry.duplicate(&first.read.file, first.object.at)),
+            }
+        };
+        self.all.iter().filter_map(finding).collect()
+    }
+}
+
+fn is_chosen(chosen: &BTreeMap<&ObjectRef, Entry<'_>>, entry: &Entry<'_>) -> bool {
+    chosen.get(&entry.object.name).is_some_and(|chosen| std::ptr::eq(chosen.object, entry.object))
+}
+
+impl Entry<'_> {
+    /// How near it is to the version in force: the same, or at least of the same file.
+    fn closeness(&self, good: Option<&Lowered>) -> u8 {
+        let Some(good) = good else { return 0 };
+        u8::from(good.file == self.read.file) + u8::from(self.object.lowered.as_deref() == Some(good))
+    }
+
+    fn duplicate(&self, file: &Path, at: Position) -> Finding {
+        let name = &self.object.name;
+        let message = format!("{name} is there already, on line {} of {}: remove one", at.line, file.display());
+        rejected(&self.read.file, self.object, Reason::Duplicate, message)
+    }
+}
