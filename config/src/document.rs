@@ -78,7 +78,8 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
 
 /// Whether a file has no document at all.
 pub(crate) fn says_nothing(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| split::split(text.trim_start_matches('\u{feff}')).next().is_none())
+    std::str::from_utf8(bytes)
+        .is_ok_and(|text| split::split(text.trim_start_matches('\u{feff}')).next().is_none())
 }
 
 const START: Position = Position { line: 1, column: 1 };

@@ -204,7 +204,11 @@ impl Linking {
 
 fn kept(candidate: &Candidate, version: &Lowered) -> Finding {
     let (file, line) = (version.file.display(), version.at.line);
-    let why = if candidate.vanished { ", since it is not in this file any more, part of which is rejected" } else { "" };
+    let why = if candidate.vanished {
+        ", since it is not in this file any more, part of which is rejected"
+    } else {
+        ""
+    };
     Finding {
         severity: Severity::Warning,
         reason: Reason::KeptLastGood,

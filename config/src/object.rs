@@ -179,7 +179,6 @@ fn known(kind: &str, api_version: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|known| known.as_str() == kind && known.api_versions().contains(&api_version))
 }
 
-
 fn known_kind(root: &Node) -> Option<Kind> {
     known(root.text_of("kind")?, root.text_of("apiVersion")?)
 }

@@ -103,7 +103,8 @@ impl Store {
         let is_lost = |entry: &Entry<'_>| lost.contains_key(&entry.object.name);
         let entries: Vec<Entry<'_>> = named.in_order().filter(|entry| !is_lost(entry)).collect();
         // What is in force has its place; newcomers have what is left.
-        let known = entries.iter().filter(|entry| self.good.contains_key(&entry.object.name)).count() + lost.len();
+        let known =
+            entries.iter().filter(|entry| self.good.contains_key(&entry.object.name)).count() + lost.len();
         let mut room = self.options.limits.objects.saturating_sub(known);
         let mut candidates = Vec::with_capacity(entries.len() + lost.len());
         let mut is_full = false;

@@ -30,8 +30,16 @@ fn two_documents_that_become_one_lose_neither() {
     let (before, after) = edit(&format!("{SERVICE}---\n{SLICE}"), &format!("{SERVICE}{SLICE}"));
     assert_eq!(before.mesh.services.values().next().unwrap().ports[0].endpoints.len(), 1);
     assert_eq!(*after.mesh, *before.mesh);
-    assert!(has(&after, Severity::Warning, "EndpointSlice default/e: kept last good version"), "{:#?}", after.findings);
-    assert!(has(&after, Severity::Warning, "Service default/s: kept last good version"), "{:#?}", after.findings);
+    assert!(
+        has(&after, Severity::Warning, "EndpointSlice default/e: kept last good version"),
+        "{:#?}",
+        after.findings
+    );
+    assert!(
+        has(&after, Severity::Warning, "Service default/s: kept last good version"),
+        "{:#?}",
+        after.findings
+    );
     assert!(has(&after, Severity::Rejected, "is a line --- missing before it?"), "{:#?}", after.findings);
 }
 
@@ -56,7 +64,11 @@ fn object_that_vanishes_beside_a_rejected_one_stays_and_goes_when_that_is_mended
     // Nobody takes its name meanwhile.
     let claimed = store.apply(&files(&[("0.yaml", &SERVICE.replace("0.1", "0.7")), ("a.yaml", &wrong)]));
     assert_eq!(*claimed.mesh, *before.mesh);
-    assert!(has(&claimed, Severity::Rejected, "is there already, on line 1 of a.yaml"), "{:#?}", claimed.findings);
+    assert!(
+        has(&claimed, Severity::Rejected, "is there already, on line 1 of a.yaml"),
+        "{:#?}",
+        claimed.findings
+    );
     let mended = store.apply(&files(&[("a.yaml", &other)]));
     assert_eq!(mended.mesh.services.len(), 1);
 }
@@ -126,11 +138,16 @@ fn what_is_said_of_a_port_that_is_not_tcp_and_of_a_dns_alias_is_true_and_said_on
     };
     let udp = said(&SERVICE.replace("port: 80", "port: 53, protocol: UDP"));
     assert_eq!(udp.len(), 1, "{udp:#?}");
-    assert!(udp[0].contains("UDP passes by Canopy: this port is left out") && !udp[0].contains("treated"), "{udp:#?}");
+    assert!(
+        udp[0].contains("UDP passes by Canopy: this port is left out") && !udp[0].contains("treated"),
+        "{udp:#?}"
+    );
     let slice = said(&SLICE.replace("port: 8080", "port: 53, protocol: SCTP"));
     assert!(slice.iter().any(|line| line.contains("SCTP passes by Canopy")), "{slice:#?}");
     assert!(!slice.iter().any(|line| line.contains("treated")), "{slice:#?}");
-    let alias = said("apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: ExternalName, externalName: example.com}\n");
+    let alias = said(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: ExternalName, externalName: example.com}\n",
+    );
     assert_eq!(alias.len(), 1, "{alias:#?}");
     assert!(alias[0].contains("DNS alias"), "{alias:#?}");
 }

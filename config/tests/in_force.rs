@@ -235,7 +235,8 @@ fn move_that_fails_takes_back_what_it_gave_up_along_the_whole_chain() {
 fn service_in_force_is_not_lost_to_a_pod_that_calls_its_address_a_node_s() {
     let mut directory = Directory::new();
     let before = directory.set(BANK, &service("bank", "ledger", "10.96.0.1"));
-    let host = pod("shop", "a", "10.1.0.1", "/run/netns/a").replace("status: {", "status: {hostIP: 10.96.0.1, ");
+    let host =
+        pod("shop", "a", "10.1.0.1", "/run/netns/a").replace("status: {", "status: {hostIP: 10.96.0.1, ");
     let after = directory.set(SHOP, &host);
     assert_eq!(services(&after), services(&before), "{:#?}", after.findings);
 }

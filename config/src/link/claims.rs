@@ -43,7 +43,8 @@ pub(super) fn things<'a>(lowered: &'a Lowered, node: Option<&NodeName>) -> Vec<(
     }
     let Some(pod) = as_pod(lowered) else { return Vec::new() };
     let addresses = pod.workload.addresses.iter().copied().map(Thing::Address).zip(&pod.address_places);
-    let netns = netns_here(pod, node).map(|path| Thing::Netns(one_spelling(path))).zip(pod.netns_place.as_ref());
+    let netns =
+        netns_here(pod, node).map(|path| Thing::Netns(one_spelling(path))).zip(pod.netns_place.as_ref());
     addresses.chain(netns).collect()
 }
 
@@ -95,11 +96,14 @@ pub(super) fn reserve(
     node_addresses: &BTreeSet<IpAddr>,
 ) -> Holders {
     let in_force = candidates.iter().filter(|candidate| candidate.in_force.is_some()).collect::<Vec<_>>();
-    let mut contest = Contest { in_force, node, holders: BTreeMap::new(), wanted: BTreeMap::new(), chosen: Vec::new() };
+    let mut contest =
+        Contest { in_force, node, holders: BTreeMap::new(), wanted: BTreeMap::new(), chosen: Vec::new() };
     contest.enter(node_addresses);
     contest.settle();
     let chosen = contest.chosen.into_iter().flatten();
-    chosen.flat_map(|version| things(version, node).into_iter().map(|(thing, _)| (thing, Arc::clone(version)))).collect()
+    chosen
+        .flat_map(|version| things(version, node).into_iter().map(|(thing, _)| (thing, Arc::clone(version))))
+        .collect()
 }
 
 /// The objects in force, each starting with what it wants now and falling back to what it has.
@@ -122,7 +126,8 @@ impl<'a> Contest<'a> {
             // A Service that wants the address of a node will be refused, whoever else wants it.
             let hopeless = fresh.is_some_and(|fresh| as_service(fresh).is_some())
                 && self.things(fresh).iter().any(|thing| {
-                    matches!(thing, Thing::Address(address) if node_addresses.contains(address)) && !had.contains(thing)
+                    matches!(thing, Thing::Address(address) if node_addresses.contains(address))
+                        && !had.contains(thing)
                 });
             self.holders.extend(had.into_iter().map(|thing| (thing, index)));
             self.chosen.push(None);
@@ -141,7 +146,9 @@ impl<'a> Contest<'a> {
         while let Some(thing) = open.pop() {
             let Some(by) = self.wanted.get(&thing) else { continue };
             let holder = self.holders.get(&thing).filter(|holder| by.contains(holder));
-            let first = holder.copied().or_else(|| by.iter().copied().min_by_key(|index| (self.in_force[*index].age(), *index)));
+            let first = holder
+                .copied()
+                .or_else(|| by.iter().copied().min_by_key(|index| (self.in_force[*index].age(), *index)));
             let losers: Vec<usize> = by.iter().copied().filter(|index| Some(*index) != first).collect();
             for index in losers {
                 let had = self.in_force[index].in_force.as_ref();
@@ -167,7 +174,8 @@ impl<'a> Contest<'a> {
     }
 
     fn things(&self, version: Option<&Arc<Lowered>>) -> Vec<Thing> {
-        let of = |version: &Arc<Lowered>| things(version, self.node).into_iter().map(|(thing, _)| thing).collect();
+        let of =
+            |version: &Arc<Lowered>| things(version, self.node).into_iter().map(|(thing, _)| thing).collect();
         version.map(of).unwrap_or_default()
     }
 }

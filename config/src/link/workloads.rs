@@ -12,7 +12,8 @@ use crate::{
 /// Addresses of nodes, as far as pods tell: of every version, so that they do not depend on which is accepted.
 pub(super) fn node_addresses(candidates: &[Candidate]) -> BTreeSet<IpAddr> {
     let versions = candidates.iter().flat_map(|candidate| candidate.fresh.iter().chain(&candidate.in_force));
-    let pods = versions.filter_map(|version| if let Draft::Pod(pod) = &version.draft { Some(pod) } else { None });
+    let pods =
+        versions.filter_map(|version| if let Draft::Pod(pod) = &version.draft { Some(pod) } else { None });
     pods.flat_map(|pod| pod.node_addresses.iter().copied()).collect()
 }
 

@@ -91,7 +91,8 @@ fn judge(kind: &str, api_version: &str) -> (Severity, &'static str, String) {
     let mut ours = Kind::ALL.into_iter().filter(|known| group_of(*known) == group).peekable();
     let is_read = ours.peek().is_some();
     if let Some(near) = ours.find(|known| known.as_str() == kind) {
-        let message = format!("{kind} of {:?} is not read: write {}", shorten(api_version), near.api_versions()[0]);
+        let message =
+            format!("{kind} of {:?} is not read: write {}", shorten(api_version), near.api_versions()[0]);
         return (Severity::Rejected, "apiVersion", message);
     }
     if is_read {
@@ -102,9 +103,13 @@ fn judge(kind: &str, api_version: &str) -> (Severity, &'static str, String) {
     }
     // A slip in the group, of a kind that can only be meant so.
     let groups = Kind::ALL.into_iter().filter(|known| known.as_str() == kind);
-    match groups.into_iter().find(|known| similar::nearest(group, std::iter::once(group_of(*known))).is_some()) {
+    match groups
+        .into_iter()
+        .find(|known| similar::nearest(group, std::iter::once(group_of(*known))).is_some())
+    {
         Some(known) => {
-            let message = format!("there is no {}: did you mean {}?", shorten(api_version), known.api_versions()[0]);
+            let message =
+                format!("there is no {}: did you mean {}?", shorten(api_version), known.api_versions()[0]);
             (Severity::Rejected, "apiVersion", message)
         }
         None => ignored(kind, api_version),
@@ -119,7 +124,8 @@ fn ignored(kind: &str, api_version: &str) -> (Severity, &'static str, String) {
 /// What is wrong with a kind of a group that is read; `None` if the group has it.
 fn slip(kind: &str, group: &str) -> Option<String> {
     let ours = Kind::ALL.into_iter().filter(|known| group_of(*known) == group).map(Kind::as_str);
-    let others = OTHERS.iter().filter(|(other, _)| *other == group).flat_map(|(_, kinds)| kinds.iter().copied());
+    let others =
+        OTHERS.iter().filter(|(other, _)| *other == group).flat_map(|(_, kinds)| kinds.iter().copied());
     let item = kind.strip_suffix("List");
     if item.is_some_and(|item| ours.clone().any(|known| known == item)) {
         return Some("a list of them is not read: write kind: List and apiVersion: v1".to_owned());

@@ -74,7 +74,9 @@ impl Walk<'_, '_> {
     fn field(&mut self, entry: &Entry, field: &Field) {
         let listing = self.listing;
         let remark = match field.verdict {
-            Verdict::ObeyedWhen(values, _) if !values.split('|').any(|value| entry.node.text() == Some(value)) => {
+            Verdict::ObeyedWhen(values, _)
+                if !values.split('|').any(|value| entry.node.text() == Some(value)) =>
+            {
                 Some((Reason::NotObeyed, NO_REMARK))
             }
             Verdict::Obeyed | Verdict::ObeyedWhen(..) => None,

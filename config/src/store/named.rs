@@ -103,7 +103,8 @@ impl Entry<'_> {
 
     fn duplicate(&self, file: &Path, at: Position) -> Finding {
         let name = &self.object.name;
-        let message = format!("{name} is there already, on line {} of {}: remove one", at.line, file.display());
+        let message =
+            format!("{name} is there already, on line {} of {}: remove one", at.line, file.display());
         rejected(&self.read.file, self.object, Reason::Duplicate, message)
     }
 }

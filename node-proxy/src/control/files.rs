@@ -288,7 +288,11 @@ mod tests {
         fs::write(directory.path().join("a.yaml"), "").unwrap();
         assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
         while !source.next(PATIENCE).unwrap().mesh.services.is_empty() {}
-        assert!((EMPTY..EMPTY + Duration::from_millis(600)).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert!(
+            (EMPTY..EMPTY + Duration::from_millis(600)).contains(&start.elapsed()),
+            "{:?}",
+            start.elapsed()
+        );
         assert!(source.next(Duration::from_millis(1_200)).is_none(), "and then it is quiet");
     }
 

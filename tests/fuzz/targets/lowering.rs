@@ -61,9 +61,8 @@ fn assert_nothing_lost(store: &mut Store, files: &BTreeMap<PathBuf, FileText>) {
     let before: BTreeSet<_> = store.in_force().cloned().collect();
     let outcome = store.apply(files);
     let together = [Reason::Conflict, Reason::NotPermitted, Reason::TooLarge];
-    let is_broken = |finding: &Finding| {
-        finding.severity == Severity::Rejected && !together.contains(&finding.reason)
-    };
+    let is_broken =
+        |finding: &Finding| finding.severity == Severity::Rejected && !together.contains(&finding.reason);
     if outcome.findings.iter().any(is_broken) {
         let after: BTreeSet<_> = store.in_force().cloned().collect();
         assert!(before.is_subset(&after), "lost: {:?}", before.difference(&after).collect::<Vec<_>>());

@@ -67,7 +67,8 @@ impl Elsewhere {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
-        let script = format!("ip link set lo up && ip addr add {}/32 dev lo && echo && exec sleep 60", Self::ADDRESS);
+        let script =
+            format!("ip link set lo up && ip addr add {}/32 dev lo && echo && exec sleep 60", Self::ADDRESS);
         let mut unshare = std::process::Command::new("unshare");
         unshare.args(["--net", "sh", "-c", &script]).stdout(std::process::Stdio::piped());
         let mut made = Self(unshare.spawn().unwrap());
