@@ -36,6 +36,19 @@ impl Claims {
     }
 }
 
+/// Trees of pods that were removed, in the namespace of another.
+pub(super) fn left_in(
+    netns: &Netns,
+    mesh: &Mesh,
+    trees: &BTreeMap<PodName, Planting>,
+    home: &Netns,
+) -> Vec<PodName> {
+    let is_left = |(pod, tree): &(&PodName, &Planting)| {
+        tree.netns().is(netns) && !netns.is(home) && !is_here(mesh, pod)
+    };
+    trees.iter().filter(is_left).map(|(pod, _)| pod.clone()).collect()
+}
+
 /// Whether a pod is in a mesh, in any version, with a namespace of this node.
 pub(super) fn is_here(mesh: &Mesh, pod: &PodName) -> bool {
     mesh.workloads.get(pod).is_some_and(|workload| workload.netns.is_some())

@@ -17,16 +17,12 @@ use config::{
     model::{Mesh, Workload},
     name::{PodName, TenantId},
 };
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Configuration, Phase, Settings,
     accounting::Accounting,
-    describe::{ForestDescription, WaitingDescription},
-    handle::{Command, Shared, Sketch, Standing, describe_cell},
+    handle::{Command, Shared},
     handover::{self, Claims},
     keeper::{Keeper, Outcome},
     message::ToCell,
@@ -36,6 +32,8 @@ use super::{
 use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
 
 mod ending;
+
+mod reporting;
 
 /// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
 /// Watching the directory instead would not do, since mounting a namespace on its file is no event there.
@@ -232,13 +230,7 @@ impl Supervisor {
 
     /// Ends the tree of a pod that was removed, in whose namespace another has proven to be.
     fn make_room(&mut self, newcomer: &Planting, now: Instant) {
-        let is_left = |tree: &&Planting| {
-            tree.netns().is(newcomer.netns())
-                && !tree.netns().is(&self.home)
-                && !handover::is_here(&self.mesh, &tree.workload.pod)
-        };
-        let left: Vec<PodName> =
-            self.trees.values().filter(is_left).map(|tree| tree.workload.pod.clone()).collect();
+        let left = handover::left_in(newcomer.netns(), &self.mesh, &self.trees, &self.home);
         for pod in left {
             tracing::info!(%pod, by = %newcomer.workload.pod, "pod removed: its namespace is another's now");
             self.uproot(&pod, self.settings.grace, now);
@@ -366,52 +358,5 @@ impl Supervisor {
         for keeper in self.cells.values_mut().chain(&mut self.leaving) {
             keeper.connect_by(self.switchboard.board(), now);
         }
-    }
-
-    fn publish(&self) {
-        let ledgers: Vec<_> =
-            self.keepers().map(|keeper| (keeper.tenant.clone(), Arc::clone(keeper.ledger()))).collect();
-        let accounts = self
-            .keepers()
-            .filter_map(|keeper| Some((Arc::clone(keeper.arena()?), Arc::clone(keeper.ledger()))));
-        self.accounting.account_for(accounts.collect());
-        *self.shared.standing() = Standing {
-            ledgers,
-            version: self.mesh.version,
-            planted: self.trees.len(),
-            waiting: self.waiting.len(),
-        };
-    }
-
-    /// Every cell once: a tenant that left and came back shows the cell that serves it now.
-    fn keepers(&self) -> impl Iterator<Item = &Keeper> {
-        let leaving = self.leaving.iter().filter(|keeper| !self.cells.contains_key(&keeper.tenant));
-        self.cells.values().chain(leaving)
-    }
-
-    fn describe(&mut self, reply: oneshot::Sender<Sketch>) {
-        let now = Instant::now();
-        let (mut cells, mut trees) = (Vec::new(), Vec::new());
-        for keeper in self.cells.values_mut().chain(&mut self.leaving) {
-            let (answer, answered) = oneshot::channel();
-            cells.push(describe_cell(&keeper.tenant, keeper.state(), keeper.restarts, keeper.ledger()));
-            keeper.tell(ToCell::Describe(answer), now);
-            trees.push(answered);
-        }
-        let waiting = self.waiting.values().map(|waiting| WaitingDescription {
-            pod: waiting.workload.pod.clone(),
-            tenant: waiting.workload.tenant.clone(),
-            problem: waiting.problem.clone(),
-        });
-        let forest = ForestDescription {
-            instance: self.settings.instance.clone(),
-            canopy_version: env!("CARGO_PKG_VERSION").to_owned(),
-            redirect: self.settings.redirect.mechanism().to_string(),
-            configuration_version: self.mesh.version,
-            cells,
-            waiting: waiting.collect(),
-        };
-        // Who asked may have stopped waiting.
-        let _ = reply.send(Sketch { forest, trees });
     }
 }
