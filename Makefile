@@ -9,7 +9,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## two tenants, five pods, real servers, captured traffic; two minutes, leaves nothing behind
-	@scripts/setup test
+	@scripts/setup demo
 	@scripts/demo $(if $(HOLD),--hold)
 
 test: ## every test, on real network namespaces and a real kernel
