@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Looks at the source of certificates; nothing to see at the embedded one.
 pub(super) fn look(source: Certificates, trust_domain: TrustDomain) -> io::Result<Option<Look>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(tokio::time::timeout(ANSWER, async {
+    let ask = async {
         Some(match source {
             Certificates::Embedded { .. } => return None,
             Certificates::Files(directory) => {
@@ -34,7 +34,9 @@ pub(super) fn look(source: Certificates, trust_domain: TrustDomain) -> io::Resul
             Certificates::Spire(socket) => Spire::probe(&spire::Options { socket, trust_domain }).await,
             Certificates::Istio(options) => Istio::probe(&options).await,
         })
-    }));
+    };
+    // A timer is made inside the runtime.
+    let answer = runtime.block_on(async { tokio::time::timeout(ANSWER, ask).await });
     Ok(answer.unwrap_or(Some(Err(AuthorityError::Timeout))).map(|answer| match answer {
         Ok(detail) => Look::fine(NAME, detail),
         Err(error) => missing(error),
