@@ -9,6 +9,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -17,7 +18,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{handoff::pipe::PipeEnd, hbone::Tunnel, sys::socket, telemetry::Reason};
+use crate::{
+    handoff::pipe::PipeEnd,
+    hbone::{Streams, Tunnel},
+    sys::socket,
+    telemetry::Reason,
+};
 
 /// A connection, by what carries it.
 ///
@@ -69,6 +75,14 @@ impl Stream {
             Self::Tcp(stream) => Some(stream.as_fd()),
             Self::Handoff(_) => None,
             Self::Tunnel(_) => None,
+        }
+    }
+
+    /// The tunnel that carries it, with others, and may be asked by its peer to end.
+    pub fn tunnel(&self) -> Option<Rc<Streams>> {
+        match self {
+            Self::Tcp(_) | Self::Handoff(_) => None,
+            Self::Tunnel(stream) => Some(stream.siblings()),
         }
     }
 

@@ -81,6 +81,11 @@ impl Tunnel {
         Self { role, sending, received: Some(received), chunk: Bytes::new(), owed: 0, ending, open }
     }
 
+    /// The streams of its connection, which know whether that is about to end.
+    pub fn siblings(&self) -> Rc<Streams> {
+        Rc::clone(&self.open.0)
+    }
+
     /// Tells the client that its target was reached.
     pub fn accept(&mut self) -> io::Result<()> {
         match std::mem::replace(&mut self.sending, Sending::Gone) {
@@ -266,6 +271,7 @@ pub struct Streams {
     /// Closed on our side; the peer has not ended them yet.
     lingering: RefCell<Vec<(RecvStream, u8)>>,
     driver: RefCell<Option<Waker>>,
+    ending: Cell<bool>,
 }
 
 /// One open stream; counted until dropped.
@@ -277,6 +283,16 @@ impl Streams {
     pub fn open(self: &Rc<Self>) -> Open {
         self.open.set(self.open.get() + 1);
         Open(Rc::clone(self))
+    }
+
+    /// Says that the peer wants the connection to end.
+    pub fn end(&self) {
+        self.ending.set(true);
+    }
+
+    /// Whether the peer wants the connection to end: what is idle on it is to be closed.
+    pub fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
     /// How many the connection has.

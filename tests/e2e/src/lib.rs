@@ -12,11 +12,13 @@ use std::{
 use testkit::KitError;
 use tokio::time::Instant;
 
+pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
 pub use raw::{Listener, dial, head, is_reset};
 pub use stage::{HTTP, Stage, Vip, port};
 pub use traffic::{Tally, Traffic};
 
+mod mesh;
 mod origin;
 mod raw;
 mod stage;

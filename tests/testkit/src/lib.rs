@@ -20,6 +20,10 @@ pub use server::Server;
 pub mod grpc;
 pub mod http;
 
+// Other proxies, and what they prove who they are with.
+pub mod envoy;
+pub mod pki;
+
 // The daemon beside them, and what it is told.
 pub use daemon::{Daemon, Options};
 pub mod manifests;

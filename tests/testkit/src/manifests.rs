@@ -125,12 +125,24 @@ impl Manifests {
     /// # Errors
     /// As [`Manifests::write`].
     pub fn pod(&self, pod: &Pod, ports: &[Port]) -> Result<(), KitError> {
+        self.pod_of(pod, ports, "")
+    }
+
+    /// As [`Manifests::pod`], of a pod that runs on the node of this name.
+    ///
+    /// # Errors
+    /// As [`Manifests::write`].
+    pub fn pod_on(&self, node: &str, pod: &Pod, ports: &[Port]) -> Result<(), KitError> {
+        self.pod_of(pod, ports, &format!("  nodeName: {node}\n"))
+    }
+
+    fn pod_of(&self, pod: &Pod, ports: &[Port], node: &str) -> Result<(), KitError> {
         let (namespace, name) = (pod.namespace(), pod.name());
         let mut text = format!(
             "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{namespace: {namespace}, name: {name}}}\n---\n\
              apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: {namespace}\n  name: {name}\n\
              \x20 annotations: {{canopy.mesh/netns: {}}}\n\
-             spec:\n  serviceAccountName: {name}\n  containers:\n  - name: app\n    image: none\n",
+             spec:\n{node}  serviceAccountName: {name}\n  containers:\n  - name: app\n    image: none\n",
             pod.netns_path().display()
         );
         if !ports.is_empty() {

@@ -17,14 +17,23 @@ pub(crate) fn ip_batch(netns: &str, lines: &str) -> Result<(), KitError> {
     run(Command::new("ip").args(["-n", netns, "-batch", "-"]), lines).map(drop)
 }
 
+/// Runs a program to its end; `remedy` is what to do where it is not installed.
+pub(crate) fn finish(command: &mut Command, remedy: &str) -> Result<(), KitError> {
+    output_of(command, "", remedy).map(drop)
+}
+
 fn run(command: &mut Command, input: &str) -> Result<String, KitError> {
+    output_of(command, input, "apt-get install iproute2")
+}
+
+fn output_of(command: &mut Command, input: &str, remedy: &str) -> Result<String, KitError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|source| start_error(&program, "apt-get install iproute2", source))?;
+        .map_err(|source| start_error(&program, remedy, source))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A tool that fails at its first line closes its input early; its own message is the better one.
         let _ = stdin.write_all(input.as_bytes());

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{Bucket, STALE_AFTER, Settings, Unanswered, Upload};
 use crate::{
+    hbone::Streams,
     stream::Stream,
     sys::hyper_io::HyperIo,
     upstream::{choice::Choice, connect::Connected, shortcuts::Shortcut},
@@ -48,6 +49,8 @@ pub struct Connection {
     send: client::SendRequest<Upload>,
     driver: Driver,
     parked: Option<Parked>,
+    /// What it runs through.
+    tunnel: Option<Rc<Streams>>,
     /// Its bucket's when it was made.
     generation: u64,
     choice: Choice,
@@ -61,20 +64,22 @@ impl Connection {
         settings: &Settings,
         generation: u64,
     ) -> Result<Self, hyper::Error> {
+        let tunnel = connected.stream.tunnel();
         let (send, driver) = client::Builder::new()
             .max_buf_size(settings.head_bytes.max(SMALLEST_BUFFER))
             .handshake(HyperIo(connected.stream))
             .await?;
         let driver = Driver { connection: driver, ended: false };
         let Connected { choice, shortcut, .. } = connected;
-        Ok(Self { send, driver, parked: None, generation, choice, shortcut })
+        Ok(Self { send, driver, parked: None, tunnel, generation, choice, shortcut })
     }
 
     /// Whether the next request can go on it, as far as is known here.
     pub(super) fn is_open(&mut self) -> bool {
         // Without a waker: whoever takes it registers its own, and nobody is woken for a connection nobody has.
         let mut nobody = Context::from_waker(Waker::noop());
-        self.driver.poll(&mut nobody).is_pending() && self.send.is_ready()
+        let is_ending = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_ending());
+        !is_ending && self.driver.poll(&mut nobody).is_pending() && self.send.is_ready()
     }
 
     pub(super) fn generation(&self) -> u64 {

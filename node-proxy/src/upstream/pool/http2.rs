@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{STALE_AFTER, Stock, Unanswered, Upload};
 use crate::{
+    hbone::Streams,
     sys::hyper_io::HyperIo,
     upstream::{
         choice::Choice,
@@ -40,10 +41,13 @@ pub struct Connection {
     stock: Rc<Stock>,
     choice: Choice,
     shortcut: Option<Box<Shortcut>>,
+    /// What it runs through.
+    tunnel: Option<Rc<Streams>>,
 }
 
 impl Connection {
     pub(super) async fn open(connected: Connected, stock: &Rc<Stock>) -> Result<Rc<Self>, hyper::Error> {
+        let tunnel = connected.stream.tunnel();
         let (send, mut driver) = client::Builder::new(LocalExecutor)
             .timer(TokioTimer)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -76,6 +80,7 @@ impl Connection {
             stock: Rc::clone(stock),
             choice: connected.choice,
             shortcut: connected.shortcut,
+            tunnel,
         }))
     }
 
@@ -85,7 +90,7 @@ impl Connection {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        !self.send.is_closed()
+        !self.send.is_closed() && !self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_ending())
     }
 
     /// Its place among all that ever became idle; `None` while it has streams.

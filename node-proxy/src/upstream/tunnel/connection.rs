@@ -125,8 +125,11 @@ impl Connection {
     /// Whether it has ended, or the peer has said that it takes no more streams.
     pub(super) fn is_ending(&self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
-        self.facts.ended.get()
-            || matches!(self.send.borrow_mut().poll_ready(&mut nobody), Poll::Ready(Err(_)))
+        let mut refuses = || matches!(self.send.borrow_mut().poll_ready(&mut nobody), Poll::Ready(Err(_)));
+        if !self.streams.is_ending() && (self.facts.ended.get() || refuses()) {
+            self.streams.end();
+        }
+        self.streams.is_ending()
     }
 
     /// Whether it may be used again: it is open, and has had a stream not too long ago.

@@ -213,5 +213,6 @@ impl Line {
 /// How long a tunnel without streams is kept.
 const UNUSED: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// How often tunnels are looked at.
-const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// How often tunnels are looked at: what is idle on one whose peer wants it to end is closed soon, so that the peer need not
+/// wait for it.
+const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,256 @@
+//! Between two nodes: connections travel as streams of mutual TLS, as the workload that makes them, and nothing of them can be
+//! read on the way.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::Shutdown,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use e2e::{HTTP, Listener, Mesh, Origin, Traffic, dial, eventually, is_reset, port};
+use socket2::{Domain, Protocol, Socket, Type};
+use testkit::{
+    Daemon, KitError, Node, Outcome,
+    grpc::{self, EchoServer, Words},
+    http,
+    manifests::Manifests,
+};
+
+#[test]
+fn http_grpc_and_opaque_bytes_reach_another_node_by_tunnel() -> Outcome {
+    let mesh = Mesh::new()?;
+    let ports = [HTTP, port("grpc", 9090), port("tcp-echo", 7000)];
+    let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
+    let vip = mesh.stage.service(("bank", "ledger"), 10, &ports, &[&ledger])?;
+    let origin = Origin::start(&ledger, 80)?;
+    let _grpc = EchoServer::start(&ledger, ledger.at(9090))?;
+    let _echo = Listener::echo(&ledger, ledger.at(7000))?;
+    let (mut here, mut there) = mesh.daemons()?;
+
+    let answer = http::get(&client, vip.at(80), "ledger.bank", "/balance")?;
+    assert_eq!((answer.status.as_u16(), answer.header("x-pod")), (200, "ledger"));
+    let seen = origin.seen().pop().ok_or("the application saw a request")?;
+    assert_eq!(seen.peer.ip().to_canonical().to_string(), client.v4().to_string(), "its true caller");
+    let line = here.wait_logged(|line| line["dst.addr"] == vip.at(80).to_string())?;
+    for (field, wanted) in [
+        ("direction", "outbound"),
+        ("workload", "shop/client"),
+        ("dst.workload", "bank/ledger"),
+        ("delivery", "tunnel"),
+        ("delivery_why", "other_node"),
+        ("protocol", "http/1.1"),
+    ] {
+        assert_eq!(line[field], wanted, "{field} of {line}");
+    }
+
+    let reply =
+        grpc::say(&client, vip.at(9090), "ledger.bank", Words { text: "hello".into(), ..Words::default() })?;
+    assert_eq!((reply.text.as_str(), reply.server.as_str()), ("hello", "ledger"));
+
+    let mut stream = dial(&client, vip.at(7000))?;
+    stream.write_all(b"before the end")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut echoed = String::new();
+    stream.read_to_string(&mut echoed)?;
+    assert_eq!(echoed, "before the end", "the server had the client's end and could still answer");
+    drop(stream);
+    let line = there.wait_logged(|line| line["dst.addr"] == ledger.at(7000).to_string())?;
+    for (field, wanted) in [
+        ("direction", "inbound"),
+        ("workload", "bank/ledger"),
+        ("src.workload", "shop/client"),
+        ("delivery", "local"),
+        ("protocol", "tcp"),
+    ] {
+        assert_eq!(line[field], wanted, "{field} of {line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_crosses_between_nodes_is_tls_and_shows_nothing_of_what_was_said() -> Outcome {
+    let mesh = Mesh::new()?;
+    let ports = [port("tcp-echo", 7000)];
+    let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
+    let _echo = Listener::echo(&ledger, ledger.at(7000))?;
+    let _daemons = mesh.daemons()?;
+    let wire = Wire::tap(&mesh.second)?;
+    let mut stream = dial(&client, ledger.at(7000))?;
+    for _ in 0..20 {
+        stream.write_all(MARKER)?;
+        stream.read_exact(&mut [0; MARKER.len()])?;
+    }
+    let packets = wire.packets()?;
+    let contains = |packet: &[u8], part: &[u8]| packet.windows(part.len()).any(|window| window == part);
+    let records = packets.iter().filter(|packet| contains(packet, &[0x17, 3, 3])).count();
+    assert!(records >= 20, "{records} packets of {} carry TLS records", packets.len());
+    // The app's own end is in its pod, where the bridge sees nothing of it.
+    assert!(!packets.iter().any(|packet| contains(packet, MARKER)), "the marker was seen on the wire");
+    Ok(())
+}
+
+#[test]
+fn a_reset_crosses_nodes_as_a_reset() -> Outcome {
+    let mesh = Mesh::new()?;
+    let ports = [port("tcp-cut", 7000)];
+    let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
+    let _cut = Listener::start(&ledger, ledger.at(7000), |mut stream| {
+        stream.read_exact(&mut [0; 4])?;
+        stream.write_all(b"half")?;
+        std::thread::sleep(Duration::from_millis(100));
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+    })?;
+    let _daemons = mesh.daemons()?;
+    let mut stream = dial(&client, ledger.at(7000))?;
+    stream.write_all(b"more")?;
+    stream.read_exact(&mut [0; 4])?;
+    let end = stream.read(&mut [0; 4]);
+    assert!(is_reset(&end), "{end:?}");
+    Ok(())
+}
+
+#[test]
+fn certificates_are_renewed_under_traffic_without_a_failed_request() -> Outcome {
+    let mesh = Mesh::new()?;
+    let (client, web) = (mesh.here("shop", "client", &[])?, mesh.there("shop", "web", &[HTTP])?);
+    let vip = mesh.stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
+    let _origin = Origin::start(&web, 80)?;
+    let short = ["--certificate-ttl", "10"];
+    let (here, there) = (mesh.daemon_here(&short)?, mesh.daemon_there(&short)?);
+    let mut stream = dial(&client, web.at(80))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: web.shop\r\n\r\n")?;
+    assert!(e2e::head(&mut stream)?.starts_with("HTTP/1.1 200 "));
+    let traffic = Traffic::start(&client, vip.at(80), "web.shop")?;
+    traffic.next(50)?;
+    let serials = || [serial(&here), serial(&there)];
+    for _ in 0..2 {
+        let before = serials();
+        eventually("both have a new certificate", || {
+            serials().into_iter().zip(&before).all(|(now, before)| !now.is_empty() && now != *before)
+        })?;
+        traffic.next(50)?;
+    }
+    let tally = traffic.tally();
+    assert_eq!(tally.failures, 0, "{}", tally.last_failure);
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: web.shop\r\n\r\n")?;
+    assert!(e2e::head(&mut stream)?.starts_with("HTTP/1.1 200 "), "a connection from before goes on");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_drains_lets_streams_go_on_and_takes_no_new_ones() -> Outcome {
+    let mesh = Mesh::new()?;
+    let ports = [port("tcp-echo", 7000)];
+    let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
+    let _echo = Listener::echo(&ledger, ledger.at(7000))?;
+    let (_here, mut there) = (mesh.daemon_here(&[])?, mesh.daemon_there(&["--drain", "2"])?);
+    let mut stream = dial(&client, ledger.at(7000))?;
+    stream.write_all(b"x")?;
+    stream.read_exact(&mut [0])?;
+    there.process().signal(rustix::process::Signal::TERM);
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(100));
+        stream.write_all(b"x")?;
+        stream.read_exact(&mut [0])?;
+    }
+    eventually("the daemon has gone", || there.process().has_ended())?;
+    let end = stream.read(&mut [0]);
+    assert!(is_reset(&end), "what was cut does not look complete: {end:?}");
+    Ok(())
+}
+
+#[test]
+fn the_wrong_identity_in_any_position_is_refused_with_its_reason() -> Outcome {
+    let stranger = tempfile::tempdir()?;
+    let other = stranger.path().display().to_string();
+    // Who is wrong; what the caller's log says.
+    let scenarios = [
+        ("the server is not who was called", vec![], true, "identity_mismatch"),
+        ("the server's authority is another", vec!["--ca-dir", other.as_str()], false, "unknown_authority"),
+    ];
+    for (name, arguments, is_misled, reason) in scenarios {
+        let mesh = Mesh::new()?;
+        let ports = [port("tcp-echo", 7000)];
+        let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
+        let _echo = Listener::echo(&ledger, ledger.at(7000))?;
+        let _there = mesh.daemon_there(&arguments)?;
+        let lies = Manifests::copy_of(mesh.stage.manifests.path())?;
+        let file = "bank-ledger-pod.yaml";
+        lies.write(
+            file,
+            &lies.read(file)?.replace("serviceAccountName: ledger", "serviceAccountName: default"),
+        )?;
+        let mut here = if is_misled { mesh.daemon_misled(&lies)? } else { mesh.daemon_here(&[])? };
+        let end = dial(&client, ledger.at(7000)).and_then(|mut stream| stream.read(&mut [0]));
+        assert!(is_reset(&end), "{name}: {end:?}");
+        let line = here.wait_logged(|line| line["dst.addr"] == ledger.at(7000).to_string())?;
+        assert_eq!(line["reason"], reason, "{name}: {line}");
+    }
+    Ok(())
+}
+
+/// The number of the only certificate that a daemon holds.
+fn serial(daemon: &Daemon) -> String {
+    let Ok(told) = daemon.canopy(&["tree", "--json"]) else { return String::new() };
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap_or_default();
+    find(&told, "serial").unwrap_or_default()
+}
+
+/// The first text under a key, however deep.
+fn find(value: &serde_json::Value, key: &str) -> Option<String> {
+    match value {
+        serde_json::Value::Object(members) => members
+            .get(key)
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .or_else(|| members.values().find_map(|value| find(value, key))),
+        serde_json::Value::Array(items) => items.iter().find_map(|item| find(item, key)),
+        _ => None,
+    }
+}
+
+/// All packets that a node sees.
+struct Wire {
+    thread: JoinHandle<Result<Vec<Vec<u8>>, KitError>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Wire {
+    fn tap(node: &Node) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let everything = i32::from((ETH_P_ALL as u16).to_be());
+        let socket = node
+            .netns()
+            .run(|| Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(everything))))??;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut packets, mut packet, mut socket) = (Vec::new(), vec![0; 65_536], socket);
+            while !stopped.load(Ordering::Relaxed) {
+                match socket.read(&mut packet) {
+                    Ok(length) => packets.push(packet[..length].to_vec()),
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                    Err(source) => {
+                        return Err(KitError::Start { what: "a packet socket".to_owned(), source });
+                    }
+                }
+            }
+            Ok(packets)
+        });
+        Ok(Self { thread, stop })
+    }
+
+    fn packets(self) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error + Send + Sync>> {
+        std::thread::sleep(Duration::from_millis(100));
+        self.stop.store(true, Ordering::Relaxed);
+        Ok(self.thread.join().map_err(|_| "the tap panicked")??)
+    }
+}
+
+/// if_ether.h.
+const ETH_P_ALL: i32 = 3;
+const MARKER: &[u8] = b"a secret that no wire may show";

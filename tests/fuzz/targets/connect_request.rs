@@ -1,0 +1,23 @@
+//! Any authority of a CONNECT: it leads into the pod it came to, to a port that is not the mesh's own, or nowhere.
+#![no_main]
+
+use std::net::IpAddr;
+
+use libfuzzer_sys::fuzz_target;
+use node_proxy::{
+    accept::hbone,
+    hbone::{authority::Authority, is_reserved},
+};
+
+fuzz_target!(|text: &str| {
+    let pod: [IpAddr; 2] = [IpAddr::from([10, 0, 0, 7]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 7])];
+    if let Ok(authority) = Authority::parse(text) {
+        let written = authority.to_string();
+        assert_eq!(Authority::parse(&written).as_ref(), Ok(&authority), "{text:?} was written as {written:?}");
+    }
+    let Ok(request) = http::Request::builder().method("CONNECT").uri(text).body(()) else { return };
+    if let Ok(request) = hbone::read(&request.into_parts().0, &pod) {
+        assert!(pod.contains(&request.destination.ip()), "{text:?} leads to {}", request.destination);
+        assert!(!is_reserved(request.destination.port()), "{text:?} leads to {}", request.destination);
+    }
+});
