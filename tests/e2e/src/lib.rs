@@ -15,12 +15,14 @@ use tokio::time::Instant;
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
 pub use raw::{Listener, dial, head, is_reset};
+pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, port};
 pub use traffic::{Tally, Traffic};
 
 mod mesh;
 mod origin;
 mod raw;
+mod spire;
 mod stage;
 mod traffic;
 
