@@ -11,7 +11,7 @@ use std::{
 };
 
 use config::{model::Workload, name::PodName};
-use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Redirect, RedirectError};
+use ebpf_redirect::{Denial, Enrolled, Enrolment, Exclusions, Redirect, RedirectError};
 
 use super::message::Plant;
 use crate::sys::{
@@ -29,6 +29,8 @@ pub(super) struct Planting {
     pub(super) id: u64,
     // Declared in the order of dropping: steering stops first.
     enrolled: Option<Box<dyn Enrolled>>,
+    /// The denials that the kernel has taken over, as they were asked for.
+    denials: Vec<Denial>,
     listeners: PodListeners,
     netns: Netns,
 }
@@ -114,7 +116,7 @@ impl Planting {
         refuse_strangers(&netns, home, &workload.addresses, &path)?;
         let ipv6 = workload.addresses.iter().any(IpAddr::is_ipv6);
         let listeners = PodListeners::bind(&netns, home, &redirect.listen_plan(), ipv6)?;
-        Ok(Self { workload: Arc::clone(workload), id, enrolled: None, listeners, netns })
+        Ok(Self { workload: Arc::clone(workload), id, enrolled: None, denials: Vec::new(), listeners, netns })
     }
 
     /// Starts steering; the cell must have the listeners by now.
@@ -134,6 +136,25 @@ impl Planting {
         };
         self.enrolled = Some(redirect.enrol(&enrolment)?);
         Ok(())
+    }
+
+    /// Has the kernel refuse what policy refuses for no other reason than where it comes from and goes to. Where it cannot,
+    /// policy still does.
+    pub(super) fn deny_early(&mut self, denials: Vec<Denial>, spared: &[IpAddr]) {
+        let Some(enrolled) = self.enrolled.as_mut().filter(|_| self.denials != denials) else { return };
+        match enrolled.set_denials(&denials, spared) {
+            Ok(_) => self.denials = denials,
+            Err(error) => {
+                tracing::warn!(pod = %self.workload.pod, %error, "its denials are not enforced in the kernel, but by policy alone");
+                // Denials that were taken back must not stay: fewer, or none, always fit.
+                match enrolled.set_denials(&[], spared) {
+                    Ok(_) => self.denials = denials,
+                    Err(error) => {
+                        tracing::warn!(pod = %self.workload.pod, %error, "former denials stay in the kernel")
+                    }
+                }
+            }
+        }
     }
 
     /// Stops steering; what was steered goes on.

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
 
+mod denials;
 mod ending;
 
 mod reporting;
@@ -145,6 +146,7 @@ impl Supervisor {
             }
         }
         self.connect(now);
+        self.deny_early();
         self.publish();
         self.phase.send_if_modified(|phase| {
             let first = *phase == Phase::Starting;
@@ -224,6 +226,7 @@ impl Supervisor {
             self.dismiss_idle_cells(now);
             return Err(error);
         }
+        denials::of_tree(&self.snapshots, &mut planting);
         self.trees.insert(workload.pod.clone(), planting);
         Ok(())
     }
