@@ -305,6 +305,7 @@ impl Cell {
     /// Asks every HTTP connection to end after its current requests. Opaque ones go on until they are closed.
     pub fn drain(&self) {
         self.draining.set(true);
+        self.pool.close();
         self.live.each(Live::finish);
     }
 

@@ -120,7 +120,7 @@ impl Bucket {
         if self.key.protocol == Protocol::Http2 {
             let connection = http2::Connection::open(connected, &self.stock).await.map_err(protocol)?;
             let lease = connection.lend();
-            if generation == self.generation.get() {
+            if generation == self.generation.get() && !self.stock.is_closed() {
                 self.multiplexed.borrow_mut().push(connection);
                 self.stock.trim();
             }
@@ -134,7 +134,10 @@ impl Bucket {
     /// Takes an idle HTTP/1.1 connection back.
     pub(super) fn put(&self, mut connection: Box<http1::Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= IDLE_PER_KEY || connection.generation() != self.generation.get() {
+        if idle.len() >= IDLE_PER_KEY
+            || self.stock.is_closed()
+            || connection.generation() != self.generation.get()
+        {
             return;
         }
         connection.park(self.stock.park());

@@ -137,6 +137,13 @@ impl Pool {
         });
     }
 
+    /// Keeps no connection from now on; each is closed when its requests are done. A receiver that waits for its connections
+    /// to end would otherwise wait for what is only kept here.
+    pub fn close(&self) {
+        self.stock.close();
+        self.retire(|_| true);
+    }
+
     /// Closes those that have been idle for longest, some more than there are too many: so that the next few that come
     /// back need not look through all again.
     fn trim(&self) {

@@ -15,11 +15,22 @@ pub(super) struct Stock {
     idle: Cell<usize>,
     /// Counts up with every connection that becomes idle: which of two has been so for longer.
     parked: Cell<u64>,
+    /// No connection is kept any more.
+    closed: Cell<bool>,
 }
 
 impl Stock {
     pub(super) fn new(settings: Settings, pool: Weak<Pool>) -> Self {
-        Self { settings, pool, idle: Cell::new(0), parked: Cell::new(0) }
+        Self { settings, pool, idle: Cell::new(0), parked: Cell::new(0), closed: Cell::new(false) }
+    }
+
+    /// Keeps no connection from now on.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// The place of a connection that becomes idle now, among all that ever did.
