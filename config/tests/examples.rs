@@ -30,18 +30,18 @@ fn two_tenants_lower_with_no_finding_but_the_budget() {
 }
 
 #[test]
-fn two_tenants_have_five_workloads_with_namespaces_addresses_and_endpoints() {
+fn two_tenants_have_six_workloads_with_namespaces_addresses_and_endpoints() {
     let mesh = read_directory("two-tenants").mesh;
     let Mesh { tenants, workloads, services, routes, .. } = &*mesh;
-    assert_eq!((tenants.len(), workloads.len(), services.len(), routes.len()), (2, 5, 5, 1));
+    assert_eq!((tenants.len(), workloads.len(), services.len(), routes.len()), (2, 6, 6, 1));
     for workload in workloads.values() {
         assert!(workload.netns.is_some() && workload.addresses.len() == 2, "{workload:?}");
     }
     let protocols: Vec<_> = services.values().map(|service| service.ports[0].protocol).collect();
     use AppProtocol::{Http1, Http2, Tcp};
-    assert_eq!(protocols, [Http2, Tcp, Http1, Http1, Http1]);
+    assert_eq!(protocols, [Http1, Http2, Tcp, Http1, Http1, Http1]);
     let endpoints: Vec<_> = services.values().map(|service| service.ports[0].endpoints.len()).collect();
-    assert_eq!(endpoints, [2, 2, 4, 2, 2]);
+    assert_eq!(endpoints, [2, 2, 2, 4, 2, 2]);
     let split = &routes.values().next().unwrap().rules[1];
     let weights: Vec<_> = split.backends.iter().map(|backend| backend.weight).collect();
     assert_eq!(weights, [90, 10]);

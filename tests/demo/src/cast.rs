@@ -12,6 +12,10 @@ use crate::error::DemoError;
 
 /// The name of the node's namespace, and the beginning of its pods'.
 pub(crate) const NODE: &str = "canopy-demo";
+/// The same of the node beside it.
+pub(crate) const OTHER_NODE: &str = "canopy-demo-node-b";
+/// `http://archive.bank`, on the other node.
+pub(crate) const ARCHIVE: SocketAddr = vip(30, 80);
 /// `http://cart.shop`.
 pub(crate) const CART: SocketAddr = vip(10, 80);
 /// `ledger.bank`, gRPC.
@@ -19,35 +23,50 @@ pub(crate) const LEDGER: SocketAddr = vip(20, 9090);
 /// `vault.bank`, the Redis protocol.
 pub(crate) const VAULT: SocketAddr = vip(21, 6379);
 
-/// The five pods, their servers running. Servers end before pods, pods before the node.
+/// The pods, their servers running. Servers end before pods, pods before the node.
 #[derive(Debug)]
 pub(crate) struct Cast {
     _ledger_server: Process,
     _servers: Vec<Server>,
     pub(crate) frontend: Pod,
     pub(crate) ledger: Pod,
+    /// On the other node.
+    pub(crate) archive: Pod,
     others: Vec<Pod>,
     pub(crate) node: Node,
+    pub(crate) other_node: Node,
 }
 
 impl Cast {
     pub(crate) fn assemble() -> Result<Self, DemoError> {
         let node = Node::named(NODE)?;
+        let other_node = node.beside_named(OTHER_NODE)?;
         let pod = |namespace, name, host| node.pod_at(namespace, name, Addresses::of_host(host));
         let frontend = pod("shop", "frontend", 11)?;
         let (cart_v1, cart_v2) = (pod("shop", "cart-v1", 12)?, pod("shop", "cart-v2", 13)?);
         let (ledger, vault) = (pod("bank", "ledger", 21)?, pod("bank", "vault", 22)?);
+        let archive = other_node.pod_at("bank", "archive", Addresses::of_host_beside(31))?;
         let servers = vec![
             Server::nginx(&cart_v1, 8080)?,
             Server::nginx(&cart_v2, 8080)?,
             Server::redis(&vault, 6379)?,
+            Server::nginx(&archive, 8080)?,
         ];
         let ledger_server = serve_grpc(&ledger, 9090)?;
         let others = vec![cart_v1, cart_v2, vault];
-        Ok(Self { _ledger_server: ledger_server, _servers: servers, frontend, ledger, others, node })
+        Ok(Self {
+            _ledger_server: ledger_server,
+            _servers: servers,
+            frontend,
+            ledger,
+            archive,
+            others,
+            node,
+            other_node,
+        })
     }
 
-    /// All pods, in the order of the manifests.
+    /// All pods of the first node, in the order of the manifests.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&Pod, &'static str)> {
         let [cart_v1, cart_v2, vault] = &self.others[..] else { unreachable!("assembled with three others") };
         [

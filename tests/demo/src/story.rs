@@ -1,4 +1,4 @@
-//! The demo, step by step: the pods, the daemon, calls, the forest, and the three edits.
+//! The demo, step by step: the pods, the daemon, calls, the forest, the three edits, and a second node.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,7 @@ use crate::{
 
 mod calls;
 mod edits;
+mod wire;
 
 /// What the steps share. Fields are dropped in this order: traffic ends before the daemon, the daemon before
 /// the pods, and the lock goes last.
@@ -44,13 +45,16 @@ pub(crate) fn tell(arguments: &Arguments, screen: &Screen, stop: &Stop) -> Resul
     stage.shift_split()?;
     stage.break_configuration()?;
     stage.add_and_remove_a_pod()?;
+    let far = stage.second_daemon(arguments)?;
+    stage.tunnel_on_the_wire()?;
+    stage.denied_caller(&far)?;
     if arguments.hold {
         stage.hold()?;
     }
-    drop(stage);
+    drop((far, stage));
     // A clock that was set back meanwhile is no reason to fail.
     let took = began.elapsed().unwrap_or_default().as_secs();
-    screen.heading(&format!("Done in {took} s; pods, daemon and hooks are gone again"));
+    screen.heading(&format!("Done in {took} s; pods, daemons and hooks are gone again"));
     screen.quote(EXPLORE);
     Ok(())
 }
@@ -76,6 +80,7 @@ fn daemon(
         redirect: arguments.redirect.clone(),
         // Always the same, so that what a killed demo left is adopted and then removed.
         instance: Some("demo".into()),
+        arguments: vec!["--node".into(), "node-a".into()],
         ..Options::default()
     };
     let began = SystemTime::now();

@@ -23,7 +23,7 @@ fn demo_holds_what_it_claims_and_leaves_nothing() -> Outcome {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let failed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}\n{failed}");
-    for step in 1..=7 {
+    for step in 1..=9 {
         assert!(told.contains(&format!("\n{step}. ")), "step {step} is missing:\n{told}");
     }
     assert_nothing_left()
@@ -107,7 +107,8 @@ fn assert_nothing_left() -> Outcome {
     }
     let layouts = fs::read_dir("/sys/fs/bpf/canopy").into_iter().flatten().flatten();
     for layout in layouts {
-        let pins = walk(&layout.path().join("demo"));
+        let pins: Vec<_> =
+            ["demo", "demo-node-b"].iter().flat_map(|name| walk(&layout.path().join(name))).collect();
         if !pins.is_empty() {
             return Err(format!("pins are left: {pins:?}").into());
         }
@@ -117,7 +118,7 @@ fn assert_nothing_left() -> Outcome {
         let program = fs::read_link(entry.path().join("exe")).unwrap_or_default();
         let arguments = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
         let ours = built.iter().flatten().any(|path| *path == program);
-        if ours && (arguments.contains("serve-grpc") || arguments.contains("\0demo\0")) {
+        if ours && (arguments.contains("serve-grpc") || arguments.contains("\0demo")) {
             return Err(format!("a process is left: {arguments}").into());
         }
     }

@@ -112,7 +112,7 @@ fn recruit_manifest() -> String {
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {RECRUIT}\n  namespace: shop\n\
          \x20 labels: {{ app: cart, version: v2 }}\n\
          \x20 annotations: {{ canopy.mesh/netns: /run/netns/canopy-demo-{RECRUIT} }}\n\
-         spec:\n  serviceAccountName: cart\n  containers:\n  - name: server\n\
+         spec:\n  serviceAccountName: cart\n  nodeName: node-a\n  containers:\n  - name: server\n\
          \x20   ports: [{{ name: http, containerPort: 8080 }}]\n\
          status:\n  podIP: 10.77.0.14\n  podIPs: [{{ ip: 10.77.0.14 }}, {{ ip: \"fd77::14\" }}]\n"
     )
