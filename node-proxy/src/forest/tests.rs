@@ -30,7 +30,7 @@ use super::{
 use crate::{
     cell::{Cell, Limits},
     policy::Permit,
-    snapshot::{Cluster, Directory, RouteTable, ServiceEntry, Snapshot},
+    snapshot::{Cluster, Directory, RouteTable, ServiceEntry, Snapshot, network::Network},
     sys::clock,
     telemetry::access::{Target, Writer},
     upstream::{
@@ -123,9 +123,15 @@ impl World {
         self.version += 1;
         let mut mesh = Mesh { version: self.version, ..Mesh::default() };
         let mut snapshots = BTreeMap::new();
+        let workloads: Vec<Workload> = workloads.into_iter().collect();
+        // All are known, and no policy is about any of them.
+        let pods = workloads.iter().map(|workload| (workload.pod.clone(), Arc::default())).collect();
+        let network = Arc::new(Network { pods, ..Network::default() });
+        let directory = Arc::new(Directory { network, ..Directory::clone(directory) });
         for workload in workloads {
             let mut snapshot = Snapshot::empty(workload.tenant.clone());
-            snapshot.directory = Arc::clone(directory);
+            snapshot.policies = Arc::new([(workload.pod.clone(), Arc::default())].into_iter().collect());
+            snapshot.directory = Arc::clone(&directory);
             snapshots.insert(workload.tenant.clone(), Arc::new(snapshot));
             mesh.workloads.insert(workload.pod.clone(), Arc::new(workload));
         }
