@@ -8,7 +8,10 @@ fuzz_target!(|text: &str| {
     let read = Baggage::parse(text);
     let members = [&read.cluster, &read.namespace, &read.workload, &read.service, &read.version];
     for value in members.into_iter().flatten() {
-        assert!(!value.is_empty() && text.contains(value.as_str()) && !value.contains(','), "{text:?}: {value:?}");
+        assert!(
+            !value.is_empty() && text.contains(value.as_str()) && !value.contains(','),
+            "{text:?}: {value:?}"
+        );
     }
     let read = Forwarded::parse(text);
     if let Some(client) = read.client {

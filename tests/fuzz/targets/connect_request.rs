@@ -13,7 +13,11 @@ fuzz_target!(|text: &str| {
     let pod: [IpAddr; 2] = [IpAddr::from([10, 0, 0, 7]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 7])];
     if let Ok(authority) = Authority::parse(text) {
         let written = authority.to_string();
-        assert_eq!(Authority::parse(&written).as_ref(), Ok(&authority), "{text:?} was written as {written:?}");
+        assert_eq!(
+            Authority::parse(&written).as_ref(),
+            Ok(&authority),
+            "{text:?} was written as {written:?}"
+        );
     }
     let Ok(request) = http::Request::builder().method("CONNECT").uri(text).body(()) else { return };
     if let Ok(request) = hbone::read(&request.into_parts().0, &pod) {
