@@ -100,6 +100,8 @@ fn a_pod_comes_and_goes_without_touching_the_live_connections_of_others() -> Out
         stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
         stage.manifests.remove("shop-guest-pod.yaml")?;
         eventually("the pod has no tree", || enrolled(&daemon) == Some(3.0))?;
+        // What was under way may still be answered.
+        traffic.next(3)?;
         let since = traffic.tally().of("guest");
         traffic.next(20)?;
         assert_eq!(traffic.tally().of("guest"), since, "nothing goes to a pod that is gone");

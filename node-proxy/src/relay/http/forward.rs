@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     accept::Protocol,
-    policy::Permit,
+    policy::{Denied, Permit},
     route::{Forward, edits},
     snapshot::Destination,
     telemetry::Reason,
@@ -129,8 +129,9 @@ impl Call<'_> {
             self.exchange.chose(&target.endpoint);
             let error = match lease(self.session, self.permit, &target, Some(self.exchange)).await {
                 Ok(lease) => return Ok((target, lease)),
-                // Another endpoint might allow it; but whether a caller is let in must not be a matter of luck.
-                Err(UpstreamError::Denied(denied)) => {
+                // Another endpoint might allow it; but whether a caller is let in must not be a matter of luck. One whose
+                // policies are not known is about to go, or has just come.
+                Err(UpstreamError::Denied(denied)) if denied != Denied::PolicyUnknown => {
                     self.exchange.denied(&denied);
                     return Err(denied.reason().into());
                 }
