@@ -99,8 +99,11 @@ fn rules_are_in_the_pods_while_it_runs_and_gone_when_it_has_ended() -> Outcome {
     Ok(())
 }
 
+/// Its drain is short: once the rules are gone, an app's last packets to a caller whose address was shown to it find no way
+/// back, so connections to apps do not end in order.
 fn daemon(stage: &Stage) -> Result<Daemon, KitError> {
-    let options = Options { redirect: "iptables".into(), ..Options::default() };
+    let arguments = ["--drain", "1"].map(str::to_owned).to_vec();
+    let options = Options { redirect: "iptables".into(), arguments, ..Options::default() };
     Daemon::start_with(&stage.node, stage.manifests.path(), &options)
 }
 

@@ -31,7 +31,8 @@ fn the_commands_of_the_readme_do_what_stands_beside_them() -> Outcome {
         }
     }
     for (command, mut process) in running.into_iter().rev() {
-        process.signal(rustix::process::Signal::INT);
+        // Not SIGINT: a shell that runs the tests in its background has it ignored.
+        process.signal(rustix::process::Signal::TERM);
         eventually(&format!("{command} ends"), || process.has_ended())?;
     }
     Ok(())
