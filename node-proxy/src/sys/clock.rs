@@ -98,11 +98,14 @@ mod tests {
         });
         let (id, its_own) = told.recv().unwrap();
         let seen = id.cpu().unwrap();
-        assert!(seen >= its_own && seen < its_own + Duration::from_millis(10), "{seen:?} {its_own:?}");
+        assert!(seen >= its_own, "{seen:?} {its_own:?}");
         assert!(process_cpu() >= seen);
         drop(stop);
         burner.join().unwrap();
-        assert_eq!(id.doing(), Doing::Gone);
+        // The kernel may be a moment later than whoever waits for the thread's end.
+        while id.doing() != Doing::Gone {
+            thread::yield_now();
+        }
         assert!(id.cpu().is_err());
     }
 
