@@ -64,7 +64,7 @@ impl IptablesRedirect {
             return Err(RedirectError::Permission { what: "change the rules of pods" });
         }
         let tools = Arc::new(Tools::find()?);
-        let leftovers = Leftovers::open(options.state)?;
+        let leftovers = Leftovers::open(options.state);
         for Leftover { pod, netns } in leftovers.take()? {
             tracing::info!(pod, "clearing the rules that an earlier run left");
             if let Err(error) = clear(&tools, &pod, netns.as_fd()) {

@@ -17,7 +17,7 @@ use rustix::fs::fstat;
 
 use crate::RedirectError;
 
-/// The directory of notes.
+/// The directory of notes. It is there as long as there is a note in it.
 #[derive(Debug)]
 pub(super) struct Leftovers(PathBuf);
 
@@ -34,15 +34,15 @@ pub(super) struct Note(PathBuf);
 impl Note {
     /// The rules are gone.
     pub(super) fn forget(&self) {
-        // Gone already is as good.
+        // Gone already is as good, and a directory with further notes stays.
         let _ = fs::remove_file(&self.0);
+        let _ = self.0.parent().map(fs::remove_dir);
     }
 }
 
 impl Leftovers {
-    pub(super) fn open(directory: PathBuf) -> Result<Self, RedirectError> {
-        fs::create_dir_all(&directory).map_err(|e| failed("mkdir", &directory, e))?;
-        Ok(Self(directory))
+    pub(super) fn open(directory: PathBuf) -> Self {
+        Self(directory)
     }
 
     /// Notes that a pod's namespace is about to have rules.
@@ -50,6 +50,7 @@ impl Leftovers {
         let inode = fstat(netns).map_err(|e| RedirectError::syscall("fstat", pod, e.into()))?.st_ino;
         let link = PathBuf::from(format!("/proc/self/fd/{}", netns.as_raw_fd()));
         let opened_by = fs::read_link(&link).map_err(|e| failed("readlink", &link, e))?;
+        fs::create_dir_all(&self.0).map_err(|e| failed("mkdir", &self.0, e))?;
         let path = self.0.join(inode.to_string());
         let text = format!("{pod}\n{}\n", opened_by.display());
         fs::write(&path, text).map_err(|e| failed("write", &path, e))?;
@@ -58,7 +59,11 @@ impl Leftovers {
 
     /// What earlier runs noted, where it is still there. The notes are dropped.
     pub(super) fn take(&self) -> Result<Vec<Leftover>, RedirectError> {
-        let listed = fs::read_dir(&self.0).map_err(|e| failed("readdir", &self.0, e))?;
+        let listed = match fs::read_dir(&self.0) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("readdir", &self.0, error)),
+        };
         let paths: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
         let found = paths.iter().filter_map(|path| read(path)).collect();
         for path in paths {
@@ -90,7 +95,7 @@ mod tests {
     #[test]
     fn note_is_found_again_until_it_is_forgotten_or_its_namespace_is_another() {
         let directory = std::env::temp_dir().join(format!("canopy-leftovers-{}", std::process::id()));
-        let notes = Leftovers::open(directory.clone()).unwrap();
+        let notes = Leftovers::open(directory.clone());
         let target = directory.with_extension("target");
         fs::write(&target, "a").unwrap();
         let file = File::open(&target).unwrap();
@@ -107,7 +112,7 @@ mod tests {
         fs::write(directory.join("another"), "b").unwrap();
         fs::rename(directory.join("another"), &target).unwrap();
         assert!(notes.take().unwrap().is_empty(), "the path names something else now");
-        fs::remove_dir_all(&directory).unwrap();
+        assert!(!directory.exists(), "where there is no note there is no directory");
         fs::remove_file(&target).unwrap();
     }
 }

@@ -90,30 +90,10 @@ fn unserved(cell: &Cell, connection: Unserved<'_>, reason: Reason) {
     if !cell.access_log.is_on() {
         return;
     }
+    let Unserved { side, workload, source, ends } = connection;
+    let ends = (ends.client, ends.destination);
     cell.access_log.write(&Record {
-        direction: direction(connection.side),
-        protocol: "unknown",
-        workload: connection.workload,
-        source: connection.ends.client,
-        source_workload: connection.source,
-        destination: connection.ends.destination,
-        service: None,
-        destination_workload: None,
-        route: None,
-        rule: None,
-        endpoint: None,
-        delivery: None,
-        delivery_why: None,
-        method: None,
-        authority: None,
-        path: None,
-        status: None,
-        bytes_received: 0,
-        bytes_sent: 0,
-        duration: std::time::Duration::ZERO,
-        connect: None,
-        first_byte: None,
-        reason: Some(reason),
-        policy: None,
+        source_workload: source,
+        ..Record::unserved(direction(side), "unknown", workload, ends, reason)
     });
 }

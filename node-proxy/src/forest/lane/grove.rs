@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     capture::Tree,
-    cell::{Cell, Live},
+    cell::{Cell, Live, direction},
     forest::{
         describe::{CONNECTIONS_SHOWN, ConnectionDescription, ListenerDescription, TreeDescription},
         message::{Plant, ToCell},
@@ -155,7 +155,7 @@ impl Grove {
         let describe = |planted: &Planted| {
             let oldest = oldest.remove(&planted.tree.id).unwrap_or_default();
             let listener = |(side, address): &(Side, SocketAddr)| ListenerDescription {
-                side: side_name(*side).to_owned(),
+                side: direction(*side).to_owned(),
                 address: *address,
             };
             TreeDescription {
@@ -168,13 +168,6 @@ impl Grove {
             }
         };
         self.trees.values().map(describe).collect()
-    }
-}
-
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Outbound => "outbound",
-        Side::Inbound => "inbound",
     }
 }
 

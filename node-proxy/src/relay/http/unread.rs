@@ -14,30 +14,13 @@ pub(super) fn report(session: &Session, refusal: Refusal, took: Duration) {
         return;
     }
     let permit = session.last_permit();
+    let (workload, origin) = (&permit.tree.workload.pod, permit.origin);
+    let (ends, protocol) = ((origin.client, origin.destination), session.protocol.as_str());
     session.cell.access_log.write(&Record {
-        direction: direction(permit.side),
-        protocol: session.protocol.as_str(),
-        workload: &permit.tree.workload.pod,
-        source: permit.origin.client,
         source_workload: permit.caller.pod.as_ref(),
-        destination: permit.origin.destination,
         service: permit.destination.service(),
-        destination_workload: None,
-        route: None,
-        rule: None,
-        endpoint: None,
-        delivery: None,
-        delivery_why: None,
-        method: None,
-        authority: None,
-        path: None,
         status: Some(refusal.status().as_u16()),
-        bytes_received: 0,
-        bytes_sent: 0,
         duration: took,
-        connect: None,
-        first_byte: None,
-        policy: None,
-        reason: Some(refusal.reason),
+        ..Record::unserved(direction(permit.side), protocol, workload, ends, refusal.reason)
     });
 }

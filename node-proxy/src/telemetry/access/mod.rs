@@ -73,6 +73,45 @@ pub struct Record<'a> {
     pub policy: Option<&'a PolicyName>,
 }
 
+impl<'a> Record<'a> {
+    /// Of what was ended for `reason` before anything of it was served: no more is known than `ends`, its source and its
+    /// destination.
+    pub fn unserved(
+        direction: &'static str,
+        protocol: &'static str,
+        workload: &'a PodName,
+        ends: (SocketAddr, SocketAddr),
+        reason: Reason,
+    ) -> Self {
+        Self {
+            direction,
+            protocol,
+            workload,
+            source: ends.0,
+            source_workload: None,
+            destination: ends.1,
+            service: None,
+            destination_workload: None,
+            route: None,
+            rule: None,
+            endpoint: None,
+            delivery: None,
+            delivery_why: None,
+            method: None,
+            authority: None,
+            path: None,
+            status: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            connect: None,
+            first_byte: None,
+            reason: Some(reason),
+            policy: None,
+        }
+    }
+}
+
 /// Where a cell's lines go; one per lane, made by [`Writer::for_cell`]. The default writes nothing.
 #[derive(Debug, Default)]
 pub struct AccessLog(Option<Lines>);
