@@ -209,7 +209,9 @@ async fn opaque(cell: &Cell, permit: Permit, mut opening: Opening, live: &Live) 
         }
     };
     // The live connection itself ends it, with a reset at both ends.
-    drop(connected.shortcut.take());
+    if let Some(shortcut) = connected.shortcut.take() {
+        drop(live.receiver.set(shortcut.leave()));
+    }
     if let Err(error) = opening.client.accept() {
         tracing::debug!(%error, client = %live.origin.client, "a client left before its connection was made");
         connected.stream.reset();

@@ -49,6 +49,8 @@ pub struct Live {
     pub protocol: Cell<Option<Protocol>>,
     /// The endpoint it was connected to, and how; for opaque connections.
     pub endpoint: Cell<Option<(SocketAddr, Choice)>>,
+    /// The neighbour that an opaque connection goes straight to.
+    pub receiver: OnceCell<Rc<Tree>>,
     /// The pod behind the endpoint.
     pub peer: RefCell<Option<PodName>>,
     /// Until the upstream connection was there; for opaque connections.
@@ -83,6 +85,7 @@ impl Live {
             destination: OnceCell::new(),
             protocol: Cell::default(),
             endpoint: Cell::default(),
+            receiver: OnceCell::new(),
             peer: RefCell::default(),
             connected_after: Cell::default(),
             first_byte_after: Cell::default(),
@@ -228,9 +231,10 @@ impl Registry {
         });
     }
 
-    /// Ends those of one tree.
+    /// Ends those of one tree, and those that go straight to its app.
     pub fn close_tree(&self, tree: u64, reason: Reason) {
-        self.close_if(reason, |live| live.tree.id == tree);
+        let goes_there = |live: &Live| live.receiver.get().is_some_and(|receiver| receiver.id == tree);
+        self.close_if(reason, |live| live.tree.id == tree || goes_there(live));
     }
 
     /// Ends all.

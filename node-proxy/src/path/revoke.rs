@@ -3,8 +3,9 @@
 //! Decided by the very rules that new connections are decided by. A permission that was taken away must never outlive
 //! this.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+use config::model::Workload;
 use ebpf_redirect::{Origin, Side};
 
 use crate::{
@@ -12,15 +13,14 @@ use crate::{
     identity::Caller,
     policy::{self, Denied, Question, network::Evaluated},
     snapshot::Snapshot,
-    upstream::{Delivery, shortcuts::Ends},
+    upstream::shortcuts::Ends,
 };
 
 /// Looks at every connection of a cell again.
 pub(super) fn reconsider(cell: &Cell, snapshot: &Arc<Snapshot>) {
     let unknown = Caller { identity: None, pod: None };
     cell.live.each(|live| {
-        let judged =
-            by_destination(snapshot, live, &unknown).and_then(|()| by_receiver(cell, snapshot, live));
+        let judged = by_destination(snapshot, live, &unknown).and_then(|()| by_receiver(snapshot, live));
         if let Err(denied) = judged {
             live.revoke(&denied);
         }
@@ -54,23 +54,20 @@ fn by_destination(snapshot: &Snapshot, live: &Live, unknown: &Caller) -> Result<
 }
 
 /// By the receiver's, where an opaque connection goes straight to it.
-fn by_receiver(cell: &Cell, snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
+fn by_receiver(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
     if live.handed_over.get() {
         return handed_over(snapshot, live);
     }
-    let (Some((address, choice)), Some(caller)) = (live.endpoint.get(), live.caller.get()) else {
+    let (Some(to), Some((address, _)), Some(caller)) =
+        (live.receiver.get(), live.endpoint.get(), live.caller.get())
+    else {
         return Ok(());
     };
-    if choice.delivery != Delivery::Direct {
-        return Ok(());
-    }
-    let peer = live.peer.borrow();
-    let Some(to) = peer.as_ref().and_then(|pod| cell.tree(pod)) else { return Ok(()) };
     let ends = Ends {
-        from: std::rc::Rc::clone(&live.tree),
+        from: Rc::clone(&live.tree),
         caller: Arc::clone(caller),
         client: live.origin.client,
-        to,
+        to: Rc::clone(to),
         address,
     };
     straight(snapshot, &ends)
@@ -82,18 +79,27 @@ fn handed_over(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
     let source = source.filter(|entry| Some(&entry.workload.pod) == live.source.as_ref());
     // A caller that is gone has lost no permission: its own cell ends what it had.
     let Some(source) = source else { return Ok(()) };
-    let evaluated =
-        policy::network::between(snapshot, &source.workload, &live.tree.workload, live.origin.destination);
-    if evaluated == Evaluated::Allowed { Ok(()) } else { Err(Denied::NetworkPolicy) }
+    by_network(snapshot, &source.workload, &live.tree.workload, live.origin.destination)
 }
 
 /// Whether a connection may go on to go straight to its receiver.
 fn straight(snapshot: &Snapshot, ends: &Ends) -> Result<(), Denied> {
-    if policy::network::between(snapshot, &ends.from.workload, &ends.to.workload, ends.address)
-        != Evaluated::Allowed
-    {
-        return Err(Denied::NetworkPolicy);
-    }
+    by_network(snapshot, &ends.from.workload, &ends.to.workload, ends.address)?;
     let origin = Origin { destination: ends.address, client: ends.client };
     policy::reconsider_directly(snapshot, &ends.to.workload, &ends.caller, origin)
+}
+
+/// By NetworkPolicies, which cannot be evaluated of an end that left the configuration: its tree's end ends it.
+fn by_network(
+    snapshot: &Snapshot,
+    from: &Workload,
+    receiver: &Workload,
+    to: SocketAddr,
+) -> Result<(), Denied> {
+    let has_left = [from, receiver].iter().any(|end| !snapshot.is_here(&end.pod));
+    if has_left || policy::network::between(snapshot, from, receiver, to) == Evaluated::Allowed {
+        Ok(())
+    } else {
+        Err(Denied::NetworkPolicy)
+    }
 }

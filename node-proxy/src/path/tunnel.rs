@@ -30,7 +30,8 @@ pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) 
         return End::Because(Reason::HandshakeLimit);
     };
     let Stream::Tcp(socket) = stream else { return End::Because(Reason::ProtocolError) };
-    let accepted = accept::accept(cell, socket, &tree.workload.identity).await;
+    // Boxed, so that a tunnel does not hold the room that its handshake needed.
+    let accepted = Box::pin(accept::accept(cell, socket, &tree.workload.identity)).await;
     drop(handshake);
     let mut connection = match accepted {
         Ok(connection) => connection,

@@ -137,16 +137,14 @@ impl Denied {
 /// Decides about a connection.
 pub fn decide(snapshot: &Snapshot, identified: &Identified) -> Result<Permit, Denied> {
     let Identified { accepted, caller } = identified;
-    Permit::issue(
-        snapshot,
-        Permitted {
-            side: accepted.captured.side,
-            tree: Rc::clone(&accepted.captured.tree),
-            origin: accepted.origin,
-            destination: accepted.destination.clone(),
-            caller: Arc::clone(caller),
-        },
-    )
+    let facts = Permitted {
+        side: accepted.captured.side,
+        tree: Rc::clone(&accepted.captured.tree),
+        origin: accepted.origin,
+        destination: accepted.destination.clone(),
+        caller: Arc::clone(caller),
+    };
+    Permit::issue(facts, |question| judge(snapshot, question))
 }
 
 impl Permit {
@@ -154,28 +152,28 @@ impl Permit {
     ///
     /// Decides again: a change that forbids it ends what was permitted before.
     pub fn renew(&self, snapshot: &Snapshot, destination: Destination) -> Result<Self, Denied> {
-        Self::issue(
-            snapshot,
-            Permitted {
-                side: self.side,
-                tree: Rc::clone(&self.tree),
-                origin: self.origin,
-                destination,
-                caller: Arc::clone(&self.caller),
-            },
-        )
+        let facts = Permitted {
+            side: self.side,
+            tree: Rc::clone(&self.tree),
+            origin: self.origin,
+            destination,
+            caller: Arc::clone(&self.caller),
+        };
+        Self::issue(facts, |question| reconsider(snapshot, question))
     }
 
     /// The one place where permits are made.
-    fn issue(snapshot: &Snapshot, facts: Permitted) -> Result<Self, Denied> {
-        let question = Question {
+    fn issue(
+        facts: Permitted,
+        judge: impl FnOnce(&Question<'_>) -> Result<(), Denied>,
+    ) -> Result<Self, Denied> {
+        judge(&Question {
             side: facts.side,
             workload: &facts.tree.workload,
             origin: facts.origin,
             destination: &facts.destination,
             caller: &facts.caller,
-        };
-        judge(snapshot, &question)?;
+        })?;
         Ok(Self(Rc::new(facts)))
     }
 }
@@ -197,7 +195,16 @@ pub struct Question<'a> {
 
 /// Whether a connection that was permitted before still would be.
 pub fn reconsider(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Denied> {
-    judge(snapshot, question)
+    unless_left(snapshot, question.workload, judge(snapshot, question))
+}
+
+/// A pod that left the configuration took no permission with it: what is under way there ends with its tree, in the time
+/// that the tree is given. One that became another tenant's has not left.
+fn unless_left(snapshot: &Snapshot, receiver: &Workload, judged: Result<(), Denied>) -> Result<(), Denied> {
+    match judged {
+        Err(Denied::PolicyUnknown) if !snapshot.is_here(&receiver.pod) => Ok(()),
+        judged => judged,
+    }
 }
 
 /// The rules themselves.
@@ -240,7 +247,7 @@ pub fn reconsider_directly(
     caller: &Caller,
     ends: Origin,
 ) -> Result<(), Denied> {
-    admit(snapshot, receiver, caller, ends)
+    unless_left(snapshot, receiver, admit(snapshot, receiver, caller, ends))
 }
 
 /// Asks the policies of a workload of the same tenant whether a caller that is permitted to go out may come in, at this

@@ -107,7 +107,21 @@ fn limited_egress_opens_for_what_a_service_entry_names_by_address_and_port_for_i
 #[test]
 fn a_workload_of_which_no_policies_are_known_lets_nobody_in() {
     let unknown = Snapshot { policies: Arc::default(), ..snapshot(Egress::Any) };
-    assert_eq!(judged(&unknown, Side::Inbound, &workload()), Err(Denied::PolicyUnknown));
+    let inbound = Permitted { side: Side::Inbound, ..facts(workload()) };
+    let asked = Permit::issue(inbound, |question| judge(&unknown, question));
+    assert!(matches!(asked, Err(Denied::PolicyUnknown)));
+}
+
+#[test]
+fn whom_a_workload_let_in_may_stay_when_it_left_but_not_when_it_became_another_tenants() {
+    let left = Snapshot { policies: Arc::default(), ..snapshot(Egress::Any) };
+    assert_eq!(judged(&left, Side::Inbound, &workload()), Ok(()));
+    let Destination::Workload { entry, .. } = workload() else { panic!() };
+    let pods = [(entry.workload.pod.clone(), Arc::default())].into_iter().collect();
+    let network = Arc::new(crate::snapshot::network::Network { pods, ..Default::default() });
+    let directory = Arc::new(crate::snapshot::Directory { network, ..(*left.directory).clone() });
+    let elsewhere = Snapshot { directory, ..left };
+    assert_eq!(judged(&elsewhere, Side::Inbound, &workload()), Err(Denied::PolicyUnknown));
 }
 
 #[test]
@@ -142,8 +156,11 @@ fn facts(destination: Destination) -> Permitted {
 #[test]
 fn a_permit_is_issued_and_renewed_by_the_same_rules() {
     let (any, mesh) = (&snapshot(Egress::Any), &snapshot(Egress::Mesh));
-    assert!(matches!(Permit::issue(mesh, facts(Destination::Outside)), Err(Denied::EgressForbidden)));
-    let permit = Permit::issue(any, facts(Destination::Outside)).unwrap();
+    assert!(matches!(
+        Permit::issue(facts(Destination::Outside), |question| judge(mesh, question)),
+        Err(Denied::EgressForbidden)
+    ));
+    let permit = Permit::issue(facts(Destination::Outside), |question| judge(any, question)).unwrap();
     assert!(permit.renew(any, Destination::Outside).is_ok());
     assert!(matches!(permit.renew(mesh, Destination::Outside), Err(Denied::EgressForbidden)));
     let renewed = permit.renew(mesh, service()).unwrap();

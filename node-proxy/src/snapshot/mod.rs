@@ -231,6 +231,11 @@ impl Snapshot {
         entry.filter(|entry| entry.workload.pod == workload.pod).map_or(workload, |entry| &entry.workload)
     }
 
+    /// Whether the configuration has this pod on this machine, whosever it is.
+    pub fn is_here(&self, pod: &PodName) -> bool {
+        self.directory.network.pods.contains_key(pod)
+    }
+
     /// The pod that has an address, for logs.
     pub fn pod_at(&self, address: SocketAddr) -> Option<&PodName> {
         self.directory.workloads.get(&address.ip().to_canonical()).map(|entry| &entry.workload.pod)

@@ -57,6 +57,7 @@ pub struct Shortcut {
     shortcuts: Shortcuts,
     key: usize,
     revoked: Rc<Revoked>,
+    to: Rc<Tree>,
     _socket: Registered,
 }
 
@@ -80,7 +81,7 @@ impl Shortcuts {
         };
         let key = self.known.borrow_mut().insert(Entry { ends, revoked: Rc::clone(&revoked) });
         let socket = self.sockets.register(socket, key as u64);
-        Some(Shortcut { shortcuts: self.clone(), key, revoked, _socket: socket })
+        Some(Shortcut { shortcuts: self.clone(), key, revoked, to: Rc::clone(to), _socket: socket })
     }
 
     /// How many there are.
@@ -106,9 +107,21 @@ impl Shortcuts {
         }
         ended
     }
+
+    /// Ends those that go to a tree's app.
+    pub fn end(&self, tree: u64) {
+        for (key, _) in self.known.borrow().iter().filter(|(_, entry)| entry.ends.to.id == tree) {
+            self.sockets.shut_down(Some(key as u64));
+        }
+    }
 }
 
 impl Shortcut {
+    /// Is not known here any more; who it went to must be remembered elsewhere.
+    pub fn leave(self) -> Rc<Tree> {
+        Rc::clone(&self.to)
+    }
+
     /// Why it was ended from here; to be asked when it ends.
     pub fn revoked(&self) -> &Rc<Revoked> {
         &self.revoked

@@ -134,6 +134,7 @@ impl Grove {
             sleep(grace).await;
             cell.shut(planted.tree.id);
             cell.live.close_tree(planted.tree.id, Reason::Draining);
+            cell.shortcuts.end(planted.tree.id);
             // What its last requests gave back. Its addresses are not its own any more.
             cell.pool.retire(|key| key.tree == planted.tree.id);
             cell.tunnels.retire(|key| key.tree == planted.tree.id);

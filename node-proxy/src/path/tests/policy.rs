@@ -161,6 +161,41 @@ fn a_change_ends_requests_and_kept_connections_to_an_endpoint_that_it_forbids() 
 }
 
 #[test]
+fn what_is_under_way_at_a_pod_that_leaves_ends_with_its_tree_and_not_before() {
+    on_a_cell(async {
+        let world = World::of_neighbours();
+        let (tcp, http) = (world.server(AppProtocol::Tcp).await, world.server(AppProtocol::Http1).await);
+        let mut client = world.dial(tcp.vip).await;
+        let (mut stream, _) = tcp.listener.accept().await.unwrap();
+        flows(&mut client, &mut stream).await;
+        let (mut answered, mut unanswered) = (world.dial(http.vip).await, world.dial(http.vip).await);
+        get(&mut answered, "/").await;
+        let (mut app, _) = http.listener.accept().await.unwrap();
+        head(&mut app).await;
+        get(&mut unanswered, "/").await;
+        let (mut silent, _) = http.listener.accept().await.unwrap();
+        head(&mut silent).await;
+        let mut inbound = world.call(tcp.address).await;
+        inbound.write_all(b"x").await.unwrap();
+        let (mut plain, _) = tcp.listener.accept().await.unwrap();
+        assert_eq!(plain.read_u8().await.unwrap(), b'x');
+        world.left.set(true);
+        world.limit(Egress::Any);
+        flows(&mut client, &mut stream).await;
+        flows(&mut inbound, &mut plain).await;
+        app.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        assert!(head(&mut answered).await.starts_with("HTTP/1.1 200 "), "what was under way is answered");
+        world.cell.live.close_tree(world.tree.id, Reason::Draining);
+        world.cell.shortcuts.end(world.tree.id);
+        assert!(reads_reset(&mut client).await && reads_reset(&mut stream).await);
+        assert_eq!(read_all(&mut silent).await, b"");
+        drop((answered, unanswered, inbound));
+        world.emptied(4).await;
+        assert_eq!(world.cell.ledger.refusals(Reason::NetworkPolicy), 0);
+    });
+}
+
+#[test]
 fn a_response_that_ends_with_its_connection_is_not_taken_for_whole_when_a_change_ends_it() {
     on_a_cell(async {
         let world = World::of_neighbours();

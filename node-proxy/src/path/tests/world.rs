@@ -28,7 +28,8 @@ use crate::{
     path,
     policy::Permit,
     snapshot::{
-        Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry, policies::InboundPolicy,
+        Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry, network::Network,
+        policies::InboundPolicy,
     },
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
@@ -53,6 +54,8 @@ pub(super) struct World {
     pub(super) node: RefCell<Vec<IpAddr>>,
     /// Whether endpoints are the tree's own pod: its neighbour, as it were.
     pub(super) neighbours: std::cell::Cell<bool>,
+    /// Whether the configuration has the tree's pod no more.
+    pub(super) left: std::cell::Cell<bool>,
 }
 
 /// What a world is made of.
@@ -116,6 +119,7 @@ impl World {
             inbound_policy: RefCell::default(),
             node: RefCell::default(),
             neighbours: std::cell::Cell::default(),
+            left: std::cell::Cell::default(),
         }
     }
 
@@ -153,10 +157,13 @@ impl World {
         let services = Arc::new(self.services.borrow().clone());
         let workloads = Arc::new(self.workloads.borrow().clone());
         let node_addresses = self.node.borrow().iter().copied().collect();
+        let here = (!self.left.get()).then(|| self.tree.workload.pod.clone());
+        let pods = here.iter().map(|pod| (pod.clone(), Arc::default())).collect();
+        let network = Arc::new(Network { pods, namespaces: HashMap::new() });
         snapshot.directory =
-            Arc::new(Directory { services, workloads, node_addresses, ..Directory::default() });
-        let own = (self.tree.workload.pod.clone(), Arc::clone(&self.inbound_policy.borrow()));
-        snapshot.policies = Arc::new([own].into_iter().collect());
+            Arc::new(Directory { services, workloads, node_addresses, network, ..Directory::default() });
+        let own = here.map(|pod| (pod, Arc::clone(&self.inbound_policy.borrow())));
+        snapshot.policies = Arc::new(own.into_iter().collect());
         path::swap(&self.cell, Arc::new(snapshot));
     }
 
