@@ -93,6 +93,12 @@ fn identity(certificate: &X509Certificate<'_>) -> Result<Identity, LeafError> {
     }
 }
 
+/// When a certificate, a leaf or an authority's, may be used.
+pub(super) fn validity_of(der: &[u8]) -> Result<Validity, LeafError> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(|_| LeafError::Encoding)?;
+    validity(&certificate)
+}
+
 pub(super) fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, LeafError> {
     let time = |time: &x509_parser::time::ASN1Time| {
         let seconds = u64::try_from(time.timestamp()).map_err(|_| LeafError::Encoding)?;

@@ -19,6 +19,8 @@ pub mod revocation;
 pub mod trust;
 pub mod verify;
 
+mod believed;
+
 pub mod failure;
 
 // A workload's own: where it comes from, how it is kept, what is spoken with it.

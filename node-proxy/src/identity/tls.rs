@@ -1,6 +1,6 @@
 //! rustls as the mesh speaks it: TLS 1.3 only, mutual, ALPN `h2`, peers known by their SPIFFE ID alone.
 //!
-//! No session is resumed: each connection is judged by the trust of its own time. Nothing here must accept a peer that
+//! No session is resumed: each connection is judged by the trust of its own time, each peer proves its key. Nothing here must accept a peer that
 //! `verify` does not.
 
 use std::sync::Arc;
@@ -25,10 +25,11 @@ use rustls::{
 };
 
 use super::{
+    believed::Believed,
     certificate::Certificate,
     leaf,
     trust::Trust,
-    verify::{Usage, verify, verify_one_of},
+    verify::{PeerError, Usage, one_of, verify},
 };
 
 /// What is negotiated by ALPN: HTTP/2, whose CONNECT carries the bytes.
@@ -64,7 +65,7 @@ pub(super) fn client(
     trust: Trust,
     allowed: &[Identity],
 ) -> Result<ClientConfig, Error> {
-    let verifier = Verifier { trust, allowed: allowed.into(), provider: Arc::clone(&parts.provider) };
+    let verifier = Verifier::new(parts, trust, allowed);
     let key = SingleCertAndKey::from(Arc::clone(certificate.key()));
     let mut config =
         ClientConfig::builder_with_details(Arc::clone(&parts.provider), Arc::clone(&parts.clock))
@@ -80,7 +81,7 @@ pub(super) fn client(
 
 /// The server's end, speaking as the holder of `certificate` to whoever proves to be of its trust domain.
 pub(super) fn server(parts: &Parts, certificate: &Certificate, trust: Trust) -> Result<ServerConfig, Error> {
-    let verifier = Verifier { trust, allowed: Box::default(), provider: Arc::clone(&parts.provider) };
+    let verifier = Verifier::new(parts, trust, &[]);
     let key = SingleCertAndKey::from(Arc::clone(certificate.key()));
     let mut config =
         ServerConfig::builder_with_details(Arc::clone(&parts.provider), Arc::clone(&parts.clock))
@@ -105,9 +106,30 @@ struct Verifier {
     /// Who a server may be. Of no meaning for clients, whom policy judges.
     allowed: Box<[Identity]>,
     provider: Arc<CryptoProvider>,
+    believed: Believed,
 }
 
 impl Verifier {
+    fn new(parts: &Parts, trust: Trust, allowed: &[Identity]) -> Self {
+        let (allowed, provider) = (allowed.into(), Arc::clone(&parts.provider));
+        Self { trust, allowed, provider, believed: Believed::default() }
+    }
+
+    /// Who the peer is. What it is used for is always the same here: a configuration is of one end.
+    fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: Usage,
+        now: UnixTime,
+    ) -> Result<Identity, PeerError> {
+        if let Some(identity) = self.believed.find(chain, now) {
+            return Ok(identity);
+        }
+        let identity = verify(chain, &self.trust, usage, now)?;
+        self.believed.keep(chain, &identity);
+        Ok(identity)
+    }
+
     fn signed(
         &self,
         message: &[u8],
@@ -145,7 +167,8 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        verify_one_of(&chain(leaf, others), &self.trust, &self.allowed, now)?;
+        let identity = self.judge(&chain(leaf, others), Usage::Server, now)?;
+        one_of(identity, &self.allowed)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -183,7 +206,7 @@ impl ClientCertVerifier for Verifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        verify(&chain(leaf, others), &self.trust, Usage::Client, now)?;
+        self.judge(&chain(leaf, others), Usage::Client, now)?;
         Ok(ClientCertVerified::assertion())
     }
 

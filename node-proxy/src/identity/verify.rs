@@ -114,7 +114,11 @@ pub fn verify_one_of(
     allowed: &[Identity],
     now: UnixTime,
 ) -> Result<Identity, PeerError> {
-    let identity = verify(chain, trust, Usage::Server, now)?;
+    one_of(verify(chain, trust, Usage::Server, now)?, allowed)
+}
+
+/// Whether who was verified is one of `allowed`.
+pub(super) fn one_of(identity: Identity, allowed: &[Identity]) -> Result<Identity, PeerError> {
     if allowed.contains(&identity) { Ok(identity) } else { Err(PeerError::OtherIdentity(identity)) }
 }
 

@@ -1,5 +1,6 @@
 //! Certificates, verification and TLS together: real handshakes between real cells' credentials, in memory.
 
+mod believed;
 mod embedded;
 mod handshakes;
 mod peers;
