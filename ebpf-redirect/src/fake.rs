@@ -5,23 +5,33 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::BorrowedFd,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use crate::{
     Counter, Enrolled, Enrolment, ListenPlan, Listeners, Mechanism, Origin, Redirect, RedirectError, Side,
+    WayBack,
 };
 
 /// A [`Redirect`] whose answers a test sets.
 #[derive(Debug, Default)]
 pub struct FakeRedirect {
     destinations: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    ways_back: Arc<AtomicUsize>,
 }
 
 impl FakeRedirect {
     /// Says that connections from `client` were going to `destination`.
     pub fn steer(&self, client: SocketAddr, destination: SocketAddr) {
         self.destinations.lock().unwrap_or_else(PoisonError::into_inner).insert(client, destination);
+    }
+
+    /// How many pods are not steered any more, but have a way back that is held.
+    pub fn ways_back(&self) -> usize {
+        self.ways_back.load(Relaxed)
     }
 }
 
@@ -37,7 +47,7 @@ impl Redirect for FakeRedirect {
     }
 
     fn enrol(&self, _: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
-        Ok(Box::new(FakeEnrolled))
+        Ok(Box::new(FakeEnrolled(Arc::clone(&self.ways_back))))
     }
 
     fn exempt(&self, _: BorrowedFd<'_>, _: Option<SocketAddr>) -> Result<(), RedirectError> {
@@ -68,9 +78,25 @@ fn own_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 }
 
 #[derive(Debug)]
-struct FakeEnrolled;
+struct FakeEnrolled(Arc<AtomicUsize>);
+
+#[derive(Debug)]
+struct FakeWayBack(Arc<AtomicUsize>);
+
+impl WayBack for FakeWayBack {}
+
+impl Drop for FakeWayBack {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
 
 impl Enrolled for FakeEnrolled {
+    fn release(self: Box<Self>) -> Option<Box<dyn WayBack>> {
+        self.0.fetch_add(1, Relaxed);
+        Some(Box::new(FakeWayBack(self.0)))
+    }
+
     fn replace_listeners(&mut self, _: &Listeners<'_>) -> Result<(), RedirectError> {
         Ok(())
     }

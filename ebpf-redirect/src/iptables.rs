@@ -8,7 +8,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     path::PathBuf,
     sync::{
         Arc,
@@ -20,15 +20,17 @@ use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, SockRef};
 
 use self::{
+    claim::{Claim, Claims},
     commands::{Family, Tools},
     leftovers::{Leftover, Leftovers},
     rules::{Ports, Rules},
 };
 use crate::{
     Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Redirect,
-    RedirectError, Side, netns, sys,
+    RedirectError, Side, WayBack, netns, sys,
 };
 
+mod claim;
 mod commands;
 mod leftovers;
 mod rules;
@@ -38,6 +40,7 @@ mod rules;
 pub struct IptablesRedirect {
     tools: Arc<Tools>,
     leftovers: Leftovers,
+    claims: Arc<Claims>,
     counts: Counts,
 }
 
@@ -71,7 +74,7 @@ impl IptablesRedirect {
                 tracing::warn!(pod, %error, "rules of an earlier run may be left");
             }
         }
-        Ok(Self { tools, leftovers, counts: Counts::default() })
+        Ok(Self { tools, leftovers, claims: Arc::default(), counts: Counts::default() })
     }
 }
 
@@ -93,13 +96,8 @@ impl Redirect for IptablesRedirect {
 
     fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
         netns::refuse_own(pod.pod, pod.netns)?;
-        let guard = Guard {
-            tools: Arc::clone(&self.tools),
-            pod: pod.pod.to_owned(),
-            netns: pod.netns.try_clone_to_owned().map_err(|e| RedirectError::syscall("dup", pod.pod, e))?,
-            exclusions: pod.exclusions.clone(),
-            note: self.leftovers.note(pod.pod, pod.netns)?,
-        };
+        let claim = self.claims.claim(&self.tools, &self.leftovers, (pod.pod, pod.netns))?;
+        let guard = Guard { claim, exclusions: pod.exclusions.clone() };
         guard.apply(&pod.listeners)?;
         Ok(Box::new(guard))
     }
@@ -170,45 +168,37 @@ fn speak_as(socket: &SockRef<'_>, client: IpAddr) -> io::Result<()> {
 /// The rules of one pod.
 #[derive(Debug)]
 struct Guard {
-    tools: Arc<Tools>,
-    pod: String,
-    netns: OwnedFd,
+    claim: Claim,
     exclusions: Exclusions,
-    note: leftovers::Note,
 }
 
 impl Guard {
     fn apply(&self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
-        for family in [Family::V4, Family::V6] {
-            let Some(ports) = ports(&self.pod, family, listeners)? else { continue };
-            let rules = Rules { family, ports, exclusions: &self.exclusions };
-            let netns = self.netns.as_fd();
-            netns::inside(&self.pod, netns, || Ok(self.tools.set_up(family, &rules.render())))?
-                .map_err(|failure| failure.explain(&self.pod))?;
-        }
-        Ok(())
+        let rules = |family| {
+            let ports = ports(self.claim.pod(), family, listeners).transpose()?;
+            let render = |ports| Rules { family, ports, exclusions: &self.exclusions }.render();
+            Some(ports.map(|ports| (family, render(ports))))
+        };
+        let rules = Family::BOTH.into_iter().filter_map(rules).collect::<Result<Vec<_>, _>>()?;
+        self.claim.capture(&rules)
     }
 }
 
 impl Enrolled for Guard {
+    fn release(self: Box<Self>) -> Option<Box<dyn WayBack>> {
+        self.claim.into_way_back()
+    }
+
     /// One `iptables-restore` per table, which is one transaction.
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
         self.apply(listeners)
     }
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        match clear(&self.tools, &self.pod, self.netns.as_fd()) {
-            Ok(()) => self.note.forget(),
-            Err(error) => tracing::warn!(pod = self.pod, %error, "rules may be left in the pod's namespace"),
-        }
-    }
-}
-
+/// Takes away what an earlier run left, whatever is left of it.
 fn clear(tools: &Tools, pod: &str, netns: BorrowedFd<'_>) -> Result<(), RedirectError> {
     netns::inside(pod, netns, || {
-        tools.clear();
+        tools.clear(&Family::BOTH);
         Ok(())
     })
 }

@@ -15,7 +15,7 @@ use ebpf_redirect_abi::{Endpoint, Note, kind};
 
 use crate::{
     Counter, Enrolled, Enrolment, FenceChoice, FencedPod, ListenPlan, Mechanism, Origin, Redirect,
-    RedirectError, Side,
+    RedirectError, Side, canonical,
 };
 
 pub use trace::{Decision, Filter, Trace};
@@ -164,10 +164,10 @@ fn inbound_origin(accepted: BorrowedFd<'_>, accept_addr: SocketAddr) -> Result<O
         .map_err(|errno| RedirectError::syscall("getsockname", "an accepted socket", errno.into()))?;
     let destination = SocketAddr::try_from(destination)
         .map_err(|errno| RedirectError::syscall("getsockname", "an accepted socket", errno.into()))?;
-    let destination = address::canonical(destination);
+    let destination = canonical(destination);
     if destination.ip().is_loopback() {
         // Inbound connections to loopback pass by; this one dialled the listener's own port.
         return Err(RedirectError::NotSteered);
     }
-    Ok(Origin { destination, client: address::canonical(accept_addr) })
+    Ok(Origin { destination, client: canonical(accept_addr) })
 }

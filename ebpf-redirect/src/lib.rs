@@ -17,6 +17,9 @@
 //! **Replacing them.** [`Enrolled::replace_listeners`] moves new connections in one step. The old listeners' queues still
 //! hold connections: accept them all (until `EAGAIN`) before closing, or they are reset.
 //!
+//! **Ending.** [`Enrolled::release`] hands new connections back to the pod at once. Connections that live go on for as long as
+//! what it returns is held.
+//!
 //! **Accepted connections.** Pass what `accept4` returned to [`Redirect::origin`] at once. `NotSteered` means that
 //! somebody in the pod dialled the listener itself: close it.
 //!
@@ -40,10 +43,12 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use address::canonical;
 pub use ebpf_redirect_abi::TUNNEL_PORT;
 pub use error::RedirectError;
 pub use fence::{Denial, FenceChoice, FenceState, FencedPackets, FencedPod};
 
+mod address;
 mod error;
 pub mod fake;
 mod fence;
@@ -63,7 +68,7 @@ pub trait Redirect: Send + Sync + fmt::Debug {
     /// Where the listeners of an enrolled pod have to be bound, inside the pod's network namespace.
     fn listen_plan(&self) -> ListenPlan;
 
-    /// Starts steering a pod's connections to its listeners. Dropping the guard stops it.
+    /// Starts steering a pod's connections to its listeners. [Releasing](Enrolled::release) the guard stops it.
     ///
     /// The listeners stay the caller's; the implementation keeps no descriptor of them open.
     fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError>;
@@ -89,8 +94,13 @@ pub trait Redirect: Send + Sync + fmt::Debug {
     }
 }
 
-/// Keeps one pod steered. Dropping it detaches everything that is the pod's own.
+/// Keeps one pod steered. Dropping it detaches everything that is the pod's own, at once: connections between the proxy and
+/// the pod's app may be cut. [`release`](Self::release) spares them.
 pub trait Enrolled: Send + fmt::Debug {
+    /// Stops steering: from now on connections begin as if there were no proxy, also where the rest of the pod's steering
+    /// could not be taken down. What is returned, if anything is needed, keeps those that live going.
+    fn release(self: Box<Self>) -> Option<Box<dyn WayBack>>;
+
     /// Sends new connections to other listeners, in one step: none is lost or refused meanwhile.
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError>;
 
@@ -104,6 +114,10 @@ pub trait Enrolled: Send + fmt::Debug {
         Ok(false)
     }
 }
+
+/// The way that packets of live connections take between a pod's app and the proxy, where it has to be kept for them. To be
+/// held until the last of them has ended; dropping it takes the way away, on the calling thread, which waits.
+pub trait WayBack: Send + fmt::Debug {}
 
 /// The mechanism behind a [`Redirect`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

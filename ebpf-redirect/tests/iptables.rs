@@ -61,6 +61,48 @@ fn rules(pod: &Pod) -> String {
     saved.iter().map(|text| String::from_utf8_lossy(text)).filter(|text| text.contains("CANOPY")).collect()
 }
 
+/// What routes a pod's packets, in both families, but for link-local addresses, which come a little late.
+fn routing(pod: &Pod) -> Vec<String> {
+    let shown = pod.netns.inside(|| {
+        ["ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all"].map(|command| {
+            let mut words = command.split(' ');
+            std::process::Command::new(words.next().expect("a command"))
+                .args(words)
+                .output()
+                .expect("ip")
+                .stdout
+        })
+    });
+    let text = shown.map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    text.lines().filter(|line| !line.contains("fe80") && !line.contains("ff00")).map(str::to_owned).collect()
+}
+
+/// A connection of the proxy to the pod's app, which is to see this client.
+fn deliver(steering: &Steering, pod: &Pod, to: SocketAddr, client: SocketAddr) -> TcpStream {
+    pod.netns.inside(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+        steering.redirect.exempt(socket.as_fd(), Some(client)).expect("exemption");
+        socket.connect_timeout(&to.into(), PATIENCE).expect("a connection");
+        socket.into()
+    })
+}
+
+/// Connections of every kind that the proxy has with a pod, both ends of each.
+fn connections(steering: &Steering, pod: &Pod, proxy: &support::Proxy) -> Vec<(TcpStream, TcpStream)> {
+    let mut all = Vec::new();
+    for (outside, own, client) in [
+        (addr(WORLD_V4, 8080), addr(pod.v4, 8081), addr("203.0.113.9", 4444)),
+        (addr(WORLD_V6, 8080), addr(pod.v6, 8081), addr("2001:db8::9", 4444)),
+    ] {
+        all.push((pod.connect(outside).expect("a connection"), accept(proxy.outbound(outside)).0));
+        all.push((pod.dial(own).expect("a connection"), accept(proxy.inbound(own)).0));
+        let app = pod.serve(own);
+        all.push((deliver(steering, pod, own, client), accept(&app).0));
+    }
+    all.iter().for_each(|(one, other)| assert_connected(one, other));
+    all
+}
+
 #[test]
 fn outbound_connect_is_steered_and_its_destination_is_known() {
     let steering = Steering::open();
@@ -106,12 +148,7 @@ fn delivery_passes_by_and_the_app_sees_the_callers_address() {
         (addr(pod.v4, 8081), addr(pod.v4, 4444)),
     ] {
         let app = pod.serve(to);
-        let delivery: TcpStream = pod.netns.inside(|| {
-            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
-            steering.redirect.exempt(socket.as_fd(), Some(client)).unwrap();
-            socket.connect_timeout(&to.into(), PATIENCE).unwrap();
-            socket.into()
-        });
+        let delivery = deliver(&steering, &pod, to, client);
         let (accepted, peer) = accept(&app);
         assert_eq!(peer.ip(), client.ip(), "{to}");
         assert_connected(&delivery, &accepted);
@@ -177,7 +214,7 @@ fn the_hosts_own_namespace_is_refused_and_gets_no_rule() {
     });
     assert!(matches!(error, RedirectError::HostNetns { .. }), "{error}");
     assert_eq!(rules(&pod), "");
-    assert!(fs::read_dir(&steering.state).unwrap().next().is_none(), "no note is left");
+    assert!(!steering.state.exists(), "no note is left");
 }
 
 #[test]
@@ -207,7 +244,78 @@ fn dropped_guard_leaves_no_rule_behind() {
     assert!(rules(&pod).contains("REDIRECT"));
     drop(guard);
     assert_eq!(rules(&pod), "");
-    assert!(fs::read_dir(&steering.state).unwrap().next().is_none(), "no note is left");
+    assert!(!steering.state.exists(), "no note is left");
+}
+
+#[test]
+fn released_pod_is_its_own_again_while_its_connections_go_on_and_then_nothing_is_left() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let before = routing(&pod);
+    let proxy = pod.listen(&steering.redirect);
+    let guard = pod.enrol(&steering.redirect, &proxy);
+    let live = connections(&steering, &pod, &proxy);
+    let way_back = guard.release();
+    live.iter().for_each(|(one, other)| assert_connected(one, other));
+    for (to, own, client) in [
+        (addr(WORLD_V4, 8082), addr(pod.v4, 8083), addr("203.0.113.9", 4444)),
+        (addr(WORLD_V6, 8082), addr(pod.v6, 8083), addr("2001:db8::9", 4444)),
+    ] {
+        let server = pod.world.inside(|| listener(to));
+        assert_connected(&pod.connect(to).unwrap(), &accept(&server).0);
+        let app = pod.serve(own);
+        let direct = pod.dial(own).unwrap();
+        let (accepted, peer) = accept(&app);
+        assert_eq!(peer, direct.local_addr().unwrap());
+        assert_connected(&direct, &accepted);
+        // A request that is under way may still need a connection.
+        let late = deliver(&steering, &pod, own, client);
+        assert_connected(&late, &accept(&app).0);
+    }
+    drop(way_back);
+    assert_eq!((rules(&pod), routing(&pod)), (String::new(), before));
+    assert!(!steering.state.exists(), "no note is left");
+}
+
+#[test]
+fn pod_that_is_enrolled_anew_is_steered_and_no_enrolment_takes_from_another() {
+    let steering = Steering::open();
+    let pod = Pod::new();
+    let before = routing(&pod);
+    let (first, second) = (pod.listen(&steering.redirect), pod.listen(&steering.redirect));
+    let guard = pod.enrol(&steering.redirect, &first);
+    let live = connections(&steering, &pod, &first);
+    let way_back = guard.release();
+    let guard = pod.enrol(&steering.redirect, &second);
+    let later = connections(&steering, &pod, &second);
+    live.iter().for_each(|(one, other)| assert_connected(one, other));
+    drop(way_back);
+    later.iter().for_each(|(one, other)| assert_connected(one, other));
+    drop(connections(&steering, &pod, &second));
+    // One that comes and does not stay captures no more, and leaves what lives its way.
+    let way_back = guard.release();
+    drop(pod.enrol(&steering.redirect, &first));
+    later.iter().for_each(|(one, other)| assert_connected(one, other));
+    let to = addr(WORLD_V4, 8082);
+    let server = pod.world.inside(|| listener(to));
+    assert_connected(&pod.connect(to).unwrap(), &accept(&server).0);
+    drop(way_back);
+    assert_eq!((rules(&pod), routing(&pod)), (String::new(), before));
+    assert!(!steering.state.exists(), "no note is left");
+}
+
+#[test]
+fn next_start_clears_what_a_crash_left_of_a_released_pod() {
+    let mut steering = Steering::open();
+    let pod = Pod::new();
+    let before = routing(&pod);
+    let proxy = pod.listen(&steering.redirect);
+    let way_back = pod.enrol(&steering.redirect, &proxy).release();
+    assert!(rules(&pod).contains("CONNMARK") && routing(&pod) != before);
+    #[expect(clippy::mem_forget, reason = "a crash drops nothing")]
+    std::mem::forget(way_back);
+    steering.redirect = IptablesRedirect::open(Options { state: steering.state.clone() }).unwrap();
+    assert_eq!((rules(&pod), routing(&pod)), (String::new(), before));
 }
 
 #[test]

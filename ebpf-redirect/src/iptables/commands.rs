@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::rules::{ANSWER_MARK, JUMPS, MASK};
+use super::rules::{self, ANSWER_MARK, JUMPS, MASK};
 use crate::RedirectError;
 
 /// An address family.
@@ -19,6 +19,8 @@ pub(super) enum Family {
 }
 
 impl Family {
+    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
     /// The loopback address as a network.
     pub(super) fn loopback(self) -> &'static str {
         match self {
@@ -114,17 +116,29 @@ impl Tools {
         run("ip", &route).map(drop)
     }
 
+    /// Takes away what captures, in one step.
+    pub(super) fn release(&self, family: Family) -> Result<(), Failure> {
+        restore(family, rules::RELEASE)
+    }
+
     /// Takes away all of ours. What is not there is no failure.
-    pub(super) fn clear(&self) {
-        for family in [Family::V4, Family::V6] {
-            for (table, chain, target) in JUMPS {
-                for arguments in [&["-D", chain, "-j", target][..], &["-F", target], &["-X", target]] {
-                    let _ = run(family.iptables(), &[&["-w", "-t", table], arguments].concat());
-                }
+    pub(super) fn clear(&self, families: &[Family]) {
+        for &family in families {
+            // One command where nobody has changed anything, a dozen where somebody has: a drain ends with this, pod by pod.
+            if restore(family, &rules::removal()).is_err() {
+                clear_one_by_one(family);
             }
             let rule = ["rule", "del", "pref", RULE_PREFERENCE, "lookup", ROUTE_TABLE];
             let _ = run("ip", &[&[family.ip_flag()], &rule[..]].concat());
             let _ = run("ip", &[family.ip_flag(), "route", "flush", "table", ROUTE_TABLE]);
+        }
+    }
+}
+
+fn clear_one_by_one(family: Family) {
+    for (table, chain, target) in JUMPS {
+        for arguments in [&["-D", chain, "-j", target][..], &["-F", target], &["-X", target]] {
+            let _ = run(family.iptables(), &[&["-w", "-t", table], arguments].concat());
         }
     }
 }

@@ -47,7 +47,7 @@ impl Leftovers {
 
     /// Notes that a pod's namespace is about to have rules.
     pub(super) fn note(&self, pod: &str, netns: BorrowedFd<'_>) -> Result<Note, RedirectError> {
-        let inode = fstat(netns).map_err(|e| RedirectError::syscall("fstat", pod, e.into()))?.st_ino;
+        let inode = inode(pod, netns)?;
         let link = PathBuf::from(format!("/proc/self/fd/{}", netns.as_raw_fd()));
         let opened_by = fs::read_link(&link).map_err(|e| failed("readlink", &link, e))?;
         fs::create_dir_all(&self.0).map_err(|e| failed("mkdir", &self.0, e))?;
@@ -71,6 +71,12 @@ impl Leftovers {
         }
         Ok(found)
     }
+}
+
+/// What a namespace is known by while somebody holds it.
+pub(super) fn inode(pod: &str, netns: BorrowedFd<'_>) -> Result<u64, RedirectError> {
+    let stat = fstat(netns).map_err(|errno| RedirectError::syscall("fstat", pod, errno.into()))?;
+    Ok(stat.st_ino)
 }
 
 /// The namespace of a note, if its file still names the namespace that the note is about.

@@ -89,6 +89,23 @@ impl Rules<'_> {
     }
 }
 
+/// Text that empties the chains which capture. What answers to callers whose address was shown need stays: it is in `mangle`.
+pub(super) const RELEASE: &str = "*nat\n:CANOPY_PRERT - [0:0]\n:CANOPY_OUTPUT - [0:0]\nCOMMIT\n";
+
+/// Text that takes away all of ours, in one go where all of it is there.
+pub(super) fn removal() -> String {
+    let mut text = String::new();
+    for table in ["mangle", "nat"] {
+        let jumps = || JUMPS.iter().filter(|(its, ..)| *its == table);
+        line(&mut text, format_args!("*{table}"));
+        jumps().for_each(|(_, _, target)| line(&mut text, format_args!(":{target} - [0:0]")));
+        jumps().for_each(|(_, chain, target)| line(&mut text, format_args!("-D {chain} -j {target}")));
+        jumps().for_each(|(_, _, target)| line(&mut text, format_args!("-X {target}")));
+        text.push_str("COMMIT\n");
+    }
+    text
+}
+
 /// Jumps from the built-in chains; set up once, as `--noflush` would add them again.
 pub(super) const JUMPS: [(&str, &str, &str); 4] = [
     ("mangle", "PREROUTING", "CANOPY_PRERT"),

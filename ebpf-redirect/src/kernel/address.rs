@@ -18,14 +18,6 @@ pub(crate) fn socket_addr(endpoint: &Endpoint) -> SocketAddr {
     SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), endpoint.port as u16)
 }
 
-/// The same address with v4-mapped as IPv4.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
-        IpAddr::V6(_) => address,
-    }
-}
-
 /// Four words in network byte order; IPv4 becomes v4-mapped.
 pub(crate) fn words(ip: IpAddr) -> [u32; 4] {
     let octets = match ip {

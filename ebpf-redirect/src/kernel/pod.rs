@@ -19,7 +19,7 @@ use super::{
     networks::{Rows, sweep},
     state::State,
 };
-use crate::{Denial, Enrolled, Enrolment, Listeners, RedirectError, netns};
+use crate::{Denial, Enrolled, Enrolment, Listeners, RedirectError, WayBack, netns};
 
 /// Keeps a pod steered.
 #[derive(Debug)]
@@ -59,6 +59,12 @@ impl EnrolledPod {
 }
 
 impl Enrolled for EnrolledPod {
+    /// Sockets that are connected need nothing of it: steering chose their ends, and translates no packet.
+    fn release(self: Box<Self>) -> Option<Box<dyn WayBack>> {
+        drop(self);
+        None
+    }
+
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
         self.row.state.fences.open_doors(&self.row.pod, listeners)?;
         self.slots.place(&self.row.pod, self.row.cookie, listeners)

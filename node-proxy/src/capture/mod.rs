@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use config::{identity::Identity, model::Workload, name::PodName};
-use ebpf_redirect::{Origin, Redirect, RedirectError, Side};
+use ebpf_redirect::{Origin, Redirect, RedirectError, Side, canonical};
 
 use crate::{stream::Stream, sys::netns::Netns, telemetry::Reason};
 
@@ -18,6 +18,20 @@ pub struct Tree {
     pub netns: Rc<Netns>,
     /// Unique for the life of the daemon, also when a pod of the same name comes back.
     pub id: u64,
+    /// Tells the supervisor that somebody has it.
+    pub presence: Presence,
+}
+
+/// Held by a tree, and so by each of its connections: the supervisor keeps the way between them and the pod's app as long as a
+/// cell has it. (What a cell in a process of its own would hold is one end of a pipe.)
+#[derive(Debug, Clone, Default)]
+pub struct Presence(Arc<()>);
+
+impl Presence {
+    /// Whether nobody else has it, and so nobody can any more.
+    pub fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 /// A connection as it came to a tree.
@@ -56,7 +70,7 @@ pub struct Delivered {
     pub pod: Option<PodName>,
 }
 
-/// Asks where a captured connection comes from and goes to.
+/// Asks where a captured connection comes from and goes to. Everything after this stage compares plain addresses.
 pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, CaptureError> {
     let origin = match (&captured.arrival, captured.stream.socket()) {
         (Arrival::Delivered(delivered), _) => delivered.origin,
@@ -66,16 +80,6 @@ pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, Ca
         (Arrival::Socket, None) => return Err(CaptureError(RedirectError::NotSteered)),
     };
     Ok(Origin { destination: canonical(origin.destination), client: canonical(origin.client) })
-}
-
-/// A dual-stack socket shows IPv4 ends as `::ffff:a.b.c.d`; everything after this stage compares plain addresses.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) => {
-            v6.ip().to_ipv4_mapped().map_or(address, |v4| SocketAddr::from((v4, v6.port())))
-        }
-        SocketAddr::V4(_) => address,
-    }
 }
 
 /// The origin of a connection is not known, so it cannot be carried.

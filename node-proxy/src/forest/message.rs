@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::describe::TreeDescription;
 use crate::{
+    capture::Presence,
     handoff::Board,
     snapshot::Snapshot,
     sys::{listen::PodListeners, netns::Netns},
@@ -55,4 +56,6 @@ pub(super) struct Plant {
     pub(super) tree: u64,
     /// Its listeners; the supervisor holds the same sockets.
     pub(super) listeners: PodListeners,
+    /// To be held as long as anything of it lives.
+    pub(super) presence: Presence,
 }

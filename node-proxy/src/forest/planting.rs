@@ -11,13 +11,16 @@ use std::{
 };
 
 use config::{model::Workload, name::PodName};
-use ebpf_redirect::{Denial, Enrolled, Enrolment, Exclusions, Redirect, RedirectError};
+use ebpf_redirect::{Denial, Enrolled, Enrolment, Exclusions, Redirect, RedirectError, WayBack};
 
 use super::message::Plant;
-use crate::sys::{
-    addresses,
-    listen::{ListenError, PodListeners},
-    netns::Netns,
+use crate::{
+    capture::Presence,
+    sys::{
+        addresses,
+        listen::{ListenError, PodListeners},
+        netns::Netns,
+    },
 };
 
 /// A tree whose listeners are bound.
@@ -33,6 +36,7 @@ pub(super) struct Planting {
     denials: Vec<Denial>,
     listeners: PodListeners,
     netns: Netns,
+    presence: Presence,
 }
 
 /// Why a workload has no tree.
@@ -116,7 +120,15 @@ impl Planting {
         refuse_strangers(&netns, home, &workload.addresses, &path)?;
         let ipv6 = workload.addresses.iter().any(IpAddr::is_ipv6);
         let listeners = PodListeners::bind(&netns, home, &redirect.listen_plan(), ipv6)?;
-        Ok(Self { workload: Arc::clone(workload), id, enrolled: None, denials: Vec::new(), listeners, netns })
+        Ok(Self {
+            workload: Arc::clone(workload),
+            id,
+            enrolled: None,
+            denials: Vec::new(),
+            listeners,
+            netns,
+            presence: Presence::default(),
+        })
     }
 
     /// Starts steering; the cell must have the listeners by now.
@@ -157,16 +169,18 @@ impl Planting {
         }
     }
 
-    /// Stops steering; what was steered goes on.
-    pub(super) fn release(&mut self) {
-        drop(self.enrolled.take());
+    /// Stops steering. What was steered goes on, while what is returned is held: by whom else, the presence says.
+    pub(super) fn release(&mut self) -> Option<(Box<dyn WayBack>, Presence)> {
+        let way_back = self.enrolled.take()?.release()?;
+        Some((way_back, self.presence.clone()))
     }
 
     /// What a cell has to know to serve it.
     pub(super) fn plant(&self) -> Result<Plant, PlantError> {
         let clones = || Ok((self.netns.try_clone()?, self.listeners.try_clone()?));
         let (netns, listeners) = clones().map_err(PlantError::HandOver)?;
-        Ok(Plant { workload: Arc::clone(&self.workload), netns, tree: self.id, listeners })
+        let presence = self.presence.clone();
+        Ok(Plant { workload: Arc::clone(&self.workload), netns, tree: self.id, listeners, presence })
     }
 
     /// Its namespace.

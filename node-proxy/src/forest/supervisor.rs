@@ -19,6 +19,7 @@ use config::{
 };
 use tokio::{sync::watch, time::Instant};
 
+use self::remains::Remains;
 use super::{
     Configuration, Phase, Settings,
     accounting::Accounting,
@@ -33,7 +34,7 @@ use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
 
 mod denials;
 mod ending;
-
+mod remains;
 mod reporting;
 
 /// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
@@ -58,6 +59,8 @@ pub(super) struct Supervisor {
     /// Cells without trees, on their way out.
     leaving: Vec<Keeper>,
     trees: BTreeMap<PodName, Planting>,
+    /// Of trees that are gone, whose connections may live.
+    remains: Vec<Remains>,
     waiting: BTreeMap<PodName, Waiting>,
     trees_so_far: u64,
     /// Who is reached through which cell.
@@ -95,6 +98,7 @@ impl Supervisor {
             cells: BTreeMap::new(),
             leaving: Vec::new(),
             trees: BTreeMap::new(),
+            remains: Vec::new(),
             waiting: BTreeMap::new(),
             trees_so_far: 0,
             switchboard: Switchboard::default(),
@@ -274,7 +278,7 @@ impl Supervisor {
 
     fn uproot(&mut self, pod: &PodName, grace: Duration, now: Instant) {
         let Some(mut planting) = self.trees.remove(pod) else { return };
-        planting.release();
+        self.remains.extend(Remains::of(&mut planting, now + grace));
         self.tell_to_uproot(&planting, grace, now);
     }
 
@@ -302,6 +306,7 @@ impl Supervisor {
         self.look_after_cells(now);
         self.connect(now);
         self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
+        self.remains.retain(|remains| remains.are_needed(now));
         self.old_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 

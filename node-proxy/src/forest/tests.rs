@@ -41,6 +41,7 @@ use crate::{
 
 mod handoff;
 mod namespaces;
+mod remains;
 
 /// A forest, how to steer to it, and a server that answers what it is sent.
 struct World {

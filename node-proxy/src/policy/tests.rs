@@ -146,7 +146,12 @@ fn facts(destination: Destination) -> Permitted {
     let address = "10.0.0.1:1".parse().unwrap();
     Permitted {
         side: Side::Outbound,
-        tree: Rc::new(Tree { workload: Arc::clone(&entry.workload), netns, id: 1 }),
+        tree: Rc::new(Tree {
+            workload: Arc::clone(&entry.workload),
+            netns,
+            id: 1,
+            presence: crate::capture::Presence::default(),
+        }),
         origin: Origin { destination: address, client: address },
         destination,
         caller: Arc::new(Caller { identity: None, pod: None }),

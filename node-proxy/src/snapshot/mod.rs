@@ -242,7 +242,9 @@ impl Snapshot {
     }
 }
 
-/// The one way to write an address: IPv4 inside IPv6 (`::ffff:a.b.c.d`) as IPv4, no scope or flow label.
+/// The one way to write an address that is looked up among those of objects: IPv4 inside IPv6 (`::ffff:a.b.c.d`) as IPv4, and
+/// without scope and flow label, which no object has. ([`ebpf_redirect::canonical`] keeps them: a connection's true end
+/// is dialled, and a link-local address cannot be without its scope.)
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,5 +1,5 @@
-//! Connections of this cell straight to a neighbour's app: the receiver's cell never sees them, so it is here that they end
-//! when a change of configuration takes their permission away.
+//! Connections of this cell straight to a neighbour's app: the receiver's tree never sees them, so it is here that they end
+//! when a change of configuration takes their permission away, or the receiver has gone.
 //!
 //! Each is known from when it was made until it is dropped. What is here must never keep a connection alive.
 
@@ -18,6 +18,7 @@ use crate::{
     policy::{Denied, Permit},
     stream::Stream,
     sys::sockets::{Registered, Sockets},
+    telemetry::Reason,
 };
 
 /// The connections of one cell. Clones share them.
@@ -49,7 +50,34 @@ struct Entry {
 }
 
 /// Why a connection was ended from here, if it was.
-pub type Revoked = OnceCell<Denied>;
+pub type Revoked = OnceCell<Why>;
+
+/// Why a connection was ended from here.
+#[derive(Debug, Clone)]
+pub enum Why {
+    /// It is not permitted any more.
+    Denied(Denied),
+    /// Another reason.
+    Other(Reason),
+}
+
+impl Why {
+    /// The reason in log and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Denied(denied) => denied.reason(),
+            Self::Other(reason) => *reason,
+        }
+    }
+
+    /// Who denied it, for the log.
+    pub fn denied(&self) -> Option<&Denied> {
+        match self {
+            Self::Denied(denied) => Some(denied),
+            Self::Other(_) => None,
+        }
+    }
+}
 
 /// Keeps a connection known.
 #[derive(Debug)]
@@ -100,8 +128,7 @@ impl Shortcuts {
         let mut ended = Vec::new();
         for (key, entry) in known.iter().filter(|(_, entry)| entry.revoked.get().is_none()) {
             if let Err(denied) = judge(&entry.ends) {
-                drop(entry.revoked.set(denied));
-                self.sockets.shut_down(Some(key as u64));
+                self.end(key, entry, Why::Denied(denied));
                 ended.push(entry.ends.clone());
             }
         }
@@ -109,8 +136,16 @@ impl Shortcuts {
     }
 
     /// Ends those that go to a tree's app.
-    pub fn end(&self, tree: u64) {
-        for (key, _) in self.known.borrow().iter().filter(|(_, entry)| entry.ends.to.id == tree) {
+    pub fn close_to(&self, tree: u64, reason: Reason) {
+        let known = self.known.borrow();
+        for (key, entry) in known.iter().filter(|(_, entry)| entry.ends.to.id == tree) {
+            self.end(key, entry, Why::Other(reason));
+        }
+    }
+
+    /// The first reason counts.
+    fn end(&self, key: usize, entry: &Entry, why: Why) {
+        if entry.revoked.set(why).is_ok() {
             self.sockets.shut_down(Some(key as u64));
         }
     }

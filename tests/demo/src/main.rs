@@ -17,7 +17,6 @@ mod lock;
 mod screen;
 mod stop;
 mod story;
-mod traffic;
 
 /// Show Canopy at work: two tenants, five pods in network namespaces of their own, one node proxy.
 #[derive(Debug, Parser)]

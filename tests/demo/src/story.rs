@@ -2,11 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use testkit::{Daemon, Options, manifests::Manifests};
+use testkit::{Daemon, Options, Traffic, manifests::Manifests};
 
 use crate::{
-    Arguments, cast::Cast, error::DemoError, evidence, lock::Lock, screen::Screen, stop::Stop,
-    traffic::Traffic,
+    Arguments,
+    cast::{CART, Cast},
+    error::DemoError,
+    evidence,
+    lock::Lock,
+    screen::Screen,
+    stop::Stop,
 };
 
 mod calls;
@@ -38,7 +43,7 @@ pub(crate) fn tell(arguments: &Arguments, screen: &Screen, stop: &Stop) -> Resul
     let daemon = daemon(arguments, &cast, &manifests, screen)?;
     stop.check()?;
     calls::show(&cast, &daemon, screen, stop)?;
-    let traffic = Traffic::start(&cast.frontend)?;
+    let traffic = Traffic::paced(&cast.frontend, (CART, "cart.shop"), PACE)?;
     let watch = Duration::from_millis(if arguments.quick { 1_000 } else { 5_000 });
     let stage = Stage { traffic, daemon, manifests, cast, _lock: lock, screen, stop, watch };
     stage.forest()?;
@@ -132,6 +137,8 @@ impl Stage<'_> {
     }
 }
 
+/// About 250 requests a second.
+const PACE: Duration = Duration::from_millis(3);
 const EXPLORE: &str = "\
 make demo HOLD=1                         the same, left running for a second terminal
 target/debug/canopy --help               every verb, with examples

@@ -5,26 +5,22 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
-use testkit::KitError;
-use tokio::time::Instant;
-
+pub use left::{files_of, rules_of};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
 pub use raw::{Listener, dial, head, is_reset};
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, port};
-pub use traffic::{Tally, Traffic};
+pub use testkit::{Tally, Traffic, eventually};
 
+mod left;
 mod mesh;
 mod origin;
 mod raw;
 mod spire;
 mod stage;
-mod traffic;
 
 /// The folder of the repository.
 #[must_use]
@@ -56,20 +52,4 @@ pub fn narrow(folder: &tempfile::TempDir, descriptors: u32) -> std::io::Result<P
     )?;
     std::fs::set_permissions(&narrow, std::fs::Permissions::from_mode(0o755))?;
     Ok(narrow)
-}
-
-/// Asks `done` until it says yes, for at most ten seconds.
-///
-/// # Errors
-/// It never did.
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) -> Result<(), KitError> {
-    let limit = Duration::from_secs(10);
-    let until = Instant::now() + limit;
-    while Instant::now() < until {
-        if done() {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    Err(KitError::TimedOut { what: what.to_owned(), limit, output: String::new() })
 }

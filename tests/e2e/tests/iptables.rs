@@ -3,12 +3,12 @@
 use std::{
     io::{Read, Write},
     net::Shutdown,
-    process::Command,
+    time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, dial, is_reset, port};
+use e2e::{HTTP, Listener, Origin, Stage, dial, eventually, files_of, is_reset, port, rules_of};
 use rustix::process::Signal;
-use testkit::{Daemon, KitError, Options, Outcome, Pod, Server, http};
+use testkit::{Daemon, KitError, Options, Outcome, Server, http};
 
 const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
 
@@ -76,65 +76,57 @@ fn opaque_bytes_keep_their_order_their_ends_and_their_resets() -> Outcome {
 #[test]
 fn rules_are_in_the_pods_while_it_runs_and_gone_when_it_has_ended() -> Outcome {
     let stage = Stage::new()?;
-    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
-    let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
+    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP, RAW])?);
+    let vip = stage.service(("shop", "web"), 10, &[HTTP, RAW], &[&web])?;
     let _origin = Origin::start(&web, 80)?;
-    let before = [rules(&client)?, rules(&web)?];
+    let _echo = Listener::echo(&web, web.at(7000))?;
+    let before = [rules_of(&client)?, rules_of(&web)?];
     let added = || {
-        let now = [rules(&client)?, rules(&web)?];
+        let now = [rules_of(&client)?, rules_of(&web)?];
         let added = now.iter().zip(&before).flat_map(|(now, before)| now.difference(before).cloned());
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(added.collect::<Vec<String>>())
+        Ok::<_, KitError>(added.collect::<Vec<String>>())
     };
     let mut killed = daemon_of(&stage, "kit-iptables")?;
     assert!(!added()?.is_empty(), "what is looked for afterwards can be found now");
-    killed.process().signal(Signal::KILL);
-    killed.process().wait(std::time::Duration::from_secs(5)).ok_or("a killed process ends")?;
+    kill(&mut killed)?;
+    let mut killed = daemon_of(&stage, "kit-iptables")?;
+    let held = dial(&client, vip.at(7000))?;
+    killed.process().signal(Signal::TERM);
+    eventually("it waits for a connection", || killed.output().contains("draining"))?;
+    std::thread::sleep(Duration::from_millis(300));
+    kill(&mut killed)?;
+    assert!(!added()?.is_empty(), "the way back of one that was killed while it drained");
+    drop(held);
+
     let mut daemon = daemon_of(&stage, "kit-iptables")?;
     assert_eq!(http::get(&client, vip.at(80), "web", "/")?.status, 200, "{}", daemon.output());
     daemon.process().signal(Signal::TERM);
-    let ended = daemon.process().wait(std::time::Duration::from_secs(10));
+    let ended = daemon.process().wait(Duration::from_secs(10));
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
     assert_eq!(added()?, Vec::<String>::new());
+    assert!(files_of(&instance("kit-iptables")).is_empty(), "{:?}", files_of(&instance("kit-iptables")));
     assert_eq!(http::get(&client, web.at(80), "web", "/")?.status, 200);
     Ok(())
 }
 
-/// Its drain is short: once the rules are gone, an app's last packets to a caller whose address was shown to it find no way
-/// back, so connections to apps do not end in order.
+fn kill(daemon: &mut Daemon) -> Outcome {
+    daemon.process().signal(Signal::KILL);
+    daemon.process().wait(Duration::from_secs(5)).ok_or("a killed process ends")?;
+    Ok(())
+}
+
+fn instance(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 fn daemon(stage: &Stage) -> Result<Daemon, KitError> {
-    let arguments = ["--drain", "1"].map(str::to_owned).to_vec();
-    let options = Options { redirect: "iptables".into(), arguments, ..Options::default() };
+    let options = Options { redirect: "iptables".into(), ..Options::default() };
     Daemon::start_with(&stage.node, stage.manifests.path(), &options)
 }
 
 /// One that can be started again under the same name.
 fn daemon_of(stage: &Stage, name: &str) -> Result<Daemon, KitError> {
-    let instance = Some(format!("{name}-{}", std::process::id()));
-    let options = Options { redirect: "iptables".into(), instance, ..Options::default() };
+    let options =
+        Options { redirect: "iptables".into(), instance: Some(instance(name)), ..Options::default() };
     Daemon::start_with(&stage.node, stage.manifests.path(), &options)
-}
-
-/// The pod's rules of both families, and its routing, without counters and comments.
-fn rules(pod: &Pod) -> Result<std::collections::BTreeSet<String>, Box<dyn std::error::Error + Send + Sync>> {
-    let mut lines = std::collections::BTreeSet::new();
-    for command in [
-        &["iptables-save"][..],
-        &["ip6tables-save"],
-        &["ip", "rule"],
-        &["ip", "-6", "rule"],
-        &["ip", "route", "show", "table", "all"],
-    ] {
-        let output = pod.run(|| Command::new(command[0]).args(&command[1..]).output())??;
-        let text = String::from_utf8(output.stdout)?;
-        // A table without rules is as good as none: reading creates it. Link-local addresses come a little late.
-        lines.extend(
-            text.lines()
-                .filter(|line| {
-                    !line.contains("fe80::")
-                        && (line.starts_with("-A") || line.contains("lookup") || line.contains("dev"))
-                })
-                .map(str::to_owned),
-        );
-    }
-    Ok(lines)
 }

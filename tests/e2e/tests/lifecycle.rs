@@ -6,13 +6,13 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
     thread,
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, built, dial, eventually, is_reset, port};
+use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, built, dial, eventually, files_of, is_reset, port};
 use rustix::process::Signal;
 use testkit::{Daemon, Node, Options, Outcome, Pod, Process, Server, http};
 use tokio::time::Instant;
@@ -54,7 +54,7 @@ fn sigterm_lets_a_request_in_flight_finish_and_leaves_nothing() -> Outcome {
     let instance = name("drain");
     let mut daemon = pair.daemon(&instance, &[])?;
     assert!(pair.is_served());
-    assert!(!left_of(&instance).is_empty(), "what is looked for afterwards can be found now");
+    assert!(!files_of(&instance).is_empty(), "what is looked for afterwards can be found now");
     let (client, vip) = (&pair.client, pair.vip);
     let (answer, ended) = thread::scope(|scope| {
         let slow = scope.spawn(move || http::get(client, vip.at(80), "web", "/slow?ms=1500"));
@@ -228,7 +228,7 @@ fn a_port_in_use_a_missing_directory_and_a_bad_argument_are_named() -> Outcome {
         stage.manifests.path(),
     )?;
     assert_refused(&refused, &["/nonexistent/x"]);
-    assert!(left_of(&instance).is_empty(), "who did not begin leaves nothing: {:?}", left_of(&instance));
+    assert!(files_of(&instance).is_empty(), "who did not begin leaves nothing: {:?}", files_of(&instance));
     Ok(())
 }
 
@@ -321,7 +321,7 @@ fn assert_refused(output: &Output, says: &[&str]) {
 
 /// Nothing of an instance on the machine, and nothing in the pods that was not theirs.
 fn assert_nothing_left(instance: &str, pods: &[&Pod]) -> Outcome {
-    assert!(left_of(instance).is_empty(), "{:?}", left_of(instance));
+    assert!(files_of(instance).is_empty(), "{:?}", files_of(instance));
     for pod in pods {
         let rules = pod.run(|| Command::new("iptables-save").output())??;
         assert!(!String::from_utf8_lossy(&rules.stdout).to_lowercase().contains("canopy"));
@@ -332,22 +332,6 @@ fn assert_nothing_left(instance: &str, pods: &[&Pod]) -> Outcome {
         assert!(others.is_empty(), "{}: {others:?}", pod.name());
     }
     Ok(())
-}
-
-/// Files in the places where a daemon keeps some, that name the instance.
-fn left_of(instance: &str) -> Vec<PathBuf> {
-    let places = ["/sys/fs/bpf", "/run/canopy"].map(Path::new);
-    let mut left: Vec<PathBuf> = places.into_iter().flat_map(walk).collect();
-    left.retain(|path| path.to_string_lossy().contains(instance));
-    left
-}
-
-/// Everything below a folder.
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries
-        .flat_map(|path| if path.is_dir() { [walk(&path), vec![path]].concat() } else { vec![path] })
-        .collect()
 }
 
 /// A name for an instance that no other test or run uses; the testkit sweeps what a killed run leaves of it.

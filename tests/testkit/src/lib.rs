@@ -5,6 +5,8 @@
 //! nothing outside the namespaces it made, ends processes by their id alone, and never imports the code under
 //! test: what it says of the daemon it has seen from outside.
 
+use std::time::Duration;
+
 pub use error::KitError;
 
 // The node and what is on it.
@@ -17,6 +19,7 @@ pub use wire::{Capture, Segment};
 
 // What runs in the pods.
 pub use server::Server;
+pub use traffic::{Tally, Traffic};
 pub mod grpc;
 pub mod http;
 
@@ -37,10 +40,27 @@ mod process;
 mod scratch;
 mod server;
 mod tool;
+mod traffic;
 mod wire;
 
 /// What a test returns, so that it may say `?`.
 pub type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Asks `done` until it says yes, for at most ten seconds.
+///
+/// # Errors
+/// It never did.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) -> Result<(), KitError> {
+    let limit = Duration::from_secs(10);
+    let until = tokio::time::Instant::now() + limit;
+    while tokio::time::Instant::now() < until {
+        if done() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(KitError::TimedOut { what: what.to_owned(), limit, output: String::new() })
+}
 
 /// Runs a future to its end on the calling thread, in whatever namespace that is.
 ///

@@ -102,8 +102,8 @@ impl Grove {
     }
 
     fn plant(&mut self, plant: Plant) -> io::Result<()> {
-        let Plant { workload, netns, tree, listeners } = plant;
-        let tree = Rc::new(Tree { workload, netns: Rc::new(netns), id: tree });
+        let Plant { workload, netns, tree, listeners, presence } = plant;
+        let tree = Rc::new(Tree { workload, netns: Rc::new(netns), id: tree, presence });
         self.cell.plant(Rc::clone(&tree));
         let mut planted = Planted { tree, listeners: Vec::new(), acceptors: Vec::new() };
         for listener in listeners {
@@ -128,16 +128,18 @@ impl Grove {
             planted.acceptors.iter().for_each(AbortHandle::abort);
             // While all drain, callers still have requests to finish.
             if !cell.is_draining() {
-                cell.shut(planted.tree.id);
+                cell.shut(tree);
             }
-            cell.live.finish_tree(planted.tree.id);
+            cell.live.finish_tree(tree);
+            // From here on its connections alone have it.
+            drop(planted);
             sleep(grace).await;
-            cell.shut(planted.tree.id);
-            cell.live.close_tree(planted.tree.id, Reason::Draining);
-            cell.shortcuts.end(planted.tree.id);
+            cell.shut(tree);
+            cell.live.close_tree(tree, Reason::Draining);
+            cell.shortcuts.close_to(tree, Reason::Draining);
             // What its last requests gave back. Its addresses are not its own any more.
-            cell.pool.retire(|key| key.tree == planted.tree.id);
-            cell.tunnels.retire(|key| key.tree == planted.tree.id);
+            cell.pool.retire(|key| key.tree == tree);
+            cell.tunnels.retire(|key| key.tree == tree);
         });
     }
 

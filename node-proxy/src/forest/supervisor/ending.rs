@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Supervisor;
-use crate::forest::{Phase, planting::Planting};
+use super::{Supervisor, remains::Remains};
+use crate::forest::Phase;
 
 /// How long after the end of a drain the cells are waited for.
 const LAST: Duration = Duration::from_secs(1);
@@ -18,12 +18,13 @@ impl Supervisor {
         if self.stop_at.replace(now + grace + LAST).is_some() {
             // Told again: the later word counts, also for cells that are ending already.
             self.leaving.iter_mut().for_each(|keeper| keeper.drain(grace, now));
+            self.remains.iter_mut().for_each(|remains| remains.stay_until(now + grace));
             return;
         }
         self.phase.send_replace(Phase::Draining);
         self.waiting.clear();
         // Every pod's steering first: from then on nothing new comes.
-        self.trees.values_mut().for_each(Planting::release);
+        self.remains.extend(self.trees.values_mut().filter_map(|tree| Remains::of(tree, now + grace)));
         for keeper in self.cells.values_mut() {
             keeper.drain(grace, now);
         }

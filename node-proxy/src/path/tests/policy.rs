@@ -186,7 +186,7 @@ fn what_is_under_way_at_a_pod_that_leaves_ends_with_its_tree_and_not_before() {
         app.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         assert!(head(&mut answered).await.starts_with("HTTP/1.1 200 "), "what was under way is answered");
         world.cell.live.close_tree(world.tree.id, Reason::Draining);
-        world.cell.shortcuts.end(world.tree.id);
+        world.cell.shortcuts.close_to(world.tree.id, Reason::Draining);
         assert!(reads_reset(&mut client).await && reads_reset(&mut stream).await);
         assert_eq!(read_all(&mut silent).await, b"");
         drop((answered, unanswered, inbound));
@@ -195,9 +195,8 @@ fn what_is_under_way_at_a_pod_that_leaves_ends_with_its_tree_and_not_before() {
     });
 }
 
-#[test]
-fn a_response_that_ends_with_its_connection_is_not_taken_for_whole_when_a_change_ends_it() {
-    on_a_cell(async {
+fn is_not_taken_for_whole(end_it: impl FnOnce(&World) + 'static, reason: Reason) {
+    on_a_cell(async move {
         let world = World::of_neighbours();
         let server = world.server(AppProtocol::Http1).await;
         let mut client = world.dial(server.vip).await;
@@ -207,14 +206,47 @@ fn a_response_that_ends_with_its_connection_is_not_taken_for_whole_when_a_change
         // No length: the body goes on until the connection ends.
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").await.unwrap();
         assert!(head(&mut client).await.starts_with("HTTP/1.1 200 "));
-        world.protect(nobody());
+        end_it(&world);
         let mut rest = Vec::new();
         let end = client.read_to_end(&mut rest).await;
         let complete = rest.ends_with(b"0\r\n\r\n");
         assert!(end.is_err() || !complete, "{:?}", String::from_utf8_lossy(&rest));
         drop(client);
         world.emptied(1).await;
-        assert_eq!(world.cell.ledger.refusals(Reason::PolicyDenied), 1);
+        assert_eq!(world.cell.ledger.refusals(reason), 1);
+    });
+}
+
+#[test]
+fn a_response_that_ends_with_its_connection_is_not_taken_for_whole_when_a_change_ends_it() {
+    is_not_taken_for_whole(|world| world.protect(nobody()), Reason::PolicyDenied);
+}
+
+#[test]
+fn a_response_that_ends_with_its_connection_is_not_taken_for_whole_when_its_pod_has_left() {
+    let leave = |world: &World| world.cell.shortcuts.close_to(world.tree.id, Reason::Draining);
+    is_not_taken_for_whole(leave, Reason::Draining);
+}
+
+#[test]
+fn a_change_ends_what_a_request_was_upgraded_to() {
+    on_a_cell(async {
+        let world = World::of_neighbours();
+        let server = world.server(AppProtocol::Http1).await;
+        let mut client = world.dial(server.vip).await;
+        let asked = b"GET / HTTP/1.1\r\nhost: app\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        client.write_all(asked).await.unwrap();
+        let (mut stream, _) = server.listener.accept().await.unwrap();
+        head(&mut stream).await;
+        let agreed = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        stream.write_all(agreed).await.unwrap();
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
+        flows(&mut client, &mut stream).await;
+        world.protect(nobody());
+        assert!(timeout(SOON, reads_reset(&mut client)).await.unwrap());
+        assert!(timeout(SOON, reads_reset(&mut stream)).await.unwrap());
+        world.emptied(1).await;
+        assert!(world.cell.ledger.refusals(Reason::PolicyDenied) > 0);
     });
 }
 

@@ -104,7 +104,12 @@ impl World {
         };
         let cell = Cell::with_connect(parts, connect);
         let netns = Rc::new(Netns::current().unwrap());
-        let tree = Rc::new(Tree { workload: Arc::new(workload), netns, id: 1 });
+        let tree = Rc::new(Tree {
+            workload: Arc::new(workload),
+            netns,
+            id: 1,
+            presence: crate::capture::Presence::default(),
+        });
         cell.plant(Rc::clone(&tree));
         let listener = listen(&cell, &tree, Side::Outbound, LOOPBACK);
         let credentials = Rc::clone(&cell.credentials).run();

@@ -133,9 +133,11 @@ impl Exchange {
 
     /// Why its connection was ended by us, if it was.
     pub(super) fn revoked(&self) -> Option<Reason> {
-        let denied = self.revoked.get()?.get()?;
-        self.denied(denied);
-        Some(denied.reason())
+        let why = self.revoked.get()?.get()?;
+        if let Some(denied) = why.denied() {
+            self.denied(denied);
+        }
+        Some(why.reason())
     }
 
     /// It was refused, or ended before its time. The first reason stays.

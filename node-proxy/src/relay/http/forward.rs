@@ -31,7 +31,7 @@ use crate::{
     telemetry::Reason,
     upstream::{
         UpstreamError,
-        connect::{Connected, Peer},
+        connect::Connected,
         pool::{Lease, Unanswered, Upload},
     },
 };
@@ -300,8 +300,7 @@ fn connected(exchange: &Exchange, lease: &Lease, took: std::time::Duration) {
 }
 
 async fn connect(session: &Session, permit: &Permit, target: &Target) -> Result<Connected, UpstreamError> {
-    let peer = Peer { address: target.endpoint.address, pod: target.endpoint.workload.as_ref() };
-    session.cell.connect.connect(&session.cell, permit, peer).await
+    session.cell.connect.connect(&session.cell, permit, target.peer()).await
 }
 
 /// The same request again; it has no body.

@@ -15,6 +15,7 @@ use crate::{
     route::{self, Decision, Forward},
     snapshot::{Cluster, Destination},
     telemetry::Reason,
+    upstream::connect::Peer,
 };
 
 /// What is to be done with a request.
@@ -65,6 +66,11 @@ impl Target {
         let endpoint = Arc::clone(&session.original);
         // Its port's protocol was the client's choice to obey or not: nothing is translated.
         Self { endpoint, protocol: session.protocol, picked: None }
+    }
+
+    /// Who is to be connected to.
+    pub(super) fn peer(&self) -> Peer<'_> {
+        Peer { address: self.endpoint.address, pod: self.endpoint.workload.as_ref() }
     }
 
     /// The endpoint broke off or did not answer.

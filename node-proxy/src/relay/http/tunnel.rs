@@ -25,7 +25,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     /// Relays until both sides have ended. `read` is what the client sent right after its request.
     pub(super) async fn run(self, session: &Session, client: Client, read: Bytes) {
-        let Self { mut lease, target: _load, exchange } = self;
+        let Self { mut lease, target, exchange } = self;
         // Hyper ends at the upgrade; nothing is waited for.
         if let Err(error) = poll_fn(|context| lease.drive(context)).await {
             tracing::debug!(%error, "an endpoint broke off right after it had agreed to an upgrade");
@@ -33,7 +33,13 @@ impl Tunnel {
             return;
         }
         exchange.becomes_opaque();
-        let (upstream, from_upstream) = lease.into_io();
+        let choice = lease.choice();
+        let (upstream, from_upstream, shortcut) = lease.into_io();
+        if let Some(shortcut) = shortcut {
+            // As with every opaque connection, the live connection itself ends it.
+            session.live.aimed(target.peer(), choice);
+            drop(session.live.receiver.set(shortcut.leave()));
+        }
         let (unread, client) = client.into_parts();
         let ends = Ends { client, from_client: joined(read, unread), upstream, from_upstream };
         let meter = Meter { ledger: &session.cell.ledger, live: &session.live };

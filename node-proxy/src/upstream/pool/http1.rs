@@ -133,7 +133,8 @@ impl Lease {
         self.connection.shortcut.as_deref()
     }
 
-    pub(super) fn choice(&self) -> Choice {
+    /// How the endpoint is reached, and why so.
+    pub fn choice(&self) -> Choice {
         self.connection.choice
     }
 
@@ -184,10 +185,11 @@ impl Lease {
         }
     }
 
-    /// The stream itself and what was read beyond the response's head, after a 101.
-    pub fn into_io(self) -> (Stream, bytes::Bytes) {
-        let parts = self.connection.driver.connection.into_parts();
-        (parts.io.0, parts.read_buf)
+    /// The stream itself, what was read beyond the response's head, after a 101, and what it is known by.
+    pub fn into_io(self) -> (Stream, bytes::Bytes, Option<Box<Shortcut>>) {
+        let connection = *self.connection;
+        let parts = connection.driver.connection.into_parts();
+        (parts.io.0, parts.read_buf, connection.shortcut)
     }
 }
 

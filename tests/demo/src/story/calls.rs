@@ -7,7 +7,7 @@ use std::{
 };
 
 use testkit::{
-    Daemon, Pod,
+    Daemon, Pod, Tally,
     grpc::{self, Words},
     http,
 };
@@ -18,7 +18,6 @@ use crate::{
     evidence,
     screen::Screen,
     stop::Stop,
-    traffic::Tally,
 };
 
 pub(super) fn show(cast: &Cast, daemon: &Daemon, screen: &Screen, stop: &Stop) -> Result<(), DemoError> {

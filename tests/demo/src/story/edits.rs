@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use testkit::Tally;
+
 use crate::{
     cast::RECRUIT,
     error::{DemoError, claim},
     story::Stage,
-    traffic::Tally,
 };
 
 impl Stage<'_> {

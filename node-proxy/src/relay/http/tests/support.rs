@@ -113,7 +113,12 @@ impl Bench {
             identity: crate::identity::testing::no_sources(),
         });
         let netns = Rc::new(Netns::current().unwrap());
-        let tree = Rc::new(Tree { workload: Arc::clone(&workload), netns, id: 1 });
+        let tree = Rc::new(Tree {
+            workload: Arc::clone(&workload),
+            netns,
+            id: 1,
+            presence: crate::capture::Presence::default(),
+        });
         let bench = Self { cell, tree, mesh: RefCell::new(mesh(workload)), compiler: RefCell::default() };
         bench.service("cart", VIP, endpoints);
         bench.publish();

@@ -1,5 +1,5 @@
 //! A client that keeps asking from inside a pod, and counts who answered. Every failure is counted, the last
-//! one kept.
+//! one kept: nothing that goes wrong in the background goes unseen.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use testkit::{KitError, Pod, block_on, http::Connection};
+use crate::{KitError, Pod, block_on, eventually, http::Connection};
 
 /// The client. It asks until it is dropped.
 #[derive(Debug)]
@@ -34,6 +34,17 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What came since an earlier one.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let since = |(pod, count): (&String, &u64)| (pod.clone(), count - earlier.of(pod));
+        Self {
+            answers: self.answers.iter().map(since).collect(),
+            failures: self.failures - earlier.failures,
+            last_failure: self.last_failure.clone(),
+        }
+    }
+
     /// The answers of one pod.
     #[must_use]
     pub fn of(&self, pod: &str) -> u64 {
@@ -44,6 +55,12 @@ impl Tally {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.answers.values().sum()
+    }
+
+    /// The answers of each pod.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(String, u64)> {
+        self.answers.iter().map(|(pod, count)| (pod.clone(), *count)).collect()
     }
 
     fn note(&mut self, outcome: Result<String, String>) {
@@ -63,9 +80,29 @@ impl Traffic {
     /// # Errors
     /// The pod's namespace cannot be entered.
     pub fn start(from: &Pod, to: SocketAddr, host: &str) -> Result<Self, KitError> {
+        Self::paced(from, (to, host), PACE)
+    }
+
+    /// As [`Traffic::start`], with so long a pause between an answer and the next request.
+    ///
+    /// # Errors
+    /// The pod's namespace cannot be entered.
+    pub fn paced(from: &Pod, (to, host): (SocketAddr, &str), pace: Duration) -> Result<Self, KitError> {
         let (tally, stop) = (Arc::<Mutex<Tally>>::default(), Arc::<AtomicBool>::default());
         let (its_tally, its_stop, host) = (Arc::clone(&tally), Arc::clone(&stop), host.to_owned());
-        let thread = from.spawn(move || block_on(ask(to, &host, &its_tally, &its_stop)))?;
+        let thread = from.spawn(move || {
+            block_on(async {
+                let mut connection = None;
+                while !its_stop.load(Ordering::Relaxed) {
+                    let outcome = once(&mut connection, to, &host).await;
+                    if outcome.is_err() {
+                        connection = None;
+                    }
+                    its_tally.lock().unwrap_or_else(PoisonError::into_inner).note(outcome);
+                    tokio::time::sleep(pace).await;
+                }
+            });
+        })?;
         Ok(Self { tally, stop, thread: Some(thread) })
     }
 
@@ -81,12 +118,12 @@ impl Traffic {
     /// They did not come.
     pub fn next(&self, answers: u64) -> Result<Tally, KitError> {
         let before = self.tally();
-        crate::eventually("more answers", || {
+        eventually("more answers", || {
             self.tally().total() >= before.total() + answers || self.tally().failures > before.failures
         })?;
-        let mut now = self.tally();
-        now.answers.iter_mut().for_each(|(pod, count)| *count -= before.of(pod));
-        Ok(now)
+        let now = self.tally();
+        let failures = now.failures;
+        Ok(Tally { failures, ..now.since(&before) })
     }
 }
 
@@ -100,28 +137,16 @@ impl Drop for Traffic {
     }
 }
 
-async fn ask(to: SocketAddr, host: &str, tally: &Mutex<Tally>, stop: &AtomicBool) {
-    let mut connection = None;
-    while !stop.load(Ordering::Relaxed) {
-        let outcome = once(&mut connection, to, host).await;
-        if outcome.is_err() {
-            connection = None;
-        }
-        tally.lock().unwrap_or_else(PoisonError::into_inner).note(outcome);
-        tokio::time::sleep(PACE).await;
-    }
-}
-
 async fn once(connection: &mut Option<Connection>, to: SocketAddr, host: &str) -> Result<String, String> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(Connection::http1(to).await.map_err(|error| error.to_string())?),
     };
     let answer = connection.get(host, "/").await.map_err(|error| error.to_string())?;
-    if answer.status == 200 {
+    if answer.status == http::StatusCode::OK {
         return Ok(answer.header("x-pod").to_owned());
     }
-    Err(format!("{} {}", answer.status, answer.header("canopy-refused")))
+    Err(format!("{} {}: {}", answer.status, answer.header("canopy-refused"), answer.text()))
 }
 
 const PACE: Duration = Duration::from_millis(2);
