@@ -19,6 +19,8 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+use super::Streams;
+
 /// The most that one TLS record carries (RFC 8446, 5.1).
 const RECORD: usize = 16 << 10;
 /// What is kept for the next turn: most messages are small.
@@ -52,6 +54,16 @@ impl Wire {
         let mut io = self.0.io.borrow_mut();
         let sent = io.poll_send(cx);
         self.note(sent)
+    }
+
+    /// Keeps no room where there is no stream: most tunnels are idle most of the time.
+    pub fn rest_without(&self, streams: &Streams) {
+        if streams.count() == 0 {
+            let mut io = self.0.io.borrow_mut();
+            if io.gathered.is_empty() && io.gathered.capacity() > 0 {
+                io.gathered = Vec::new();
+            }
+        }
     }
 
     /// Why TLS failed, where it did: HTTP/2 does not pass that on.

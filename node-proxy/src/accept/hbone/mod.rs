@@ -88,8 +88,8 @@ pub struct Connection {
 /// A request for a stream.
 pub type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 
-/// Shakes hands as `own`, within the cell's deadline.
-pub async fn accept(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Connection, AcceptError> {
+/// Shakes hands as `own`, within the cell's deadline. Boxed: what holds a tunnel would have room for it several times over.
+pub async fn accept(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Box<Connection>, AcceptError> {
     let patience = cell.limits.handshake;
     let deadline = Instant::now() + patience;
     let config = cell.credentials.server(own).await?;
@@ -102,7 +102,7 @@ pub async fn accept(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Co
     let http = timeout_at(deadline, http).await.map_err(|_elapsed| AcceptError::Slow(patience))?;
     let mut http = http.map_err(AcceptError::Http)?;
     let keepalive = Keepalive::new(http.ping_pong());
-    Ok(Connection {
+    Ok(Box::new(Connection {
         http,
         wire,
         keepalive,
@@ -110,7 +110,7 @@ pub async fn accept(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Co
         is_finishing: false,
         streams: Rc::default(),
         peer,
-    })
+    }))
 }
 
 impl Connection {
@@ -133,6 +133,7 @@ impl Connection {
                 tracing::debug!(%error, "a tunnel's connection broke off");
                 return Poll::Ready(None);
             }
+            self.wire.rest_without(&self.streams);
             match self.keepalive.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Pulse::Dead) => return Poll::Ready(None),

@@ -168,6 +168,7 @@ async fn drive(
         if let Poll::Ready(Err(error)) = wire.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
+        wire.rest_without(&streams);
         while let Poll::Ready(pulse) = keepalive.poll(cx) {
             match pulse {
                 Pulse::Dead => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
