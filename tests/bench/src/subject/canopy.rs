@@ -126,6 +126,8 @@ impl Canopy {
     pub(crate) fn carried(&self, port: Port) -> Result<u64, BenchError> {
         let noun = if port.is_http() { "requests" } else { "connections" };
         let what = format!("no counter of {noun} in its metrics");
+        // A daemon that was started a moment ago may not have a cell yet.
+        clock::wait_until(ENROL, || self.metrics().is_ok_and(|text| largest_total(&text, noun).is_some()));
         largest_total(&self.metrics()?, noun).ok_or_else(|| self.counters(what))
     }
 
