@@ -11,11 +11,13 @@ use std::{
 };
 
 use config::{model::Workload, name::PodName};
-use ebpf_redirect::{Denial, Enrolled, Enrolment, Exclusions, Redirect, RedirectError, WayBack};
+use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Redirect, RedirectError, WayBack};
 
 use super::message::Plant;
 use crate::{
     capture::Presence,
+    policy::early,
+    snapshot::policies::InboundPolicy,
     sys::{
         addresses,
         listen::{ListenError, PodListeners},
@@ -32,8 +34,8 @@ pub(super) struct Planting {
     pub(super) id: u64,
     // Declared in the order of dropping: steering stops first.
     enrolled: Option<Box<dyn Enrolled>>,
-    /// The denials that the kernel has taken over, as they were asked for.
-    denials: Vec<Denial>,
+    /// The policy whose denials the kernel has taken over.
+    denied_by: Option<Arc<InboundPolicy>>,
     listeners: PodListeners,
     netns: Netns,
     presence: Presence,
@@ -124,7 +126,7 @@ impl Planting {
             workload: Arc::clone(workload),
             id,
             enrolled: None,
-            denials: Vec::new(),
+            denied_by: None,
             listeners,
             netns,
             presence: Presence::default(),
@@ -150,21 +152,23 @@ impl Planting {
         Ok(())
     }
 
-    /// Has the kernel refuse what policy refuses for no other reason than where it comes from and goes to. Where it cannot,
-    /// policy still does.
-    pub(super) fn deny_early(&mut self, denials: Vec<Denial>, spared: &[IpAddr]) {
-        let Some(enrolled) = self.enrolled.as_mut().filter(|_| self.denials != denials) else { return };
-        match enrolled.set_denials(&denials, spared) {
-            Ok(_) => self.denials = denials,
+    /// Has the kernel refuse what this policy refuses for no other reason than where it comes from and goes to. Where it
+    /// cannot, policy still does. The first time also where there is nothing to refuse: a process before this one may have left
+    /// denials.
+    pub(super) fn deny_early(&mut self, policy: &Arc<InboundPolicy>, spared: &[IpAddr]) {
+        let is_known = self.denied_by.as_ref().is_some_and(|known| Arc::ptr_eq(known, policy));
+        let Some(enrolled) = self.enrolled.as_mut().filter(|_| !is_known) else { return };
+        let denials = early::denials(policy.deny.iter().map(|policy| &**policy));
+        let Err(error) = enrolled.set_denials(&denials, spared) else {
+            self.denied_by = Some(Arc::clone(policy));
+            return;
+        };
+        tracing::warn!(pod = %self.workload.pod, %error, "its denials are not enforced in the kernel, but by policy alone");
+        // Denials that were taken back must not stay: fewer, or none, always fit.
+        match enrolled.set_denials(&[], spared) {
+            Ok(_) => self.denied_by = Some(Arc::clone(policy)),
             Err(error) => {
-                tracing::warn!(pod = %self.workload.pod, %error, "its denials are not enforced in the kernel, but by policy alone");
-                // Denials that were taken back must not stay: fewer, or none, always fit.
-                match enrolled.set_denials(&[], spared) {
-                    Ok(_) => self.denials = denials,
-                    Err(error) => {
-                        tracing::warn!(pod = %self.workload.pod, %error, "former denials stay in the kernel")
-                    }
-                }
+                tracing::warn!(pod = %self.workload.pod, %error, "former denials stay in the kernel");
             }
         }
     }

@@ -173,5 +173,6 @@ fn a_permit_is_issued_and_renewed_by_the_same_rules() {
     assert!(Rc::ptr_eq(&renewed.tree, &permit.tree));
 }
 
+mod early;
 mod inbound;
 mod network;

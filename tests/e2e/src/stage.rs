@@ -84,6 +84,20 @@ impl Stage {
         self.manifests.write(&format!("{name}.yaml"), &text)
     }
 
+    /// Writes a file and waits until the daemon has taken it up; without text, what was in the file goes.
+    ///
+    /// # Errors
+    /// The manifest cannot be written, or is not taken up in time.
+    pub fn put(&self, daemon: &Daemon, file: &str, text: &str) -> Result<(), KitError> {
+        let version = || daemon.metric("canopy_configuration_version", &[]).unwrap_or_default();
+        let before = version();
+        // Text that says nothing makes no version: an object besides does.
+        let mark = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: mark-{before}}}\n");
+        let text = text.trim_end().trim_end_matches("---");
+        self.manifests.write(file, &if text.is_empty() { mark } else { format!("{text}\n---\n{mark}") })?;
+        crate::eventually("the edit is in force", || version() > before)
+    }
+
     /// The daemon, when it is ready.
     ///
     /// # Errors

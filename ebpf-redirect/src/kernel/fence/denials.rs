@@ -4,11 +4,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use ebpf_redirect_abi::{DenialKey, DeniedPort, Fence, ports};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::{
     Denial, RedirectError,
@@ -67,7 +67,9 @@ impl Rows {
     pub(crate) fn of(denials: &[Denial], spared: &[IpAddr]) -> Result<Self, RedirectError> {
         let mut rows = Self::default();
         let mut sets: HashMap<Vec<u16>, u32> = HashMap::new();
-        for (cidr, denied) in spread(denials) {
+        // No packet comes from a v4-mapped address, and its row would be that of an IPv4 network.
+        let is_nobody = |cidr: &IpNet| MAPPED.contains(cidr);
+        for (cidr, denied) in spread(denials).into_iter().filter(|(cidr, _)| !is_nobody(cidr)) {
             let set = match denied {
                 Ports::All => ports::ALL,
                 Ports::These(these) => {
@@ -88,9 +90,8 @@ impl Rows {
             rows.networks.retain(|(network, _)| !spared.contains(network));
             rows.networks.extend(spared.into_iter().map(|network| (network, ports::NONE)));
         }
-        let mapped = (96, words([0, 0, 0, 0].into()));
-        let around = |(length, ip): &(u32, [u32; 4])| *length < 96 && *ip == [0; 4];
-        if rows.networks.iter().any(|(network, _)| around(network))
+        let mapped = (96, words(MAPPED.addr()));
+        if denials.iter().any(|denial| denial.cidr.contains(&MAPPED))
             && !rows.networks.iter().any(|(network, _)| *network == mapped)
         {
             // A network as wide as ::/0 has the v4-mapped addresses in it, but means IPv6 alone.
@@ -191,11 +192,16 @@ fn failed(error: std::io::Error) -> RedirectError {
     RedirectError::syscall("write", "the tables of denials", error)
 }
 
+/// Where IPv4 is in IPv6's form, and so in the kernel's tables.
+const MAPPED: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96));
+
 /// Of each table, so that one pod's rules cannot take it all.
 const PER_POD: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     fn denial(cidr: &str, ports: &[u16]) -> Denial {
@@ -268,5 +274,61 @@ mod tests {
             (0..=PER_POD).map(|n| denial(&format!("10.{}.{}.0/24", n / 256, n % 256), &[])).collect();
         let error = Rows::of(&many, &[]).unwrap_err().to_string();
         assert!(error.contains("denied networks is full (4096)"), "{error}");
+    }
+
+    /// What the kernel makes of rows: the set of the longest prefix that the address has.
+    fn is_denied(rows: &Rows, source: IpAddr, port: u16) -> bool {
+        let bits = |words: [u32; 4]| {
+            words.iter().fold(0_u128, |all, word| all << 32 | u128::from(u32::from_be(*word)))
+        };
+        let differ = |ip: &[u32; 4]| bits(*ip) ^ bits(words(source));
+        let around = rows
+            .networks
+            .iter()
+            .filter(|((length, ip), _)| *length == 0 || differ(ip) >> (128 - length) == 0);
+        match around.max_by_key(|((length, _), _)| *length).map(|(_, set)| *set) {
+            None | Some(ports::NONE) => false,
+            Some(ports::ALL) => true,
+            Some(set) => rows.ports.contains(&(set, port)),
+        }
+    }
+
+    fn networks() -> impl Strategy<Value = IpNet> {
+        let around =
+            ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "::/0", "::/80", "::8000:0:0/81"];
+        let others = ["::fffe:0:0/95", "::ffff:0:0/96", "::ffff:10.1.0.0/112", "fd00::/8", "fd00::1/128"];
+        select([&around[..], &others].concat()).prop_map(|text| text.parse().unwrap())
+    }
+
+    fn addresses() -> impl Strategy<Value = IpAddr> {
+        let all = [
+            "10.1.2.3",
+            "10.1.9.9",
+            "10.2.0.1",
+            "11.0.0.1",
+            "fd00::1",
+            "fd00::2",
+            "2001:db8::1",
+            "::fffe:1:1",
+        ];
+        select(all.to_vec()).prop_map(|text| text.parse().unwrap())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn rows_deny_what_the_denials_say_and_nothing_else(
+            denials in vec((networks(), vec(select(&[80_u16, 443, 22][..]), 0..3)), 0..6),
+            spared in vec(addresses(), 0..2),
+            source in addresses(),
+            port in select(&[80_u16, 443, 1][..]),
+        ) {
+            let denials: Vec<_> = denials.into_iter().map(|(cidr, ports)| Denial { cidr, ports }).collect();
+            let says = |one: &Denial| one.cidr.contains(&source) && (one.ports.is_empty() || one.ports.contains(&port));
+            let said = denials.iter().any(says) && !spared.contains(&source);
+            let rows = Rows::of(&denials, &spared).unwrap();
+            prop_assert_eq!(is_denied(&rows, source, port), said, "{:?}", rows);
+        }
     }
 }

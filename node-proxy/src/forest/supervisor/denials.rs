@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use config::name::TenantId;
 
 use super::Supervisor;
-use crate::{forest::planting::Planting, policy::early, snapshot::Snapshot};
+use crate::{forest::planting::Planting, snapshot::Snapshot};
 
 impl Supervisor {
     /// Tells the kernel of each tree's denials, where they have changed.
@@ -22,6 +22,5 @@ impl Supervisor {
 pub(super) fn of_tree(snapshots: &BTreeMap<TenantId, Arc<Snapshot>>, tree: &mut Planting) {
     let Some(snapshot) = snapshots.get(&tree.workload.tenant) else { return };
     let Some(policy) = snapshot.policies.of(&tree.workload.pod) else { return };
-    let denials = early::denials(policy.deny.iter().map(|policy| &**policy));
-    tree.deny_early(denials, &snapshot.directory.node_addresses);
+    tree.deny_early(policy, &snapshot.directory.node_addresses);
 }

@@ -1,0 +1,161 @@
+//! The kubelet's probes where plaintext is refused: the declared question is answered, from the node alone, and is no way in.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use e2e::{HTTP, Listener, Origin, Stage, eventually, port};
+use testkit::{Daemon, Netns, Outcome, Pod};
+
+const TCP: testkit::manifests::Port = port("tcp-raw", 7000);
+
+/// A pod that declares probes, its applications, and a stranger.
+struct Scene {
+    web: Pod,
+    stranger: Pod,
+    origin: Origin,
+    heard: Arc<AtomicUsize>,
+    _listener: Listener,
+    stage: Stage,
+}
+
+impl Scene {
+    fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let stage = Stage::new()?;
+        let (web, stranger) = (stage.pod("shop", "web", &[HTTP, TCP])?, stage.node.pod("away", "stranger")?);
+        let probes = "    image: none\n    readinessProbe: {httpGet: {path: /healthz, port: http}}\n\
+                      \x20   livenessProbe: {tcpSocket: {port: 7000}}\n";
+        let text = stage.manifests.read("shop-web-pod.yaml")?.replacen("    image: none\n", probes, 1);
+        stage.manifests.write("shop-web-pod.yaml", &text)?;
+        let origin = Origin::start(&web, 80)?;
+        let heard = Arc::new(AtomicUsize::new(0));
+        let bytes = Arc::clone(&heard);
+        let listener = Listener::start(&web, web.at(7000), move |mut stream| {
+            let mut buffer = [0; 64];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                bytes.fetch_add(count, Ordering::Relaxed);
+            }
+            Ok(())
+        })?;
+        Ok(Self { web, stranger, origin, heard, _listener: listener, stage })
+    }
+
+    /// Who asks what, and what is said: `+` where the application was asked, `-` where the answer is a refusal.
+    fn answers(&self) -> Result<String, testkit::KitError> {
+        let (node, stranger) = (self.stage.node.netns(), self.stranger.netns());
+        let (v4, v6) = (self.web.at(80), self.web.at_v6(80));
+        let questions: [(&Netns, SocketAddr, &str); 7] = [
+            (node, v4, "GET /healthz HTTP/1.1"),
+            (node, v6, "GET /healthz HTTP/1.1"),
+            (node, v4, "GET / HTTP/1.1"),
+            (node, v4, "GET /healthz?x=1 HTTP/1.1"),
+            (node, v4, "POST /healthz HTTP/1.1"),
+            (stranger, v4, "GET /healthz HTTP/1.1"),
+            (node, self.web.at(7000), "GET /healthz HTTP/1.1"),
+        ];
+        let answers = questions.into_iter().map(|(from, to, line)| {
+            let before = (self.origin.seen().len(), self.heard.load(Ordering::Relaxed));
+            let is_answered = from.run(|| ask(to, line))?;
+            let asked = (self.origin.seen().len(), self.heard.load(Ordering::Relaxed)) != before;
+            assert_eq!(is_answered, asked, "{line} at {to}");
+            Ok(if asked { '+' } else { '-' })
+        });
+        answers.collect()
+    }
+}
+
+/// Whether a request is answered with 200.
+fn ask(to: SocketAddr, line: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_millis(500)) else { return false };
+    let mut answer = [0; 12];
+    let said = stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .and_then(|()| write!(stream, "{line}\r\nhost: web\r\nx-mine: 1\r\nconnection: close\r\n\r\n"))
+        .and_then(|()| stream.read_exact(&mut answer));
+    said.is_ok() && &answer == b"HTTP/1.1 200"
+}
+
+fn policy(kind: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: policy, namespace: shop}}\nspec: {spec}\n"
+    )
+}
+
+fn strict() -> String {
+    policy("PeerAuthentication", "{mtls: {mode: STRICT}}")
+}
+
+#[test]
+fn the_declared_question_is_answered_from_the_node_alone_whatever_refuses_the_rest() -> Outcome {
+    let scene = Scene::new()?;
+    for (what, refusal) in [
+        ("STRICT", strict()),
+        ("ALLOW nobody", policy("AuthorizationPolicy", "{}")),
+        ("DENY everybody", policy("AuthorizationPolicy", "{action: DENY, rules: [{}]}")),
+        ("what cannot be read", policy("AuthorizationPolicy", "{action: DENY, rules: 7}")),
+    ] {
+        scene.stage.manifests.write("policy.yaml", &refusal)?;
+        let daemon = scene.stage.daemon()?;
+        let before = scene.origin.seen().len();
+        assert_eq!(scene.answers()?, "++-----", "{what}");
+        for seen in &scene.origin.seen()[before..] {
+            let agent = seen.headers.get("user-agent").and_then(|value| value.to_str().ok());
+            assert_eq!((seen.uri.path(), agent), ("/healthz", Some("kube-probe/canopy")), "{seen:?}");
+            assert!(!seen.headers.contains_key("x-mine"), "the question is made anew: {seen:?}");
+        }
+        let refused = daemon.metric("canopy_refused_total", &["tenant=\"ns/shop\""])?;
+        assert!(refused >= 4.0, "{what}: {refused}");
+        drop(daemon);
+        scene.stage.manifests.remove("policy.yaml")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_probe_comes_from_the_addresses_that_are_the_nodes_and_from_no_other() -> Outcome {
+    let scene = Scene::new()?;
+    scene.stage.manifests.write("policy.yaml", &strict())?;
+    let own = format!("{},fd77::1", "10.77.0.1");
+    for (addresses, expected) in
+        [(own.as_str(), "++-----"), ("10.77.0.1", "+------"), ("10.77.0.200", "-------")]
+    {
+        let arguments: Vec<_> = addresses.split(',').flat_map(|address| ["--node-ip", address]).collect();
+        let _daemon = scene.stage.daemon_with(&arguments)?;
+        assert_eq!(scene.answers()?, expected, "--node-ip {addresses}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tcp_probe_reaches_the_application_and_brings_it_nothing() -> Outcome {
+    let scene = Scene::new()?;
+    scene.stage.manifests.write("policy.yaml", &strict())?;
+    let mut daemon = scene.stage.daemon()?;
+    let (node, to) = (scene.stage.node.netns(), scene.web.at(7000));
+    // The kubelet connects, and closes.
+    node.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(2)).map(drop))??;
+    let answered =
+        |daemon: &Daemon| daemon.metric("canopy_accept_connections_total", &["tenant=\"ns/shop\""]);
+    eventually("it was dealt with", || answered(&daemon).is_ok_and(|count| count >= 1.0))?;
+    let says = |from: &Netns| {
+        from.run(|| {
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"let me in")?;
+            stream.read(&mut [0])
+        })
+    };
+    for from in [node, scene.stranger.netns()] {
+        let end = says(from)?;
+        assert!(e2e::is_reset(&end) || matches!(end, Ok(0)), "{end:?}");
+    }
+    assert_eq!(scene.heard.load(Ordering::Relaxed), 0, "the application heard nothing");
+    daemon.wait_logged(|line| line["reason"] == "plaintext_refused" && line["dst.addr"] == to.to_string())?;
+    Ok(())
+}
