@@ -6,13 +6,14 @@ use std::{
     cell::{Cell as Slot, OnceCell, Ref, RefCell},
     collections::HashMap,
     fmt,
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
 use config::name::{PodName, TenantId};
-use ebpf_redirect::Redirect;
+use ebpf_redirect::{Redirect, Side};
 
 use crate::{
     balance::Balancer,
@@ -22,7 +23,7 @@ use crate::{
     snapshot::Snapshot,
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
-    tenancy::{Ledger, Tenure},
+    tenancy::{Ledger, Tenure, TunnelGuard},
     upstream::{
         Delivery,
         connect::{Connect, Kernel},
@@ -34,9 +35,13 @@ use crate::{
 };
 
 pub(crate) use self::live::direction;
-pub use self::live::{Live, LiveGuard, Registry};
+pub use self::{
+    live::{Live, LiveGuard, Registry},
+    places::{Bound, Place, Places},
+};
 
 mod live;
+mod places;
 
 /// The data-path state of one lane of one tenant.
 #[derive(Debug)]
@@ -81,7 +86,10 @@ pub struct Cell {
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, (Rc<Tree>, Kept)>>,
     seats: Slot<usize>,
-    handshakes: Slot<usize>,
+    /// Under way, by tree.
+    handshakes: Rc<Places<u64>>,
+    /// Accepted, by the peer's address.
+    arrived: Rc<Places<IpAddr>>,
     draining: Slot<bool>,
     panic_hook: PanicHook,
 }
@@ -97,8 +105,14 @@ pub struct Limits {
     pub connect: Duration,
     /// How long a tunnel's handshake may take, TLS and HTTP/2 together.
     pub handshake: Duration,
-    /// Handshakes of accepted tunnels under way at a time, in this cell.
-    pub handshakes: usize,
+    /// Handshakes of accepted tunnels under way at a time, in this cell and for each tree.
+    pub handshakes: Bound,
+    /// Tunnels open at a time, each way, in this cell and with each peer's address.
+    pub tunnels: Bound,
+    /// How long a tunnel without streams is kept.
+    pub tunnel_idle: Duration,
+    /// How long after an answer a tunnel's peer is asked again whether it is there. It may take twice as long to answer.
+    pub tunnel_keepalive: Duration,
     /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged.
     pub unacknowledged: Duration,
     /// How long a connection may be idle in the pool.
@@ -126,6 +140,11 @@ impl Limits {
         let bound = usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX);
         Self { connections: limits.connections.min(bound), ..limits }
     }
+
+    /// So many tunnels, of which one peer may have a quarter.
+    pub fn tunnels(all: usize) -> Bound {
+        Bound { all, each: (all / 4).max(1) }
+    }
 }
 
 impl Default for Limits {
@@ -135,7 +154,10 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
-            handshakes: 256,
+            handshakes: Bound { all: 256, each: 128 },
+            tunnels: Limits::tunnels(8192),
+            tunnel_idle: Duration::from_secs(300),
+            tunnel_keepalive: Duration::from_secs(10),
             unacknowledged: Duration::from_secs(30),
             pool_idle: Duration::from_secs(60),
             idle: None,
@@ -202,7 +224,8 @@ impl Cell {
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
             seats: Slot::new(0),
-            handshakes: Slot::new(0),
+            handshakes: Rc::default(),
+            arrived: Rc::default(),
             draining: Slot::new(false),
             panic_hook: PanicHook::default(),
         })
@@ -294,12 +317,14 @@ impl Cell {
     }
 
     /// A place for one more handshake of an accepted tunnel; `None` where too many are under way.
-    pub fn handshake(self: &Rc<Self>) -> Option<Handshake> {
-        let under_way = self.handshakes.get();
-        (under_way < self.limits.handshakes).then(|| {
-            self.handshakes.set(under_way + 1);
-            Handshake(Rc::clone(self))
-        })
+    pub fn handshake(&self, tree: &Tree) -> Option<Place<u64>> {
+        self.handshakes.take(tree.id, self.limits.handshakes)
+    }
+
+    /// Room for one more accepted tunnel from an address.
+    pub fn arrival(&self, peer: IpAddr) -> Option<(Place<IpAddr>, TunnelGuard)> {
+        let place = self.arrived.take(peer.to_canonical(), self.limits.tunnels)?;
+        Some((place, TunnelGuard::open(&self.ledger, Side::Inbound)))
     }
 
     /// Asks every HTTP connection to end after its current requests. Opaque ones go on until they are closed.
@@ -335,16 +360,6 @@ pub struct Seat(Rc<Cell>);
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.seats.set(self.0.seats.get() - 1);
-    }
-}
-
-/// One handshake that is under way; given back when dropped.
-#[derive(Debug)]
-pub struct Handshake(Rc<Cell>);
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        self.0.handshakes.set(self.0.handshakes.get() - 1);
     }
 }
 

@@ -269,8 +269,7 @@ async fn any_of(
                 picked.succeeded(connected.took);
                 return Ok((connected, Some(picked)));
             }
-            // Whether a caller is let in must not be a matter of which endpoint is tried.
-            Err(UpstreamError::Denied(denied)) => return Err(denied.reason()),
+            Err(error) if error.is_denial() => return Err(error.reason()),
             Err(error) => {
                 if error.blames_endpoint() {
                     picked.failed();

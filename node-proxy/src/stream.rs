@@ -25,6 +25,10 @@ use crate::{
     telemetry::Reason,
 };
 
+pub use self::told::{Told, told};
+
+mod told;
+
 /// A connection, by what carries it.
 ///
 /// A further carrier is a further variant; the compiler then names every place that has to know: it must half-close on
@@ -51,7 +55,7 @@ impl Stream {
         }
     }
 
-    /// Ends it with this reason when it is dropped. A carrier that can say why does; a socket is reset.
+    /// Ends it with this reason when it is dropped. A carrier that can say why does, as far as it can; a socket is reset.
     pub fn refuse(&self, reason: Reason) {
         match self {
             Self::Tcp(stream) => socket::reset(stream),

@@ -24,6 +24,7 @@ mod status;
 mod style;
 mod trace;
 mod tree;
+mod tunnels;
 mod validate;
 
 /// A shared proxy for the pods of one node, that keeps its tenants apart.

@@ -22,6 +22,7 @@ use super::{
     Daemon, Outcome,
     certificates::Certificates,
     log::{Flush, LogQueue},
+    tunnels::Tunnels,
 };
 use crate::{
     mode::node::{self, NodeOptions, RedirectChoice},
@@ -76,8 +77,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "NUMBER", env = "CANOPY_CONNECTIONS",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: Option<u32>,
-    /// Who shares the tunnels to pods of other nodes.
-    #[arg(long, value_enum, default_value_t = Tunnels::Shared, env = "CANOPY_TUNNELS")]
+    #[command(flatten)]
     tunnels: Tunnels,
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
@@ -98,14 +98,6 @@ enum Steering {
     Ebpf,
     /// iptables.
     Iptables,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Tunnels {
-    /// All connections of one pod to another.
-    Shared,
-    /// Nobody: each connection has its own. None waits for what another lost on the way, and each costs a handshake.
-    Own,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -165,7 +157,7 @@ impl Run {
             revocations: self.certificates.crl.clone(),
             certificates: self.certificates.choice(),
             connections: self.connections.map(|most| most as usize),
-            shared_tunnels: self.tunnels == Tunnels::Shared,
+            tunnels: self.tunnels.choice(),
             drain: Duration::from_secs(self.drain),
         })?;
         Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{
             AtomicU16,
-            Ordering::{AcqRel, Acquire},
+            Ordering::{AcqRel, Acquire, Release},
             fence,
         },
     },
@@ -24,13 +24,13 @@ use std::{
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::way::{DEAF, FINISHED, RESET, Way};
+use self::way::{DEAF, FINISHED, REFUSED, RESET, Way, refusal};
 use super::{
     inbox::Admitted,
     post::{self, Post},
     urn,
 };
-use crate::telemetry::Reason;
+use crate::{stream::Told, telemetry::Reason};
 
 /// Bytes on their way, each way. Only what is touched is resident.
 pub const RING_BYTES: usize = 32 * 1024;
@@ -96,11 +96,12 @@ struct Shared {
     back: Way,
     /// [`UNANSWERED`], [`ACCEPTED`], or [`REFUSED`] and the reason's number.
     answer: AtomicU16,
+    /// Why it was cut after it was accepted: [`REFUSED`] and the reason's number.
+    why: AtomicU16,
 }
 
 const UNANSWERED: u16 = 0;
 const ACCEPTED: u16 = 1;
-const REFUSED: u16 = 2;
 
 impl Shared {
     fn reset(&self) {
@@ -121,6 +122,7 @@ impl Shared {
         // Reasons are fewer than 65,534 by far.
         let number = u16::try_from(reason as usize).unwrap_or_default();
         if !self.answer(REFUSED + number) {
+            self.why.store(REFUSED + number, Release);
             self.reset();
         }
     }
@@ -133,7 +135,7 @@ impl PipeEnd {
         if shared.answer(ACCEPTED) && !shared.there.is(RESET) { Ok(()) } else { Err(gone()) }
     }
 
-    /// Receiver: says no, and why. After [`PipeEnd::accept`] all that can be said is a reset.
+    /// Receiver: says no, and why. After [`PipeEnd::accept`] the connection is cut, and its opener told why.
     pub fn refuse(&self, reason: Reason) {
         if let Some(Remains { shared, .. }) = &self.remains {
             shared.refuse(reason);
@@ -156,11 +158,7 @@ impl PipeEnd {
         };
         let read = || match shared.answer.load(Acquire) {
             UNANSWERED => None,
-            ACCEPTED => Some(Ok(())),
-            refused => {
-                let reason = Reason::ALL.get(usize::from(refused - REFUSED)).copied();
-                Some(Err(reason.unwrap_or(Reason::CellRestarted)))
-            }
+            answer => Some(refusal(answer).map_or(Ok(()), Err)),
         };
         if let Some(answer) = read() {
             return Poll::Ready(answer);
@@ -200,6 +198,12 @@ impl PipeEnd {
         }
     }
 
+    /// Opener: why the connection was cut, where the receiver said so.
+    fn told(&self) -> Option<io::Error> {
+        let remains = self.remains.as_ref().filter(|_| self.role == Role::Opener)?;
+        refusal(remains.shared.why.load(Acquire)).map(|reason| Told(reason).into())
+    }
+
     fn poll_push(
         &mut self,
         cx: &mut Context<'_>,
@@ -208,7 +212,7 @@ impl PipeEnd {
         let (outgoing, _, ways) = self.parts()?;
         for registered in [false, true] {
             if ways.outgoing.is(FINISHED | DEAF | RESET) {
-                return Poll::Ready(Err(gone()));
+                return Poll::Ready(Err(self.told().unwrap_or_else(gone)));
             }
             let pushed = push(outgoing);
             if pushed > 0 {
@@ -258,7 +262,8 @@ impl AsyncRead for PipeEnd {
                 return Poll::Ready(Ok(()));
             }
             if state & RESET != 0 {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                let reset = || io::ErrorKind::ConnectionReset.into();
+                return Poll::Ready(Err(self.told().unwrap_or_else(reset)));
             }
             if state & FINISHED != 0 {
                 return Poll::Ready(Ok(()));

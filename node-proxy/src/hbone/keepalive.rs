@@ -12,15 +12,14 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Pause between an answer and the next question.
-const EVERY: Duration = Duration::from_secs(10);
-/// How long the answer may take.
-const ANSWER: Duration = Duration::from_secs(20);
+/// How long the answer may take, in pauses between an answer and the next question.
+const ANSWER: u32 = 2;
 
 /// The questions and answers of one connection.
 #[derive(Debug)]
 pub struct Keepalive {
     ping: Option<PingPong>,
+    every: Duration,
     timer: Pin<Box<Sleep>>,
     asked: bool,
 }
@@ -35,9 +34,9 @@ pub enum Pulse {
 }
 
 impl Keepalive {
-    /// Of a connection's own handle.
-    pub fn new(ping: Option<PingPong>) -> Self {
-        Self { ping, timer: Box::pin(sleep(EVERY)), asked: false }
+    /// Of a connection's own handle, with this pause between an answer and the next question.
+    pub fn new(ping: Option<PingPong>, every: Duration) -> Self {
+        Self { ping, every, timer: Box::pin(sleep(every)), asked: false }
     }
 
     /// Asks when it is time. Poll it again until it is pending.
@@ -47,7 +46,7 @@ impl Keepalive {
         {
             // An error is the connection's end, which its driver sees by itself.
             self.asked = false;
-            self.timer.as_mut().reset(Instant::now() + EVERY);
+            self.timer.as_mut().reset(Instant::now() + self.every);
         }
         if self.timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
@@ -57,7 +56,7 @@ impl Keepalive {
         }
         let sent = self.ping.as_mut().is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok());
         self.asked = sent;
-        self.timer.as_mut().reset(Instant::now() + if sent { ANSWER } else { EVERY });
+        self.timer.as_mut().reset(Instant::now() + self.every * if sent { ANSWER } else { 1 });
         Poll::Ready(Pulse::Alive)
     }
 }

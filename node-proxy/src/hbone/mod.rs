@@ -8,7 +8,8 @@ use http::StatusCode;
 use crate::telemetry::Reason;
 
 pub use self::{
-    stream::{Open, Role, Streams, Tunnel},
+    stream::{DENIED, Role, Tunnel},
+    streams::{Open, Streams},
     wire::{Wire, sending},
 };
 
@@ -20,6 +21,7 @@ pub mod fields;
 pub mod keepalive;
 pub mod settings;
 mod stream;
+mod streams;
 mod wire;
 
 /// Where a pod's tunnels end. It is the mesh's own: no app is reached by it.

@@ -4,7 +4,7 @@
 //! not taken from the writer. A stream that was cut ends in RST_STREAM, never in END_STREAM.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt, io,
     pin::Pin,
     rc::Rc,
@@ -13,15 +13,17 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream, server::SendResponse};
-use http::Response;
+use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::telemetry::Reason;
+use super::{Open, Streams};
+use crate::{stream::Told, telemetry::Reason};
 
 /// Bytes of one DATA frame: other streams of the connection need not wait for more.
 const FRAME: usize = 64 << 10;
-/// Streams of which the other side's end is awaited after ours, per connection.
-const LINGERING: usize = 256;
+/// How a stream is reset whose caller may not have it any more. HTTP/2 has no word of its own for that; this is the nearest, and
+/// who does not know it takes it for any other reset.
+pub const DENIED: h2::Reason = h2::Reason::INADEQUATE_SECURITY;
 
 /// Which end of the tunnel this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl Tunnel {
 
     /// The streams of its connection, which know whether that is about to end.
     pub fn siblings(&self) -> Rc<Streams> {
-        Rc::clone(&self.open.0)
+        Rc::clone(self.open.streams())
     }
 
     /// Tells the client that its target was reached.
@@ -91,14 +93,15 @@ impl Tunnel {
         match std::mem::replace(&mut self.sending, Sending::Gone) {
             Sending::Unanswered(unanswered) => {
                 let (mut respond, answer) = *unanswered;
-                self.sending = Sending::Open(respond.send_response(answer, false).map_err(broken)?);
+                let sent = respond.send_response(answer, false);
+                self.sending = Sending::Open(sent.map_err(|error| self.broken(error))?);
             }
             answered => self.sending = answered,
         }
         Ok(())
     }
 
-    /// Ends it with this reason when it is dropped: as a status, where it was not answered yet.
+    /// Ends it with this reason when it is dropped: as a status, where it was not answered yet; else as far as a reset tells.
     pub fn refuse(&self, reason: Reason) {
         self.ending.set(Ending::Refuse(reason));
     }
@@ -129,13 +132,15 @@ impl Tunnel {
             Sending::Gone => return,
         }
         if let Some(received) = self.received.take().filter(|received| !received.is_end_stream()) {
-            self.open.0.linger(received);
+            self.open.streams().linger(received);
         }
     }
 
-    fn cut(&mut self) {
+    fn cut(&mut self, because: Option<Reason>) {
+        let is_denial = because.is_some_and(|reason| super::status(reason) == StatusCode::UNAUTHORIZED);
         let code = match self.role {
             Role::Client => h2::Reason::CANCEL,
+            Role::Server if is_denial => DENIED,
             // RFC 9113, 8.5: the connection to the target failed.
             Role::Server => h2::Reason::CONNECT_ERROR,
         };
@@ -146,16 +151,45 @@ impl Tunnel {
         }
     }
 
+    /// As sockets fail: who reads it need not know what carried it, and is told why where that is known.
+    fn broken(&self, error: h2::Error) -> io::Error {
+        if let Some(reason) = self.open.streams().cut_because() {
+            return Told(reason).into();
+        }
+        if self.role == Role::Client && error.is_remote() && error.reason() == Some(DENIED) {
+            return Told(Reason::PeerDenied).into();
+        }
+        if error.is_io() {
+            return error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+        }
+        io::Error::new(io::ErrorKind::ConnectionReset, error)
+    }
+
+    /// Why the stream takes no bytes any more.
+    fn closed(&mut self) -> io::Error {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let reset = match &mut self.sending {
+            Sending::Open(send) | Sending::Finished(send) => send.poll_reset(&mut nobody),
+            Sending::Unanswered(_) | Sending::Gone => Poll::Pending,
+        };
+        match (self.open.streams().cut_because(), reset) {
+            (Some(reason), _) => Told(reason).into(),
+            (None, Poll::Ready(Ok(DENIED))) if self.role == Role::Client => Told(Reason::PeerDenied).into(),
+            (None, Poll::Ready(Err(error))) => self.broken(error),
+            (None, _) => io::ErrorKind::BrokenPipe.into(),
+        }
+    }
+
     fn refused(&mut self, reason: Reason) {
         match &mut self.sending {
             Sending::Unanswered(unanswered) => {
                 let mut answer = Response::new(());
                 *answer.status_mut() = super::status(reason);
                 if unanswered.0.send_response(answer, true).is_err() {
-                    self.cut();
+                    self.cut(Some(reason));
                 }
             }
-            _ => self.cut(),
+            _ => self.cut(Some(reason)),
         }
     }
 }
@@ -166,7 +200,7 @@ impl Drop for Tunnel {
         self.settle();
         match self.ending.get() {
             Ending::Close => self.close(),
-            Ending::Cut => self.cut(),
+            Ending::Cut => self.cut(None),
             Ending::Refuse(reason) => self.refused(reason),
         }
     }
@@ -188,7 +222,7 @@ impl AsyncRead for Tunnel {
                     Poll::Ready(None) => break,
                     // What came before is handed out first; the error comes again.
                     Poll::Ready(Some(Err(_))) | Poll::Pending if buffer.filled().len() > before => break,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(error))),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(this.broken(error))),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -208,7 +242,8 @@ impl AsyncRead for Tunnel {
 
 impl AsyncWrite for Tunnel {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Sending::Open(send) = &mut self.get_mut().sending else {
+        let this = self.get_mut();
+        let Sending::Open(send) = &mut this.sending else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         if bytes.is_empty() {
@@ -220,13 +255,15 @@ impl AsyncWrite for Tunnel {
         while capacity == 0 {
             capacity = match ready!(send.poll_capacity(cx)) {
                 Some(Ok(capacity)) => capacity,
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Some(Err(error)) => return Poll::Ready(Err(this.broken(error))),
+                None => return Poll::Ready(Err(this.closed())),
             };
         }
         let length = wanted.min(capacity);
-        send.send_data(Bytes::copy_from_slice(&bytes[..length]), false).map_err(broken)?;
-        Poll::Ready(Ok(length))
+        match send.send_data(Bytes::copy_from_slice(&bytes[..length]), false) {
+            Ok(()) => Poll::Ready(Ok(length)),
+            Err(_closed) => Poll::Ready(Err(this.closed())),
+        }
     }
 
     /// Who drives the connection sends what is queued at its next turn.
@@ -240,7 +277,7 @@ impl AsyncWrite for Tunnel {
             Sending::Open(mut send) => {
                 let ended = send.send_data(Bytes::new(), true);
                 this.sending = Sending::Finished(send);
-                Poll::Ready(ended.map_err(broken))
+                Poll::Ready(ended.map_err(|error| this.broken(error)))
             }
             other => {
                 this.sending = other;
@@ -250,119 +287,8 @@ impl AsyncWrite for Tunnel {
     }
 }
 
-/// As sockets fail: who reads it need not know what carried it.
-fn broken(error: h2::Error) -> io::Error {
-    if error.is_io() {
-        return error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
-    }
-    io::Error::new(io::ErrorKind::ConnectionReset, error)
-}
-
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tunnel").field("role", &self.role).finish_non_exhaustive()
-    }
-}
-
-/// The streams of one connection, as those see it who use it and who drives it.
-#[derive(Default)]
-pub struct Streams {
-    open: Cell<usize>,
-    /// Closed on our side; the peer has not ended them yet.
-    lingering: RefCell<Vec<(RecvStream, u8)>>,
-    driver: RefCell<Option<Waker>>,
-    ending: Cell<bool>,
-}
-
-/// One open stream; counted until dropped.
-#[derive(Debug)]
-pub struct Open(Rc<Streams>);
-
-impl Streams {
-    /// Counts one more.
-    pub fn open(self: &Rc<Self>) -> Open {
-        self.open.set(self.open.get() + 1);
-        Open(Rc::clone(self))
-    }
-
-    /// Says that the peer wants the connection to end.
-    pub fn end(&self) {
-        self.ending.set(true);
-    }
-
-    /// Whether the peer wants the connection to end: what is idle on it is to be closed.
-    pub fn is_ending(&self) -> bool {
-        self.ending.get()
-    }
-
-    /// How many the connection has.
-    pub fn count(&self) -> usize {
-        self.open.get() + self.lingering.borrow().len()
-    }
-
-    /// Discards what still comes of streams that are closed on our side. For the connection's driver, at each turn.
-    pub fn poll_lingering(&self, cx: &mut Context<'_>) {
-        let mut driver = self.driver.borrow_mut();
-        match &mut *driver {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        drop(driver);
-        let mut lingering = self.lingering.borrow_mut();
-        if !lingering.is_empty() {
-            lingering.retain_mut(|(received, _)| discard(received, cx));
-        }
-    }
-
-    /// Gives up streams whose other side has not ended them for a whole period.
-    pub fn age(&self) {
-        self.lingering.borrow_mut().retain_mut(|(_, age)| {
-            *age += 1;
-            *age <= 2
-        });
-    }
-
-    fn linger(&self, received: RecvStream) {
-        let mut lingering = self.lingering.borrow_mut();
-        if lingering.len() < LINGERING {
-            lingering.push((received, 0));
-        }
-        drop(lingering);
-        self.wake();
-    }
-
-    /// Gives the driver a turn.
-    pub fn wake(&self) {
-        let driver = self.driver.borrow();
-        if let Some(driver) = &*driver {
-            driver.wake_by_ref();
-        }
-    }
-}
-
-/// Whether more is to be expected.
-fn discard(received: &mut RecvStream, cx: &mut Context<'_>) -> bool {
-    loop {
-        match received.poll_data(cx) {
-            Poll::Ready(Some(Ok(bytes))) => drop(received.flow_control().release_capacity(bytes.len())),
-            Poll::Ready(Some(Err(_)) | None) => return false,
-            Poll::Pending => return true,
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        if self.0.open.get() == 0 {
-            // Who drives the connection may have waited for that.
-            self.0.wake();
-        }
-    }
-}
-
-impl fmt::Debug for Streams {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Streams").field("open", &self.open.get()).finish_non_exhaustive()
     }
 }

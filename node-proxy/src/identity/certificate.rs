@@ -6,15 +6,16 @@ use std::{fmt, sync::Arc};
 
 use config::identity::Identity;
 use rustls::{
+    crypto::aws_lc_rs::sign::any_ecdsa_type,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
     sign::CertifiedKey,
 };
+use zeroize::Zeroizing;
 
 use super::{
     leaf::{self, LeafError, Validity},
-    tls,
     trust::{Roots, Trust},
-    verify::{PeerError, Usage, verify},
+    verify::{Anchor, PeerError, Usage, anchor, verify},
 };
 
 /// A certificate with its key.
@@ -61,6 +62,8 @@ impl Certificate {
         key: PrivateKeyDer<'static>,
         identity: &Identity,
     ) -> Result<Self, CertificateError> {
+        // Wiped on every way out of here; the signer has its own copy.
+        let key = Zeroizing::new(key);
         let leaf = leaf::read(chain.first().ok_or(CertificateError::Empty)?)?;
         if leaf.identity != *identity {
             return Err(CertificateError::Identity { theirs: leaf.identity, ours: identity.clone() });
@@ -68,7 +71,9 @@ impl Certificate {
         if !leaf.is_p256 {
             return Err(CertificateError::KeyKind);
         }
-        let key = CertifiedKey::from_der(chain, key, &tls::provider()).map_err(CertificateError::Key)?;
+        let signer = any_ecdsa_type(&key).map_err(CertificateError::Key)?;
+        let key = CertifiedKey::new(chain, signer);
+        key.keys_match().map_err(CertificateError::Key)?;
         Ok(Self {
             key: Arc::new(key),
             identity: leaf.identity,
@@ -83,12 +88,12 @@ impl Certificate {
         Self { roots: Some(roots), ..self }
     }
 
-    /// Checks it as a peer will, in both directions.
-    pub fn check(&self, trust: &Trust, now: UnixTime) -> Result<(), CertificateError> {
+    /// Checks it as a peer will, in both directions, and says which root it rests on.
+    pub fn check(&self, trust: &Trust, now: UnixTime) -> Result<Anchor, CertificateError> {
         for usage in [Usage::Client, Usage::Server] {
             verify(&self.key.cert, trust, usage, now).map_err(CertificateError::Chain)?;
         }
-        Ok(())
+        anchor(&self.key.cert, trust, Usage::Server, now).map_err(CertificateError::Chain)
     }
 
     /// Whose it is.

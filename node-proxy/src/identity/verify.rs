@@ -34,7 +34,7 @@ static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
     LazyLock::new(|| aws_lc_rs::default_provider().signature_verification_algorithms);
 
 /// At which end of a connection the certificate is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Usage {
     /// It is the client's.
     Client,
@@ -77,6 +77,21 @@ pub enum PeerError {
     /// It is somebody else.
     #[error("the peer is {0}, which is not who was called")]
     OtherIdentity(Identity),
+}
+
+/// The key of the root that a chain rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor(Vec<u8>);
+
+/// Which root vouches for a chain, if one does.
+pub fn anchor(
+    chain: &[CertificateDer<'_>],
+    trust: &Trust,
+    usage: Usage,
+    now: UnixTime,
+) -> Result<Anchor, PeerError> {
+    let (leaf, intermediates) = chain.split_first().ok_or(PeerError::Missing)?;
+    path_within_skew(leaf, intermediates, trust, usage, now)
 }
 
 /// Who a chain (leaf first) proves its holder to be.
@@ -122,14 +137,19 @@ pub(super) fn one_of(identity: Identity, allowed: &[Identity]) -> Result<Identit
     if allowed.contains(&identity) { Ok(identity) } else { Err(PeerError::OtherIdentity(identity)) }
 }
 
-/// Whether an authority has taken back a chain that was believed once. That it has expired meanwhile, or that its root is
-/// being retired, is no reason to end what it began.
-pub fn is_revoked(chain: &[CertificateDer<'_>], trust: &Trust, usage: Usage) -> bool {
-    let Some((leaf, intermediates)) = chain.split_first() else { return false };
-    let Ok(read) = leaf::read(leaf) else { return false };
-    // Any time at which it was valid.
-    let then = read.validity.not_before;
-    path_within_skew(leaf, intermediates, trust, usage, then) == Err(PeerError::Revoked)
+/// Whether a chain that was believed `then` would still be, but for the time: an authority may have taken it back, or be
+/// trusted no more. That it has expired meanwhile is no reason to end what it began.
+pub fn stands(
+    chain: &[CertificateDer<'_>],
+    trust: &Trust,
+    usage: Usage,
+    then: UnixTime,
+) -> Result<(), PeerError> {
+    let Some((leaf, intermediates)) = chain.split_first() else { return Err(PeerError::Missing) };
+    match path_within_skew(leaf, intermediates, trust, usage, then) {
+        Err(error @ (PeerError::Revoked | PeerError::UnknownAuthority)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The time that is asked for decides first; where only it stands in the way, the nearest that would do, if it is near enough.
@@ -139,7 +159,7 @@ fn path_within_skew(
     trust: &Trust,
     usage: Usage,
     now: UnixTime,
-) -> Result<(), PeerError> {
+) -> Result<Anchor, PeerError> {
     let nearest = match path(leaf, intermediates, trust, usage, now) {
         Err(webpki::Error::CertExpired { not_after, .. }) if now.as_secs() <= later(not_after).as_secs() => {
             not_after
@@ -164,7 +184,7 @@ fn path(
     trust: &Trust,
     usage: Usage,
     time: UnixTime,
-) -> Result<(), webpki::Error> {
+) -> Result<Anchor, webpki::Error> {
     let leaf = EndEntityCert::try_from(leaf)?;
     let usage = match usage {
         Usage::Client => KeyUsage::client_auth(),
@@ -180,7 +200,7 @@ fn path(
             .build()
     });
     leaf.verify_for_usage(ALGORITHMS.all, trust.roots.anchors(), intermediates, time, usage, revocation, None)
-        .map(drop)
+        .map(|path| Anchor(path.anchor().subject_public_key_info.to_vec()))
 }
 
 /// What the verifier of chains says, in our words.

@@ -77,10 +77,23 @@ pub struct NodeOptions {
     pub revocations: Option<PathBuf>,
     /// Connections that each tenant may have open; by default its share of the descriptors.
     pub connections: Option<usize>,
-    /// Whether connections of one pod to another share tunnels.
-    pub shared_tunnels: bool,
+    /// How tunnels to and from other nodes are kept.
+    pub tunnels: Tunnels,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
+}
+
+/// How tunnels to and from other nodes are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Tunnels {
+    /// Whether connections of one pod to another share them.
+    pub shared: bool,
+    /// How many each tenant may have open, each way.
+    pub most: usize,
+    /// How long one is kept that carries nothing.
+    pub idle: Duration,
+    /// How often the other end is asked whether it is there.
+    pub keepalive: Duration,
 }
 
 /// Where certificates are to come from.
@@ -189,7 +202,10 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         redirect: steering.redirect(),
         limits: Limits {
             connections_told: options.connections,
-            shared_tunnels: options.shared_tunnels,
+            shared_tunnels: options.tunnels.shared,
+            tunnels: Limits::tunnels(options.tunnels.most),
+            tunnel_idle: options.tunnels.idle,
+            tunnel_keepalive: options.tunnels.keepalive,
             ..Limits::default()
         },
         descriptors,

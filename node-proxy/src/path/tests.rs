@@ -14,7 +14,10 @@ use self::world::{Panics, Silent, World, closed_port, reads_reset};
 use super::*;
 use crate::sys::socket;
 
+mod bounds;
+mod denials;
 mod policy;
+mod trust;
 mod tunnels;
 mod world;
 

@@ -25,7 +25,11 @@ use crate::{
 pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) -> End {
     live.protocol.set(Some(Protocol::Hbone));
     let Captured { stream, tree, .. } = captured;
-    let Some(handshake) = cell.handshake() else {
+    let Some(_place) = cell.arrival(live.origin.client.ip()) else {
+        stream.refuse(Reason::TunnelLimit);
+        return End::Because(Reason::TunnelLimit);
+    };
+    let Some(handshake) = cell.handshake(&tree) else {
         stream.refuse(Reason::HandshakeLimit);
         return End::Because(Reason::HandshakeLimit);
     };
@@ -52,7 +56,7 @@ pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) 
             Some(Ok(asked)) => begin(cell, &connection, asked, Ends { tree: &tree, live }),
             Some(Err(error)) => {
                 tracing::debug!(%error, client = %live.origin.client, "a tunnel broke off");
-                return End::Told;
+                return error.reason().map_or(End::Told, End::Because);
             }
             None => return End::Told,
         }

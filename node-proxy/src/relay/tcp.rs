@@ -19,7 +19,12 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{cell::Live, stream::Stream, telemetry::Reason, tenancy::Ledger};
+use crate::{
+    cell::Live,
+    stream::{Stream, told},
+    telemetry::Reason,
+    tenancy::Ledger,
+};
 
 /// Most bytes read at a time: fewer system calls for bulk, while the scratch buffer stays in a core's own cache.
 const SCRATCH: usize = 128 * 1024;
@@ -74,8 +79,8 @@ impl RelayError {
     /// The reason in log and metrics.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Client(_) => Reason::ClientClosed,
-            Self::Upstream(_) => Reason::UpstreamReset,
+            Self::Client(error) => told(error).unwrap_or(Reason::ClientClosed),
+            Self::Upstream(error) => told(error).unwrap_or(Reason::UpstreamReset),
             Self::Idle(_) => Reason::IdleTimeout,
         }
     }
@@ -85,22 +90,27 @@ impl RelayError {
 ///
 /// Dropping the future resets both: what was cut short must not look complete.
 pub async fn relay(ends: Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {
-    let mut cut = Cut { ends, short: true };
+    let mut cut = Cut { ends, live: meter.live, short: true };
     let result = both_ways(&mut cut.ends, meter, idle).await;
     cut.short = result.is_err();
     result
 }
 
-/// Resets both ends when dropped, unless they have finished.
-struct Cut {
+/// Resets both ends when dropped, unless they have finished. Where the connection was ended from outside, the client's end is
+/// told why.
+struct Cut<'a> {
     ends: Ends,
+    live: &'a Live,
     short: bool,
 }
 
-impl Drop for Cut {
+impl Drop for Cut<'_> {
     fn drop(&mut self) {
         if self.short {
-            self.ends.client.reset();
+            match self.live.ended() {
+                Some(reason) => self.ends.client.refuse(reason),
+                None => self.ends.client.reset(),
+            }
             self.ends.upstream.reset();
         }
     }

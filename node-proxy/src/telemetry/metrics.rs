@@ -98,6 +98,18 @@ const FIGURES: &[Figure] = &[
     figure("accept_connections_open", "Connections open now", MetricType::Gauge, |l| {
         count(&l.connections_open)
     }),
+    Figure {
+        labels: &[("direction", "inbound")],
+        ..figure("hbone_tunnels_open", "Tunnels to and from other nodes open now", MetricType::Gauge, |l| {
+            count(&l.tunnels_accepted)
+        })
+    },
+    Figure {
+        labels: &[("direction", "outbound")],
+        ..figure("hbone_tunnels_open", "Tunnels to and from other nodes open now", MetricType::Gauge, |l| {
+            count(&l.tunnels_made)
+        })
+    },
     figure("relay_requests", "Requests begun", MetricType::Counter, |l| count(&l.requests)),
     figure("relay_requests_in_flight", "Requests in flight now", MetricType::Gauge, |l| {
         count(&l.requests_in_flight)
@@ -257,10 +269,10 @@ fn encode_refusals(encoder: &mut DescriptorEncoder<'_>, ledgers: &[(String, Arc<
 #[cfg(test)]
 mod tests {
     use config::name::Name;
-    use ebpf_redirect::{FenceState, FencedPackets};
+    use ebpf_redirect::{FenceState, FencedPackets, Side};
 
     use super::*;
-    use crate::tenancy::ConnectionGuard;
+    use crate::tenancy::{ConnectionGuard, TunnelGuard};
 
     #[derive(Debug)]
     struct Fixed(Arc<Ledger>);
@@ -290,6 +302,7 @@ mod tests {
     fn page() -> String {
         let ledger = Arc::new(Ledger::default());
         let _connection = ConnectionGuard::open(&ledger);
+        let _tunnel = TunnelGuard::open(&ledger, Side::Outbound);
         ledger.carried(10, 20);
         ledger.refused(Reason::NoRoute);
         ledger.beat(1_500_000_000);
@@ -304,6 +317,8 @@ mod tests {
         for line in [
             "canopy_accept_connections_total{tenant=\"shop\"} 1.0",
             "canopy_accept_connections_open{tenant=\"shop\"} 1.0",
+            "canopy_hbone_tunnels_open{tenant=\"shop\",direction=\"inbound\"} 0.0",
+            "canopy_hbone_tunnels_open{tenant=\"shop\",direction=\"outbound\"} 1.0",
             "canopy_relay_bytes_total{tenant=\"shop\",direction=\"received\"} 10.0",
             "canopy_relay_bytes_total{tenant=\"shop\",direction=\"sent\"} 20.0",
             "canopy_tenancy_cpu_seconds_total{tenant=\"shop\"} 1.5",

@@ -71,6 +71,8 @@ reasons! {
     HandshakeTimeout, "handshake_timeout", 408, Client;
     /// More TLS handshakes are under way than the tenant may have at a time.
     HandshakeLimit, "handshake_limit", 503, Configuration;
+    /// There are as many tunnels as the tenant may have one way, in all or with this peer.
+    TunnelLimit, "tunnel_limit", 503, Configuration;
     /// A delivery that the network cannot see is not known to be allowed by NetworkPolicies any more: connect again.
     NetworkPolicy, "network_policy", 503, Configuration;
     /// There are policies that allow, and none allows this.
@@ -131,6 +133,8 @@ reasons! {
     PeerUnavailable, "peer_unavailable", 503, Upstream;
     /// The peer's proxy refused the tunnel in another way.
     PeerRefused, "peer_refused", 502, Upstream;
+    /// The tunnel's other end did not answer whether it is still there.
+    PeerSilent, "peer_silent", 503, Upstream;
     /// The tunnel to the peer broke before it was answered.
     TunnelFailed, "tunnel_failed", 503, Upstream;
     /// The rule's request time-out passed.

@@ -7,6 +7,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use ebpf_redirect::Side;
+
 use crate::telemetry::Reason;
 
 /// What one cell has used.
@@ -20,6 +22,10 @@ pub struct Ledger {
     pub requests: AtomicU64,
     /// Requests in flight now.
     pub requests_in_flight: AtomicU64,
+    /// Tunnels open now that this cell made.
+    pub tunnels_made: AtomicU64,
+    /// Tunnels open now that this cell accepted.
+    pub tunnels_accepted: AtomicU64,
     /// Bytes from clients.
     pub bytes_received: AtomicU64,
     /// Bytes to clients.
@@ -49,6 +55,8 @@ impl Default for Ledger {
             connections_open: zero(),
             requests: zero(),
             requests_in_flight: zero(),
+            tunnels_made: zero(),
+            tunnels_accepted: zero(),
             bytes_received: zero(),
             bytes_sent: zero(),
             cpu_nanos: zero(),
@@ -145,6 +153,32 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         add(&self.0.connections_open, u64::MAX);
+    }
+}
+
+/// One open tunnel.
+#[derive(Debug)]
+pub struct TunnelGuard(Arc<Ledger>, Side);
+
+impl TunnelGuard {
+    /// Counts in a tunnel that was made (outbound) or accepted (inbound).
+    pub fn open(ledger: &Arc<Ledger>, side: Side) -> Self {
+        let guard = Self(Arc::clone(ledger), side);
+        add(guard.counter(), 1);
+        guard
+    }
+
+    fn counter(&self) -> &AtomicU64 {
+        match self.1 {
+            Side::Outbound => &self.0.tunnels_made,
+            Side::Inbound => &self.0.tunnels_accepted,
+        }
+    }
+}
+
+impl Drop for TunnelGuard {
+    fn drop(&mut self) {
+        add(self.counter(), u64::MAX);
     }
 }
 

@@ -5,5 +5,5 @@
 pub mod ledger;
 pub mod tenure;
 
-pub use ledger::{ConnectionGuard, Ledger, RequestGuard};
+pub use ledger::{ConnectionGuard, Ledger, RequestGuard, TunnelGuard};
 pub use tenure::{Tenure, Throne};

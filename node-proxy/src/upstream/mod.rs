@@ -105,6 +105,12 @@ pub enum UpstreamError {
         /// Why.
         reason: Reason,
     },
+    /// There are as many tunnels as there may be.
+    #[error("there are too many tunnels for one more to {address}")]
+    TunnelLimit {
+        /// The peer's proxy.
+        address: SocketAddr,
+    },
     /// The peer's proxy refused the connection.
     #[error("{address} refused a tunnelled connection with status {status}")]
     Refusal {
@@ -151,15 +157,26 @@ impl UpstreamError {
                 matches!(reason, Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed)
             }
             // Ours alone, or a decision of the peer's policy.
-            Self::Credentials { .. } | Self::Refusal { status: http::StatusCode::UNAUTHORIZED, .. } => false,
+            Self::Credentials { .. } | Self::TunnelLimit { .. } => false,
+            Self::Refusal { status, .. } => !is_denial(*status),
             Self::Refused { .. }
             | Self::Timeout { .. }
             | Self::Gone { .. }
             | Self::Handshake { .. }
-            | Self::Refusal { .. }
             | Self::Tunnel { .. }
             | Self::Reset { .. }
             | Self::Protocol { .. } => true,
+        }
+    }
+
+    /// Whether it was decided, by policy, that this caller is not let in. Another endpoint might decide otherwise; but that must
+    /// not be a matter of luck, so none is asked. One whose policies are not known is about to go, or has just come.
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::Denied(denied) => *denied != Denied::PolicyUnknown,
+            Self::Declined { reason, .. } => is_denial(reason.status()),
+            Self::Refusal { status, .. } => is_denial(*status),
+            _ => false,
         }
     }
 
@@ -174,8 +191,9 @@ impl UpstreamError {
             Self::Gone { .. } => Reason::EndpointGone,
             Self::Credentials { source, .. } => source.reason(),
             Self::Handshake { reason, .. } => *reason,
+            Self::TunnelLimit { .. } => Reason::TunnelLimit,
             Self::Refusal { status, .. } => match *status {
-                http::StatusCode::UNAUTHORIZED => Reason::PeerDenied,
+                status if is_denial(status) => Reason::PeerDenied,
                 http::StatusCode::SERVICE_UNAVAILABLE => Reason::PeerUnavailable,
                 _ => Reason::PeerRefused,
             },
@@ -198,6 +216,7 @@ impl UpstreamError {
                 Self::Credentials { address: *address, source: Rc::clone(source) }
             }
             Self::Handshake { address, reason } => Self::Handshake { address: *address, reason: *reason },
+            Self::TunnelLimit { address } => Self::TunnelLimit { address: *address },
             Self::Refusal { address, status } => Self::Refusal { address: *address, status: *status },
             Self::Tunnel { address } => Self::Tunnel { address: *address },
             Self::Declined { address, reason } => Self::Declined { address: *address, reason: *reason },
@@ -205,4 +224,9 @@ impl UpstreamError {
             Self::Reset { address } | Self::Protocol { address, .. } => Self::Reset { address: *address },
         }
     }
+}
+
+/// What the peer's proxy answers where its policy says no.
+fn is_denial(status: http::StatusCode) -> bool {
+    matches!(status, http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN)
 }

@@ -11,7 +11,7 @@ use node_proxy::identity::{
     leaf,
     testing::fixed_chain,
     trust::{Revocations, Roots},
-    verify::{Usage, is_revoked, verify},
+    verify::{Usage, stands, verify},
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 
@@ -46,7 +46,7 @@ fuzz_target!(|bytes: &[u8]| {
         ..FIXED.trust.clone()
     };
     for usage in [Usage::Client, Usage::Server] {
-        let _ = is_revoked(&chain, &trust, usage);
+        let _ = stands(&chain, &trust, usage, UnixTime::now());
         if let Ok(identity) = verify(&chain, &FIXED.trust, usage, UnixTime::now()) {
             assert_eq!(chain.first(), FIXED.chain.first(), "{identity} was believed");
             assert_eq!(identity, FIXED.identity);

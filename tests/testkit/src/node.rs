@@ -106,6 +106,14 @@ impl Node {
         Ok(other)
     }
 
+    /// Takes the wire to the other node away, without a word to anybody.
+    ///
+    /// # Errors
+    /// There is no such wire.
+    pub fn cut_wire(&self) -> Result<(), KitError> {
+        tool::ip_batch(self.netns.name(), &format!("link set {WIRE} down\n"))
+    }
+
     fn on_subnet(subnet: u8, name: &str) -> Result<Self, KitError> {
         let netns = Netns::create(name)?;
         tool::ip_batch(name, &bridge(Addresses::of(subnet, 1)))?;

@@ -17,9 +17,9 @@ pub(crate) fn ip_batch(netns: &str, lines: &str) -> Result<(), KitError> {
     run(Command::new("ip").args(["-n", netns, "-batch", "-"]), lines).map(drop)
 }
 
-/// Runs a program to its end; `remedy` is what to do where it is not installed.
-pub(crate) fn finish(command: &mut Command, remedy: &str) -> Result<(), KitError> {
-    output_of(command, "", remedy).map(drop)
+/// Runs a program to its end; what it printed. `remedy` is what to do where it is not installed.
+pub(crate) fn finish(command: &mut Command, remedy: &str) -> Result<String, KitError> {
+    output_of(command, "", remedy)
 }
 
 fn run(command: &mut Command, input: &str) -> Result<String, KitError> {

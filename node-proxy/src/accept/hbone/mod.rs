@@ -22,11 +22,16 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     cell::Cell,
     hbone::{
-        Streams, Wire,
+        DENIED, Streams, Wire,
         keepalive::{Keepalive, Pulse},
         settings,
     },
-    identity::{self, credentials::CredentialError, failure},
+    identity::{
+        self,
+        credentials::{CredentialError, Peer, Session, Standing},
+        failure,
+        verify::{PeerError, Usage},
+    },
     telemetry::Reason,
 };
 
@@ -34,9 +39,8 @@ pub use self::request::{ConnectRequest, RequestError, read};
 
 mod request;
 
-/// Periods of the keepalive without a stream after which a tunnel is asked to go: ten minutes, twice what clients keep an
-/// unused one for.
-const IDLE_PERIODS: u32 = 60;
+/// How much longer than clients keep an unused tunnel one is kept here before it is asked to go.
+const IDLE: u32 = 2;
 
 /// Why a tunnel was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,9 @@ pub enum AcceptError {
     /// TLS is established with nobody in particular.
     #[error("the peer's certificate names no workload")]
     Nobody,
+    /// Trust has changed since the handshake began.
+    #[error("the peer was believed, and is not any more")]
+    Fallen(#[source] PeerError),
     /// What is spoken over TLS is not HTTP/2.
     #[error("the peer does not speak HTTP/2 over TLS")]
     Http(#[source] h2::Error),
@@ -66,6 +73,7 @@ impl AcceptError {
             Self::Slow(_) => Reason::HandshakeTimeout,
             Self::Tls(error) => failure::reason_of_io(error).unwrap_or(Reason::TlsFailed),
             Self::Nobody => Reason::CertificateMissing,
+            Self::Fallen(error) => error.reason(),
             Self::Http(_) => Reason::ProtocolError,
         }
     }
@@ -77,12 +85,45 @@ pub struct Connection {
     http: h2::server::Connection<Wire, Bytes>,
     wire: Wire,
     keepalive: Keepalive,
-    idle_periods: u32,
+    session: Session,
+    idle: Idle,
     is_finishing: bool,
     /// Its streams.
     pub streams: Rc<Streams>,
     /// Who opened it, proven.
     pub peer: Identity,
+}
+
+/// How long it has had no stream.
+#[derive(Debug)]
+struct Idle {
+    since: Instant,
+    most: Duration,
+}
+
+/// Why a tunnel ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokenError {
+    /// HTTP/2 says so.
+    #[error("HTTP/2 broke off")]
+    Http(#[source] h2::Error),
+    /// Its peer is not believed any more.
+    #[error("the peer was believed, and is not any more")]
+    Fallen(#[source] PeerError),
+    /// Its peer does not answer.
+    #[error("the peer did not answer a question whether it is there")]
+    Silent,
+}
+
+impl BrokenError {
+    /// The reason in log and metrics, where it is for this end to say.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Http(_) => None,
+            Self::Fallen(error) => Some(error.reason()),
+            Self::Silent => Some(Reason::PeerSilent),
+        }
+    }
 }
 
 /// A request for a stream.
@@ -92,21 +133,27 @@ pub type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 pub async fn accept(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Box<Connection>, AcceptError> {
     let patience = cell.limits.handshake;
     let deadline = Instant::now() + patience;
+    let since = cell.credentials.trust_version();
     let config = cell.credentials.server(own).await?;
     let tls = timeout_at(deadline, TlsAcceptor::from(config).accept(socket)).await;
     let tls = tls.map_err(|_elapsed| AcceptError::Slow(patience))?.map_err(AcceptError::Tls)?;
-    let peer = identity::peer_identity(tls.get_ref().1).ok_or(AcceptError::Nobody)?;
+    let shown = tls.get_ref().1;
+    let peer = identity::peer_identity(shown).ok_or(AcceptError::Nobody)?;
+    let chain = shown.peer_certificates().unwrap_or_default();
+    let session = cell.credentials.establish(&Peer { own, chain, usage: Usage::Client, since });
+    let session = session.map_err(AcceptError::Fallen)?;
     let wire = Wire::new(tls.into());
     let http = settings::server().handshake(wire.clone());
     let http = crate::hbone::sending(&wire, http);
     let http = timeout_at(deadline, http).await.map_err(|_elapsed| AcceptError::Slow(patience))?;
     let mut http = http.map_err(AcceptError::Http)?;
-    let keepalive = Keepalive::new(http.ping_pong());
+    let keepalive = Keepalive::new(http.ping_pong(), cell.limits.tunnel_keepalive);
     Ok(Box::new(Connection {
         http,
         wire,
         keepalive,
-        idle_periods: 0,
+        session,
+        idle: Idle { since: Instant::now(), most: IDLE * cell.limits.tunnel_idle },
         is_finishing: false,
         streams: Rc::default(),
         peer,
@@ -122,12 +169,21 @@ impl Connection {
     }
 
     /// The next request. `None` when the tunnel has ended. Drives every stream's bytes, so it is to be polled until it does.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Asked, h2::Error>>> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Asked, BrokenError>>> {
+        while let Poll::Ready(standing) = self.session.poll_changed(cx) {
+            match standing {
+                Standing::Stands => {}
+                Standing::Outdated => self.finish(),
+                Standing::Fallen(error) => {
+                    self.cut(error.reason(), cx);
+                    return Poll::Ready(Some(Err(BrokenError::Fallen(error))));
+                }
+            }
+        }
         self.streams.poll_lingering(cx);
         loop {
-            let next = self.http.poll_accept(cx);
-            if next.is_ready() {
-                return next;
+            if let Poll::Ready(next) = self.http.poll_accept(cx) {
+                return Poll::Ready(next.map(|asked| asked.map_err(BrokenError::Http)));
             }
             if let Poll::Ready(Err(error)) = self.wire.poll_send(cx) {
                 tracing::debug!(%error, "a tunnel's connection broke off");
@@ -136,17 +192,31 @@ impl Connection {
             self.wire.rest_without(&self.streams);
             match self.keepalive.poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Pulse::Dead) => return Poll::Ready(None),
+                Poll::Ready(Pulse::Dead) => {
+                    self.streams.cut(Reason::PeerSilent);
+                    return Poll::Ready(Some(Err(BrokenError::Silent)));
+                }
                 Poll::Ready(Pulse::Alive) => self.look(),
             }
         }
     }
 
+    /// Ends it and all its streams; the peer is told as much as HTTP/2 can say.
+    fn cut(&mut self, reason: Reason, cx: &mut Context<'_>) {
+        self.streams.cut(reason);
+        self.http.abrupt_shutdown(DENIED);
+        // As far as it goes at once: nothing is waited for.
+        let _farewell = self.http.poll_closed(cx);
+        let _sent = self.wire.poll_send(cx);
+    }
+
     /// Once per period.
     fn look(&mut self) {
         self.streams.age();
-        self.idle_periods = if self.streams.count() == 0 { self.idle_periods + 1 } else { 0 };
-        if self.idle_periods >= IDLE_PERIODS {
+        if self.streams.count() > 0 {
+            self.idle.since = Instant::now();
+        }
+        if self.idle.since.elapsed() >= self.idle.most {
             self.finish();
         }
     }

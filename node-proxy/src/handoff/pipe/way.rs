@@ -1,4 +1,4 @@
-//! The state of one direction of a pipe: how it has ended, and who waits for it.
+//! The state of one direction of a pipe: how it has ended, and who waits for it. And how reasons are told.
 //!
 //! It must never hold bytes: those are the ring's.
 
@@ -8,6 +8,8 @@ use std::sync::atomic::{
 };
 
 use atomic_waker::AtomicWaker;
+
+use crate::telemetry::Reason;
 
 /// One direction. On a cache line of its own, or the two directions' threads would slow each other down.
 #[derive(Debug, Default)]
@@ -29,6 +31,15 @@ pub(super) const FINISHED: u8 = 1;
 pub(super) const DEAF: u8 = 2;
 /// It was cut: what was read is not the whole.
 pub(super) const RESET: u8 = 4;
+
+/// From this number on, an answer is a reason's.
+pub(super) const REFUSED: u16 = 2;
+
+/// The reason that was given, if one was.
+pub(super) fn refusal(answer: u16) -> Option<Reason> {
+    let refused = answer.checked_sub(REFUSED)?;
+    Some(Reason::ALL.get(usize::from(refused)).copied().unwrap_or(Reason::CellRestarted))
+}
 
 impl Way {
     pub(super) fn is(&self, state: u8) -> bool {

@@ -14,6 +14,7 @@ use std::{
 use futures_util::future::LocalBoxFuture;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::{AuthorityError, Certificate, CertificateAuthority, CertificateSource, Wanted};
 use crate::identity::trust::Roots;
@@ -78,7 +79,8 @@ impl Source {
         let chain = CertificateDer::pem_slice_iter(&read(&path)?).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(not_pem(&path))?;
         let path = own.join(KEY);
-        let key = PrivateKeyDer::from_pem_slice(&read(&path)?).map_err(not_pem(&path))?;
+        let text = Zeroizing::new(read(&path)?);
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(not_pem(&path))?;
         let certificate = Certificate::new(chain, key, &self.wanted.identity)?;
         let path = own.join(ROOTS);
         let path = if path.exists() { path } else { self.common.join(ROOTS) };

@@ -22,6 +22,7 @@ pub mod istio;
 pub mod spire;
 
 mod grpc;
+mod key;
 mod request;
 pub(super) mod retry;
 

@@ -5,25 +5,23 @@
 use std::fmt;
 
 use config::identity::Identity;
-use rcgen::{
-    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType, string::Ia5String,
-};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rcgen::{CertificateParams, DistinguishedName, SanType, string::Ia5String};
+use rustls::pki_types::CertificateDer;
 
-use super::{AuthorityError, CertificateError};
+use super::{AuthorityError, CertificateError, key::Key};
 use crate::identity::certificate::Certificate;
 
 /// A key that waits for its certificate.
 pub struct Request {
     identity: Identity,
-    key: KeyPair,
+    key: Key,
     der: Vec<u8>,
 }
 
 impl Request {
     /// A new P-256 key (some 30 µs), and a request in the name of `identity`, with an empty subject.
     pub fn new(identity: &Identity) -> Result<Self, AuthorityError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
+        let key = Key::generate().map_err(AuthorityError::Key)?;
         let der = sign(&key, identity)?;
         Ok(Self { identity: identity.clone(), key, der })
     }
@@ -35,8 +33,7 @@ impl Request {
 
     /// With what the authority answered: leaf first, no root.
     pub fn fulfil(self, chain: Vec<CertificateDer<'static>>) -> Result<Certificate, CertificateError> {
-        let key = PrivatePkcs8KeyDer::from(self.key.serialized_der().to_vec());
-        Certificate::new(chain, key.into(), &self.identity)
+        Certificate::new(chain, self.key.into_der(), &self.identity)
     }
 }
 
@@ -47,7 +44,7 @@ impl fmt::Debug for Request {
 }
 
 /// A request for this key.
-pub(super) fn sign(key: &KeyPair, identity: &Identity) -> Result<Vec<u8>, AuthorityError> {
+pub(super) fn sign(key: &Key, identity: &Identity) -> Result<Vec<u8>, AuthorityError> {
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![uri(&identity.to_string()).map_err(AuthorityError::Key)?];
     params.distinguished_name = DistinguishedName::new();

@@ -18,6 +18,7 @@ use crate::{
         certificate::Certificate,
         tls,
         trust::{Roots, Trust},
+        verify::Anchor,
     },
 };
 
@@ -31,12 +32,22 @@ pub(super) struct Holding {
     workloads: watch::Sender<Vec<Arc<Workload>>>,
     holders: Cell<usize>,
     certificate: RefCell<Option<Rc<Certificate>>>,
+    /// What the certificate rests on.
+    anchor: RefCell<Option<Anchor>>,
     problem: RefCell<Option<String>>,
     server: RefCell<Option<Arc<ServerConfig>>>,
     clients: RefCell<HashMap<Box<[Identity]>, Arc<ClientConfig>>>,
     arrived: Notify,
     /// Nobody holds it any more.
     released: Notify,
+}
+
+/// What a new certificate changed besides itself.
+pub(super) struct Adopted {
+    /// It brought other roots than the last one.
+    pub(super) trust: bool,
+    /// It rests on another root than the last one.
+    pub(super) authority: bool,
 }
 
 impl Holding {
@@ -46,6 +57,7 @@ impl Holding {
             workloads: watch::Sender::default(),
             holders: Cell::default(),
             certificate: RefCell::default(),
+            anchor: RefCell::default(),
             problem: RefCell::default(),
             server: RefCell::default(),
             clients: RefCell::default(),
@@ -90,12 +102,18 @@ impl Holding {
         }
     }
 
-    /// Speaks with this certificate from now on.
-    pub(super) fn adopt(&self, certificate: Certificate) {
-        self.certificate.replace(Some(Rc::new(certificate)));
+    /// Speaks with this certificate from now on, which rests on `anchor`.
+    pub(super) fn adopt(&self, certificate: Certificate, anchor: Anchor) -> Adopted {
+        let roots = certificate.roots().map(Arc::clone);
+        let before = self.certificate.replace(Some(Rc::new(certificate)));
+        let anchored = self.anchor.replace(Some(anchor));
         self.problem.take();
         self.forget_configs();
         self.arrived.notify_waiters();
+        Adopted {
+            trust: before.is_some_and(|before| before.roots() != roots.as_ref()),
+            authority: anchored.is_some() && anchored != *self.anchor.borrow(),
+        }
     }
 
     pub(super) fn failed(&self, problem: String) {

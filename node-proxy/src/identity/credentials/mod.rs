@@ -25,12 +25,14 @@ use super::{
     authority::CertificateAuthority,
     tls,
     trust::{Revocations, Roots, Trust},
-    verify::{Usage, is_revoked},
 };
 use crate::{forest::describe::CertificateDescription, telemetry::Reason, tenancy::Ledger};
 
+pub use self::sessions::{Peer, Session, Standing};
+
 mod kept;
 mod renewal;
+mod sessions;
 
 /// How long a connection waits for the first certificate of its identity.
 const FIRST: Duration = Duration::from_secs(5);
@@ -102,6 +104,8 @@ pub struct Credentials {
     revocations: RefCell<Arc<Revocations>>,
     /// Counts up with every change of trust.
     trust_version: watch::Sender<u64>,
+    /// What was established with them, and goes on.
+    sessions: Rc<sessions::Sessions>,
     first: Slot<Duration>,
 }
 
@@ -120,6 +124,7 @@ impl Credentials {
             unkept: RefCell::default(),
             wanted: Notify::new(),
             trust_version: watch::Sender::new(0),
+            sessions: Rc::default(),
             first: Slot::new(FIRST),
         })
     }
@@ -160,9 +165,9 @@ impl Credentials {
         self.first.set(first);
     }
 
-    /// Counts up whenever roots or revocations change: time to ask [`Trust`] again about who is connected.
-    pub fn trust_version(&self) -> watch::Receiver<u64> {
-        self.trust_version.subscribe()
+    /// Counts up whenever roots or revocations change: who was believed before is asked about again.
+    pub fn trust_version(&self) -> u64 {
+        *self.trust_version.borrow()
     }
 
     /// What peers of `own` are judged by now; `None` as long as no root is known.
@@ -172,14 +177,6 @@ impl Credentials {
         let roots = own_roots.or_else(|| self.roots.borrow().clone())?;
         let revocations = Arc::clone(&self.revocations.borrow());
         Some(Trust { trust_domain: own.trust_domain.clone(), roots, revocations })
-    }
-
-    /// Whether the certificates that the peer of a connection showed have been taken back since.
-    pub fn is_revoked(&self, own: &Identity, connection: &rustls::CommonState, usage: Usage) -> bool {
-        let (Some(trust), Some(chain)) = (self.trust(own), connection.peer_certificates()) else {
-            return false;
-        };
-        is_revoked(chain, &trust, usage)
     }
 
     /// The time, as certificates are judged by it.

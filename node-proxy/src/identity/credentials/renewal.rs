@@ -18,7 +18,8 @@ use crate::identity::{
         AuthorityError, CertificateSource, report,
         retry::{Backoff, jitter},
     },
-    certificate::{Certificate, CertificateError},
+    certificate::Certificate,
+    verify::Anchor,
 };
 
 /// How long an authority may take to answer.
@@ -35,6 +36,7 @@ impl Credentials {
     pub async fn run(self: Rc<Self>) -> Infallible {
         let mut keepers = FuturesUnordered::new();
         let mut trust = Box::pin(Rc::clone(&self).follow_trust());
+        let mut sessions = Box::pin(Rc::clone(&self).follow_sessions());
         loop {
             keepers.extend(self.unkept.take().into_iter().map(|holding| {
                 let credentials = Rc::clone(&self);
@@ -49,6 +51,7 @@ impl Credentials {
                 () = self.wanted.notified() => {}
                 Some(()) = keepers.next() => {}
                 _ = &mut trust => {}
+                _ = &mut sessions => {}
             }
         }
     }
@@ -58,13 +61,19 @@ impl Credentials {
         let mut pause = Backoff::default();
         loop {
             let rest = match self.obtain(&mut *source).await {
-                Ok(certificate) => {
+                Ok((certificate, anchor)) => {
                     pause = Backoff::default();
                     let due = renewal_at(self.now(), certificate.validity().not_after, fastrand::f64());
                     tracing::debug!(
                         identity = %holding.identity(), serial = certificate.serial(), "a certificate was issued"
                     );
-                    holding.adopt(certificate);
+                    let adopted = holding.adopt(certificate, anchor);
+                    if adopted.trust {
+                        self.trust_changed();
+                    }
+                    if adopted.authority {
+                        self.outdate(holding.identity());
+                    }
                     self.ledger.certificate_issued();
                     Rest::Until(due)
                 }
@@ -84,7 +93,10 @@ impl Credentials {
         }
     }
 
-    async fn obtain(&self, source: &mut dyn CertificateSource) -> Result<Certificate, AuthorityError> {
+    async fn obtain(
+        &self,
+        source: &mut dyn CertificateSource,
+    ) -> Result<(Certificate, Anchor), AuthorityError> {
         let certificate = timeout(ANSWER, source.obtain()).await.map_err(|_| AuthorityError::Timeout)??;
         // What peers would refuse is not used, nor is what works given up for it.
         let roots =
@@ -96,8 +108,8 @@ impl Credentials {
             roots,
             revocations: Arc::clone(&self.revocations.borrow()),
         };
-        certificate.check(&trust, self.now()).map_err(|error: CertificateError| error)?;
-        Ok(certificate)
+        let anchor = certificate.check(&trust, self.now())?;
+        Ok((certificate, anchor))
     }
 
     async fn rest(&self, rest: Rest) {
@@ -114,7 +126,7 @@ impl Credentials {
         }
     }
 
-    /// Takes up changes of roots and revocations, for the connections from now on.
+    /// Takes up changes of roots and revocations.
     async fn follow_trust(self: Rc<Self>) -> Infallible {
         let mut roots = self.sources.authority.roots();
         let mut revocations = self.sources.revocations.clone();
@@ -124,12 +136,27 @@ impl Credentials {
             self.roots.replace(new_roots);
             self.revocations.replace(new_revocations);
             self.holdings.borrow().values().for_each(|holding| holding.forget_configs());
-            self.trust_version.send_modify(|version| *version += 1);
+            self.trust_changed();
             tokio::select! {
                 Ok(()) = roots.changed() => {}
                 Ok(()) = revocations.changed() => {}
                 else => std::future::pending().await,
             }
+        }
+    }
+
+    fn trust_changed(&self) {
+        self.trust_version.send_modify(|version| *version += 1);
+    }
+
+    /// Has sessions that were established before a change of trust asked about again.
+    async fn follow_sessions(self: Rc<Self>) -> Infallible {
+        let mut version = self.trust_version.subscribe();
+        loop {
+            version.borrow_and_update();
+            self.look_again().await;
+            // Its sender is this very value's.
+            let _changed = version.changed().await;
         }
     }
 

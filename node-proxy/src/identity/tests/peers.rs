@@ -8,8 +8,8 @@ use super::support::{Anything, NOW, Odd, at, cart, web};
 use crate::{
     identity::{
         failure,
-        trust::{Revocations, Roots, TrustError},
-        verify::{PeerError, Usage, is_revoked, verify, verify_one_of},
+        trust::{Revocations, Roots, Trust, TrustError},
+        verify::{PeerError, Usage, stands, verify, verify_one_of},
     },
     telemetry::Reason,
 };
@@ -99,26 +99,33 @@ fn what_a_list_takes_back_is_refused_and_the_rest_is_not() {
         ([ours.sign(&Odd::default()).0], [ours.sign(&Odd { serial: 8, ..Odd::default() }).0]);
     assert_eq!(verify(&taken, &trust, Usage::Client, at(NOW)), Err(PeerError::Revoked));
     assert_eq!(verify(&other, &trust, Usage::Client, at(NOW)), Ok(cart()));
-    assert!(is_revoked(&taken, &trust, Usage::Client) && !is_revoked(&other, &trust, Usage::Client));
+    assert_eq!(stands(&taken, &trust, Usage::Client, at(NOW)), Err(PeerError::Revoked));
+    assert_eq!(stands(&other, &trust, Usage::Client, at(NOW)), Ok(()));
     // A list of somebody who did not issue it says nothing.
     let stranger = Revocations::read(Anything::new("ours").revoke(7).as_bytes()).unwrap();
-    assert!(!is_revoked(&taken, &ours.trust_with(stranger), Usage::Client));
+    assert_eq!(stands(&taken, &ours.trust_with(stranger), Usage::Client, at(NOW)), Ok(()));
 }
 
 #[test]
-fn what_has_expired_or_lost_its_root_is_not_revoked() {
+fn what_was_believed_stands_when_it_has_expired_and_falls_when_it_is_revoked_or_its_root_is_gone() {
     let (ours, theirs) = (Anything::new("ours"), Anything::new("theirs"));
+    let then = NOW - 3300;
     let expired = [ours.sign(&Odd { until: NOW - 3000, ..Odd::default() }).0];
-    let lists = || Revocations::read(ours.revoke(9).as_bytes()).unwrap();
-    assert!(!is_revoked(&expired, &ours.trust_with(lists()), Usage::Client));
-    assert!(!is_revoked(&expired, &theirs.trust_with(lists()), Usage::Client));
+    let lists = |serial| Revocations::read(ours.revoke(serial).as_bytes()).unwrap();
+    let judged = |trust| stands(&expired, &trust, Usage::Client, at(then));
+    assert_eq!(judged(ours.trust_with(lists(9))), Ok(()));
+    assert_eq!(judged(ours.trust_with(lists(7))), Err(PeerError::Revoked));
+    assert_eq!(judged(theirs.trust_with(lists(9))), Err(PeerError::UnknownAuthority));
+    let both = Roots::new([theirs.certificate.clone(), ours.certificate.clone()]).unwrap();
+    let both = Trust { roots: both.into(), ..ours.trust_with(lists(7)) };
+    assert_eq!(judged(both), Err(PeerError::Revoked), "also where other roots are tried");
 }
 
 #[test]
 fn both_roots_are_trusted_during_a_change() {
     let (old, new) = (Anything::new("old"), Anything::new("new"));
     let roots = Roots::new([old.certificate.clone(), new.certificate.clone()]).unwrap();
-    let trust = crate::identity::trust::Trust { roots: roots.into(), ..old.trust() };
+    let trust = Trust { roots: roots.into(), ..old.trust() };
     for authority in [&old, &new] {
         let chain = [authority.sign(&Odd::default()).0];
         assert_eq!(verify(&chain, &trust, Usage::Server, at(NOW)), Ok(cart()));

@@ -266,7 +266,8 @@ async fn revocation_list_is_taken_up_while_everything_runs() {
     let is_revoked = |lists: &watch::Receiver<_>| {
         let trust =
             crate::identity::trust::Trust { revocations: Arc::clone(&lists.borrow()), ..authority.trust() };
-        crate::identity::verify::is_revoked(&chain, &trust, crate::identity::verify::Usage::Client)
+        let usage = crate::identity::verify::Usage::Client;
+        crate::identity::verify::stands(&chain, &trust, usage, at(NOW)).is_err()
     };
     assert!(!is_revoked(&lists));
     fs::write(directory.path().join("more.crl"), authority.revoke(7)).unwrap();

@@ -16,28 +16,31 @@ use super::{
     world::{Made, workload},
     *,
 };
-use crate::{cell::Limits, identity::testing::TestAuthority, upstream::connect::Kernel};
+use crate::{
+    cell::{Bound, Limits},
+    identity::{credentials::Sources, testing::TestAuthority},
+    upstream::connect::Kernel,
+};
 
 /// A caller's cell and a callee's, which know each other.
-struct Pair {
-    authority: TestAuthority,
-    caller: World,
-    callee: World,
+pub(super) struct Pair {
+    pub(super) caller: World,
+    pub(super) callee: World,
     /// The callee's app.
-    app: TcpListener,
+    pub(super) app: TcpListener,
     /// Where it is.
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 /// An address of this machine that no other test uses: port 15008 of it is this test's own.
-fn own_address() -> IpAddr {
+pub(super) fn own_address() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let number = NEXT.fetch_add(1, Relaxed);
     let pid = std::process::id();
     IpAddr::V4(Ipv4Addr::from(0x7f00_0000 | (64 + number % 64) << 16 | (pid & 0xffff)))
 }
 
-fn named(name: &str, address: IpAddr) -> Workload {
+pub(super) fn named(name: &str, address: IpAddr) -> Workload {
     let mut workload = workload();
     workload.pod.name = Name::try_from(name).unwrap();
     workload.identity.service_account = name.try_into().unwrap();
@@ -48,37 +51,42 @@ fn named(name: &str, address: IpAddr) -> Workload {
 }
 
 impl Pair {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(|_| ()).await
     }
 
-    async fn with(limit: impl Fn(&mut Limits)) -> Self {
+    pub(super) async fn with(limit: impl Fn(&mut Limits)) -> Self {
         let authority = TestAuthority::new();
-        let of = |workload| Made { workload, connect: Rc::new(Kernel), identity: authority.sources() };
-        let caller = World::of(of(named("caller", IpAddr::V4(Ipv4Addr::LOCALHOST))), &limit);
+        Self::of([authority.sources(), authority.sources()], limit).await
+    }
+
+    /// What each end's certificates and trust come from: the caller's, the callee's.
+    pub(super) async fn of([ours, theirs]: [Sources; 2], limit: impl Fn(&mut Limits)) -> Self {
+        let of = |workload, identity| Made { workload, connect: Rc::new(Kernel), identity };
+        let caller = World::of(of(named("caller", IpAddr::V4(Ipv4Addr::LOCALHOST)), ours), &limit);
         let ip = own_address();
-        let callee = World::of(of(named("callee", ip)), &limit);
+        let callee = World::of(of(named("callee", ip), theirs), &limit);
         callee.serve_inbound(SocketAddr::new(ip, hbone::PORT));
         let app = TcpListener::bind((ip, 0)).await.unwrap();
         let address = app.local_addr().unwrap();
         caller.know(&[named("callee", ip)]);
         callee.know(&[named("caller", IpAddr::V4(Ipv4Addr::LOCALHOST))]);
-        Self { authority, caller, callee, app, address }
+        Self { caller, callee, app, address }
     }
 
     /// A connection from the caller to the callee's app: both ends.
-    async fn connect(&self) -> (TcpStream, TcpStream) {
+    pub(super) async fn connect(&self) -> (TcpStream, TcpStream) {
         let client = self.caller.dial(self.address).await;
         let (server, _) = self.app.accept().await.unwrap();
         (client, server)
     }
 
-    fn tunnels(&self) -> usize {
+    pub(super) fn tunnels(&self) -> usize {
         self.caller.cell.tunnels.connections()
     }
 
     /// HTTP/2 to the callee's proxy, as the caller speaks it, but by hand.
-    async fn by_hand(&self) -> SendRequest<Bytes> {
+    pub(super) async fn by_hand(&self) -> SendRequest<Bytes> {
         let own = &self.caller.tree.workload.identity;
         let allowed = [self.callee.tree.workload.identity.clone()];
         let config = self.caller.cell.credentials.client(own, &allowed).await.unwrap();
@@ -335,7 +343,7 @@ fn handshakes_take_no_longer_than_they_may_and_are_not_more_than_they_may() {
     on_a_cell(async {
         let pair = Pair::with(|limits| {
             limits.handshake = Duration::from_millis(100);
-            limits.handshakes = 1;
+            limits.handshakes = Bound { all: 1, each: 1 };
         })
         .await;
         let mut silent = TcpStream::connect((pair.address.ip(), hbone::PORT)).await.unwrap();
@@ -384,6 +392,5 @@ fn a_renewed_certificate_cuts_no_stream() {
         let (mut second, mut other) = pair.connect().await;
         flows(&mut second, &mut other).await;
         assert_eq!(pair.tunnels(), 1);
-        drop(pair.authority);
     });
 }

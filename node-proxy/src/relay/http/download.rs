@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::{exchange::Exchange, plan::Target};
 use crate::{
+    stream::told,
     telemetry::Reason,
     upstream::pool::{BodyError, Lease},
 };
@@ -163,7 +164,7 @@ impl Body for Outgoing {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                this.fail(Reason::UpstreamReset);
+                this.fail(told(&error).unwrap_or(Reason::UpstreamReset));
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => match source.poll_deadline(context) {

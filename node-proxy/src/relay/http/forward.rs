@@ -25,9 +25,10 @@ use super::{
 };
 use crate::{
     accept::Protocol,
-    policy::{Denied, Permit},
+    policy::Permit,
     route::{Forward, edits},
     snapshot::Destination,
+    stream::told,
     telemetry::Reason,
     upstream::{
         UpstreamError,
@@ -129,14 +130,14 @@ impl Call<'_> {
             self.exchange.chose(&target.endpoint);
             let error = match lease(self.session, self.permit, &target, Some(self.exchange)).await {
                 Ok(lease) => return Ok((target, lease)),
-                // Another endpoint might allow it; but whether a caller is let in must not be a matter of luck. One whose
-                // policies are not known is about to go, or has just come.
-                Err(UpstreamError::Denied(denied)) if denied != Denied::PolicyUnknown => {
-                    self.exchange.denied(&denied);
-                    return Err(denied.reason().into());
-                }
                 Err(error) => error,
             };
+            if error.is_denial() {
+                if let UpstreamError::Denied(denied) = &error {
+                    self.exchange.denied(denied);
+                }
+                return Err(error.reason().into());
+            }
             if error.blames_endpoint() {
                 target.failed();
             }
@@ -196,6 +197,9 @@ impl Call<'_> {
         if error.is_user() {
             // The request's body ended before its end. Where the client has gone, nobody is there to be told.
             return if is_malformed(&error) { Reason::ProtocolError } else { Reason::ClientClosed }.into();
+        }
+        if let Some(reason) = told(&error) {
+            return reason.into();
         }
         if error.is_parse() {
             target.failed();

@@ -26,12 +26,17 @@ use super::Callee;
 use crate::{
     cell::Cell,
     hbone::{
-        self, Streams, Tunnel, Wire,
+        self, DENIED, Streams, Tunnel, Wire,
         keepalive::{Keepalive, Pulse},
         settings,
     },
-    identity::failure,
+    identity::{
+        credentials::{Peer, Session, Standing},
+        failure,
+        verify::Usage,
+    },
     policy::Permit,
+    stream::Told,
     telemetry::Reason,
     upstream::{UpstreamError, connect},
 };
@@ -64,6 +69,8 @@ impl Connection {
     ) -> Result<Rc<Self>, UpstreamError> {
         let address = SocketAddr::new(callee.target.ip(), hbone::PORT);
         let own = &permit.tree.workload.identity;
+        let place = cell.tunnels.place(cell, address.ip()).ok_or(UpstreamError::TunnelLimit { address })?;
+        let since = cell.credentials.trust_version();
         let allowed = std::slice::from_ref(&callee.workload.identity);
         let config = cell.credentials.client(own, allowed).await;
         let config =
@@ -77,6 +84,10 @@ impl Connection {
         let tls =
             timeout_at(deadline, TlsConnector::from(config).connect(name, socket)).await.map_err(slow)?;
         let tls = tls.map_err(|error| failed(address, &error))?;
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let session = cell.credentials.establish(&Peer { own, chain, usage: Usage::Server, since });
+        let session =
+            session.map_err(|error| UpstreamError::Handshake { address, reason: error.reason() })?;
         let wire = Wire::new(tls.into());
         let http = settings::client().handshake(wire.clone());
         let http = timeout_at(deadline, hbone::sending(&wire, http)).await.map_err(slow)?;
@@ -91,7 +102,11 @@ impl Connection {
         };
         connection.facts.allowed.set(settings::MOST_STREAMS);
         let (streams, facts) = (Rc::clone(&connection.streams), Rc::clone(&connection.facts));
-        tokio::task::spawn_local(drive(driver, wire, streams, facts));
+        let keepalive = cell.limits.tunnel_keepalive;
+        tokio::task::spawn_local(async move {
+            drive(driver, Driven { wire, streams, facts, session, keepalive }).await;
+            drop(place);
+        });
         Ok(Rc::new(connection))
     }
 
@@ -150,18 +165,36 @@ impl fmt::Debug for Connection {
     }
 }
 
-async fn drive(
-    mut http: client::Connection<Wire, Bytes>,
+/// What the driver has in its hands besides HTTP/2.
+struct Driven {
     wire: Wire,
     streams: Rc<Streams>,
     facts: Rc<Facts>,
-) {
-    let mut keepalive = Keepalive::new(http.ping_pong());
+    session: Session,
+    keepalive: Duration,
+}
+
+async fn drive(mut http: client::Connection<Wire, Bytes>, driven: Driven) {
+    let Driven { wire, streams, facts, session, keepalive } = driven;
+    let mut keepalive = Keepalive::new(http.ping_pong(), keepalive);
     let ended = poll_fn(|cx| {
+        while let Poll::Ready(standing) = session.poll_changed(cx) {
+            match standing {
+                Standing::Stands => {}
+                Standing::Outdated => streams.end(),
+                Standing::Fallen(error) => return Poll::Ready(cut(&streams, error.reason())),
+            }
+        }
         streams.poll_lingering(cx);
         if let Poll::Ready(ended) = Pin::new(&mut http).poll(cx) {
             // GOAWAY, if it has one to say.
             let _sent = wire.poll_send(cx);
+            if let Err(error) = &ended
+                && error.is_remote()
+                && error.reason() == Some(DENIED)
+            {
+                streams.cut(Reason::PeerDenied);
+            }
             return Poll::Ready(ended.map_err(io::Error::other));
         }
         facts.allowed.set(http.max_concurrent_send_streams());
@@ -171,7 +204,7 @@ async fn drive(
         wire.rest_without(&streams);
         while let Poll::Ready(pulse) = keepalive.poll(cx) {
             match pulse {
-                Pulse::Dead => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Pulse::Dead => return Poll::Ready(cut(&streams, Reason::PeerSilent)),
                 Pulse::Alive => streams.age(),
             }
         }
@@ -182,6 +215,11 @@ async fn drive(
     if let Err(error) = ended {
         tracing::debug!(%error, "a tunnel ended");
     }
+}
+
+fn cut(streams: &Streams, reason: Reason) -> io::Result<()> {
+    streams.cut(reason);
+    Err(Told(reason).into())
 }
 
 fn failed(address: SocketAddr, error: &io::Error) -> UpstreamError {

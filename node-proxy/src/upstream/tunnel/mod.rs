@@ -9,9 +9,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use config::{identity::Identity, model::Workload};
+use ebpf_redirect::Side;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
@@ -19,7 +21,13 @@ use tokio::{
 
 use self::connection::Connection;
 use super::UpstreamError;
-use crate::{capture::Tree, cell::Cell, hbone::Tunnel, policy::Permit};
+use crate::{
+    capture::Tree,
+    cell::{Cell, Place, Places},
+    hbone::Tunnel,
+    policy::Permit,
+    tenancy::TunnelGuard,
+};
 
 mod connection;
 mod offer;
@@ -51,7 +59,12 @@ pub struct Callee<'a> {
 pub struct Tunnels {
     lines: RefCell<HashMap<Key, Rc<Line>>>,
     sweeping: Slot<bool>,
+    /// By the peer's address.
+    places: Rc<Places<IpAddr>>,
 }
+
+/// Held for as long as a tunnel takes a socket.
+pub(super) type Held = (Place<IpAddr>, TunnelGuard);
 
 /// The tunnels of one key.
 #[derive(Debug, Default)]
@@ -100,7 +113,7 @@ impl Tunnels {
                 Some(connection) => connection,
                 None => {
                     let made = line.lease(cell, permit, callee, &mut reused).await?;
-                    self.keep_swept();
+                    self.keep_swept(cell.limits.tunnel_idle);
                     made
                 }
             };
@@ -113,6 +126,12 @@ impl Tunnels {
                 answered => return answered,
             }
         }
+    }
+
+    /// Room for one more tunnel to a peer's address.
+    fn place(&self, cell: &Cell, peer: IpAddr) -> Option<Held> {
+        let place = self.places.take(peer.to_canonical(), cell.limits.tunnels)?;
+        Some((place, TunnelGuard::open(&cell.ledger, Side::Outbound)))
     }
 
     /// Connections held.
@@ -142,7 +161,7 @@ impl Tunnels {
     }
 
     /// One task per pool, while there is anything in it, lets go of what is broken or has been unused for too long.
-    fn keep_swept(self: &Rc<Self>) {
+    fn keep_swept(self: &Rc<Self>, unused: Duration) {
         if self.sweeping.replace(true) {
             return;
         }
@@ -151,7 +170,7 @@ impl Tunnels {
             loop {
                 sleep(SWEEP_EVERY).await;
                 let Some(tunnels) = tunnels.upgrade() else { return };
-                tunnels.sweep();
+                tunnels.sweep(unused);
                 if tunnels.lines.borrow().is_empty() {
                     tunnels.sweeping.set(false);
                     return;
@@ -160,9 +179,9 @@ impl Tunnels {
         });
     }
 
-    fn sweep(&self) {
+    fn sweep(&self, unused: Duration) {
         self.lines.borrow_mut().retain(|_, line| {
-            line.connections.borrow_mut().retain(|connection| connection.is_worth_keeping(UNUSED));
+            line.connections.borrow_mut().retain(|connection| connection.is_worth_keeping(unused));
             Rc::strong_count(line) > 1 || !line.connections.borrow().is_empty()
         });
     }
@@ -196,7 +215,8 @@ impl Line {
         match Connection::open(cell, permit, callee).await {
             Ok(connection) => {
                 let mut connections = self.connections.borrow_mut();
-                connections.retain(|connection| connection.is_worth_keeping(UNUSED));
+                let unused = cell.limits.tunnel_idle;
+                connections.retain(|connection| connection.is_worth_keeping(unused));
                 if !self.retired.get() {
                     connections.push(Rc::clone(&connection));
                 }
@@ -210,9 +230,6 @@ impl Line {
     }
 }
 
-/// How long a tunnel without streams is kept.
-const UNUSED: std::time::Duration = std::time::Duration::from_secs(300);
-
 /// How often tunnels are looked at: what is idle on one whose peer wants it to end is closed soon, so that the peer need not
 /// wait for it.
-const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);

@@ -12,12 +12,14 @@ use std::{
 };
 
 use config::identity::TrustDomain;
-use rcgen::KeyPair;
+use rcgen::PublicKeyData;
 use rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use x509_parser::extensions::GeneralName;
+use zeroize::Zeroizing;
 
 use super::issuer::Issuer;
 use crate::identity::{
+    authority::key::Key,
     leaf,
     trust::{Roots, TrustError},
 };
@@ -164,8 +166,12 @@ fn draft(directory: &Path, name: &str, content: &str, mode: u32) -> io::Result<P
 }
 
 /// A root as it lies in its file.
-pub(super) fn root_pem(root: &Issuer) -> String {
-    format!("{}{}", pem(root.certificate()), root.key_pem())
+pub(super) fn root_pem(root: &Issuer) -> Zeroizing<String> {
+    let (certificate, key) = (pem(root.certificate()), root.key_pem());
+    let mut text = Zeroizing::new(String::with_capacity(certificate.len() + key.len()));
+    text.push_str(&certificate);
+    text.push_str(&key);
+    text
 }
 
 /// A certificate in PEM.
@@ -225,12 +231,12 @@ fn is_ours(path: &Path) -> bool {
 fn load_root(path: &Path, trust_domain: &TrustDomain, now: UnixTime) -> Result<Issuer, DirectoryError> {
     let metadata = fs::metadata(path).map_err(io_at(path))?;
     check_permissions(path, &metadata, 0o077, "read", "600")?;
-    let text = read(path)?;
+    let text = Zeroizing::new(read(path)?);
     let corrupt = |problem| DirectoryError::Corrupt { path: path.to_owned(), problem };
     let certificate =
         CertificateDer::from_pem_slice(&text).map_err(|_| corrupt("has no certificate in it"))?;
     let text = std::str::from_utf8(&text).map_err(|_| corrupt("is not text"))?;
-    let key = KeyPair::from_pem(key_section(text).ok_or_else(|| corrupt("has no private key in it"))?);
+    let key = Key::from_pem(key_section(text).ok_or_else(|| corrupt("has no private key in it"))?);
     let key = key.map_err(|_| corrupt("has no private key in it that can be used"))?;
     let not_after = check_root(path, &certificate, &key, trust_domain)?;
     if not_after.as_secs() <= now.as_secs() {
@@ -250,14 +256,14 @@ fn key_section(text: &str) -> Option<&str> {
 fn check_root(
     path: &Path,
     certificate: &CertificateDer<'_>,
-    key: &KeyPair,
+    key: &Key,
     trust_domain: &TrustDomain,
 ) -> Result<UnixTime, DirectoryError> {
     let corrupt = |problem| DirectoryError::Corrupt { path: path.to_owned(), problem };
     let broken = |_| corrupt("has a certificate that cannot be read");
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
         .map_err(|_| corrupt("has a certificate that cannot be read"))?;
-    if *parsed.public_key().subject_public_key.data != *rcgen::PublicKeyData::der_bytes(key) {
+    if *parsed.public_key().subject_public_key.data != *PublicKeyData::der_bytes(key) {
         return Err(corrupt("has a certificate and a key that do not belong together"));
     }
     let constraints = parsed.basic_constraints().map_err(broken)?;

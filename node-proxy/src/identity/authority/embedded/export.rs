@@ -5,14 +5,13 @@
 use std::path::Path;
 
 use config::identity::Identity;
-use rcgen::KeyPair;
 use rustls::pki_types::UnixTime;
 
 use super::{
     Leaf, Options,
     directory::{self, DirectoryError},
 };
-use crate::identity::authority::{AuthorityError, request};
+use crate::identity::authority::{AuthorityError, key::Key, request};
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +33,13 @@ pub fn export(options: &Options, identity: &Identity, out: &Path) -> Result<(), 
     // With a margin, so that the leaf is valid for as long as was asked.
     let issuer = contents.root.intermediate(&options.trust_domain, options.lifetime * 2, now);
     let issuer = issuer.map_err(DirectoryError::Make)?;
-    let key = KeyPair::generate().map_err(DirectoryError::Make)?;
+    let key = Key::generate().map_err(DirectoryError::Make)?;
     let leaf = Leaf { identity, lifetime: options.lifetime, now };
     let leaf = issuer.leaf(&request::sign(&key, identity)?, leaf).map_err(DirectoryError::Make)?;
     let roots: String = contents.roots.certificates().iter().map(|root| directory::pem(root)).collect();
     let chain = directory::pem(&leaf) + &directory::pem(issuer.certificate());
     directory::make(out)?;
-    directory::replace(out, "tls.key", &key.serialize_pem(), 0o600)?;
+    directory::replace(out, "tls.key", &key.pem(), 0o600)?;
     directory::replace(out, "tls.crt", &chain, 0o644)?;
     directory::replace(out, "ca.crt", &roots, 0o644)?;
     Ok(())

@@ -7,15 +7,18 @@ use std::time::Duration;
 use config::identity::{Identity, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, Error,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
-    date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
 use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime},
 };
+use zeroize::Zeroizing;
 
-use crate::identity::{authority::request::uri, verify::SKEW};
+use crate::identity::{
+    authority::{key::Key, request::uri},
+    verify::SKEW,
+};
 
 /// Ten years.
 const ROOT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -23,7 +26,7 @@ const ROOT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// An authority's certificate and key.
 pub(super) struct Issuer {
     certificate: CertificateDer<'static>,
-    signer: rcgen::Issuer<'static, KeyPair>,
+    signer: rcgen::Issuer<'static, Key>,
     not_after: UnixTime,
 }
 
@@ -43,7 +46,7 @@ impl Issuer {
     pub(super) fn root(trust_domain: &TrustDomain, now: UnixTime) -> Result<Self, Error> {
         let not_after = after(now, ROOT);
         let params = authority(trust_domain, "Canopy root", 1, now, not_after)?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = Key::generate()?;
         let certificate = params.self_signed(&key)?.der().clone();
         Ok(Self { certificate, signer: rcgen::Issuer::new(params, key), not_after })
     }
@@ -51,7 +54,7 @@ impl Issuer {
     /// One that was made earlier. What it is was checked by whoever read it.
     pub(super) fn existing(
         certificate: CertificateDer<'static>,
-        key: KeyPair,
+        key: Key,
         not_after: UnixTime,
     ) -> Result<Self, Error> {
         let signer = rcgen::Issuer::from_ca_cert_der(&certificate, key)?;
@@ -67,7 +70,7 @@ impl Issuer {
     ) -> Result<Self, Error> {
         let not_after = earlier(after(now, lifetime), self.not_after);
         let params = authority(trust_domain, "Canopy intermediate", 0, now, not_after)?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = Key::generate()?;
         let certificate = params.signed_by(&key, &self.signer)?.der().clone();
         Ok(Self { certificate, signer: rcgen::Issuer::new(params, key), not_after })
     }
@@ -99,8 +102,8 @@ impl Issuer {
     }
 
     /// Its key, in PEM: for the file of a root, and nothing else.
-    pub(super) fn key_pem(&self) -> String {
-        self.signer.key().serialize_pem()
+    pub(super) fn key_pem(&self) -> Zeroizing<String> {
+        self.signer.key().pem()
     }
 }
 

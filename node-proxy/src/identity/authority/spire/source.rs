@@ -91,7 +91,7 @@ impl Source {
 impl CertificateSource for Source {
     fn obtain(&mut self) -> LocalBoxFuture<'_, Result<Certificate, AuthorityError>> {
         Box::pin(async move {
-            let svid = match self.pushed.take() {
+            let mut svid = match self.pushed.take() {
                 Some(svid) => svid,
                 None => self.subscribe().await?,
             };
@@ -99,9 +99,9 @@ impl CertificateSource for Source {
             if self.roots.wait_for(Option::is_some).await.is_err() {
                 return Err(AuthorityError::Unavailable("its roots are not known".to_owned()));
             }
-            let chain = svid.x509_svid.map(|svid| svid.cert_chain).unwrap_or_default();
+            let chain = svid.x509_svid.take().map(|svid| svid.cert_chain).unwrap_or_default();
             let chain = chain.into_iter().map(Into::into).collect();
-            let key = PrivatePkcs8KeyDer::from(svid.x509_svid_key);
+            let key = PrivatePkcs8KeyDer::from(std::mem::take(&mut svid.x509_svid_key));
             Ok(Certificate::new(chain, key.into(), &self.wanted.identity)?)
         })
     }

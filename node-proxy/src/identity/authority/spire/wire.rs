@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 /// `SubscribeToX509SVIDs(SvidsRequest) returns (stream Svids)`.
 pub(super) const SVIDS: &str = "/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509SVIDs";
 /// `SubscribeToX509Bundles(BundlesRequest) returns (stream Bundles)`.
@@ -42,6 +44,12 @@ pub(super) struct SvidWithKey {
     /// PKCS #8, DER.
     #[prost(bytes = "vec", tag = "2")]
     pub(super) x509_svid_key: Vec<u8>,
+}
+
+impl Drop for SvidWithKey {
+    fn drop(&mut self) {
+        self.x509_svid_key.zeroize();
+    }
 }
 
 impl fmt::Debug for SvidWithKey {
