@@ -12,8 +12,8 @@ use std::{
 };
 
 use crate::{
-    Counter, Enrolled, Enrolment, ListenPlan, Listeners, Mechanism, Origin, Redirect, RedirectError, Side,
-    WayBack,
+    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Redirect,
+    RedirectError, Side, WayBack,
 };
 
 /// A [`Redirect`] whose answers a test sets.
@@ -21,6 +21,7 @@ use crate::{
 pub struct FakeRedirect {
     destinations: Mutex<HashMap<SocketAddr, SocketAddr>>,
     ways_back: Arc<AtomicUsize>,
+    enrolments: AtomicUsize,
 }
 
 impl FakeRedirect {
@@ -32,6 +33,11 @@ impl FakeRedirect {
     /// How many pods are not steered any more, but have a way back that is held.
     pub fn ways_back(&self) -> usize {
         self.ways_back.load(Relaxed)
+    }
+
+    /// How many pods were enrolled so far, each time counted.
+    pub fn enrolments(&self) -> usize {
+        self.enrolments.load(Relaxed)
     }
 }
 
@@ -47,6 +53,7 @@ impl Redirect for FakeRedirect {
     }
 
     fn enrol(&self, _: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
+        self.enrolments.fetch_add(1, Relaxed);
         Ok(Box::new(FakeEnrolled(Arc::clone(&self.ways_back))))
     }
 
@@ -95,6 +102,10 @@ impl Enrolled for FakeEnrolled {
     fn release(self: Box<Self>) -> Option<Box<dyn WayBack>> {
         self.0.fetch_add(1, Relaxed);
         Some(Box::new(FakeWayBack(self.0)))
+    }
+
+    fn set_exclusions(&mut self, _: &Exclusions, _: &Listeners<'_>) -> Result<(), RedirectError> {
+        Ok(())
     }
 
     fn replace_listeners(&mut self, _: &Listeners<'_>) -> Result<(), RedirectError> {

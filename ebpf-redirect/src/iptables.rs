@@ -189,6 +189,15 @@ impl Enrolled for Guard {
         self.claim.into_way_back()
     }
 
+    fn set_exclusions(
+        &mut self,
+        exclusions: &Exclusions,
+        listeners: &Listeners<'_>,
+    ) -> Result<(), RedirectError> {
+        let before = std::mem::replace(&mut self.exclusions, exclusions.clone());
+        self.apply(listeners).inspect_err(|_| self.exclusions = before)
+    }
+
     /// One `iptables-restore` per table, which is one transaction.
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
         self.apply(listeners)

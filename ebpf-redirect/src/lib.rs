@@ -104,6 +104,14 @@ pub trait Enrolled: Send + fmt::Debug {
     /// Sends new connections to other listeners, in one step: none is lost or refused meanwhile.
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError>;
 
+    /// Leaves other connections alone than before, in place of those; whatever is neither in the old nor in the new list stays
+    /// steered meanwhile. `listeners` are those of now.
+    fn set_exclusions(
+        &mut self,
+        exclusions: &Exclusions,
+        listeners: &Listeners<'_>,
+    ) -> Result<(), RedirectError>;
+
     /// Drops new connections of these sources before the pod's TCP sees them, in the place of the denials that were set
     /// before; says whether there is a fence that does. It is an early refusal only: policy must refuse them as well
     /// (a delivery on the same node, or inside a tunnel, does not cross the fence). An error, such as too many, leaves the

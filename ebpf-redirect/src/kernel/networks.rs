@@ -6,7 +6,7 @@ use ebpf_redirect_abi::{NetworkKey, PortKey, network};
 use ipnet::IpNet;
 
 use super::{address::words, tables::Tables};
-use crate::{Enrolment, Exclusions, RedirectError};
+use crate::{Exclusions, RedirectError};
 
 /// The rows of one pod.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,8 +20,8 @@ type Prefix = (u32, [u32; 4]);
 
 impl Rows {
     /// What the pod's enrolment asks for.
-    pub(crate) fn of(netns: u64, pod: &Enrolment<'_>) -> Self {
-        Self { networks: networks(pod.addresses, pod.exclusions), ports: ports(netns, pod.exclusions) }
+    pub(crate) fn of(netns: u64, addresses: &[IpAddr], exclusions: &Exclusions) -> Self {
+        Self { networks: networks(addresses, exclusions), ports: ports(netns, exclusions) }
     }
 
     /// Writes them.

@@ -19,7 +19,7 @@ use super::{
     networks::{Rows, sweep},
     state::State,
 };
-use crate::{Denial, Enrolled, Enrolment, Listeners, RedirectError, WayBack, netns};
+use crate::{Denial, Enrolled, Enrolment, Exclusions, Listeners, RedirectError, WayBack, netns};
 
 /// Keeps a pod steered.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct EnrolledPod {
     slots: ListenerSlots,
     fence: PodFence,
     row: Row,
+    addresses: Vec<IpAddr>,
 }
 
 impl EnrolledPod {
@@ -42,7 +43,7 @@ impl EnrolledPod {
         lookup.slots.place(pod.pod, cookie, &pod.listeners)?;
         let mut row = Row::enter(state, cookie, pod)?;
         let site = state.fences.survey(cookie, pod)?;
-        let rows = Rows::of(cookie, pod);
+        let rows = Rows::of(cookie, pod.addresses, pod.exclusions);
         rows.write(cookie, &state.tables)?;
         if row.claimed {
             sweep(cookie, &rows, &state.tables)?;
@@ -54,7 +55,7 @@ impl EnrolledPod {
             Some(site) => state.fences.raise(&state.instance, cookie, pod, site)?,
             None => PodFence::default(),
         };
-        Ok(Self { slots, fence, row })
+        Ok(Self { slots, fence, row, addresses: pod.addresses.to_vec() })
     }
 }
 
@@ -68,6 +69,13 @@ impl Enrolled for EnrolledPod {
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
         self.row.state.fences.open_doors(&self.row.pod, listeners)?;
         self.slots.place(&self.row.pod, self.row.cookie, listeners)
+    }
+
+    fn set_exclusions(&mut self, exclusions: &Exclusions, _: &Listeners<'_>) -> Result<(), RedirectError> {
+        let Row { state, cookie, .. } = &self.row;
+        let rows = Rows::of(*cookie, &self.addresses, exclusions);
+        rows.write(*cookie, &state.tables)?;
+        sweep(*cookie, &rows, &state.tables)
     }
 
     fn set_denials(&mut self, denials: &[Denial], spared: &[IpAddr]) -> Result<bool, RedirectError> {

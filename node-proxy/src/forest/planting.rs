@@ -136,11 +136,7 @@ impl Planting {
     /// Starts steering; the cell must have the listeners by now.
     pub(super) fn enrol(&mut self, redirect: &dyn Redirect) -> Result<(), PlantError> {
         let pod = self.workload.pod.to_string();
-        let exclusions = Exclusions {
-            outbound_ports: self.workload.exclusions.outbound_ports.clone(),
-            outbound_cidrs: self.workload.exclusions.outbound_cidrs.clone(),
-            inbound_ports: self.workload.exclusions.inbound_ports.clone(),
-        };
+        let exclusions = exclusions(&self.workload);
         let enrolment = Enrolment {
             pod: &pod,
             netns: std::os::fd::AsFd::as_fd(&self.netns),
@@ -150,6 +146,29 @@ impl Planting {
         };
         self.enrolled = Some(redirect.enrol(&enrolment)?);
         Ok(())
+    }
+
+    /// Whether a workload as it is now is served by this tree: the same pod, at the same place, on behalf of the same.
+    /// Whatever else is known of it may change at any time, by its owner's hand, too, and must leave it steered and fenced.
+    pub(super) fn serves(&self, now: &Workload) -> bool {
+        let own = &*self.workload;
+        own.pod == now.pod
+            && own.uid == now.uid
+            && own.tenant == now.tenant
+            && own.identity == now.identity
+            && own.addresses == now.addresses
+            && own.netns == now.netns
+    }
+
+    /// Takes up what has changed of a workload that it goes on serving.
+    pub(super) fn take_up(&mut self, workload: &Arc<Workload>) {
+        if self.workload.exclusions != workload.exclusions
+            && let Some(enrolled) = &mut self.enrolled
+            && let Err(error) = enrolled.set_exclusions(&exclusions(workload), &self.listeners.borrow())
+        {
+            tracing::warn!(pod = %workload.pod, %error, "what is to be left alone of its connections has not changed");
+        }
+        self.workload = Arc::clone(workload);
     }
 
     /// Has the kernel refuse what this policy refuses for no other reason than where it comes from and goes to. Where it
@@ -196,6 +215,15 @@ impl Planting {
     pub(super) fn is_in_place(&self) -> Result<(), PlantError> {
         let path = self.workload.netns.as_deref().unwrap_or_else(|| Path::new(""));
         if self.netns.is_at(path) { Ok(()) } else { Err(PlantError::Gone { path: path.to_owned() }) }
+    }
+}
+
+/// As steering takes them.
+fn exclusions(workload: &Workload) -> Exclusions {
+    Exclusions {
+        outbound_ports: workload.exclusions.outbound_ports.clone(),
+        outbound_cidrs: workload.exclusions.outbound_cidrs.clone(),
+        inbound_ports: workload.exclusions.inbound_ports.clone(),
     }
 }
 

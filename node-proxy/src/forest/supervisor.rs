@@ -170,7 +170,8 @@ impl Supervisor {
         self.mesh.workloads.values().filter(|workload| workload.netns.is_some())
     }
 
-    /// Ends the trees of pods that are gone or have changed: a pod's facts never change while it lives.
+    /// Ends the trees of pods that are gone, or are others than they were. What may change of a pod while it lives is taken
+    /// up by its tree, which goes on: it is not left without steering and fence for a moment.
     fn remove_what_left(&mut self, now: Instant) {
         let mesh = Arc::clone(&self.mesh);
         let stays = |workload: &Arc<Workload>| {
@@ -180,9 +181,17 @@ impl Supervisor {
         let gone: Vec<PodName> = self
             .trees
             .values()
-            .filter(|tree| !stays(&tree.workload))
+            .filter(|tree| !mesh.workloads.get(&tree.workload.pod).is_some_and(|new| tree.serves(new)))
             .map(|tree| tree.workload.pod.clone())
             .collect();
+        for tree in self.trees.values_mut() {
+            if let Some(new) = mesh.workloads.get(&tree.workload.pod)
+                && tree.serves(new)
+                && *new != tree.workload
+            {
+                tree.take_up(new);
+            }
+        }
         let claims = Claims::of(&mesh, &self.trees);
         for pod in gone {
             let netns = self.trees.get(&pod).map(Planting::netns).filter(|_| !handover::is_here(&mesh, &pod));

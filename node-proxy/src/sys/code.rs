@@ -8,6 +8,7 @@ use std::{ffi::c_void, fs, io, ops::Range, path::Path};
 use rustix::mm::{Advice, madvise};
 
 /// Unmaps the pages of the program's code until they are needed again. Says how many bytes of code there are.
+#[expect(unsafe_code, reason = "advice on memory is given by address")]
 pub fn let_go() -> io::Result<usize> {
     let program = fs::read_link("/proc/self/exe")?;
     let maps = fs::read_to_string("/proc/self/maps")?;

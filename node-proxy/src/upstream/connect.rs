@@ -151,6 +151,11 @@ fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamE
     let workload = if permit.side == Side::Inbound { None } else { workload(cell, peer) };
     let meshed = workload.as_ref().is_some_and(|workload| workload.meshed);
     let choice = choice::choose(Facts { place, meshed, network_allows });
+    let across = matches!(choice.delivery, Delivery::Tunnel | Delivery::Network);
+    if across && peer.pod.is_some() && workload.is_none() {
+        // Whoever has the address by now is not who was meant, and must not get a byte in the clear.
+        return Err(UpstreamError::Gone { address: peer.address });
+    }
     let own = |client| Start::Netns(Rc::clone(&permit.tree), client);
     let admission = match (choice.delivery, &near) {
         (Delivery::Direct, Some(Near::Neighbour(tree))) => {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use config::{
     model::{Action, AuthorizationPolicy, AuthorizationRule, HttpScheme, Probe, ProbeCheck, Scope, Workload},
-    name::PolicyName,
+    name::{PodName, PolicyName},
 };
 use tokio::{net::TcpSocket, time::Instant};
 
@@ -214,6 +214,25 @@ fn is_not_taken_for_whole(end_it: impl FnOnce(&World) + 'static, reason: Reason)
         drop(client);
         world.emptied(1).await;
         assert_eq!(world.cell.ledger.refusals(reason), 1);
+    });
+}
+
+#[test]
+fn nobody_gets_a_byte_that_was_meant_for_a_pod_which_had_his_address() {
+    on_a_cell(async {
+        let world = World::new();
+        let gone = PodName::new("shop".try_into().unwrap(), "gone".try_into().unwrap());
+        world.left_behind.replace(Some(gone));
+        let http = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        for (protocol, request) in [(AppProtocol::Tcp, "x"), (AppProtocol::Http1, http)] {
+            let server = world.server(protocol).await;
+            let mut client = world.dial(server.vip).await;
+            client.write_all(request.as_bytes()).await.unwrap();
+            let _answer = head(&mut client).await;
+            let unasked = timeout(Duration::from_millis(50), server.listener.accept()).await;
+            assert!(unasked.is_err(), "{protocol:?}: nothing was connected");
+        }
+        assert_eq!(world.cell.ledger.refusals(Reason::EndpointGone), 2);
     });
 }
 

@@ -54,6 +54,8 @@ pub(super) struct World {
     pub(super) node: RefCell<Vec<IpAddr>>,
     /// Whether endpoints are the tree's own pod: its neighbour, as it were.
     pub(super) neighbours: std::cell::Cell<bool>,
+    /// The pod that endpoints name, though nothing else is known of it any more.
+    pub(super) left_behind: RefCell<Option<PodName>>,
     /// Whether the configuration has the tree's pod no more.
     pub(super) left: std::cell::Cell<bool>,
 }
@@ -124,6 +126,7 @@ impl World {
             inbound_policy: RefCell::default(),
             node: RefCell::default(),
             neighbours: std::cell::Cell::default(),
+            left_behind: RefCell::default(),
             left: std::cell::Cell::default(),
         }
     }
@@ -142,7 +145,8 @@ impl World {
         let name = Name::try_from(format!("service-{number}").as_str()).unwrap();
         let service = ServiceName::new(namespace(), name);
         let endpoint = |address: &SocketAddr| {
-            let workload = self.neighbours.get().then(|| self.tree.workload.pod.clone());
+            let neighbour = self.neighbours.get().then(|| self.tree.workload.pod.clone());
+            let workload = self.left_behind.borrow().clone().or(neighbour);
             Arc::new(Endpoint { address: *address, ready: true, workload, protocol })
         };
         let endpoints = endpoints.iter().map(endpoint).collect::<Vec<_>>().into();
