@@ -1,6 +1,6 @@
 //! The hooks on the cgroup v2 root: loaded, attached and pinned, or put in the place of a dead process's.
 
-use std::{fs::File, os::fd::AsFd as _};
+use std::{fs::File, io, os::fd::AsFd as _};
 
 use aya::{
     Ebpf,
@@ -45,14 +45,31 @@ pub(crate) fn attach(ebpf: &mut Ebpf, instance: &Instance, cgroup: &File) -> Res
 
 /// Gives one program to the kernel and its verifier.
 pub(crate) fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), RedirectError> {
-    let loaded = match program(ebpf, hook)? {
+    let program = program(ebpf, hook)?;
+    let mut loaded = try_load(program);
+    for _ in 0..INTERRUPTIONS {
+        if !loaded.as_ref().is_err_and(was_interrupted) {
+            break;
+        }
+        loaded = try_load(program);
+    }
+    loaded.map_err(|error| load_error(hook, &error))
+}
+
+fn try_load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::SkLookup(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
-    };
-    loaded.map_err(|error| load_error(hook, &error))
+    }
+}
+
+/// Whether the verifier gave up because a signal came to this thread (EAGAIN): that says nothing of the kernel, and steering must not
+/// fall back to another mechanism for it.
+fn was_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// The program of a hook.
@@ -76,5 +93,25 @@ fn link(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
             program.take_link(id)?.try_into().map_err(|_| ProgramError::NotAttached)
         }
         _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// How often a load is tried again; libbpf does as often.
+const INTERRUPTIONS: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::VerifierLog;
+
+    use super::*;
+
+    #[test]
+    fn only_a_load_that_a_signal_interrupted_is_tried_again() {
+        let refused = |errno| ProgramError::LoadError {
+            io_error: io::Error::from_raw_os_error(errno),
+            verifier_log: VerifierLog::new(String::new()),
+        };
+        assert!(was_interrupted(&refused(libc::EAGAIN)));
+        assert!(!was_interrupted(&refused(libc::EACCES)) && !was_interrupted(&ProgramError::NotLoaded));
     }
 }

@@ -168,3 +168,34 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use aya_obj::VerifierLog;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_the_verifier_refuses_is_named_with_all_that_the_verifier_said() {
+        let log = "0: R1=ctx(off=0,imm=0)\nR2 invalid mem access 'inv'\nprocessed 2 insns (limit 1000000)";
+        let error = ProgramError::LoadError {
+            io_error: io::Error::from_raw_os_error(libc::EACCES),
+            verifier_log: VerifierLog::new(log.to_owned()),
+        };
+        let error = load_error(Hook::SkLookup, &error);
+        assert!(matches!(error, RedirectError::Hook { hook: "sk_lookup", minimum_kernel: "5.9", .. }));
+        let said = error.to_string();
+        for part in ["sk_lookup", "Linux 5.9", "Permission denied", log] {
+            assert!(said.contains(part), "{part:?} is not in {said}");
+        }
+    }
+
+    #[test]
+    fn what_else_is_in_the_way_of_a_program_is_said_with_its_causes() {
+        let error = ProgramError::IOError(io::Error::from_raw_os_error(libc::ENOMEM));
+        let said = load_error(Hook::Connect4, &error).to_string();
+        assert!(said.contains("connect4") && said.contains("Cannot allocate memory"), "{said}");
+    }
+}
