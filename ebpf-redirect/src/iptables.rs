@@ -9,7 +9,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd as _, BorrowedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -68,12 +68,7 @@ impl IptablesRedirect {
         }
         let tools = Arc::new(Tools::find()?);
         let leftovers = Leftovers::open(options.state);
-        for Leftover { pod, netns } in leftovers.take()? {
-            tracing::info!(pod, "clearing the rules that an earlier run left");
-            if let Err(error) = clear(&tools, &pod, netns.as_fd()) {
-                tracing::warn!(pod, %error, "rules of an earlier run may be left");
-            }
-        }
+        clear_all(&tools, &leftovers)?;
         Ok(Self { tools, leftovers, claims: Arc::default(), counts: Counts::default() })
     }
 }
@@ -202,6 +197,30 @@ impl Enrolled for Guard {
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
         self.apply(listeners)
     }
+}
+
+/// Takes away the rules that a dead daemon noted there; no tool is needed where there is no note.
+pub(crate) fn clear_noted(state: &Path) -> Result<(), RedirectError> {
+    let leftovers = Leftovers::open(state.to_owned());
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    clear_all(&Tools::find()?, &leftovers)
+}
+
+/// How many namespaces are noted there that are still what they were.
+pub(crate) fn noted(state: &Path) -> usize {
+    Leftovers::open(state.to_owned()).standing()
+}
+
+fn clear_all(tools: &Tools, leftovers: &Leftovers) -> Result<(), RedirectError> {
+    for Leftover { pod, netns } in leftovers.take()? {
+        tracing::info!(pod, "clearing the rules that an earlier run left");
+        if let Err(error) = clear(tools, &pod, netns.as_fd()) {
+            tracing::warn!(pod, %error, "rules of an earlier run may be left");
+        }
+    }
+    Ok(())
 }
 
 /// Takes away what an earlier run left, whatever is left of it.

@@ -35,6 +35,7 @@ mod state;
 mod tables;
 mod trace;
 
+pub(crate) use instance::{check_name, unpin_link};
 pub(crate) use mounts::{cgroup2, probe_bpffs as bpffs};
 pub(crate) use object::{Probe, built, chain, minimum_kernel};
 

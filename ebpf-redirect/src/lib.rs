@@ -23,6 +23,9 @@
 //! **Accepted connections.** Pass what `accept4` returned to [`Redirect::origin`] at once. `NotSteered` means that
 //! somebody in the pod dialled the listener itself: close it.
 //!
+//! **Beginning.** [`remains::Remains`] holds the daemon's name and clears what a dead one of that name left by another mechanism, or
+//! in another layout of pins; what is left by the mechanism that is opened, it takes over itself.
+//!
 //! **The proxy's own connections** are made on sockets that were created inside the pod's namespace and given to
 //! [`Redirect::exempt`] before `connect`. Deliver to the pod's own address (never to loopback) and in the client's
 //! family: an IPv6 client cannot be shown to an IPv4 server, which then sees the pod's address. A `client` is for
@@ -54,9 +57,11 @@ pub mod fake;
 mod fence;
 pub mod iptables;
 pub mod kernel;
+mod lock;
 mod netlink;
 mod netns;
 pub mod probe;
+pub mod remains;
 mod sys;
 
 /// A way of steering. Shared by all cells; every method may be called from any thread and takes no lock on

@@ -102,7 +102,7 @@ impl Readings for Daemon {
     }
 
     fn is_ready(&self) -> bool {
-        self.forest.phase() == Phase::Ready
+        self.forest.phase() == Phase::Ready && self.steering.is_settled()
     }
 }
 

@@ -59,17 +59,30 @@ impl Leftovers {
 
     /// What earlier runs noted, where it is still there. The notes are dropped.
     pub(super) fn take(&self) -> Result<Vec<Leftover>, RedirectError> {
-        let listed = match fs::read_dir(&self.0) {
-            Ok(listed) => listed,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed("readdir", &self.0, error)),
-        };
-        let paths: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let paths = self.paths().map_err(|error| failed("readdir", &self.0, error))?;
         let found = paths.iter().filter_map(|path| read(path)).collect();
         for path in paths {
             Note(path).forget();
         }
         Ok(found)
+    }
+
+    /// Whether there is no note.
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths().is_ok_and(|paths| paths.is_empty())
+    }
+
+    /// How many notes still name the namespace that they are about.
+    pub(super) fn standing(&self) -> usize {
+        self.paths().unwrap_or_default().iter().filter(|path| read(path).is_some()).count()
+    }
+
+    fn paths(&self) -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(&self.0) {
+            Ok(listed) => Ok(listed.filter_map(|entry| Some(entry.ok()?.path())).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -115,8 +128,11 @@ mod tests {
         assert!(notes.take().unwrap().is_empty());
 
         notes.note("shop/cart", file.as_fd()).unwrap();
-        fs::write(directory.join("another"), "b").unwrap();
-        fs::rename(directory.join("another"), &target).unwrap();
+        assert_eq!((notes.is_empty(), notes.standing()), (false, 1));
+        let another = directory.with_extension("another");
+        fs::write(&another, "b").unwrap();
+        fs::rename(another, &target).unwrap();
+        assert_eq!((notes.is_empty(), notes.standing()), (false, 0));
         assert!(notes.take().unwrap().is_empty(), "the path names something else now");
         assert!(!directory.exists(), "where there is no note there is no directory");
         fs::remove_file(&target).unwrap();

@@ -12,10 +12,9 @@ use std::{
 };
 
 use ebpf_redirect_abi::LAYOUT;
-use rustix::fs::{FlockOperation, flock};
 
 use super::{Options, mounts, object};
-use crate::{RedirectError, sys::bpf};
+use crate::{RedirectError, lock, sys::bpf};
 
 /// A held instance.
 #[derive(Debug)]
@@ -46,13 +45,10 @@ impl Instance {
             create(&path.join(part)).map_err(failed)?;
         }
         let lock = File::open(&path).map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, adopted, in_force: AtomicBool::new(!adopted), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                Err(RedirectError::InstanceInUse { name: options.instance.clone() })
-            }
-            Err(errno) => Err(failed(errno.into())),
+        if !lock::take(&lock).map_err(failed)? {
+            return Err(RedirectError::InstanceInUse { name: options.instance.clone() });
         }
+        Ok(Self { path, adopted, in_force: AtomicBool::new(!adopted), _lock: lock })
     }
 
     /// Says that what a dead process left serves again, or has been let go.
@@ -181,7 +177,8 @@ pub(crate) fn unpin_link(pin: &Path) {
     discard(fs::remove_file(pin), &pin.display().to_string());
 }
 
-fn check_name(name: &str) -> Result<(), RedirectError> {
+/// Whether a name can be one of the bpf file system, and of others.
+pub(crate) fn check_name(name: &str) -> Result<(), RedirectError> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
         return Err(RedirectError::InstanceName { name: name.to_owned() });

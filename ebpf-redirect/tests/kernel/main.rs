@@ -12,5 +12,6 @@ mod inbound;
 mod lifecycle;
 mod probing;
 mod refusals;
+mod remains;
 mod survival;
 mod watching;

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Another process that steers the pod, and is killed.
-fn steer_and_die(instance: &str, pod: &Pod) {
+pub(crate) fn steer_and_die(instance: &str, pod: &Pod) {
     let mut child: Child = Command::new(env!("CARGO_BIN_EXE_hold-pod"))
         .args([instance, &pod.netns.path(), &pod.name, &pod.v4.to_string(), &pod.v6.to_string()])
         .stdout(Stdio::piped())
@@ -27,7 +27,7 @@ fn steer_and_die(instance: &str, pod: &Pod) {
     child.wait().unwrap();
 }
 
-fn assert_refused(pod: &Pod) {
+pub(crate) fn assert_refused(pod: &Pod) {
     let outbound = pod.connect(addr(WORLD_V4, 80)).map(drop).unwrap_err();
     assert_eq!(outbound.kind(), ErrorKind::ConnectionRefused);
     let inbound = pod.dial(SocketAddr::new(pod.v4, 8080)).map(drop).unwrap_err();

@@ -1,67 +1,81 @@
 //! Which way of steering this daemon uses: by eBPF where the kernel can, by iptables otherwise.
 //!
 //! The fall-back is taken only where the kernel or the build lacks something. It must never hide a mistake of the operator's, such as
-//! a second daemon of the same name.
+//! a second daemon of the same name. What a dead daemon of this name left is cleared whichever way is taken.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use ebpf_redirect::{
-    FenceChoice, Redirect, RedirectError,
+    FenceChoice, Mechanism, Redirect, RedirectError,
     iptables::{self, IptablesRedirect},
     kernel::{self, Filter, KernelRedirect, Trace},
+    remains::{self, Dead, Places, Remains},
 };
 
 use super::node::RedirectChoice;
 
 /// The way of steering that was chosen.
-#[derive(Debug, Clone)]
-pub enum Steering {
-    /// By eBPF.
+#[derive(Debug)]
+pub struct Steering {
+    way: Way,
+    /// Whether nothing of a dead daemon's is in the way any more.
+    settled: AtomicBool,
+    // The last field: the name is free when all else is gone.
+    remains: Remains,
+}
+
+#[derive(Debug)]
+enum Way {
     Kernel(Arc<KernelRedirect>),
-    /// By iptables.
     Iptables(Arc<IptablesRedirect>),
 }
 
 impl Steering {
     /// Opens the way of steering that was asked for.
     pub fn open(choice: RedirectChoice, fence: FenceChoice, instance: &str) -> Result<Self, RedirectError> {
-        match choice {
-            RedirectChoice::Ebpf => by_kernel(fence, instance),
-            RedirectChoice::Iptables => by_iptables(fence, instance),
-            RedirectChoice::Auto => match by_kernel(fence, instance) {
-                Err(error) if is_lack_of_the_machine(&error) => {
-                    tracing::warn!(%error, "steering by eBPF is not to be had here: iptables it is; see `canopy check`");
-                    by_iptables(fence, instance)
-                }
-                opened => opened,
-            },
+        let places = Places::default();
+        for dead in remains::dead(&places).iter().filter(|dead| dead.instance != instance) {
+            tracing::warn!("{}: {}", died(dead), how_to_clear(dead));
         }
+        let remains = Remains::hold(places.clone(), instance)?;
+        let way = choose(choice, || by_kernel(fence, instance), || by_iptables(fence, &places, instance))?;
+        Ok(Self { way, settled: AtomicBool::new(false), remains })
     }
 
     /// As the cells use it.
     pub fn redirect(&self) -> Arc<dyn Redirect> {
-        match self {
-            Self::Kernel(kernel) => Arc::clone(kernel) as Arc<dyn Redirect>,
-            Self::Iptables(iptables) => Arc::clone(iptables) as Arc<dyn Redirect>,
+        match &self.way {
+            Way::Kernel(kernel) => Arc::clone(kernel) as Arc<dyn Redirect>,
+            Way::Iptables(iptables) => Arc::clone(iptables) as Arc<dyn Redirect>,
         }
     }
 
-    /// Stops steering pods that a dead daemon left and that are not of this node any more.
+    /// Stops steering pods that a dead daemon left and that are not of this node any more, and clears what it left by another
+    /// mechanism or in another layout.
     pub fn release_unclaimed(&self) {
-        // By iptables, what was left is cleared at start.
-        let Self::Kernel(kernel) = self else { return };
-        match kernel.release_unclaimed() {
-            Ok(0) => {}
-            Ok(pods) => tracing::info!(pods, "pods that an earlier daemon left are no longer steered"),
-            Err(error) => tracing::warn!(%error, "pods that an earlier daemon left are still steered"),
+        match &self.way {
+            Way::Kernel(kernel) => {
+                release(kernel);
+                self.remains.clear(Mechanism::Kernel);
+            }
+            Way::Iptables(_) => self.remains.clear(Mechanism::Iptables),
         }
+        self.settled.store(true, Relaxed);
+    }
+
+    /// Whether that is done: until then pods may still be refused.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
     }
 
     /// Follows single decisions, of one pod (`NAMESPACE/NAME`) or of all. The error is for the operator.
     pub fn trace(&self, pod: Option<String>) -> Result<Trace, String> {
-        match self {
-            Self::Kernel(kernel) => kernel.trace(Filter { pod }).map_err(|error| error.to_string()),
-            Self::Iptables(_) => Err(
+        match &self.way {
+            Way::Kernel(kernel) => kernel.trace(Filter { pod }).map_err(|error| error.to_string()),
+            Way::Iptables(_) => Err(
                 "steering is by iptables, whose decisions cannot be followed: `iptables-save -c` counts them"
                     .into(),
             ),
@@ -69,13 +83,50 @@ impl Steering {
     }
 }
 
-fn by_kernel(fence: FenceChoice, instance: &str) -> Result<Steering, RedirectError> {
+/// That a daemon has died, and what of it is left.
+pub fn died(dead: &Dead) -> String {
+    let Dead { instance, pods, at } = dead;
+    let at = at.display();
+    format!(
+        "a daemon of the name {instance} has died; of the {pods} pods that it steered, those that live are refused: {at}"
+    )
+}
+
+/// What to do about it.
+pub fn how_to_clear(dead: &Dead) -> String {
+    format!(
+        "start it again with `canopy run --instance {} --config DIR`, where an empty DIR lets its pods go; a clean stop \
+         then leaves nothing (beside another daemon, add --metrics-addr)",
+        dead.instance
+    )
+}
+
+/// The way that was asked for, or with `Auto` the one that can be had.
+fn choose<T>(
+    choice: RedirectChoice,
+    by_kernel: impl FnOnce() -> Result<T, RedirectError>,
+    by_iptables: impl FnOnce() -> Result<T, RedirectError>,
+) -> Result<T, RedirectError> {
+    match choice {
+        RedirectChoice::Ebpf => by_kernel(),
+        RedirectChoice::Iptables => by_iptables(),
+        RedirectChoice::Auto => match by_kernel() {
+            Err(error) if is_lack_of_the_machine(&error) => {
+                tracing::warn!(%error, "steering by eBPF is not to be had here: iptables it is; see `canopy check`");
+                by_iptables()
+            }
+            opened => opened,
+        },
+    }
+}
+
+fn by_kernel(fence: FenceChoice, instance: &str) -> Result<Way, RedirectError> {
     let options = kernel::Options { instance: instance.to_owned(), fence, ..kernel::Options::default() };
-    Ok(Steering::Kernel(Arc::new(KernelRedirect::open(options)?)))
+    Ok(Way::Kernel(Arc::new(KernelRedirect::open(options)?)))
 }
 
 /// iptables marks packets, not sockets, and so has nothing that a fence could go by.
-fn by_iptables(fence: FenceChoice, instance: &str) -> Result<Steering, RedirectError> {
+fn by_iptables(fence: FenceChoice, places: &Places, instance: &str) -> Result<Way, RedirectError> {
     match fence {
         FenceChoice::Off => {}
         FenceChoice::Required => {
@@ -86,8 +137,17 @@ fn by_iptables(fence: FenceChoice, instance: &str) -> Result<Steering, RedirectE
             tracing::warn!("steering by iptables is without a fence: raw sockets of pods get around it");
         }
     }
-    let options = iptables::Options { state: PathBuf::from(format!("/run/canopy/{instance}.iptables")) };
-    Ok(Steering::Iptables(Arc::new(IptablesRedirect::open(options)?)))
+    let options = iptables::Options { state: places.notes(instance) };
+    Ok(Way::Iptables(Arc::new(IptablesRedirect::open(options)?)))
+}
+
+/// Lets go of the pods that a dead daemon left and nobody has enrolled again.
+fn release(kernel: &KernelRedirect) {
+    match kernel.release_unclaimed() {
+        Ok(0) => {}
+        Ok(pods) => tracing::info!(pods, "pods that an earlier daemon left are no longer steered"),
+        Err(error) => tracing::warn!(%error, "pods that an earlier daemon left are still steered"),
+    }
 }
 
 /// Whether another way of steering may work where this one does not.
@@ -103,13 +163,4 @@ fn is_lack_of_the_machine(error: &RedirectError) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fall_back_is_taken_for_lacks_of_the_machine_only() {
-        assert!(is_lack_of_the_machine(&RedirectError::NoCgroup2));
-        assert!(!is_lack_of_the_machine(&RedirectError::InstanceInUse { name: "default".to_owned() }));
-        assert!(!is_lack_of_the_machine(&RedirectError::Permission { what: "load" }));
-    }
-}
+mod tests;

@@ -189,7 +189,7 @@ fn a_second_daemon_of_the_same_name_is_refused_and_the_first_goes_on() -> Outcom
     let pair = Pair::new()?;
     let instance = name("twice");
     let daemon = pair.daemon(&instance, &[])?;
-    for redirect in ["auto", "ebpf"] {
+    for redirect in ["auto", "ebpf", "iptables"] {
         let refused = run(
             &pair.stage.node,
             &["--instance", &instance, "--redirect", redirect],

@@ -21,21 +21,24 @@ pub fn name(number: u32) -> String {
     format!("{PREFIX}{}-{number}", getpid())
 }
 
-/// Removes namespaces, directories and pinned hooks of processes that are dead: after SIGKILL no guard runs.
+/// Removes namespaces, files and pinned hooks of processes that are dead: after SIGKILL no guard runs.
 /// Two sweeps may meet; what one has removed the other does not find, so failures here mean nothing.
 pub(crate) fn sweep() {
     for name in netns::names().iter().filter(|name| is_stale(name)) {
         let _ = netns::remove_stale(name);
     }
-    remove_stale_folders(&env::temp_dir());
+    for folder in [&env::temp_dir(), Path::new("/run/canopy")] {
+        remove_stale(folder);
+    }
     let Ok(layouts) = fs::read_dir("/sys/fs/bpf/canopy") else { return };
-    layouts.flatten().for_each(|layout| remove_stale_folders(&layout.path()));
+    layouts.flatten().for_each(|layout| remove_stale(&layout.path()));
 }
 
-fn remove_stale_folders(parent: &Path) {
+fn remove_stale(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_stale)) {
-        let _ = fs::remove_dir_all(entry.path());
+        let path = entry.path();
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     }
 }
 
@@ -61,12 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn directory_of_a_dead_process_is_swept_and_that_of_a_live_one_kept() {
+    fn what_a_dead_process_left_is_swept_and_what_a_live_one_has_is_kept() {
         let parent = directory("sweep").unwrap();
         let (dead, live) = (parent.path().join("kit-4194305-x"), parent.path().join(name(1)));
         fs::create_dir_all(dead.join("inside")).unwrap();
         fs::create_dir(&live).unwrap();
-        remove_stale_folders(parent.path());
-        assert!(!dead.exists() && live.exists());
+        let lock = parent.path().join("kit-4194305-x.lock");
+        fs::write(&lock, "").unwrap();
+        remove_stale(parent.path());
+        assert!(!dead.exists() && !lock.exists() && live.exists());
     }
 }
