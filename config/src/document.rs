@@ -86,7 +86,7 @@ const START: Position = Position { line: 1, column: 1 };
 
 fn parse(text: &str, lines_before: u32, limits: &Limits) -> Result<Node, Defect> {
     let mut node = serde_yaml::from_str_with_options::<Node>(text, options(limits))
-        .map_err(|error| malformed(&error, lines_before))?;
+        .map_err(|error| several(text, lines_before).unwrap_or_else(|| malformed(&error, lines_before)))?;
     node.shift_lines(lines_before);
     Ok(node)
 }
@@ -111,6 +111,24 @@ fn options(limits: &Limits) -> serde_yaml::Options {
         with_snippet: false,
         non_finite_float_policy: serde_yaml::NonFiniteFloatPolicy::AsString,
     }
+}
+
+/// Where a document is JSON values one after the other: programs write such files, and YAML has no word for them.
+fn several(text: &str, lines_before: u32) -> Option<Defect> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    values.next()?.ok()?;
+    let (before, after) = text.split_at(values.byte_offset());
+    values.next()?.ok()?;
+    let blank = after.len() - after.trim_start().len();
+    let before = &text[..before.len() + blank];
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let at = Position {
+        line: narrow(before.matches('\n').count() + 1) + lines_before,
+        column: narrow(before[line_start..].chars().count() + 1),
+    };
+    let message = "a second JSON value in one document: put a line --- before it, or make both items of a List (apiVersion v1)";
+    Some(Defect { at, reason: Reason::Malformed, message: message.to_owned() })
 }
 
 fn malformed(error: &serde_yaml::Error, lines_before: u32) -> Defect {

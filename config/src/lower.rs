@@ -111,6 +111,7 @@ pub(crate) fn lower(file: &Arc<Path>, object: &Object, options: &Options) -> Low
         draft,
     };
     let accepted = draft.filter(|_| !context.rejected).map(lowered);
+    context.drop_contradictions();
     let stand_in = if accepted.is_none() { stand_in(file, object, options).map(lowered) } else { None };
     Lowering { accepted, stand_in, findings: context.findings }
 }
@@ -246,6 +247,15 @@ impl<'a> Context<'a> {
             self.invalid(node, format!("must be a port between 1 and 65535, not {}", node.describe()));
         }
         number
+    }
+
+    /// What is rejected for its value is not besides treated as another.
+    fn drop_contradictions(&mut self) {
+        let is_rejected = |finding: &&Finding| finding.severity == Severity::Rejected;
+        let rejected: Vec<String> =
+            self.findings.iter().filter(is_rejected).map(|finding| finding.field.clone()).collect();
+        self.findings
+            .retain(|finding| finding.reason != Reason::NotObeyed || !rejected.contains(&finding.field));
     }
 
     fn path(&self, node: &Node) -> String {

@@ -148,8 +148,15 @@ fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
         field: [prefix, field].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("."),
         message,
     };
-    let missing = |field| {
-        reject(root.at, field, Reason::MissingField, format!("required: every object says its {field}"))
+    let no_text = |node: &Node, field: &str| {
+        let message = format!("must be text, not {}: put it in quotes", node.describe());
+        reject(node.at, field, Reason::WrongType, message)
+    };
+    let missing = |field| match root.get(field) {
+        Some(node) => no_text(node, field),
+        None => {
+            reject(root.at, field, Reason::MissingField, format!("required: every object says its {field}"))
+        }
     };
     if root.entries().is_empty() {
         let message =
@@ -161,9 +168,12 @@ fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
     let Some(kind) = known(kind, api_version) else {
         return Err(kind::unknown(&root, kind, api_version, prefix));
     };
-    let Some(name) = root.at_path(&["metadata", "name"]).and_then(Node::text) else {
-        let at = root.at_path(&["metadata", "name"]).or(root.get("metadata")).unwrap_or(&root).at;
-        let message = format!("required: give this {} a name (text)", kind.as_str());
+    let name = root.at_path(&["metadata", "name"]);
+    let Some(name) =
+        name.map(|node| node.text().ok_or_else(|| no_text(node, "metadata.name"))).transpose()?
+    else {
+        let at = root.get("metadata").unwrap_or(&root).at;
+        let message = format!("required: give this {} a name", kind.as_str());
         return Err(reject(at, "metadata.name", Reason::MissingField, message));
     };
     let namespace = root.at_path(&["metadata", "namespace"]).and_then(Node::text).unwrap_or("default");

@@ -69,6 +69,11 @@ impl Report {
         Self { ok, summary, findings: outcome.findings.clone() }
     }
 
+    /// Whether there is nothing in it at all: most likely another directory was meant.
+    pub fn is_empty(&self) -> bool {
+        self.summary.accepted == 0 && self.findings.is_empty()
+    }
+
     /// What a program that only validates exits with: 0, or 1 if anything was rejected.
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.ok)

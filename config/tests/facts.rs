@@ -150,3 +150,33 @@ status: {podIP: 10.0.0.1}
     let https = Some((Severity::NotObeyed, Reason::NotObeyed));
     assert_eq!(about("spec.containers[1].readinessProbe.httpGet.scheme"), https);
 }
+
+const AROUND: &str = ", annotations: {canopy.mesh/netns: /run/netns/x, canopy.mesh/exclude-outbound-ports: \"443\", \
+     canopy.mesh/exclude-outbound-cidrs: 203.0.113.0/24, canopy.mesh/exclude-inbound-ports: \"9090\"}";
+
+#[test]
+fn exclusions_do_not_lead_around_a_tenant_that_is_kept_to_the_mesh() {
+    let tenant = |egress: &str| {
+        format!(
+            "---\napiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {{name: t}}\nspec: {{namespaces: [shop], egress: {egress}}}\n"
+        )
+    };
+    let complaints = |outcome: &Outcome| -> Vec<_> {
+        let refused = outcome.findings.iter().filter(|finding| finding.reason == Reason::NotPermitted);
+        refused.map(|finding| (finding.severity, finding.field.clone())).collect()
+    };
+    let kept = apply(&(tenant("mesh") + &pod("p", 1, AROUND, "")), None);
+    let exclusions = workload(&kept, "p").exclusions;
+    assert_eq!((exclusions.outbound_ports, exclusions.outbound_cidrs), (vec![], vec![]));
+    assert_eq!(exclusions.inbound_ports, [9090], "what comes in is the pod's own affair");
+    assert_eq!(
+        complaints(&kept),
+        ["ports", "cidrs"].map(|list| {
+            (Severity::Warning, format!("metadata.annotations[canopy.mesh/exclude-outbound-{list}]"))
+        })
+    );
+    let free = apply(&(tenant("any") + &pod("p", 1, AROUND, "")), None);
+    let exclusions = workload(&free, "p").exclusions;
+    assert_eq!((exclusions.outbound_ports.len(), exclusions.outbound_cidrs.len()), (1, 1));
+    assert_eq!(complaints(&free), []);
+}

@@ -14,6 +14,7 @@ use std::{
     task::Poll,
 };
 
+use config::name::PodName;
 use ebpf_redirect::Side;
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
@@ -62,13 +63,7 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
             return refuse(&cell, captured, error.reason());
         }
     };
-    let source = match captured.side {
-        Side::Outbound => Some(captured.tree.workload.pod.clone()),
-        Side::Inbound => match &captured.arrival {
-            Arrival::Delivered(delivered) => delivered.pod.clone(),
-            Arrival::Socket => cell.snapshot().pod_at(origin.client).cloned(),
-        },
-    };
+    let source = source(&cell, &captured, origin.client);
     let socket = captured.stream.socket().map(|socket| cell.sockets.register(socket, captured.tree.id));
     let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
     live.handed_over.set(matches!(captured.stream, Stream::Handoff(_)));
@@ -84,6 +79,15 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
         End::Because(Reason::Panic)
     });
     report::ended(&cell, &live, end);
+}
+
+/// The pod that calls, as far as it is known.
+fn source(cell: &Cell, captured: &Captured, client: SocketAddr) -> Option<PodName> {
+    match (captured.side, &captured.arrival) {
+        (Side::Outbound, _) => Some(captured.tree.workload.pod.clone()),
+        (Side::Inbound, Arrival::Delivered(delivered)) => delivered.pod.clone(),
+        (Side::Inbound, Arrival::Socket) => cell.snapshot().pod_at(client).cloned(),
+    }
 }
 
 /// Puts a new snapshot in place, and ends at once every connection that it does not permit any more, also where nothing

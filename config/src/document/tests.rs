@@ -31,6 +31,25 @@ fn json_is_read_with_positions_too() {
 }
 
 #[test]
+fn json_objects_one_after_the_other_are_refused_with_what_to_do() {
+    for (text, line, column) in [
+        ("{\"a\": 1}\n{\"b\": 2}\n", 2, 1),
+        ("{\"a\": 1} {\"b\": 2}", 1, 10),
+        ("c: 1\n---\n{\n\"a\": \"é\"}, 1", 0, 0),
+        ("---\n{\n\"a\": \"é\"} [1]", 3, 11),
+    ] {
+        let documents = read_text(text);
+        let defect = documents.last().unwrap().as_ref().unwrap_err();
+        if line > 0 {
+            assert!(defect.message.contains("put a line --- before it"), "{text:?}: {defect:?}");
+            assert_eq!(defect.at, at(line, column), "{text:?}");
+        } else {
+            assert!(!defect.message.contains("---"), "{text:?}: {defect:?}");
+        }
+    }
+}
+
+#[test]
 fn malformed_document_leaves_its_neighbours_readable() {
     let documents = read_text("a: 1\n---\nb: [1,\nc: ]}\n---\nd: 4\n");
     assert_eq!(documents.len(), 3);

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{Candidate, Linking, Owner, Refusal, as_pod, claims, tenants};
 use crate::{
-    finding::ObjectRef,
+    finding::{ObjectRef, Reason, Severity},
     lower::{Draft, Lowered, MODE, MODE_NODE, Membership, WorkloadDraft},
+    model::{Egress, Exclusions, Workload},
     object::Kind,
 };
 
@@ -30,9 +31,32 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     workload.tenant = tenants::of(linking, &pod.namespace);
     workload.netns = netns.cloned();
     workload.meshed = is_meshed(linking, draft);
+    keep_to_the_mesh(linking, lowered, draft, &mut workload);
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
     Ok(())
+}
+
+/// A tenant that is kept to the mesh is so by its own object's word: none of its pods' authors takes that back by an annotation.
+fn keep_to_the_mesh(
+    linking: &mut Linking,
+    lowered: &Lowered,
+    draft: &WorkloadDraft,
+    workload: &mut Workload,
+) {
+    let tenant = &workload.tenant;
+    if linking.mesh.tenants.get(tenant).is_none_or(|tenant| tenant.egress != Egress::Mesh) {
+        return;
+    }
+    let message = format!(
+        "not obeyed, since spec.egress of Tenant {tenant} is mesh: its pods' connections are steered wherever they go. Remove this, \
+         and name what they need outside in a ServiceEntry"
+    );
+    for place in &draft.around_places {
+        linking.find(lowered, (Severity::Warning, Reason::NotPermitted), place, message.clone());
+    }
+    let inbound_ports = std::mem::take(&mut workload.exclusions.inbound_ports);
+    workload.exclusions = Exclusions { inbound_ports, ..Exclusions::default() };
 }
 
 fn is_meshed(linking: &Linking, draft: &WorkloadDraft) -> bool {

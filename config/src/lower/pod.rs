@@ -36,6 +36,8 @@ pub(crate) struct WorkloadDraft {
     /// Where each of its addresses is written, in order.
     pub(crate) address_places: Vec<Place>,
     pub(crate) netns_place: Option<Place>,
+    /// Where it excludes outbound connections, if it does.
+    pub(crate) around_places: Vec<Place>,
 }
 
 pub(super) fn lower(
@@ -93,6 +95,7 @@ pub(super) fn lower(
         account_place: context.place(account_node.unwrap_or(spec)),
         address_places,
         netns_place: netns.map(|(_, place)| place),
+        around_places: annotations::around_places(context, root),
     };
     Some(PodDraft { workload: Some(draft), node_addresses })
 }

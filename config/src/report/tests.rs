@@ -27,6 +27,21 @@ a.yaml:6:7: rejected: Service default/cart: spec.ports[0].prot: unknown field: d
 }
 
 #[test]
+fn where_there_is_nothing_the_text_says_so() {
+    let nothing = Report::new(&Store::new(Options::default()).apply(&BTreeMap::new()));
+    assert!(nothing.is_empty() && nothing.ok);
+    let text = render_text(&nothing, TextOptions::default());
+    assert!(text.starts_with("warning: no manifest was found: "), "{text}");
+    let text = render_text(&report("# only a word\n"), TextOptions::default());
+    assert!(text.starts_with("warning: no file holds an object: "), "{text}");
+    let text = render_text(
+        &report("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"),
+        TextOptions::default(),
+    );
+    assert!(text.starts_with("1 files: 1 objects accepted"), "{text}");
+}
+
+#[test]
 fn json_has_place_object_field_and_reason() {
     let report = report(BROKEN);
     assert_eq!(report.exit_code(), 1);

@@ -26,6 +26,16 @@ pub fn render_text(report: &Report, options: TextOptions) -> String {
     if left_to_others > 0 {
         line(&mut out, format_args!("({left_to_others} fields are left to other parts of Kubernetes)"));
     }
+    if report.is_empty() {
+        let what =
+            if report.summary.files == 0 { "no manifest was found" } else { "no file holds an object" };
+        line(
+            &mut out,
+            format_args!(
+                "warning: {what}: is it the right directory? (read are .yaml, .yml and .json, not in subdirectories)"
+            ),
+        );
+    }
     sum_up(&mut out, report);
     out
 }

@@ -71,6 +71,22 @@ const DOCUMENTS: &[Case] = &[
         says: "name",
     },
     Case {
+        name: "a number for a name",
+        manifest: "apiVersion: v1\nkind: Pod\nmetadata: {name: 5}\n",
+        at: (3, 18),
+        field: "metadata.name",
+        reason: Reason::WrongType,
+        says: "must be text, not the number 5: put it in quotes",
+    },
+    Case {
+        name: "a boolean for a kind",
+        manifest: "apiVersion: v1\nkind: true\nmetadata: {name: p}\n",
+        at: (2, 7),
+        field: "kind",
+        reason: Reason::WrongType,
+        says: "must be text, not the boolean true",
+    },
+    Case {
         name: "old version",
         manifest: "kind: HTTPRoute\napiVersion: gateway.networking.k8s.io/v1beta1\n",
         at: (2, 13),
@@ -183,6 +199,19 @@ fn documents_that_are_no_objects_are_refused_where_they_are() {
 fn tenants_and_slices_are_refused_at_the_field() {
     check(TENANT, TENANTS);
     check(SLICE, SLICES);
+}
+
+#[test]
+fn what_is_rejected_is_not_besides_treated_as_something_else() {
+    let outcome = apply(&format!("{TENANT}  namespaces: [a]\n  isolation: proces\n"));
+    let said: Vec<_> = outcome.findings.iter().map(|finding| (finding.severity, &*finding.message)).collect();
+    assert_eq!(said, [(Severity::Rejected, "must be thread or process, not the text \"proces\"")]);
+    // A word that is one, and is not obeyed yet, is told as such.
+    let outcome = apply(&format!("{TENANT}  namespaces: [a]\n  isolation: process\n"));
+    let told = |finding: &config::finding::Finding| {
+        finding.severity == Severity::NotObeyed && finding.field == "spec.isolation"
+    };
+    assert!(outcome.findings.iter().any(told), "{:#?}", outcome.findings);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! `canopy completions`: a script that makes a shell complete canopy's verbs and options.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Args;
 use clap_complete::Shell;
@@ -21,7 +24,12 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn run(self, command: &mut clap::Command) -> Outcome {
-        clap_complete::generate(self.shell, command, "canopy", &mut io::stdout());
+        // Not straight to standard output: the generator panics where that was closed by its reader.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, command, "canopy", &mut script);
+        let mut out = io::stdout().lock();
+        out.write_all(&script)?;
+        out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 }

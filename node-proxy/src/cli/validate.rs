@@ -64,7 +64,8 @@ impl Validate {
             render_text(&report, TextOptions { all: self.all })
         };
         io::stdout().lock().write_all(text.as_bytes())?;
-        let too_lax = self.strict && report.summary.count(Severity::Warning) > 0;
+        let warned = report.is_empty() || report.summary.count(Severity::Warning) > 0;
+        let too_lax = self.strict && warned;
         Ok(ExitCode::from(if too_lax { 1 } else { report.exit_code() }))
     }
 }

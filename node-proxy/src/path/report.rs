@@ -2,12 +2,14 @@
 //!
 //! Requests report themselves. Nothing here may fail or wait.
 
+use std::net::SocketAddr;
+
 use config::name::PodName;
 use ebpf_redirect::{Origin, Side};
 
-use super::End;
+use super::{End, source};
 use crate::{
-    capture::{Arrival, Captured},
+    capture::{self, Captured},
     cell::{Cell, Live, direction},
     telemetry::{Reason, Record},
 };
@@ -55,19 +57,26 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
     });
 }
 
-/// Reports a connection that was refused before its first stage.
+/// Reports a connection that was refused before its first stage. Where it came from and was going is asked only for the
+/// log: whoever is refused by the thousand costs no more than the lines.
 pub(super) fn refused(cell: &Cell, captured: &Captured, reason: Reason) {
     cell.ledger.refused(reason);
-    let destination = match &captured.arrival {
-        Arrival::Socket => captured.stream.local_addr().unwrap_or(captured.accept_addr),
-        Arrival::Delivered(delivered) => delivered.origin.destination,
-    };
-    let ends = Origin { destination, client: captured.accept_addr };
-    unserved(
-        cell,
-        Unserved { side: captured.side, workload: &captured.tree.workload.pod, source: None, ends },
-        reason,
-    );
+    if !cell.access_log.is_on() {
+        return;
+    }
+    // What the kernel could not say it is not asked again.
+    let is_unknown = matches!(reason, Reason::NotSteered | Reason::OriginUnknown);
+    let asked = if is_unknown { None } else { capture::origin(&*cell.redirect, captured).ok() };
+    let ends = asked.unwrap_or_else(|| of_the_socket(captured));
+    let source = source(cell, captured, ends.client);
+    let workload = &captured.tree.workload.pod;
+    unserved(cell, Unserved { side: captured.side, workload, source: source.as_ref(), ends }, reason);
+}
+
+/// The ends of a connection that nobody steered, or of which the kernel knows nothing: those of the socket itself.
+fn of_the_socket(captured: &Captured) -> Origin {
+    let client: SocketAddr = captured.accept_addr;
+    Origin { destination: captured.stream.local_addr().unwrap_or(client), client }
 }
 
 /// Reports a stream of a tunnel that was refused before it became a connection.

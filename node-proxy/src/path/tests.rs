@@ -16,7 +16,9 @@ use crate::sys::socket;
 
 mod bounds;
 mod denials;
+mod early;
 mod policy;
+mod silence;
 mod trust;
 mod tunnels;
 mod world;

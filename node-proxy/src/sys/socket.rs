@@ -31,3 +31,34 @@ pub fn reset(socket: impl AsFd) {
     // A failure means that the connection is gone already.
     drop(SockRef::from(&socket).set_linger(Some(Duration::ZERO)));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What a socket does about a peer that is gone.
+    fn vigilance(socket: &impl AsFd) -> (bool, bool, Duration, Duration, u32) {
+        (
+            sockopt::tcp_nodelay(socket).unwrap(),
+            sockopt::socket_keepalive(socket).unwrap(),
+            sockopt::tcp_keepidle(socket).unwrap(),
+            sockopt::tcp_keepintvl(socket).unwrap(),
+            sockopt::tcp_user_timeout(socket).unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_prepared_socket_and_what_a_prepared_listener_accepts_notice_a_peer_that_is_gone() {
+        let (minute, ten) = (Duration::from_secs(60), Duration::from_secs(10));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare(&listener, Duration::from_secs(30)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(vigilance(&accepted), (true, true, minute, ten, 30_000));
+        assert_ne!(vigilance(&client), vigilance(&accepted), "by itself none does");
+        prepare(&client, Duration::from_millis(1_500)).unwrap();
+        assert_eq!(vigilance(&client), (true, true, minute, ten, 1_500));
+    }
+}

@@ -155,3 +155,29 @@ fn an_entry_opens_to_its_own_tenant_and_to_all_only_from_the_root_namespace() ->
     }
     Ok(())
 }
+
+#[test]
+fn a_pod_that_excludes_what_is_outside_is_kept_to_the_mesh_all_the_same() -> Outcome {
+    let scene = Scene::new()?;
+    let text = scene.stage.manifests.read("shop-client-pod.yaml")?;
+    let around = format!(
+        "annotations: {{canopy.mesh/exclude-outbound-cidrs: \"{}/32\", canopy.mesh/exclude-outbound-ports: \"7001\", ",
+        scene.outside.v4()
+    );
+    scene.stage.put(&scene.daemon, "shop-client-pod.yaml", &text.replacen("annotations: {", &around, 1))?;
+    assert_eq!(scene.reached(), [false; 4]);
+    let status = String::from_utf8(scene.daemon.canopy(&["status"])?.stdout)?;
+    for list in ["cidrs", "ports"] {
+        let said = format!(
+            "[canopy.mesh/exclude-outbound-{list}]: not obeyed, since spec.egress of Tenant shop is mesh"
+        );
+        assert!(status.contains(&said), "{status}");
+    }
+    // The tenant's own word alone lets it out.
+    let tenant = scene.stage.manifests.read("shop-tenant.yaml")?;
+    scene.stage.put(&scene.daemon, "shop-tenant.yaml", &tenant.replace("egress: mesh", "egress: any"))?;
+    eventually("it is let out", || scene.reached() == [true, true, true, false])?;
+    let status = String::from_utf8(scene.daemon.canopy(&["status"])?.stdout)?;
+    assert!(!status.contains("not obeyed, since"), "{status}");
+    Ok(())
+}

@@ -290,6 +290,33 @@ fn an_http1_client_reaches_an_endpoint_that_speaks_http2_only() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn an_http2_client_reaches_an_endpoint_that_speaks_http1_only_where_its_port_declares_that() -> Outcome {
+    let stage = Stage::new()?;
+    let told = testkit::manifests::Port { app_protocol: Some("http"), ..port("told", 80) };
+    let untold = port("untold", 8080);
+    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[told, untold])?);
+    let vip = stage.service(("shop", "web"), 10, &[told, untold], &[&web])?;
+    let (origin, deaf) = (Origin::start(&web, 80)?, Origin::start(&web, 8080)?);
+    let mut daemon = stage.daemon()?;
+    let ask = |to: SocketAddr, path: &'static str| {
+        client.run(|| block_on(async { Connection::http2(to).await?.get("web.shop", path).await }))
+    };
+    let answer = ask(vip.at(80), "/told")??;
+    assert_eq!((answer.status.as_u16(), answer.header("x-pod")), (200, "web"));
+    let seen = &origin.seen()[0];
+    assert_eq!((seen.uri.path(), &seen.headers["host"]), ("/told", &"web.shop".parse()?));
+    let line = daemon.wait_logged(|line| line["path"] == "/told")?;
+    assert_eq!((&line["protocol"], &line["status"]), (&"h2".into(), &200.into()), "{line}");
+
+    // Where nothing is declared it gets what the client speaks, and the refusal says where to look.
+    let answer = ask(vip.at(8080), "/untold")??;
+    assert_eq!((answer.status.as_u16(), answer.header("canopy-refused")), (502, "upstream_protocol"));
+    assert!(deaf.seen().is_empty());
+    daemon.wait_logged(|line| line["reason"] == "upstream_protocol")?;
+    Ok(())
+}
+
 fn accepted(daemon: &Daemon) -> Result<f64, http::RequestError> {
     daemon.metric("canopy_accept_connections_total", &[])
 }

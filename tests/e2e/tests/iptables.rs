@@ -1,16 +1,19 @@
 //! The same contract where the kernel has no hooks: steering by iptables, asked for with `--redirect iptables`.
 
 use std::{
-    io::{Read, Write},
-    net::Shutdown,
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::mpsc,
     time::Duration,
 };
 
 use e2e::{HTTP, Listener, Origin, Stage, dial, eventually, files_of, is_reset, port, rules_of};
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 use testkit::{Daemon, KitError, Options, Outcome, Server, http};
 
 const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
+const LIMIT: Duration = Duration::from_secs(5);
 
 #[test]
 fn http_is_captured_in_both_families_within_and_across_tenants() -> Outcome {
@@ -106,6 +109,36 @@ fn rules_are_in_the_pods_while_it_runs_and_gone_when_it_has_ended() -> Outcome {
     assert_eq!(added()?, Vec::<String>::new());
     assert!(files_of(&instance("kit-iptables")).is_empty(), "{:?}", files_of(&instance("kit-iptables")));
     assert_eq!(http::get(&client, web.at(80), "web", "/")?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn what_it_does_otherwise_than_the_hooks_is_as_the_operators_guide_says() -> Outcome {
+    let stage = Stage::new()?;
+    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[RAW])?);
+    let vip = stage.service(("shop", "web"), 10, &[RAW], &[&web])?;
+    let (tell, told) = mpsc::channel();
+    let _listener = Listener::start(&web, web.at(7000), move |stream| {
+        tell.send(stream.peer_addr()?).map_err(io::Error::other)
+    })?;
+    let daemon = daemon(&stage)?;
+    // The application sees its caller's address, and a port of the kernel's choice.
+    let streams = (0..3).map(|_| dial(&client, vip.at(7000))).collect::<io::Result<Vec<_>>>()?;
+    let seen = streams.iter().map(|_| told.recv_timeout(LIMIT)).collect::<Result<Vec<_>, _>>()?;
+    assert!(seen.iter().all(|peer| peer.ip() == client.at(0).ip()), "{seen:?}");
+    let own = streams.iter().map(TcpStream::local_addr).collect::<io::Result<Vec<_>>>()?;
+    assert!(seen.iter().any(|peer| !own.contains(peer)), "{seen:?} of {own:?}");
+    // A socket that is bound to the pod's interface does not hear what answers from loopback.
+    let bound = client.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind_device(Some(b"eth0"))?;
+        socket.connect_timeout(&vip.at(7000).into(), Duration::from_secs(2))
+    })?;
+    assert!(bound.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut));
+    // Single decisions are nobody's to tell.
+    let trace = daemon.canopy(&["trace", "--count", "1"])?;
+    let said = String::from_utf8(trace.stderr)?;
+    assert!(!trace.status.success() && said.contains("steering is by iptables"), "{said}");
     Ok(())
 }
 

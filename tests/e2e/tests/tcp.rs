@@ -2,14 +2,16 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use e2e::{Listener, Stage, dial, is_reset, port};
 use rustix::net::sockopt::set_socket_linger;
+use socket2::{Domain, Protocol, Socket, Type};
 use testkit::{Outcome, Pod, Server};
 
 /// A port that says `tcp` by its name.
@@ -114,6 +116,30 @@ fn either_side_may_end_its_half_and_still_hear_the_other() -> Outcome {
 }
 
 #[test]
+fn an_application_that_uses_mptcp_is_carried_and_sees_loopback_as_its_peer() -> Outcome {
+    let stage = Stage::new()?;
+    let (client, server) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "server", &[RAW])?);
+    let vip = stage.service(("shop", "server"), 10, &[RAW], &[&server])?;
+    let _echo = Listener::echo(&server, server.at(7000))?;
+    let mut daemon = stage.daemon()?;
+    let mut stream: TcpStream = client.run(|| {
+        let mptcp = Some(Protocol::from(262));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, mptcp)?;
+        socket.connect_timeout(&vip.at(7000).into(), Duration::from_secs(5))?;
+        Ok::<_, io::Error>(socket.into())
+    })??;
+    assert!(stream.peer_addr()?.ip().is_loopback(), "{}", stream.peer_addr()?);
+    stream.write_all(b"hello")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    assert_eq!(text, "hello");
+    let line = daemon.wait_logged(|line| line["dst.service"] == "shop/server")?;
+    assert_eq!(line["src.workload"], "shop/client", "{line}");
+    Ok(())
+}
+
+#[test]
 fn a_reset_on_one_side_is_a_reset_on_the_other() -> Outcome {
     let stage = Stage::new()?;
     let (near, far) = (stage.pod("shop", "near", &[])?, stage.pod("bank", "far", &[])?);
@@ -157,6 +183,37 @@ fn a_port_where_nobody_listens_is_a_reset_and_a_reason() -> Outcome {
     assert!(is_reset(&end), "{end:?}");
     let line = daemon.wait_logged(|line| line["direction"] == "outbound")?;
     assert_eq!(line["reason"], "connect_refused", "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_connection_beyond_the_tenants_bound_is_reset_and_logged_with_whose_it_was_and_where_it_was_going()
+-> Outcome {
+    let stage = Stage::new()?;
+    let (client, server) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "server", &[RAW])?);
+    let vip = stage.service(("shop", "server"), 10, &[RAW], &[&server])?;
+    let _echo = Listener::echo(&server, server.at(7000))?;
+    let mut daemon = stage.daemon_with(&["--connections", "2"])?;
+    let mut held = vec![dial(&client, vip.at(7000))?, dial(&client, vip.at_v6(7000))?];
+    for stream in &mut held {
+        stream.write_all(b"x")?;
+        stream.read_exact(&mut [0])?;
+    }
+    for (to, own) in [(vip.at(7000), client.at(0)), (vip.at_v6(7000), client.at_v6(0))] {
+        // The reset may come before the client has looked at its new connection.
+        let end = dial(&client, to).and_then(|mut stream| stream.read(&mut [0]));
+        assert!(is_reset(&end), "{end:?}");
+        let is_it =
+            |line: &serde_json::Value| line["dst.addr"] == to.to_string() && !line["reason"].is_null();
+        let line = daemon.wait_logged(is_it)?;
+        for (field, wanted) in
+            [("reason", "connection_limit"), ("direction", "outbound"), ("src.workload", "shop/client")]
+        {
+            assert_eq!(line[field], wanted, "{field} of {line}");
+        }
+        let source: SocketAddr = line["src.addr"].as_str().unwrap_or_default().parse()?;
+        assert_eq!(source.ip(), own.ip(), "{line}");
+    }
     Ok(())
 }
 

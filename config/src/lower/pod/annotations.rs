@@ -54,6 +54,14 @@ pub(super) fn exclusions(context: &mut Context<'_>, root: &Node) -> Exclusions {
     }
 }
 
+/// Where outbound connections are excluded.
+pub(super) fn around_places(context: &Context<'_>, root: &Node) -> Vec<Place> {
+    [metadata::EXCLUDE_OUTBOUND_PORTS, metadata::EXCLUDE_OUTBOUND_CIDRS]
+        .into_iter()
+        .filter_map(|key| metadata::annotation(root, key).map(|node| context.place(node)))
+        .collect()
+}
+
 fn cidr(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().map(|net| net.trunc())
 }

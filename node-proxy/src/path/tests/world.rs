@@ -32,8 +32,8 @@ use crate::{
         policies::InboundPolicy,
     },
     sys::{netns::Netns, sockets::Sockets},
-    telemetry::AccessLog,
-    tenancy::Tenure,
+    telemetry::{AccessLog, access::Writer},
+    tenancy::Throne,
     upstream::{
         UpstreamError,
         connect::{Connect, Connected, Kernel, Peer},
@@ -46,6 +46,8 @@ pub(super) struct World {
     /// Where the tree's outbound listener is.
     pub(super) listener: SocketAddr,
     redirect: Arc<FakeRedirect>,
+    /// Ends the cell's tenure.
+    pub(super) throne: Throne,
     services: RefCell<HashMap<SocketAddr, Arc<ServiceEntry>>>,
     workloads: RefCell<HashMap<IpAddr, Arc<WorkloadEntry>>>,
     /// What protects the tree's workload.
@@ -89,18 +91,29 @@ impl World {
 
     /// Of one's own making; certificates are kept fresh.
     pub(super) fn of(made: Made, limit: impl FnOnce(&mut Limits)) -> Self {
+        Self::writing(AccessLog::default(), made, limit)
+    }
+
+    /// One that writes its log there.
+    pub(super) fn logging(writer: &Writer, limit: impl FnOnce(&mut Limits)) -> Self {
+        let made = Made { workload: workload(), connect: Rc::new(Kernel), identity: no_sources() };
+        Self::writing(writer.for_cell(&made.workload.tenant), made, limit)
+    }
+
+    fn writing(access_log: AccessLog, made: Made, limit: impl FnOnce(&mut Limits)) -> Self {
         let Made { workload, connect, identity } = made;
         let mut limits = Limits { detect: Duration::from_millis(50), ..Limits::default() };
         limit(&mut limits);
         let redirect = Arc::new(FakeRedirect::default());
+        let throne = Throne::default();
         let parts = CellParts {
             tenant: TenantId::Namespace(namespace()),
             redirect: redirect.clone(),
             ledger: Arc::default(),
-            access_log: AccessLog::default(),
+            access_log,
             limits,
             home: Netns::current().unwrap(),
-            tenure: Tenure::default(),
+            tenure: throne.succeed(),
             sockets: Sockets::default(),
             identity,
         };
@@ -121,6 +134,7 @@ impl World {
             tree,
             listener,
             redirect,
+            throne,
             services: RefCell::default(),
             workloads: RefCell::default(),
             inbound_policy: RefCell::default(),

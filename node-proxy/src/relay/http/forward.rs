@@ -163,14 +163,14 @@ impl Call<'_> {
             Ok(answered) => return Ok(answered),
             Err(unanswered) => unanswered,
         };
-        let Unanswered { source, unsent } = unanswered;
+        let Unanswered { source, unsent, mute } = unanswered;
         let raced = !source.is_parse() && !source.is_user() && !source.is_timeout();
         let Some(again) = unsent.map(|request| *request).or(spare.filter(|_| raced)) else {
-            return Err(self.broken(&target, source));
+            return Err(self.broken(&target, source, mute));
         };
         let lease = self.fresh(&target).await?;
         let tried = try_once(target, lease, again).await;
-        tried.map_err(|(target, unanswered)| self.broken(&target, unanswered.source))
+        tried.map_err(|(target, unanswered)| self.broken(&target, unanswered.source, unanswered.mute))
     }
 
     /// A connection that cannot be closed already. HTTP/2 tells when it is; HTTP/1.1 has to be new.
@@ -192,8 +192,8 @@ impl Call<'_> {
         })
     }
 
-    /// What the client is told when a connection broke off.
-    fn broken(&self, target: &Target, error: hyper::Error) -> Failure {
+    /// What the client is told when a connection broke off; `mute`, before the endpoint had said a word of its protocol.
+    fn broken(&self, target: &Target, error: hyper::Error, mute: bool) -> Failure {
         if error.is_user() {
             // The request's body ended before its end. Where the client has gone, nobody is there to be told.
             return if is_malformed(&error) { Reason::ProtocolError } else { Reason::ClientClosed }.into();
@@ -201,7 +201,7 @@ impl Call<'_> {
         if let Some(reason) = told(&error) {
             return reason.into();
         }
-        if error.is_parse() {
+        if error.is_parse() || mute {
             target.failed();
             return Reason::UpstreamProtocol.into();
         }

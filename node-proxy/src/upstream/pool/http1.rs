@@ -150,7 +150,7 @@ impl Lease {
         .await
         .map_err(|mut error| {
             let unsent = error.take_message().map(Box::new);
-            Unanswered { source: error.into_error(), unsent }
+            Unanswered { source: error.into_error(), unsent, mute: false }
         })
     }
 

@@ -15,7 +15,10 @@ use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2 as client};
 use tokio::time::Instant;
 
-use super::{STALE_AFTER, Stock, Unanswered, Upload};
+use super::{
+    STALE_AFTER, Stock, Unanswered, Upload,
+    greeting::{Greeted, Greeting},
+};
 use crate::{
     hbone::Streams,
     sys::hyper_io::HyperIo,
@@ -33,6 +36,8 @@ pub struct Connection {
     send: client::SendRequest<Upload>,
     /// Streams that the peer allows, as last seen by the task that drives the connection.
     allowed: Rc<Cell<usize>>,
+    /// Whether the endpoint speaks it.
+    greeting: Greeting,
     streams: Cell<usize>,
     served: Cell<bool>,
     idle_since: Cell<Instant>,
@@ -48,6 +53,8 @@ pub struct Connection {
 impl Connection {
     pub(super) async fn open(connected: Connected, stock: &Rc<Stock>) -> Result<Rc<Self>, hyper::Error> {
         let tunnel = connected.stream.tunnel();
+        let greeting = Greeting::default();
+        let stream = Greeted { io: connected.stream, greeting: greeting.clone() };
         let (send, mut driver) = client::Builder::new(LocalExecutor)
             .timer(TokioTimer)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -56,7 +63,7 @@ impl Connection {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
-            .handshake(HyperIo(connected.stream))
+            .handshake(HyperIo(stream))
             .await?;
         let allowed = Rc::new(Cell::new(driver.current_max_send_streams()));
         let seen = Rc::clone(&allowed);
@@ -73,6 +80,7 @@ impl Connection {
         Ok(Rc::new(Self {
             send,
             allowed,
+            greeting,
             streams: Cell::new(0),
             served: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
@@ -141,7 +149,7 @@ impl Lease {
     pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
         self.connection.send.clone().try_send_request(request).await.map_err(|mut error| {
             let unsent = error.take_message().map(Box::new);
-            Unanswered { source: error.into_error(), unsent }
+            Unanswered { source: error.into_error(), unsent, mute: !self.connection.greeting.is_http2() }
         })
     }
 }

@@ -26,6 +26,7 @@ use super::{Delivery, choice::Choice, shortcuts::Shortcut};
 use crate::{accept::Protocol, capture::Tree, cell::Limits};
 
 pub mod bucket;
+mod greeting;
 pub mod http1;
 pub mod http2;
 mod stock;
@@ -99,6 +100,8 @@ pub struct Unanswered {
     pub source: hyper::Error,
     /// The request, where nothing of it can have reached the endpoint: it may be sent again.
     pub unsent: Option<Box<Request<Upload>>>,
+    /// That the endpoint never said a word of the protocol in which it was asked. HTTP/2 alone is begun by both ends.
+    pub mute: bool,
 }
 
 impl Pool {

@@ -113,6 +113,29 @@ async fn a_permission_taken_away_ends_a_response_that_has_begun_and_the_log_says
 }
 
 #[tokio::test]
+async fn a_client_that_closes_its_sending_side_is_taken_for_gone_and_its_request_cancelled() {
+    local(async {
+        let endpoint = Endpoint1::scripted(|mut stream, heard| async move {
+            let mut buffer = vec![0; 4096];
+            let _request = stream.read(&mut buffer).await.unwrap();
+            let cancelled = matches!(stream.read(&mut buffer).await, Ok(0) | Err(_));
+            heard.borrow_mut().push_str(if cancelled { "cancelled" } else { "more" });
+        })
+        .await;
+        let (bench, log) = Bench::logging(&[endpoint.at()], Limits::default());
+        let mut client = bench.connect(Protocol::Http1).await;
+        say(&mut client, GET).await;
+        sleep(Duration::from_millis(50)).await;
+        client.shutdown().await.unwrap();
+        assert_eq!(hear(&mut client).await, "<closed>", "no answer");
+        assert_eq!(endpoint.heard(), "cancelled");
+        let lines = log.lines(&bench);
+        assert_eq!(lines[0]["reason"], "client_closed", "{lines:#?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pod_that_leaves_finishes_its_requests_and_no_more() {
     local(async {
         let endpoint = Endpoint1::scripted(|mut stream, _| async move {

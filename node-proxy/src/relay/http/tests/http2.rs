@@ -14,7 +14,11 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http2::SendRequest, service::service_fn};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+};
 
 use super::support::{At, Bench, Endpoint1, local};
 use crate::{
@@ -289,6 +293,40 @@ async fn an_http2_port_gets_http2_from_an_http1_client() {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("x-authority: cart.shop\r\n"), "{answer}");
         assert!(answer.contains("\r\n2\r\nhi\r\n0\r\ngrpc-status: 0\r\n\r\n"), "{answer}");
+    })
+    .await;
+}
+
+/// How an HTTP/2 request to this endpoint, of which nothing is declared, is refused.
+async fn refusal(endpoint: &Endpoint1) -> String {
+    let bench = Bench::new(&[endpoint.at()]);
+    let mut call = request("/", full("abc"));
+    call.headers_mut().remove("content-type");
+    let response = client(&bench).await.send_request(call).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    response.headers()["canopy-refused"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_speak_http2_is_told_from_one_that_broke_off() {
+    local(async {
+        let answers_http1 = Endpoint1::scripted(|mut stream, _| async move {
+            let _preface = stream.read(&mut [0; 24]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
+        });
+        assert_eq!(refusal(&answers_http1.await).await, "upstream_protocol");
+        let hangs_up = Endpoint1::scripted(|mut stream, _| async move {
+            let _preface = stream.read(&mut [0; 24]).await.unwrap();
+        });
+        assert_eq!(refusal(&hangs_up.await).await, "upstream_protocol");
+        let breaks_off = Endpoint1::scripted(|mut stream, _| async move {
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            let (mut heard, acknowledged) = (Vec::new(), [0, 0, 0, 4, 1, 0, 0, 0, 0]);
+            while !heard.windows(9).any(|frame| frame == acknowledged) {
+                stream.read_buf(&mut heard).await.unwrap();
+            }
+        });
+        assert_eq!(refusal(&breaks_off.await).await, "upstream_reset");
     })
     .await;
 }

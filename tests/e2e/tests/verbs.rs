@@ -1,0 +1,72 @@
+//! Verbs that need no daemon, as a shell runs them: what they print, their exit codes, and a reader that leaves early.
+
+use std::{
+    fs, io,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use e2e::built;
+use testkit::Outcome;
+
+const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
+
+fn canopy(arguments: &[&str]) -> Command {
+    let mut command = Command::new(built("canopy"));
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn every_shell_that_is_offered_gets_a_script_that_knows_the_verbs() -> Outcome {
+    let help = String::from_utf8(canopy(&["completions", "--help"]).output()?.stdout)?;
+    for shell in SHELLS {
+        assert!(help.contains(shell), "{shell}: {help}");
+        let output = canopy(&["completions", shell]).output()?;
+        let script = String::from_utf8(output.stdout)?;
+        assert!(output.status.success() && output.stderr.is_empty(), "{shell}");
+        for word in ["canopy", "validate", "certificate", "redirect"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_script_for_bash_is_one_that_bash_can_read() -> Outcome {
+    let script = canopy(&["completions", "bash"]).output()?.stdout;
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    bash.stdin.take().ok_or("a pipe")?.write_all(&script)?;
+    let output = bash.wait_with_output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() -> Outcome {
+    let manifests = tempfile::tempdir()?;
+    let directory = manifests.path().to_string_lossy();
+    for arguments in [["completions", "bash"], ["validate", &directory]] {
+        let (reader, writer) = io::pipe()?;
+        drop(reader);
+        let output = canopy(&arguments).stdout(writer).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn validating_an_empty_directory_warns_and_fails_only_where_warnings_do() -> Outcome {
+    let manifests = tempfile::tempdir()?;
+    let directory = manifests.path().to_string_lossy();
+    fs::write(manifests.path().join("notes.txt"), "not a manifest")?;
+    for (arguments, code) in [(&["validate", &directory][..], 0), (&["validate", "--strict", &directory], 1)]
+    {
+        let output = canopy(arguments).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.starts_with("warning: no manifest was found"), "{said}");
+    }
+    Ok(())
+}
