@@ -115,9 +115,11 @@ fn options(limits: &Limits) -> serde_yaml::Options {
 
 /// Where a document is JSON values one after the other: programs write such files, and YAML has no word for them.
 fn several(text: &str, lines_before: u32) -> Option<Defect> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    let marker = if text.starts_with("---") { 3 } else { 0 };
+    let values = serde_json::Deserializer::from_str(&text[marker..]);
+    let mut values = values.into_iter::<serde::de::IgnoredAny>();
     values.next()?.ok()?;
-    let (before, after) = text.split_at(values.byte_offset());
+    let (before, after) = text.split_at(marker + values.byte_offset());
     values.next()?.ok()?;
     let blank = after.len() - after.trim_start().len();
     let before = &text[..before.len() + blank];

@@ -255,7 +255,7 @@ impl<'a> Context<'a> {
         let rejected: Vec<String> =
             self.findings.iter().filter(is_rejected).map(|finding| finding.field.clone()).collect();
         self.findings
-            .retain(|finding| finding.reason != Reason::NotObeyed || !rejected.contains(&finding.field));
+            .retain(|finding| finding.severity != Severity::NotObeyed || !rejected.contains(&finding.field));
     }
 
     fn path(&self, node: &Node) -> String {
