@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::mpsc,
     thread,
@@ -192,7 +192,7 @@ fn a_connection_beyond_the_tenants_bound_is_reset_and_logged_with_whose_it_was_a
     let stage = Stage::new()?;
     let (client, server) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "server", &[RAW])?);
     let vip = stage.service(("shop", "server"), 10, &[RAW], &[&server])?;
-    let _echo = Listener::echo(&server, server.at(7000))?;
+    let _echo = Listener::echo(&server, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 7000))?;
     let mut daemon = stage.daemon_with(&["--connections", "2"])?;
     let mut held = vec![dial(&client, vip.at(7000))?, dial(&client, vip.at_v6(7000))?];
     for stream in &mut held {
@@ -265,7 +265,7 @@ fn numbers(block: usize) -> Vec<u8> {
 
 /// Closes with a reset instead of an end.
 fn reset(stream: TcpStream) -> io::Result<()> {
-    set_socket_linger(stream.as_fd(), Some(std::time::Duration::ZERO))?;
+    set_socket_linger(stream.as_fd(), Some(Duration::ZERO))?;
     drop(stream);
     Ok(())
 }

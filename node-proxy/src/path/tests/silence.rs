@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use config::model::AppProtocol;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use super::{
     on_a_cell,
@@ -43,6 +47,8 @@ fn a_client_that_takes_nothing_is_given_up_and_its_server_told() {
     on_a_cell(async {
         let world = impatient();
         let server = world.server(AppProtocol::Tcp).await;
+        // What a connection inherits is settled when it comes: the loop that prepares the listener has to have begun.
+        sleep(Duration::from_millis(1)).await;
         let _deaf = world.dial(server.vip).await;
         let (mut stream, _) = server.listener.accept().await.unwrap();
         fill(&mut stream).await;

@@ -128,6 +128,7 @@ async fn a_client_that_closes_its_sending_side_is_taken_for_gone_and_its_request
         sleep(Duration::from_millis(50)).await;
         client.shutdown().await.unwrap();
         assert_eq!(hear(&mut client).await, "<closed>", "no answer");
+        sleep(Duration::from_millis(50)).await;
         assert_eq!(endpoint.heard(), "cancelled");
         let lines = log.lines(&bench);
         assert_eq!(lines[0]["reason"], "client_closed", "{lines:#?}");
