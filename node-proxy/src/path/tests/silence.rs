@@ -1,13 +1,9 @@
-//! Peers that take nothing any more: given up after `TCP_USER_TIMEOUT`, at both ends of a connection.
+//! Endpoints that take nothing any more: given up after `TCP_USER_TIMEOUT`.
 
 use std::time::Duration;
 
 use config::model::AppProtocol;
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{
     on_a_cell,
@@ -39,21 +35,5 @@ fn a_server_that_takes_nothing_is_given_up_and_its_client_told() {
         assert!(reads_reset(&mut client).await);
         world.emptied(1).await;
         assert_eq!(world.cell.ledger.refusals(Reason::UpstreamReset), 1);
-    });
-}
-
-#[test]
-fn a_client_that_takes_nothing_is_given_up_and_its_server_told() {
-    on_a_cell(async {
-        let world = impatient();
-        let server = world.server(AppProtocol::Tcp).await;
-        // What a connection inherits is settled when it comes: the loop that prepares the listener has to have begun.
-        sleep(Duration::from_millis(1)).await;
-        let _deaf = world.dial(server.vip).await;
-        let (mut stream, _) = server.listener.accept().await.unwrap();
-        fill(&mut stream).await;
-        assert!(reads_reset(&mut stream).await);
-        world.emptied(1).await;
-        assert_eq!(world.cell.ledger.refusals(Reason::ClientClosed), 1);
     });
 }
