@@ -72,6 +72,8 @@ pub(crate) struct Linked {
     pub(crate) findings: Vec<Finding>,
     /// The version of each object that the mesh is made of.
     pub(crate) used: BTreeMap<ObjectRef, Arc<Lowered>>,
+    /// What stands in for objects that are not among those.
+    pub(crate) stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
 }
 
 /// Why a version of an object cannot be accepted beside the others.
@@ -108,7 +110,8 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     {
         of(kind).for_each(|candidate| linking.settle(candidate, policies::place));
     }
-    Linked { mesh: linking.mesh, findings: linking.findings, used: linking.used }
+    let Linking { mesh, findings, used, stood_in, .. } = linking;
+    Linked { mesh, findings, used, stood_in }
 }
 
 /// The mesh in the making, and what must be remembered until it is made.
@@ -119,6 +122,7 @@ struct Linking {
     node: Option<NodeName>,
     findings: Vec<Finding>,
     used: BTreeMap<ObjectRef, Arc<Lowered>>,
+    stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
     /// Namespaces that have an object of their own.
     namespaces: BTreeSet<Namespace>,
     /// Who has an address: pods first, then Services.
@@ -180,6 +184,7 @@ impl Linking {
             && accept(self, version).is_ok()
         {
             self.findings.push(stood_in(candidate, version));
+            self.stood_in.insert(candidate.object.clone(), Arc::clone(version));
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Store {
     files: BTreeMap<PathBuf, Arc<file::FileRead>>,
     /// The version of each object that the mesh is made of.
     good: BTreeMap<ObjectRef, Arc<Lowered>>,
+    /// What stands in for objects that never had a good one.
+    stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
     mesh: Arc<Mesh>,
 }
 
@@ -74,8 +76,8 @@ impl Store {
     pub fn apply(&mut self, files: &BTreeMap<PathBuf, FileText>) -> Outcome {
         self.files = self.read(files);
         let (candidates, objects, mut findings) = self.candidates();
-        let Linked { mesh, findings: linked, used } = link::link(&candidates, &self.options);
-        self.good = used;
+        let Linked { mesh, findings: linked, used, stood_in } = link::link(&candidates, &self.options);
+        (self.good, self.stood_in) = (used, stood_in);
         findings.extend(self.files.values().flat_map(|read| read.findings.iter().cloned()));
         findings.extend(linked);
         findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
@@ -135,25 +137,24 @@ impl Store {
     }
 
     /// Objects that a file had before it, or a part of it, became unreadable or was rejected: whatever they became in
-    /// that edit, their authors were not told, so they stay. Nobody else has their names meanwhile.
+    /// that edit, their authors were not told, so they stay. Nobody else has their names meanwhile. What stands in for
+    /// one stays as well, unless somebody names it.
     fn lost_to_defects(&self, named: &Named<'_>) -> BTreeMap<ObjectRef, Candidate> {
-        let lost = |(object, good): (&ObjectRef, &Arc<Lowered>)| {
-            let read = self.files.get(&*good.file)?;
-            if named.is_in(object, &good.file) {
-                return None;
-            }
-            let candidate = Candidate {
-                object: object.clone(),
-                fresh: None,
-                in_force: Some(Arc::clone(good)),
-                stand_in: None,
-                file: Arc::clone(&read.file),
-                at: named.first_defect(read)?,
-                vanished: true,
-            };
-            Some((object.clone(), candidate))
+        let lost = |object: &ObjectRef, version: &Arc<Lowered>| {
+            let read = self.files.get(&*version.file)?;
+            let at = named.first_defect(read)?;
+            let (object, file) = (object.clone(), Arc::clone(&read.file));
+            Some(Candidate { object, fresh: None, in_force: None, stand_in: None, file, at, vanished: true })
         };
-        self.good.iter().filter_map(lost).collect()
+        let good = self.good.iter().filter_map(|(object, good)| {
+            let lost = lost(object, good).filter(|_| !named.is_in(object, &good.file))?;
+            Some((object.clone(), Candidate { in_force: Some(Arc::clone(good)), ..lost }))
+        });
+        let stood_in = self.stood_in.iter().filter_map(|(object, stand_in)| {
+            let lost = lost(object, stand_in).filter(|_| !named.is_anywhere(object))?;
+            Some((object.clone(), Candidate { stand_in: Some(Arc::clone(stand_in)), ..lost }))
+        });
+        good.chain(stood_in).collect()
     }
 }
 

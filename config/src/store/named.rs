@@ -69,6 +69,11 @@ impl<'a> Named<'a> {
         self.chosen.get(name).is_some_and(|entry| *entry.read.file == *file)
     }
 
+    /// Whether any file has it.
+    pub(super) fn is_anywhere(&self, name: &ObjectRef) -> bool {
+        self.chosen.contains_key(name)
+    }
+
     /// Where the first part of a file is that is not accepted by itself.
     pub(super) fn first_defect(&self, read: &FileRead) -> Option<Position> {
         let repeated = self.repeated.get(&*read.file).copied();

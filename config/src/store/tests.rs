@@ -244,3 +244,33 @@ fn a_broken_policy_keeps_its_last_good_version_and_never_its_stand_in() {
     assert_eq!(actions(&garbled), [Action::Deny]);
     assert_eq!(actions(&store.apply(&files([("a.yaml", "")]))), []);
 }
+
+#[test]
+fn what_stands_in_for_a_policy_stays_when_its_file_breaks_further_until_somebody_mends_or_removes_it() {
+    let object = |api: &str, kind: &str, spec: &str| {
+        format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: p, namespace: shop}}\nspec: {spec}\n---\n")
+    };
+    let broken = object("security.istio.io/v1", "AuthorizationPolicy", "{action: X}")
+        + &object("security.istio.io/v1", "PeerAuthentication", "{mtls: {mode: X}}")
+        + &object("networking.k8s.io/v1", "NetworkPolicy", "{podSelector: 7}");
+    let mut store = store();
+    let first = store.apply(&files([("a.yaml", &broken)]));
+    let count = |outcome: &Outcome| {
+        let mesh = &outcome.mesh;
+        [mesh.authorization.len(), mesh.peer_authentication.len(), mesh.network_policies.len()]
+    };
+    assert_eq!(count(&first), [1, 1, 1]);
+    for text in ["kind: [", "{", &broken, "}"] {
+        let again = store.apply(&files([("a.yaml", text)]));
+        assert_eq!(*again.mesh, *first.mesh, "{text}");
+        let told = again.findings.iter().filter(|finding| finding.reason == Reason::StoodIn).count();
+        assert_eq!(told, 3, "{text}");
+    }
+    // It goes with its file, and makes way for whoever has the name.
+    let allow = object("security.istio.io/v1", "AuthorizationPolicy", "{rules: [{}]}");
+    let mended = store.apply(&files([("a.yaml", "{"), ("b.yaml", &allow)]));
+    assert_eq!(count(&mended), [1, 1, 1]);
+    let action = mended.mesh.authorization.values().next().map(|policy| policy.action);
+    assert_eq!(action, Some(crate::model::Action::Allow));
+    assert_eq!(count(&store.apply(&files([("b.yaml", &allow)]))), [1, 0, 0]);
+}
