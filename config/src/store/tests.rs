@@ -248,7 +248,9 @@ fn a_broken_policy_keeps_its_last_good_version_and_never_its_stand_in() {
 #[test]
 fn what_stands_in_for_a_policy_stays_when_its_file_breaks_further_until_somebody_mends_or_removes_it() {
     let object = |api: &str, kind: &str, spec: &str| {
-        format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: p, namespace: shop}}\nspec: {spec}\n---\n")
+        format!(
+            "apiVersion: {api}\nkind: {kind}\nmetadata: {{name: p, namespace: shop}}\nspec: {spec}\n---\n"
+        )
     };
     let broken = object("security.istio.io/v1", "AuthorizationPolicy", "{action: X}")
         + &object("security.istio.io/v1", "PeerAuthentication", "{mtls: {mode: X}}")

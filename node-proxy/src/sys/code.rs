@@ -53,7 +53,10 @@ mod tests {
 7ffff00-7ffff01 r-xp 00000000 00:00 0 [vdso]
 not a line
 ";
-        assert_eq!(code_of(maps, Path::new("/bin/canopy")), [0x560_1000..0x560_9000]);
+        assert_eq!(
+            code_of(maps, Path::new("/bin/canopy")),
+            vec![Range { start: 0x560_1000, end: 0x560_9000 }]
+        );
         assert!(code_of(maps, Path::new("/bin/other")).is_empty());
     }
 
