@@ -122,8 +122,7 @@ fn check_authority(parts: &Parts, hosts: u8) -> Result<(), Refusal> {
 /// No host that two readers could read differently; and in HTTP/2 not another one than `:authority`.
 fn check_host(parts: &Parts, value: &HeaderValue) -> Result<(), Refusal> {
     let bytes = value.as_bytes();
-    let odd = |byte: &u8| matches!(byte, b' ' | b'\t' | b'/' | b'?' | b'#' | b'@' | b'\\' | b',' | 0x80..);
-    if bytes.iter().any(odd) {
+    if !is_host(bytes) {
         return Err(Reason::ProtocolError.into());
     }
     let differs =
@@ -132,6 +131,28 @@ fn check_host(parts: &Parts, value: &HeaderValue) -> Result<(), Refusal> {
         return Err(Reason::AmbiguousFraming.into());
     }
     Ok(())
+}
+
+/// A name or an address, and a port that may be missing (RFC 3986, 3.2). What is none could not be said in HTTP/2, and
+/// would be lost there.
+fn is_host(bytes: &[u8]) -> bool {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
+    let is_literal = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
+    let port = match bytes {
+        [b'[', literal @ ..] => {
+            let length = literal.iter().position(|byte| !is_literal(byte)).unwrap_or(literal.len());
+            match &literal[length..] {
+                [b']', port @ ..] if length > 0 => port,
+                _ => return false,
+            }
+        }
+        name => &name[name.iter().position(|byte| !is_name(byte)).unwrap_or(name.len())..],
+    };
+    match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// Chunks are undone and made again on each connection; what else is coded, the endpoint could not undo (RFC 9112, 6.1).
@@ -148,4 +169,35 @@ pub(super) fn response_is_hop_by_hop(headers: &HeaderMap) -> bool {
         header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE => true,
         _ => is_hop_by_hop(name.as_str()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_host;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        for host in
+            ["", "cart.shop", "Cart_1.shop:8080", "10.0.0.1:80", "[fd00::1]", "[::ffff:10.0.0.1]:443", "a:"]
+        {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a b",
+            "cart.sh]op",
+            "[",
+            "[]",
+            "[fd00::1",
+            "fd00::1",
+            "a:b",
+            "a:1:2",
+            "a/b",
+            "a@b",
+            "a%20b",
+            "a,b",
+            "\u{e9}",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
 }

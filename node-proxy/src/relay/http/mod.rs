@@ -39,6 +39,9 @@ mod unread;
 mod upload;
 mod watch;
 
+#[cfg(feature = "testing")]
+pub mod heads;
+
 /// A client's end, with what was read of it already.
 type Client = Rewind<Stream>;
 

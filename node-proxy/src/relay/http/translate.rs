@@ -54,8 +54,13 @@ pub(super) fn to_origin_form(parts: &mut request::Parts) {
     if let Ok(authority) = authority {
         parts.headers.insert(header::HOST, authority);
     }
-    let path = parts.uri.path_and_query().cloned();
-    parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    parts.uri = origin_form(&parts.uri);
+}
+
+/// Path and query alone. A target that has neither, as one of nothing but a fragment, is said as `/`.
+fn origin_form(target: &Uri) -> Uri {
+    let path = target.path_and_query().cloned().map(Uri::from);
+    path.filter(|uri| !uri.path().is_empty()).unwrap_or_else(|| Uri::from_static("/"))
 }
 
 /// One hop less for TRACE and OPTIONS that count them (RFC 9110, 7.6.2).
@@ -97,8 +102,7 @@ fn to_http1(parts: &mut request::Parts, shape: &Shape, upgrade: Option<HeaderVal
         if let Some(Ok(authority)) = authority {
             parts.headers.insert(header::HOST, authority);
         }
-        let path = parts.uri.path_and_query().cloned();
-        parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        parts.uri = origin_form(&parts.uri);
         join_cookies(&mut parts.headers);
     } else if let Some(authority) = parts.uri.authority() {
         // Absolute form: its authority counts, whatever `host` says (RFC 9112, 3.2.2).
@@ -174,3 +178,26 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const GRPC_TRAILERS: &str = "grpc-status, grpc-message, grpc-status-details-bin";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_never_written_as_nothing() {
+        for (target, written) in [
+            ("http://cart.shop/a?b=1", "/a?b=1"),
+            ("http://cart.shop?b=1", "/?b=1"),
+            ("http://cart.shop", "/"),
+            ("http://cart.shop#a", "/"),
+            ("http://cart.shop/#a", "/"),
+            ("/a//b", "/a//b"),
+            ("*", "*"),
+        ] {
+            let request = http::Request::builder().uri(target).version(Version::HTTP_2).body(()).unwrap();
+            let mut parts = request.into_parts().0;
+            super::request(&mut parts, &Shape::default(), Protocol::Http1, true);
+            assert_eq!(parts.uri.to_string(), written, "{target}");
+        }
+    }
+}

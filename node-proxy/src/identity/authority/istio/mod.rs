@@ -24,6 +24,9 @@ mod chain;
 mod connection;
 mod wire;
 
+#[cfg(feature = "testing")]
+pub mod answers;
+
 #[cfg(test)]
 mod tests;
 

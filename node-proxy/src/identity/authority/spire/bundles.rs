@@ -55,7 +55,7 @@ fn adopt(roots: &watch::Sender<Option<Arc<Roots>>>, new: Roots) {
 }
 
 /// Of all trust domains, ours alone: peers of others are refused.
-fn roots_of(domain: &TrustDomain, update: &Bundles) -> Result<Roots, AuthorityError> {
+pub(super) fn roots_of(domain: &TrustDomain, update: &Bundles) -> Result<Roots, AuthorityError> {
     let Some(bundle) = update.ca_certificates.get(&format!("spiffe://{domain}")) else {
         let mut others: Vec<_> = update.ca_certificates.keys().map(String::as_str).collect();
         others.sort_unstable();

@@ -31,6 +31,9 @@ mod bundles;
 mod source;
 mod wire;
 
+#[cfg(feature = "testing")]
+pub mod answers;
+
 #[cfg(test)]
 mod tests;
 

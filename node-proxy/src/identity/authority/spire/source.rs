@@ -17,7 +17,7 @@ use super::{
 };
 use crate::identity::{
     authority::{AuthorityError, CertificateSource, Wanted, grpc},
-    certificate::Certificate,
+    certificate::{Certificate, CertificateError},
     trust::Roots,
 };
 
@@ -59,39 +59,16 @@ impl Source {
         let first =
             first.ok_or_else(|| AuthorityError::Unavailable("the agent ended the stream".to_owned()))?;
         (self.channel, self.updates) = (Some(channel), Some(updates));
-        let chosen = self.choose(first);
+        let chosen = choose(&self.wanted.identity, first);
         self.missing = chosen.is_err();
         chosen
-    }
-
-    /// The wanted identity's among those that match its selectors; never another's.
-    fn choose(&self, update: Svids) -> Result<SvidWithKey, AuthorityError> {
-        let wanted = self.wanted.identity.to_string();
-        let id = |svid: &SvidWithKey| Some(svid.x509_svid.as_ref()?.id.as_ref()?.to_string());
-        let others: Vec<_> = update.x509_svids.iter().filter_map(id).collect();
-        let found = update.x509_svids.into_iter().find(|svid| id(svid).as_ref() == Some(&wanted));
-        found.ok_or_else(|| {
-            let besides = match others.len() {
-                0 => String::new(),
-                _ => format!("; what fits is of no use: {}", others.join(", ")),
-            };
-            let (namespace, account) =
-                (&self.wanted.identity.namespace, &self.wanted.identity.service_account);
-            AuthorityError::Setup {
-                problem: format!("SPIRE has no entry for {wanted} on this node yet{besides}"),
-                remedy: format!(
-                    "register one whose parent is this node's agent, with -selector k8s:ns:{namespace} \
-                     -selector k8s:sa:{account}"
-                ),
-            }
-        })
     }
 }
 
 impl CertificateSource for Source {
     fn obtain(&mut self) -> LocalBoxFuture<'_, Result<Certificate, AuthorityError>> {
         Box::pin(async move {
-            let mut svid = match self.pushed.take() {
+            let svid = match self.pushed.take() {
                 Some(svid) => svid,
                 None => self.subscribe().await?,
             };
@@ -99,10 +76,7 @@ impl CertificateSource for Source {
             if self.roots.wait_for(Option::is_some).await.is_err() {
                 return Err(AuthorityError::Unavailable("its roots are not known".to_owned()));
             }
-            let chain = svid.x509_svid.take().map(|svid| svid.cert_chain).unwrap_or_default();
-            let chain = chain.into_iter().map(Into::into).collect();
-            let key = PrivatePkcs8KeyDer::from(std::mem::take(&mut svid.x509_svid_key));
-            Ok(Certificate::new(chain, key.into(), &self.wanted.identity)?)
+            Ok(certificate(svid, &self.wanted.identity)?)
         })
     }
 
@@ -115,7 +89,7 @@ impl CertificateSource for Source {
                 Ok(()) = self.wanted.workloads.changed(), if self.missing => return,
             };
             match update {
-                Ok(Some(update)) => match self.choose(update) {
+                Ok(Some(update)) => match choose(&self.wanted.identity, update) {
                     Ok(svid) => self.pushed = Some(svid),
                     // Not with these selectors any more: asked anew, and told where there is none.
                     Err(_) => self.updates = None,
@@ -127,6 +101,39 @@ impl CertificateSource for Source {
             }
         })
     }
+}
+
+/// The wanted identity's among those that match its selectors; never another's.
+pub(super) fn choose(identity: &Identity, update: Svids) -> Result<SvidWithKey, AuthorityError> {
+    let wanted = identity.to_string();
+    let id = |svid: &SvidWithKey| Some(svid.x509_svid.as_ref()?.id.as_ref()?.to_string());
+    let others: Vec<_> = update.x509_svids.iter().filter_map(id).collect();
+    let found = update.x509_svids.into_iter().find(|svid| id(svid).as_ref() == Some(&wanted));
+    found.ok_or_else(|| {
+        let besides = match others.len() {
+            0 => String::new(),
+            _ => format!("; what fits is of no use: {}", others.join(", ")),
+        };
+        let (namespace, account) = (&identity.namespace, &identity.service_account);
+        AuthorityError::Setup {
+            problem: format!("SPIRE has no entry for {wanted} on this node yet{besides}"),
+            remedy: format!(
+                "register one whose parent is this node's agent, with -selector k8s:ns:{namespace} \
+                 -selector k8s:sa:{account}"
+            ),
+        }
+    })
+}
+
+/// What the agent gave, as the wanted identity's certificate.
+pub(super) fn certificate(
+    mut svid: SvidWithKey,
+    identity: &Identity,
+) -> Result<Certificate, CertificateError> {
+    let chain = svid.x509_svid.take().map(|svid| svid.cert_chain).unwrap_or_default();
+    let chain = chain.into_iter().map(Into::into).collect();
+    let key = PrivatePkcs8KeyDer::from(std::mem::take(&mut svid.x509_svid_key));
+    Certificate::new(chain, key.into(), identity)
 }
 
 /// All that is true of the identity's workloads and that a registration entry may ask for. The agent gives every entry that asks
