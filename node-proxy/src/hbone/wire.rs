@@ -7,7 +7,8 @@ use std::{
     cell::RefCell,
     fmt,
     future::poll_fn,
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read},
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -53,6 +54,11 @@ impl Wire {
     pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut io = self.0.io.borrow_mut();
         let sent = io.poll_send(cx);
+        if let Poll::Ready(Err(_)) = &sent
+            && let Some(said) = io.last_words()
+        {
+            self.0.failure.replace(Some(said));
+        }
         self.note(sent)
     }
 
@@ -115,6 +121,20 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
+    /// What the peer has said of a failure before it closed. A peer that refuses a certificate closes at once, so that what is
+    /// sent next fails before its alert was read.
+    fn last_words(&mut self) -> Option<rustls::Error> {
+        let TlsStream::Client(tls) = &mut self.tls else { return None };
+        let (socket, session) = tls.get_mut();
+        let mut unread = Unread(socket.as_fd());
+        while session.read_tls(&mut unread).is_ok_and(|read| read > 0) {
+            if let Err(error) = session.process_new_packets() {
+                return Some(error);
+            }
+        }
+        None
+    }
+
     fn poll_gather(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.gathered.len() >= RECORD {
             ready!(self.poll_send(cx))?;
@@ -136,6 +156,15 @@ impl Io {
             taken += part;
         }
         Poll::Ready(Ok(taken))
+    }
+}
+
+/// What has come to a socket, whether or not its event was seen.
+struct Unread<'a>(BorrowedFd<'a>);
+
+impl Read for Unread<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(self.0, buffer)?)
     }
 }
 

@@ -45,7 +45,8 @@ fn a_certificate_on_a_revocation_list_ends_its_tunnels_in_and_out_and_makes_no_n
     eventually("the receiver says why", || times(&there, "shop/client", "certificate_revoked") == 2)?;
     eventually("the caller was told", || times(&here, "shop/client", "peer_denied") == 2)?;
     assert!(is_reset(&dial(&client, at)?.read(&mut [0])));
-    here.wait_logged(|line| of(line, "shop/client", "certificate_refused"))?;
+    let refused = here.wait_logged(|line| of(line, "shop/client", "certificate_refused"));
+    assert!(refused.is_ok(), "{:?}", here.access_log());
     echoes(&mut others)?;
     echoes(&mut dial(&other, at)?)?;
 
