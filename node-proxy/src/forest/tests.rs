@@ -367,19 +367,3 @@ async fn what_a_cell_burns_is_in_its_ledger_and_in_no_other() {
     assert!(cpu(&forest, "shop") + cpu(&forest, "bank") <= clock::process_cpu().as_secs_f64());
     world.until("heap", |forest| cell(forest, "shop").is_some_and(|cell| cell.usage.heap_bytes > 0)).await;
 }
-
-#[tokio::test]
-async fn a_drain_waits_for_connections_and_not_for_ever() {
-    let mut world = World::new();
-    world.apply(&[("shop/cart", &own())]);
-    let forest = world.until("a tree", |forest| trees(forest).len() == 1).await;
-    let mut cart = world.connect(&forest, "shop/cart", world.echo);
-    assert!(says(&mut cart, "before"));
-    let handle = world.forest.clone();
-    let draining = tokio::spawn(async move { handle.drain(Duration::from_millis(600)).await });
-    world.forest.reached(Phase::Draining).await;
-    assert!(says(&mut cart, "during"));
-    tokio::time::timeout(Duration::from_secs(3), draining).await.unwrap().unwrap();
-    assert!(ends(cart));
-    assert_eq!(world.forest.phase(), Phase::Stopped);
-}

@@ -64,6 +64,22 @@ async fn every_way_back_is_kept_while_all_drain() {
     assert_eq!(world.redirect.ways_back(), 0);
 }
 
+#[tokio::test]
+async fn a_drain_waits_for_connections_and_not_for_ever() {
+    let mut world = World::new();
+    world.apply(&[("shop/cart", &own())]);
+    let forest = world.until("a tree", |forest| trees(forest).len() == 1).await;
+    let mut cart = world.connect(&forest, "shop/cart", world.echo);
+    assert!(says(&mut cart, "before"));
+    let handle = world.forest.clone();
+    let draining = tokio::spawn(async move { handle.drain(Duration::from_millis(600)).await });
+    world.forest.reached(Phase::Draining).await;
+    assert!(says(&mut cart, "during"));
+    tokio::time::timeout(Duration::from_secs(3), draining).await.unwrap().unwrap();
+    assert!(ends(cart));
+    assert_eq!(world.forest.phase(), Phase::Stopped);
+}
+
 /// The app that a neighbour's connections go straight to.
 fn cart() -> Workload {
     Workload { addresses: vec![Ipv6Addr::LOCALHOST.into()], ..workload("shop/cart", &own()) }
