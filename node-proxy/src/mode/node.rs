@@ -170,8 +170,6 @@ pub enum RunError {
 
 /// How long the end may take after connections were ended; then the daemon goes as it is.
 const LAST: Duration = Duration::from_secs(3);
-/// From being ready until what starting needed is given back.
-const STARTED: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until a signal ends it.
 pub fn run(options: NodeOptions) -> Result<(), RunError> {
@@ -304,10 +302,6 @@ async fn serve(
             metrics = %options.metrics_addr,
             "ready"
         );
-        tokio::time::sleep(STARTED).await;
-        if let Err(error) = crate::sys::code::let_go() {
-            tracing::debug!(%error, "what only starting needed stays in memory");
-        }
         std::future::pending::<()>().await;
     };
     tokio::select! {

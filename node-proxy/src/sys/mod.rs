@@ -5,7 +5,6 @@
 pub mod addresses;
 pub mod arena;
 pub mod clock;
-pub mod code;
 pub mod descriptors;
 pub mod hyper_io;
 pub mod listen;
