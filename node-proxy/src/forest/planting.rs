@@ -13,7 +13,7 @@ use std::{
 use config::{model::Workload, name::PodName};
 use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Redirect, RedirectError, WayBack};
 
-use super::message::Plant;
+use super::{Settings, message::Plant};
 use crate::{
     capture::Presence,
     policy::early,
@@ -108,7 +108,7 @@ impl Planting {
     /// Opens the workload's namespace, makes sure that it is the workload's, and binds its listeners in it.
     pub(super) fn prepare<'a>(
         workload: &Arc<Workload>,
-        redirect: &dyn Redirect,
+        settings: &Settings,
         home: &Netns,
         others: impl Iterator<Item = &'a Self>,
         id: u64,
@@ -121,7 +121,8 @@ impl Planting {
         refuse_shared(&netns, home, others.map(|tree| (&tree.workload.pod, &tree.netns)), &path)?;
         refuse_strangers(&netns, home, &workload.addresses, &path)?;
         let ipv6 = workload.addresses.iter().any(IpAddr::is_ipv6);
-        let listeners = PodListeners::bind(&netns, home, &redirect.listen_plan(), ipv6)?;
+        let (plan, patience) = (settings.redirect.listen_plan(), settings.limits.unacknowledged);
+        let listeners = PodListeners::bind(&netns, home, &plan, ipv6, patience)?;
         Ok(Self {
             workload: Arc::clone(workload),
             id,

@@ -230,7 +230,7 @@ impl Supervisor {
         let mesh = Arc::clone(&self.mesh);
         let is_here = |tree: &&Planting| handover::is_here(&mesh, &tree.workload.pod);
         let (trees, id) = (self.trees.values().filter(is_here), self.trees_so_far);
-        let mut planting = Planting::prepare(workload, &*redirect, &self.home, trees, id)?;
+        let mut planting = Planting::prepare(workload, &self.settings, &self.home, trees, id)?;
         self.make_room(&planting, now);
         let plant = planting.plant()?;
         self.cell(&workload.tenant, now)?.tell(ToCell::Plant(plant), now);

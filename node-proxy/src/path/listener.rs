@@ -10,7 +10,6 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     capture::{Arrival, Captured, Tree},
     cell::Cell,
-    sys::socket,
     telemetry::Reason,
 };
 
@@ -22,11 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Accepts for ever. Returns only when the listener is broken, or another cell serves the tenant; drop the future to
 /// stop it.
 ///
-/// Connections that were accepted go on without it.
+/// Connections that were accepted go on without it, with the options that the listener had before it listened.
 pub async fn accept_loop(cell: Rc<Cell>, tree: Rc<Tree>, side: Side, listener: TcpListener) -> io::Error {
-    if let Err(error) = socket::prepare(&listener, cell.limits.unacknowledged) {
-        return error;
-    }
     let mut pause = FIRST_PAUSE;
     loop {
         match listener.accept().await {

@@ -7,12 +7,13 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use ebpf_redirect::{ListenPlan, Listeners, Side};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::sys::netns::Netns;
+use crate::sys::{netns::Netns, socket};
 
 /// Connections that wait to be accepted: as many as the kernel's default `somaxconn` since 5.4.
 const BACKLOG: i32 = 4096;
@@ -57,18 +58,25 @@ pub enum ListenError {
 }
 
 impl PodListeners {
-    /// Makes them all, or none. IPv6 ones only where the pod has IPv6.
-    pub fn bind(netns: &Netns, home: &Netns, plan: &ListenPlan, ipv6: bool) -> Result<Self, ListenError> {
+    /// Makes them all, or none. IPv6 ones only where the pod has IPv6. What they accept gives up a peer that leaves data
+    /// `unacknowledged` for so long.
+    pub fn bind(
+        netns: &Netns,
+        home: &Netns,
+        plan: &ListenPlan,
+        ipv6: bool,
+        unacknowledged: Duration,
+    ) -> Result<Self, ListenError> {
         let mut wanted = vec![(Side::Outbound, plan.outbound_v4), (Side::Inbound, plan.inbound_v4)];
         if ipv6 {
             wanted.extend([(Side::Outbound, plan.outbound_v6), (Side::Inbound, plan.inbound_v6)]);
         }
-        let transparent = plan.transparent;
+        let options = Options { transparent: plan.transparent, unacknowledged };
         let bound = netns.run(home, || {
             raise_backlog_limit();
             Ok(wanted
                 .into_iter()
-                .map(|(side, address)| listen(side, address, transparent))
+                .map(|(side, address)| listen(side, address, options))
                 .collect::<Result<Vec<_>, _>>())
         });
         bound.map_err(ListenError::Enter)?.map(Self)
@@ -122,7 +130,13 @@ impl AsFd for Listener {
     }
 }
 
-fn listen(side: Side, address: SocketAddr, transparent: bool) -> Result<Listener, ListenError> {
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    transparent: bool,
+    unacknowledged: Duration,
+}
+
+fn listen(side: Side, address: SocketAddr, options: Options) -> Result<Listener, ListenError> {
     let make = || -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
@@ -131,9 +145,12 @@ fn listen(side: Side, address: SocketAddr, transparent: bool) -> Result<Listener
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        if transparent {
+        if options.transparent {
             set_transparent(&socket, address)?;
         }
+        // Before it listens: what a connection inherits, it inherits when the kernel makes it, which may be long before it
+        // is accepted.
+        socket::prepare(&socket, options.unacknowledged)?;
         socket.bind(&SockAddr::from(address))?;
         socket.listen(BACKLOG)?;
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -158,5 +175,41 @@ fn raise_backlog_limit() {
         && let Err(error) = fs::write(PATH, BACKLOG.to_string())
     {
         tracing::debug!(%error, "a pod's somaxconn stays below the listeners' backlog");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use rustix::net::sockopt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_queued_before_anybody_accepts_has_every_option_as_well() {
+        let home = Netns::current().unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let plan = ListenPlan {
+            outbound_v4: any,
+            outbound_v6: any,
+            inbound_v4: any,
+            inbound_v6: any,
+            transparent: false,
+        };
+        let bound = PodListeners::bind(&home, &home, &plan, false, Duration::from_secs(30)).unwrap();
+        for listener in bound {
+            // The kernel completes it by itself: nobody has touched the listener since.
+            let _client = TcpStream::connect(listener.address).unwrap();
+            let listener = TcpListener::from(listener);
+            listener.set_nonblocking(false).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 30_000);
+            assert!(
+                sockopt::tcp_nodelay(&accepted).unwrap() && sockopt::socket_keepalive(&accepted).unwrap()
+            );
+            assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), Duration::from_secs(60));
+            assert_eq!(sockopt::tcp_keepintvl(&accepted).unwrap(), Duration::from_secs(10));
+        }
     }
 }

@@ -15,7 +15,7 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Sends small writes at once and notices a peer that is gone: by unacknowledged data, or by silence.
 ///
-/// Set on a listener, accepted sockets inherit all of it, at no system call each.
+/// Set on a listener before it listens, accepted sockets inherit all of it, at no system call each.
 pub fn prepare(socket: &impl AsFd, unacknowledged: Duration) -> io::Result<()> {
     let millis = u32::try_from(unacknowledged.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_nodelay(socket, true)?;

@@ -31,7 +31,7 @@ use crate::{
         Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry, network::Network,
         policies::InboundPolicy,
     },
-    sys::{netns::Netns, sockets::Sockets},
+    sys::{netns::Netns, socket, sockets::Sockets},
     telemetry::{AccessLog, access::Writer},
     tenancy::Throne,
     upstream::{
@@ -236,6 +236,7 @@ impl World {
 
 pub(super) fn listen(cell: &Rc<Cell>, tree: &Rc<Tree>, side: Side, at: SocketAddr) -> SocketAddr {
     let socket = std::net::TcpListener::bind(at).unwrap();
+    socket::prepare(&socket, cell.limits.unacknowledged).unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = TcpListener::from_std(socket).unwrap();
