@@ -36,10 +36,12 @@ use crate::{
 
 pub(crate) use self::live::direction;
 pub use self::{
+    handshakes::{Handshake, Handshakes, PushedOut},
     live::{Live, LiveGuard, Registry},
     places::{Bound, Place, Places},
 };
 
+mod handshakes;
 mod live;
 mod places;
 
@@ -86,8 +88,8 @@ pub struct Cell {
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, (Rc<Tree>, Kept)>>,
     seats: Slot<usize>,
-    /// Under way, by tree.
-    handshakes: Rc<Places<u64>>,
+    /// Of accepted tunnels, under way.
+    handshakes: Rc<Handshakes>,
     /// Accepted, by the peer's address.
     arrived: Rc<Places<IpAddr>>,
     draining: Slot<bool>,
@@ -105,7 +107,8 @@ pub struct Limits {
     pub connect: Duration,
     /// How long a tunnel's handshake may take, TLS and HTTP/2 together.
     pub handshake: Duration,
-    /// Handshakes of accepted tunnels under way at a time, in this cell and for each tree.
+    /// Handshakes of accepted tunnels under way at a time, in this cell and for each tree; of one peer's address half as many
+    /// as for a tree.
     pub handshakes: Bound,
     /// Tunnels open at a time, each way, in this cell and with each peer's address.
     pub tunnels: Bound,
@@ -316,9 +319,9 @@ impl Cell {
         })
     }
 
-    /// A place for one more handshake of an accepted tunnel; `None` where too many are under way.
-    pub fn handshake(&self, tree: &Tree) -> Option<Place<u64>> {
-        self.handshakes.take(tree.id, self.limits.handshakes)
+    /// A place for one more handshake of an accepted tunnel; `None` where too many are under way that have spoken.
+    pub fn handshake(&self, tree: &Tree, peer: IpAddr) -> Option<Handshake> {
+        self.handshakes.begin(tree.id, peer, self.limits.handshakes)
     }
 
     /// Room for one more accepted tunnel from an address.

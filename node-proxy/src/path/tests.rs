@@ -17,6 +17,7 @@ use crate::sys::socket;
 mod bounds;
 mod denials;
 mod early;
+mod handshakes;
 mod policy;
 mod silence;
 mod trust;

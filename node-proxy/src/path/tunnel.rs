@@ -29,14 +29,13 @@ pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) 
         stream.refuse(Reason::TunnelLimit);
         return End::Because(Reason::TunnelLimit);
     };
-    let Some(handshake) = cell.handshake(&tree) else {
+    let Some(handshake) = cell.handshake(&tree, live.origin.client.ip()) else {
         stream.refuse(Reason::HandshakeLimit);
         return End::Because(Reason::HandshakeLimit);
     };
     let Stream::Tcp(socket) = stream else { return End::Because(Reason::ProtocolError) };
     // Boxed, so that a tunnel does not hold the room that its handshake needed.
-    let accepted = Box::pin(accept::accept(cell, socket, &tree.workload.identity)).await;
-    drop(handshake);
+    let accepted = Box::pin(accept::accept(cell, socket, &tree.workload.identity, handshake)).await;
     let mut connection = match accepted {
         Ok(connection) => connection,
         Err(error) => {

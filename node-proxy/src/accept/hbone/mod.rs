@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    cell::Cell,
+    cell::{Cell, Handshake, PushedOut},
     hbone::{
         DENIED, Streams, Wire,
         keepalive::{Keepalive, Pulse},
@@ -32,6 +32,7 @@ use crate::{
         failure,
         verify::{PeerError, Usage},
     },
+    sys::socket::reset,
     telemetry::Reason,
 };
 
@@ -51,6 +52,9 @@ pub enum AcceptError {
     /// The handshake took too long.
     #[error("the handshake was not finished within {0:?}")]
     Slow(Duration),
+    /// Nothing came, and others need its place.
+    #[error("too many handshakes are under way")]
+    Crowded(#[from] PushedOut),
     /// TLS failed.
     #[error("the TLS handshake failed")]
     Tls(#[source] std::io::Error),
@@ -71,6 +75,7 @@ impl AcceptError {
         match self {
             Self::Credentials(error) => error.reason(),
             Self::Slow(_) => Reason::HandshakeTimeout,
+            Self::Crowded(_) => Reason::HandshakeLimit,
             Self::Tls(error) => failure::reason_of_io(error).unwrap_or(Reason::TlsFailed),
             Self::Nobody => Reason::CertificateMissing,
             Self::Fallen(error) => error.reason(),
@@ -130,9 +135,16 @@ impl BrokenError {
 pub type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Shakes hands as `own`, within the cell's deadline. Boxed: what holds a tunnel would have room for it several times over.
-pub async fn accept(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Box<Connection>, AcceptError> {
+pub async fn accept(
+    cell: &Cell,
+    socket: TcpStream,
+    own: &Identity,
+    mut handshake: Handshake,
+) -> Result<Box<Connection>, AcceptError> {
     let patience = cell.limits.handshake;
     let deadline = Instant::now() + patience;
+    let speaks = timeout_at(deadline, handshake.speaks(&socket)).await;
+    speaks.map_err(|_elapsed| AcceptError::Slow(patience))?.inspect_err(|_| reset(&socket))?;
     let since = cell.credentials.trust_version();
     let config = cell.credentials.server(own).await?;
     let tls = timeout_at(deadline, TlsAcceptor::from(config).accept(socket)).await;

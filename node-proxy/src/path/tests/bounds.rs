@@ -72,10 +72,11 @@ fn handshakes_of_one_pod_leave_room_for_those_of_another() {
             presence: capture::Presence::default(),
         });
         world::listen(&pair.callee.cell, &neighbour, Side::Inbound, SocketAddr::new(ip, hbone::PORT));
-        let _silent = TcpStream::connect((pair.address.ip(), hbone::PORT)).await.unwrap();
+        let dial = || TcpStream::connect((pair.address.ip(), hbone::PORT));
+        let mut silent = dial().await.unwrap();
         until(|| accepted(&pair.callee) == 1).await;
-        let mut second = TcpStream::connect((pair.address.ip(), hbone::PORT)).await.unwrap();
-        assert!(reads_reset(&mut second).await);
+        let _second = dial().await.unwrap();
+        assert!(reads_reset(&mut silent).await, "it makes room");
         assert_eq!(pair.callee.cell.ledger.refusals(Reason::HandshakeLimit), 1);
         let app = TcpListener::bind((ip, 0)).await.unwrap();
         pair.caller.know(&[named("callee", ip)]);
