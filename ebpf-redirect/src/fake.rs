@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Redirect,
+    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting, Redirect,
     RedirectError, Side, WayBack,
 };
 
@@ -21,6 +21,7 @@ use crate::{
 pub struct FakeRedirect {
     destinations: Mutex<HashMap<SocketAddr, SocketAddr>>,
     ways_back: Arc<AtomicUsize>,
+    left: Arc<Mutex<Vec<Parting>>>,
     enrolments: AtomicUsize,
 }
 
@@ -33,6 +34,11 @@ impl FakeRedirect {
     /// How many pods are not steered any more, but have a way back that is held.
     pub fn ways_back(&self) -> usize {
         self.ways_back.load(Relaxed)
+    }
+
+    /// How pods were left, in that order.
+    pub fn left(&self) -> Vec<Parting> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many pods were enrolled so far, each time counted.
@@ -54,7 +60,8 @@ impl Redirect for FakeRedirect {
 
     fn enrol(&self, _: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
         self.enrolments.fetch_add(1, Relaxed);
-        Ok(Box::new(FakeEnrolled(Arc::clone(&self.ways_back))))
+        let (ways_back, left) = (Arc::clone(&self.ways_back), Arc::clone(&self.left));
+        Ok(Box::new(FakeEnrolled { ways_back, left }))
     }
 
     fn exempt(&self, _: BorrowedFd<'_>, _: Option<SocketAddr>) -> Result<(), RedirectError> {
@@ -85,7 +92,10 @@ fn own_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 }
 
 #[derive(Debug)]
-struct FakeEnrolled(Arc<AtomicUsize>);
+struct FakeEnrolled {
+    ways_back: Arc<AtomicUsize>,
+    left: Arc<Mutex<Vec<Parting>>>,
+}
 
 #[derive(Debug)]
 struct FakeWayBack(Arc<AtomicUsize>);
@@ -100,8 +110,12 @@ impl Drop for FakeWayBack {
 
 impl Enrolled for FakeEnrolled {
     fn release(self: Box<Self>) -> Option<Box<dyn WayBack>> {
-        self.0.fetch_add(1, Relaxed);
-        Some(Box::new(FakeWayBack(self.0)))
+        self.ways_back.fetch_add(1, Relaxed);
+        Some(Box::new(FakeWayBack(self.ways_back)))
+    }
+
+    fn leave(self: Box<Self>, parting: Parting) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(parting);
     }
 
     fn set_exclusions(&mut self, _: &Exclusions, _: &Listeners<'_>) -> Result<(), RedirectError> {

@@ -26,7 +26,7 @@ use self::{
     rules::{Ports, Rules},
 };
 use crate::{
-    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Redirect,
+    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting, Redirect,
     RedirectError, Side, WayBack, netns, sys,
 };
 
@@ -47,8 +47,8 @@ pub struct IptablesRedirect {
 /// What is needed to steer by iptables.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where it is noted which namespaces have rules, so that the next start can clear them after a crash. One
-    /// directory per instance.
+    /// Where it is noted which namespaces have rules, so that the next start can take them over. One directory per
+    /// instance.
     pub state: PathBuf,
 }
 
@@ -61,15 +61,25 @@ struct Counts {
 }
 
 impl IptablesRedirect {
-    /// Finds the tools, and clears what a crashed predecessor with the same state directory left behind.
+    /// Finds the tools, and what a process that has ended left with the same state directory: its pods stay refused until
+    /// they are enrolled, or [`release_unclaimed`](Self::release_unclaimed) is called.
     pub fn open(options: Options) -> Result<Self, RedirectError> {
         if !geteuid().is_root() {
             return Err(RedirectError::Permission { what: "change the rules of pods" });
         }
         let tools = Arc::new(Tools::find()?);
         let leftovers = Leftovers::open(options.state);
-        clear_all(&tools, &leftovers)?;
-        Ok(Self { tools, leftovers, claims: Arc::default(), counts: Counts::default() })
+        let found = leftovers.find()?;
+        let claims = Arc::new(Claims::beside(found.iter().map(|left| left.inode)));
+        Ok(Self { tools, leftovers, claims, counts: Counts::default() })
+    }
+
+    /// Lets the pods go that a process which has ended left, and that nobody has enrolled again. To be called once the first
+    /// configuration is complete; returns how many there were. Until then what was found stays, also where a start fails.
+    pub fn release_unclaimed(&self) -> usize {
+        let left = self.leftovers.take_those(self.claims.settle());
+        clear_all(&self.tools, &left);
+        left.len()
     }
 }
 
@@ -184,6 +194,10 @@ impl Enrolled for Guard {
         self.claim.into_way_back()
     }
 
+    fn leave(self: Box<Self>, parting: Parting) {
+        self.claim.leave(parting);
+    }
+
     fn set_exclusions(
         &mut self,
         exclusions: &Exclusions,
@@ -205,7 +219,8 @@ pub(crate) fn clear_noted(state: &Path) -> Result<(), RedirectError> {
     if leftovers.is_empty() {
         return Ok(());
     }
-    clear_all(&Tools::find()?, &leftovers)
+    clear_all(&Tools::find()?, &leftovers.take()?);
+    Ok(())
 }
 
 /// How many namespaces are noted there that are still what they were.
@@ -213,14 +228,13 @@ pub(crate) fn noted(state: &Path) -> usize {
     Leftovers::open(state.to_owned()).standing()
 }
 
-fn clear_all(tools: &Tools, leftovers: &Leftovers) -> Result<(), RedirectError> {
-    for Leftover { pod, netns } in leftovers.take()? {
+fn clear_all(tools: &Tools, left: &[Leftover]) {
+    for Leftover { pod, netns, .. } in left {
         tracing::info!(pod, "clearing the rules that an earlier run left");
-        if let Err(error) = clear(tools, &pod, netns.as_fd()) {
+        if let Err(error) = clear(tools, pod, netns.as_fd()) {
             tracing::warn!(pod, %error, "rules of an earlier run may be left");
         }
     }
-    Ok(())
 }
 
 /// Takes away what an earlier run left, whatever is left of it.

@@ -18,7 +18,7 @@
 //! hold connections: accept them all (until `EAGAIN`) before closing, or they are reset.
 //!
 //! **Ending.** [`Enrolled::release`] hands new connections back to the pod at once. Connections that live go on for as long as
-//! what it returns is held.
+//! what it returns is held. [`Enrolled::leave`] leaves the pod refused beyond the life of the process.
 //!
 //! **Accepted connections.** Pass what `accept4` returned to [`Redirect::origin`] at once. `NotSteered` means that
 //! somebody in the pod dialled the listener itself: close it.
@@ -106,6 +106,11 @@ pub trait Enrolled: Send + fmt::Debug {
     /// could not be taken down. What is returned, if anything is needed, keeps those that live going.
     fn release(self: Box<Self>) -> Option<Box<dyn WayBack>>;
 
+    /// Ends with the daemon and leaves the pod as it says, until the next start of the instance takes it over, or
+    /// [`remains::Remains::release`] lets it go. Connections that live go on; new ones are refused from now on, but for what
+    /// waits in the listeners already.
+    fn leave(self: Box<Self>, parting: Parting);
+
     /// Sends new connections to other listeners, in one step: none is lost or refused meanwhile.
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError>;
 
@@ -126,6 +131,15 @@ pub trait Enrolled: Send + fmt::Debug {
         let _ = (denials, spared);
         Ok(false)
     }
+}
+
+/// How a pod is left whose daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// Nothing begins, in or out, but what is excluded.
+    Closed,
+    /// What the pod begins passes by, as if there were no proxy; what is begun with it is refused.
+    OutboundOpen,
 }
 
 /// The way that packets of live connections take between a pod's app and the proxy, where it has to be kept for them. To be

@@ -1,7 +1,7 @@
 //! What daemons keep on a machine beyond their own life, by their name: pins of every layout, and notes of iptables rules.
 //!
-//! The mechanism that a daemon opens takes over what a dead one of its name left by the same mechanism and in the same layout. All
-//! else cuts the pods off for good, unless it is found and cleared here. What a living daemon has must never be touched.
+//! The mechanism that a daemon opens takes over what one of its name that has ended left by the same mechanism and in the same
+//! layout. All else cuts the pods off for good, unless it is found and cleared here. What a living daemon has must never be touched.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ impl Places {
     }
 }
 
-/// A name that is held, by whatever mechanism its daemon steers, and what a dead one of that name left.
+/// A name that is held, by whatever mechanism its daemon steers, and what one of that name that has ended left.
 #[derive(Debug)]
 pub struct Remains {
     places: Places,
@@ -64,14 +64,14 @@ impl Remains {
         Ok(Self { places, instance: instance.to_owned(), _name: name })
     }
 
-    /// Clears what a dead daemon left and `by`, which steers now, has not taken over. To be called once the first configuration
+    /// Clears what a daemon that has ended left and `by`, which steers now, has not taken over. To be called once the first configuration
     /// is complete: until then the pods stay refused, as they were found, and so they do if the start fails.
     pub fn clear(&self, by: Mechanism) {
         let taken_over = |pins: &Pins| by == Mechanism::Kernel && pins.layout == LAYOUT;
         for pins in Pins::of(&self.places.bpffs, &self.instance).filter(|pins| !taken_over(pins)) {
             pins.clear();
         }
-        // By iptables, they were cleared when it was opened; what is noted now is in use.
+        // By iptables, they were taken over or let go; what is noted now is in use.
         if by != Mechanism::Iptables
             && let Err(error) = iptables::clear_noted(&self.places.notes(&self.instance))
         {
@@ -80,7 +80,30 @@ impl Remains {
     }
 }
 
-/// A daemon that has died without taking down what it had: its pods are refused.
+impl Remains {
+    /// Lets every pod go that daemons of the name left, by whatever mechanism and in whatever layout; says what was there.
+    pub fn release(&self) -> Result<Vec<Dead>, RedirectError> {
+        let mut released = Vec::new();
+        for pins in Pins::of(&self.places.bpffs, &self.instance) {
+            let what = Dead { instance: self.instance.clone(), pods: pins.pods(), at: pins.path.clone() };
+            pins.clear();
+            if pins.path.exists() {
+                let left = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
+                return Err(RedirectError::syscall("remove the pins", pins.path.display(), left));
+            }
+            released.push(what);
+        }
+        let notes = self.places.notes(&self.instance);
+        let pods = noted(&notes);
+        iptables::clear_noted(&notes)?;
+        if pods > 0 {
+            released.push(Dead { instance: self.instance.clone(), pods, at: notes });
+        }
+        Ok(released)
+    }
+}
+
+/// A daemon that has ended and left its pods refused: it was killed, or was to close at its stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dead {
     /// Its name.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use ebpf_redirect::{
-    Enrolment, Exclusions, Redirect, RedirectError, Side,
+    Enrolment, Exclusions, Parting, Redirect, RedirectError, Side,
     iptables::{IptablesRedirect, Options},
 };
 use socket2::{Domain, Socket, Type};
@@ -39,6 +39,11 @@ impl Steering {
         need_root();
         let redirect = IptablesRedirect::open(Options { state: state.clone() }).expect("iptables");
         Self { redirect, state }
+    }
+
+    /// As the next process does.
+    fn open_again(&mut self) {
+        self.redirect = IptablesRedirect::open(Options { state: self.state.clone() }).expect("iptables");
     }
 }
 
@@ -314,7 +319,9 @@ fn next_start_clears_what_a_crash_left_of_a_released_pod() {
     assert!(rules(&pod).contains("CONNMARK") && routing(&pod) != before);
     #[expect(clippy::mem_forget, reason = "a crash drops nothing")]
     std::mem::forget(way_back);
-    steering.redirect = IptablesRedirect::open(Options { state: steering.state.clone() }).unwrap();
+    steering.open_again();
+    assert!(!rules(&pod).is_empty(), "until it is in force");
+    assert_eq!(steering.redirect.release_unclaimed(), 1);
     assert_eq!((rules(&pod), routing(&pod)), (String::new(), before));
 }
 
@@ -326,6 +333,61 @@ fn next_start_clears_the_rules_that_a_crash_left() {
     #[expect(clippy::mem_forget, reason = "a crash drops nothing")]
     std::mem::forget(pod.enrol(&steering.redirect, &proxy));
     assert!(rules(&pod).contains("REDIRECT"));
-    steering.redirect = IptablesRedirect::open(Options { state: steering.state.clone() }).unwrap();
+    steering.open_again();
+    assert!(!rules(&pod).is_empty(), "until it is in force");
+    assert_eq!(steering.redirect.release_unclaimed(), 1);
+    assert_eq!(rules(&pod), "");
+}
+
+#[test]
+fn a_pod_that_was_left_closed_is_taken_over_without_a_moment_in_which_it_is_open() {
+    let mut steering = Steering::open();
+    let pod = Pod::new();
+    let before = routing(&pod);
+    let (_app, _server) =
+        (pod.serve(addr(pod.v4, 8080)), pod.world.inside(|| listener(addr(WORLD_V4, 8080))));
+    let refused = || pod.connect(addr(WORLD_V4, 8080)).is_err() && pod.dial(addr(pod.v4, 8080)).is_err();
+    let proxy = pod.listen(&steering.redirect);
+    let guard = pod.enrol(&steering.redirect, &proxy);
+    let live = pod.dial(addr(pod.v4, 8080)).unwrap();
+    let accepted = accept(&proxy.inbound_v4).0;
+    guard.leave(Parting::Closed);
+    assert_connected(&live, &accepted);
+    drop((proxy, live, accepted));
+    let left = rules(&pod);
+    assert!(refused() && left.contains("REDIRECT"));
+    // A start that fails.
+    steering.open_again();
+    assert!(refused());
+    let proxy = pod.listen(&steering.redirect);
+    drop((pod.enrol(&steering.redirect, &proxy), proxy));
+    assert!(refused());
+    steering.open_again();
+    let proxy = pod.listen(&steering.redirect);
+    let guard = pod.enrol(&steering.redirect, &proxy);
+    assert_eq!(steering.redirect.release_unclaimed(), 0);
+    assert_eq!(rules(&pod).lines().count(), left.lines().count());
+    assert_connected(&pod.dial(addr(pod.v4, 8080)).unwrap(), &accept(&proxy.inbound_v4).0);
+    drop(guard);
+    assert_eq!((rules(&pod), routing(&pod)), (String::new(), before));
+    assert!(!steering.state.exists(), "no note is left");
+}
+
+#[test]
+fn of_a_pod_that_was_left_open_outbound_nothing_that_is_begun_with_it_comes_to_its_app() {
+    let mut steering = Steering::open();
+    let pod = Pod::new();
+    let _app = pod.serve(addr(pod.v4, 8080));
+    let proxy = pod.listen(&steering.redirect);
+    pod.enrol(&steering.redirect, &proxy).leave(Parting::OutboundOpen);
+    drop(proxy);
+    for (to, own) in [(addr(WORLD_V4, 8082), addr(pod.v4, 8080)), (addr(WORLD_V6, 8082), addr(pod.v6, 8080))]
+    {
+        let server = pod.world.inside(|| listener(to));
+        assert_connected(&pod.connect(to).unwrap(), &accept(&server).0);
+        assert!(pod.dial(own).is_err(), "{own}");
+    }
+    steering.open_again();
+    assert_eq!(steering.redirect.release_unclaimed(), 1);
     assert_eq!(rules(&pod), "");
 }

@@ -1,10 +1,11 @@
 //! Claims on the rules in a pod's network namespace: who captures there, and who needs what is left.
 //!
 //! A pod that is enrolled anew comes while connections of its former enrolment still live: the last claim takes the rules away, and
-//! only the latest is captured for. No claim may take from another what that one needs, or leave anything when it is the last.
+//! only the latest is captured for. No claim may take from another what that one needs, or leave anything when it is the last, unless
+//! the pod is to be left refused, or was found so by a start that is not in force yet.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -13,11 +14,18 @@ use super::{
     commands::{Failure, Family, Tools},
     leftovers::{self, Leftovers, Note},
 };
-use crate::{RedirectError, WayBack, netns};
+use crate::{Parting, RedirectError, WayBack, netns};
 
 /// The namespaces that have rules, by inode. Locked while commands run: claims come and go one by one.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<HashMap<u64, Namespace>>);
+pub(super) struct Claims(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    claimed: HashMap<u64, Namespace>,
+    /// Those that a process which has ended left rules in, by inode, until a start is in force.
+    found: HashSet<u64>,
+}
 
 #[derive(Debug, Default)]
 struct Namespace {
@@ -27,6 +35,8 @@ struct Namespace {
     families: Vec<Family>,
     /// Whose listeners the rules name.
     captures: Option<u64>,
+    /// Whether they are to stay when the last claim goes.
+    stays: bool,
 }
 
 /// One claim. Dropping it takes away what nobody else needs.
@@ -43,6 +53,18 @@ pub(super) struct Claim {
 }
 
 impl Claims {
+    /// None, where these namespaces were found with rules of a process that has ended.
+    pub(super) fn beside(found: impl IntoIterator<Item = u64>) -> Self {
+        Self(Mutex::new(All { found: found.into_iter().collect(), ..All::default() }))
+    }
+
+    /// From now on nothing stays because it was found. Returns what nobody has claimed.
+    pub(super) fn settle(&self) -> HashSet<u64> {
+        let mut all = self.lock();
+        let found = std::mem::take(&mut all.found);
+        found.into_iter().filter(|inode| !all.claimed.contains_key(inode)).collect()
+    }
+
     /// Claims a pod's namespace. There is a note of it from now on.
     pub(super) fn claim(
         self: &Arc<Self>,
@@ -55,7 +77,7 @@ impl Claims {
         let netns = netns.try_clone_to_owned().map_err(failed("dup"))?;
         let mut all = self.lock();
         let note = notes.note(pod, netns.as_fd())?;
-        let namespace = all.entry(inode).or_default();
+        let namespace = all.claimed.entry(inode).or_default();
         namespace.claims += 1;
         namespace.so_far += 1;
         let number = namespace.so_far;
@@ -64,7 +86,7 @@ impl Claims {
         Ok(Claim { tools, claims, pod: pod.to_owned(), netns, inode, number, note })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Namespace>> {
+    fn lock(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,14 +99,19 @@ impl Claim {
     /// Captures by these rules, in the place of whoever did before.
     pub(super) fn capture(&self, rules: &[(Family, String)]) -> Result<(), RedirectError> {
         let mut all = self.claims.lock();
-        let namespace = all.entry(self.inode).or_default();
+        let was_found = all.found.contains(&self.inode);
+        let namespace = all.claimed.entry(self.inode).or_default();
         namespace.captures = Some(self.number);
-        let new = rules.iter().map(|(family, _)| *family);
-        namespace
-            .families
-            .extend(new.filter(|family| !namespace.families.contains(family)).collect::<Vec<_>>());
-        self.inside(|tools| rules.iter().try_for_each(|(family, rules)| tools.set_up(*family, rules)))?
-            .map_err(|failure| failure.explain(&self.pod))
+        let new: Vec<Family> = rules.iter().map(|(family, _)| *family).collect();
+        let stale: Vec<Family> =
+            Family::BOTH.into_iter().filter(|family| was_found && !new.contains(family)).collect();
+        let missing = new.into_iter().filter(|family| !namespace.families.contains(family));
+        namespace.families.extend(missing.collect::<Vec<_>>());
+        self.inside(|tools| {
+            tools.clear(&stale);
+            rules.iter().try_for_each(|(family, rules)| tools.set_up(*family, rules))
+        })?
+        .map_err(|failure| failure.explain(&self.pod))
     }
 
     /// Captures no more, unless somebody else does by now.
@@ -101,7 +128,7 @@ impl Claim {
     /// Keeps nothing but the way back. Where that alone cannot be had, nothing is kept: nobody may be captured for no one.
     pub(super) fn into_way_back(self) -> Option<Box<dyn WayBack>> {
         let mut all = self.claims.lock();
-        if let Some(namespace) = all.get_mut(&self.inode)
+        if let Some(namespace) = all.claimed.get_mut(&self.inode)
             && let Err(error) = self.release(namespace)
         {
             tracing::warn!(pod = self.pod, %error, "all of a pod's rules are taken away at once: its connections are cut");
@@ -111,6 +138,22 @@ impl Claim {
         }
         drop(all);
         Some(Box::new(self))
+    }
+
+    /// Leaves the rules, and the note of them, for the next start. What the pod begins is let go where it is to be open.
+    pub(super) fn leave(self, parting: Parting) {
+        let mut all = self.claims.lock();
+        let Some(namespace) = all.claimed.get_mut(&self.inode) else { return };
+        namespace.stays = true;
+        if parting == Parting::OutboundOpen {
+            let families = &namespace.families;
+            let opened = self
+                .inside(|tools| families.iter().try_for_each(|family| tools.release_outbound(*family)))
+                .and_then(|opened| opened.map_err(|failure| failure.explain(&self.pod)));
+            if let Err(error) = opened {
+                tracing::warn!(pod = self.pod, %error, "what the pod begins stays refused");
+            }
+        }
     }
 
     fn clear(&self, families: &[Family]) {
@@ -137,12 +180,18 @@ impl WayBack for Claim {}
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut all = self.claims.lock();
-        let Some(namespace) = all.get_mut(&self.inode) else { return };
+        let was_found = all.found.contains(&self.inode);
+        let Some(namespace) = all.claimed.get_mut(&self.inode) else { return };
         namespace.claims -= 1;
+        let stays = namespace.stays || was_found;
         if namespace.claims == 0 {
             let families = std::mem::take(&mut namespace.families);
-            all.remove(&self.inode);
-            self.clear(&families);
+            all.claimed.remove(&self.inode);
+            if !stays {
+                self.clear(&families);
+            }
+        } else if stays {
+            // Refused is what it is to be.
         } else if let Err(error) = self.release(namespace) {
             tracing::warn!(pod = self.pod, %error, "a pod may still be steered to listeners that are gone");
         }

@@ -121,6 +121,11 @@ impl Tools {
         restore(family, rules::RELEASE)
     }
 
+    /// Takes away what captures the pod's own connections.
+    pub(super) fn release_outbound(&self, family: Family) -> Result<(), Failure> {
+        restore(family, rules::RELEASE_OUTBOUND)
+    }
+
     /// Takes away all of ours. What is not there is no failure.
     pub(super) fn clear(&self, families: &[Family]) {
         for &family in families {

@@ -1,4 +1,4 @@
-//! Notes of which namespaces have rules of ours, on disk, so that a restart after a crash can clear them.
+//! Notes of which namespaces have rules of ours, on disk, so that the next start can take them over, or clear them.
 //!
 //! One small file per pod, named by the namespace's inode, holding the pod's name and the path it was opened by. A note that no longer
 //! names the namespace it was written for is dropped, never followed.
@@ -25,6 +25,7 @@ pub(super) struct Leftovers(PathBuf);
 pub(super) struct Leftover {
     pub(super) pod: String,
     pub(super) netns: OwnedFd,
+    pub(super) inode: u64,
 }
 
 /// The note about one pod.
@@ -57,14 +58,39 @@ impl Leftovers {
         Ok(Note(path))
     }
 
-    /// What earlier runs noted, where it is still there. The notes are dropped.
-    pub(super) fn take(&self) -> Result<Vec<Leftover>, RedirectError> {
+    /// What earlier runs noted, where it is still there; other notes are dropped. For when nobody makes notes yet.
+    pub(super) fn find(&self) -> Result<Vec<Leftover>, RedirectError> {
         let paths = self.paths().map_err(|error| failed("readdir", &self.0, error))?;
-        let found = paths.iter().filter_map(|path| read(path)).collect();
-        for path in paths {
-            Note(path).forget();
-        }
+        let found = paths.into_iter().filter_map(|path| {
+            let found = read(&path);
+            if found.is_none() {
+                Note(path).forget();
+            }
+            found
+        });
+        Ok(found.collect())
+    }
+
+    /// The same, and all notes are dropped.
+    pub(super) fn take(&self) -> Result<Vec<Leftover>, RedirectError> {
+        let found = self.find()?;
+        found.iter().for_each(|left| self.note_of(left.inode).forget());
         Ok(found)
+    }
+
+    /// What was noted of these namespaces, where they are still there. Their notes are dropped, and no other is touched.
+    pub(super) fn take_those(&self, inodes: impl IntoIterator<Item = u64>) -> Vec<Leftover> {
+        let take = |inode| {
+            let note = self.note_of(inode);
+            let found = read(&note.0);
+            note.forget();
+            found
+        };
+        inodes.into_iter().filter_map(take).collect()
+    }
+
+    fn note_of(&self, inode: u64) -> Note {
+        Note(self.0.join(inode.to_string()))
     }
 
     /// Whether there is no note.
@@ -98,7 +124,11 @@ fn read(note: &Path) -> Option<Leftover> {
     let text = fs::read_to_string(note).ok()?;
     let (pod, opened_by) = text.trim_end().split_once('\n')?;
     let file = File::open(opened_by).ok()?;
-    (file.metadata().ok()?.ino() == inode).then(|| Leftover { pod: pod.to_owned(), netns: file.into() })
+    (file.metadata().ok()?.ino() == inode).then(|| Leftover {
+        pod: pod.to_owned(),
+        netns: file.into(),
+        inode,
+    })
 }
 
 fn failed(call: &'static str, path: &Path, source: io::Error) -> RedirectError {

@@ -92,6 +92,9 @@ impl Rules<'_> {
 /// Text that empties the chains which capture. What answers to callers whose address was shown need stays: it is in `mangle`.
 pub(super) const RELEASE: &str = "*nat\n:CANOPY_PRERT - [0:0]\n:CANOPY_OUTPUT - [0:0]\nCOMMIT\n";
 
+/// Text that empties the chain which captures what the pod begins.
+pub(super) const RELEASE_OUTBOUND: &str = "*nat\n:CANOPY_OUTPUT - [0:0]\nCOMMIT\n";
+
 /// Text that takes away all of ours, in one go where all of it is there.
 pub(super) fn removal() -> String {
     let mut text = String::new();

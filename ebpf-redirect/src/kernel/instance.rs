@@ -1,7 +1,7 @@
 //! The pins of one daemon: `BPFFS/canopy/vLAYOUT/INSTANCE/{maps,links,pods,fences}`. One process at a time holds an instance; a
 //! dead one's pins stay, so that its pods are refused rather than let go unproxied, and the next one of the
-//! same name takes them over. Dropping an instance removes every pin, except those of a dead process that it took over and
-//! has not yet said to be in force: a start that fails leaves the pods refused, as it found them.
+//! same name takes them over. Dropping an instance removes every pin, unless a pod is to be left refused, and except those of
+//! a dead process that it took over and has not yet said to be in force: a start that fails leaves the pods refused, as it found them.
 
 use std::{
     fs::{self, File},
@@ -24,6 +24,8 @@ pub(crate) struct Instance {
     pub(crate) adopted: bool,
     /// Whether what was taken over serves again: from now on a drop is a clean stop.
     in_force: AtomicBool,
+    /// Whether pods are left steered by what is pinned here.
+    stays: AtomicBool,
     /// Locked while the process lives; the kernel unlocks it whatever ends us.
     _lock: File,
 }
@@ -48,7 +50,13 @@ impl Instance {
         if !lock::take(&lock).map_err(failed)? {
             return Err(RedirectError::InstanceInUse { name: options.instance.clone() });
         }
-        Ok(Self { path, adopted, in_force: AtomicBool::new(!adopted), _lock: lock })
+        Ok(Self {
+            path,
+            adopted,
+            in_force: AtomicBool::new(!adopted),
+            stays: AtomicBool::default(),
+            _lock: lock,
+        })
     }
 
     /// Says that what a dead process left serves again, or has been let go.
@@ -59,6 +67,11 @@ impl Instance {
     /// Whether a drop is a clean stop.
     pub(crate) fn in_force(&self) -> bool {
         self.in_force.load(Relaxed)
+    }
+
+    /// Says that the pins are to outlive this.
+    pub(crate) fn stay(&self) {
+        self.stays.store(true, Relaxed);
     }
 
     /// The pin of a shared map.
@@ -138,7 +151,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if self.in_force() {
+        if self.in_force() && !self.stays.load(Relaxed) {
             self.clear();
         }
     }

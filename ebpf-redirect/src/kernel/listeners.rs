@@ -39,6 +39,13 @@ impl ListenerSlots {
     }
 }
 
+impl ListenerSlots {
+    /// Empties all slots: what comes from now on is refused.
+    pub(crate) fn clear(&self) -> std::io::Result<()> {
+        (0..slot::COUNT).try_for_each(|slot| self.0.remove(&slot))
+    }
+}
+
 type Slot<'a> = (u32, &'static str, Option<BorrowedFd<'a>>);
 
 fn slots<'a>(listeners: &Listeners<'a>) -> [Slot<'a>; slot::COUNT as usize] {

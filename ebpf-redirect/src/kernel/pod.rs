@@ -19,7 +19,7 @@ use super::{
     networks::{Rows, sweep},
     state::State,
 };
-use crate::{Denial, Enrolled, Enrolment, Exclusions, Listeners, RedirectError, WayBack, netns};
+use crate::{Denial, Enrolled, Enrolment, Exclusions, Listeners, Parting, RedirectError, WayBack, netns};
 
 /// Keeps a pod steered.
 #[derive(Debug)]
@@ -66,6 +66,16 @@ impl Enrolled for EnrolledPod {
         None
     }
 
+    /// Whatever cannot be taken back of the outbound side stays refused, as all would.
+    fn leave(self: Box<Self>, parting: Parting) {
+        let Self { slots, mut row, .. } = *self;
+        row.state.instance.stay();
+        if let Err(error) = slots.clear() {
+            tracing::warn!(pod = row.pod, %error, "what comes while the daemon ends may be reset instead of refused");
+        }
+        row.parting = Some(parting);
+    }
+
     fn replace_listeners(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
         self.row.state.fences.open_doors(&self.row.pod, listeners)?;
         self.slots.place(&self.row.pod, self.row.cookie, listeners)
@@ -91,7 +101,7 @@ pub(crate) fn release_unclaimed(state: &State) -> Result<usize, RedirectError> {
     Ok(left.len())
 }
 
-/// What the kernel knows of a pod; dropping it removes that, unless it was found there and is not in force yet.
+/// What the kernel knows of a pod; dropping it removes that, unless it is to stay, or was found there and is not in force yet.
 #[derive(Debug)]
 struct Row {
     state: Arc<State>,
@@ -102,6 +112,8 @@ struct Row {
     netns: Option<OwnedFd>,
     /// Whether a dead process left it.
     claimed: bool,
+    /// How it is left, where it is to outlive this.
+    parting: Option<Parting>,
     tw_reuse_before: u32,
 }
 
@@ -115,6 +127,7 @@ impl Row {
             pod: pod.pod.to_owned(),
             netns: pod.netns.try_clone_to_owned().ok(),
             claimed,
+            parting: None,
             tw_reuse_before: before.unwrap_or(TW_REUSE_UNKNOWN),
         })
     }
@@ -148,31 +161,52 @@ impl Row {
     }
 }
 
-impl Drop for Row {
-    fn drop(&mut self) {
-        if self.claimed && !self.state.instance.in_force() {
-            // A start that does not succeed leaves the pod refused, as it was found.
-            self.state.fences.forget(self.cookie);
-            self.state.registry.give_back(self.cookie);
-            return;
-        }
-        remove(&self.state, self.cookie);
+impl Row {
+    fn restore_time_wait(&self) {
         if let Some(namespace) = &self.netns
             && self.tw_reuse_before != TW_REUSE_UNKNOWN
         {
             // Fails where the namespace's /proc cannot be written, as then setting it did.
             drop(netns::reuse_time_wait(&self.pod, namespace.as_fd(), self.tw_reuse_before));
         }
-        self.state.registry.leave(self.cookie);
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        // A start that does not succeed leaves the pod refused, as it was found.
+        let as_found = (self.claimed && !self.state.instance.in_force()).then_some(Parting::Closed);
+        match as_found.or(self.parting) {
+            Some(Parting::Closed) => {
+                self.state.fences.forget(self.cookie);
+                self.state.registry.give_back(self.cookie);
+            }
+            Some(Parting::OutboundOpen) => {
+                remove_outbound(&self.state, self.cookie);
+                self.restore_time_wait();
+                self.state.registry.give_back(self.cookie);
+            }
+            None => {
+                remove(&self.state, self.cookie);
+                self.restore_time_wait();
+                self.state.registry.leave(self.cookie);
+            }
+        }
+    }
+}
+
+/// Ends what holds a pod's own connections: its fence, then their steering. The lookup program stays, and with it what it
+/// goes by: that nobody's connection to the pod comes to its app.
+fn remove_outbound(state: &State, cookie: u64) {
+    state.fences.take_down(&state.instance, cookie);
+    if let Err(error) = state.tables.pods.remove(&cookie) {
+        tracing::error!(netns = cookie, %error, "a pod could not be removed from the table of pods");
     }
 }
 
 /// Ends the steering of one namespace: its fence, outbound, inbound, then what it left alone.
 fn remove(state: &State, cookie: u64) {
-    state.fences.take_down(&state.instance, cookie);
-    if let Err(error) = state.tables.pods.remove(&cookie) {
-        tracing::error!(netns = cookie, %error, "a pod could not be removed from the table of pods");
-    }
+    remove_outbound(state, cookie);
     unpin_link(&state.instance.pod(cookie));
     if let Err(error) = sweep(cookie, &Rows::default(), &state.tables) {
         tracing::error!(netns = cookie, %error, "a pod's exclusions could not be removed");

@@ -64,7 +64,10 @@ impl Pins {
 
 /// Removes a folder with what is in it, however it is laid out. Links end at once, maps and programs when nobody uses them.
 fn remove(folder: &Path) {
-    for name in names(folder) {
+    let mut names = names(folder);
+    // Fences, then links, maps, and pods last: nothing is rewritten to where no lookup program waits for it.
+    names.sort();
+    for name in names {
         let path = folder.join(name);
         if path.is_dir() { remove(&path) } else { unpin_link(&path) }
     }

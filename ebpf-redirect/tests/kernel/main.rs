@@ -9,6 +9,7 @@ mod crowding;
 mod deliveries;
 mod fence;
 mod inbound;
+mod leaving;
 mod lifecycle;
 mod probing;
 mod refusals;

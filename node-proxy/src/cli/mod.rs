@@ -18,6 +18,7 @@ mod certificates;
 mod check;
 mod completions;
 mod log;
+mod release;
 mod root;
 mod run;
 mod status;
@@ -54,6 +55,7 @@ enum Verb {
     Tree(tree::Tree),
     Status(status::Status),
     Trace(trace::Trace),
+    Release(release::Release),
     Certificate(certificate::Certificate),
     Root(root::Root),
     Completions(completions::Completions),
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Verb::Tree(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Trace(verb) => verb.run(),
+        Verb::Release(verb) => verb.run(),
         Verb::Certificate(verb) => verb.run(),
         Verb::Root(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),

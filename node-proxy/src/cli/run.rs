@@ -25,6 +25,7 @@ use super::{
     tunnels::Tunnels,
 };
 use crate::{
+    forest::OnStop,
     mode::node::{self, NodeOptions, RedirectChoice},
     telemetry::access::Target,
 };
@@ -39,7 +40,10 @@ Examples:
                                         a second daemon beside another
 
 The directory is watched: an edit takes effect without a restart, and a broken edit keeps the last good version of that
-object and says so. `canopy validate DIR` tells beforehand. SIGTERM drains, SIGHUP reopens the access log.")]
+object and says so. `canopy validate DIR` tells beforehand. SIGHUP reopens the access log.
+
+SIGTERM and Ctrl-C drain. Then the pods' connections are refused until the next start, so that a restart opens nothing that a
+policy forbids; `canopy release` lets them go, and --on-stop open does so for pods that no policy protects.")]
 pub(super) struct Run {
     /// The directory of Kubernetes manifests (.yaml, .yml, .json).
     #[arg(long, value_name = "DIR", env = "CANOPY_CONFIG")]
@@ -82,6 +86,9 @@ pub(super) struct Run {
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
     drain: u64,
+    /// How pods are left when the daemon ends.
+    #[arg(long, value_enum, default_value_t = Stop::Close, env = "CANOPY_ON_STOP")]
+    on_stop: Stop,
     /// What the daemon says of itself, on standard error: error, warn, info, debug, or `module=level,…`.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "CANOPY_LOG")]
     log_level: String,
@@ -110,6 +117,14 @@ enum Fence {
     Observe,
     /// Not at all.
     Off,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Stop {
+    /// Their connections are refused until the next start of this instance, or `canopy release`.
+    Close,
+    /// As if there had been no proxy; but what comes in to a pod that a policy protects is refused all the same.
+    Open,
 }
 
 impl Fence {
@@ -159,6 +174,10 @@ impl Run {
             connections: self.connections.map(|most| most as usize),
             tunnels: self.tunnels.choice(),
             drain: Duration::from_secs(self.drain),
+            on_stop: match self.on_stop {
+                Stop::Close => OnStop::Close,
+                Stop::Open => OnStop::Open,
+            },
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -108,6 +108,7 @@ mod tests {
             connect: || Rc::new(Kernel),
             identity: crate::identity::testing::no_sources(),
             grace: Duration::ZERO,
+            on_stop: crate::forest::OnStop::Open,
         });
         let (release, hung) = mpsc::channel();
         let (asked, hangs) = mpsc::channel();

@@ -184,6 +184,16 @@ impl Keeper {
         self.reign.as_ref().map(|reign| &reign.handoffs)
     }
 
+    /// Has the cell finish what is there, while it serves what is new.
+    pub(super) fn finish(&mut self, now: Instant) {
+        self.tell(ToCell::Finish, now);
+    }
+
+    /// Whether it has. A cell that is gone has nothing left.
+    pub(super) fn has_finished(&self) -> bool {
+        self.reign.is_none() || self.ledger.finished.load(Relaxed)
+    }
+
     /// Lets the cell end when its connections have, at the latest after `grace`.
     pub(super) fn drain(&mut self, grace: Duration, now: Instant) {
         self.draining = true;

@@ -152,6 +152,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
                 let cpu = before + clock::own_cpu();
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
                 cell.access_log.flush();
+                grove.look();
                 handoff::sweep();
             }
             never = &mut certificates => match never {},

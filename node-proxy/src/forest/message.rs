@@ -38,6 +38,16 @@ pub(super) enum ToCell {
     Swap(Arc<Snapshot>),
     /// Say what is there.
     Describe(oneshot::Sender<Vec<TreeDescription>>),
+    /// Listen no more for a workload that is not steered any more, and end its connections after `grace`. The neighbours still
+    /// have to reach it.
+    Unlisten {
+        /// Its tree.
+        tree: u64,
+        /// How long its connections may go on.
+        grace: Duration,
+    },
+    /// Ask what is there to finish, and say in the ledger when it has; serve what is new as ever.
+    Finish,
     /// Accept nothing more, and end when the connections have, or after `grace`.
     Drain {
         /// How long they may go on.

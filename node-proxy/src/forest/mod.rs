@@ -64,6 +64,18 @@ pub struct Settings {
     pub identity: Sources,
     /// How long connections of a pod that was removed may go on.
     pub grace: Duration,
+    /// How pods are left when the forest ends.
+    pub on_stop: OnStop,
+}
+
+/// How pods are left when the forest ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnStop {
+    /// Refused until the next start takes them over: nothing that a policy forbids begins meanwhile.
+    #[default]
+    Close,
+    /// As if there had been no proxy; but what begins with a pod that a policy protects is refused all the same.
+    Open,
 }
 
 /// What a forest is to become.

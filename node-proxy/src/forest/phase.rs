@@ -7,7 +7,8 @@ pub enum Phase {
     Starting,
     /// Every pod of the first configuration is enrolled, or it was said why not.
     Ready,
-    /// No new connections; those that are there finish.
+    /// What was there finishes. Pods that are let go begin theirs past the proxy; those that are to be refused are served
+    /// until nothing of what was there is left.
     Draining,
     /// Every cell has ended.
     Stopped,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use config::{model::Workload, name::PodName};
-use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Redirect, RedirectError, WayBack};
+use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Parting, Redirect, RedirectError, WayBack};
 
 use super::{Settings, message::Plant};
 use crate::{
@@ -197,6 +197,11 @@ impl Planting {
     pub(super) fn release(&mut self) -> Option<(Box<dyn WayBack>, Presence)> {
         let way_back = self.enrolled.take()?.release()?;
         Some((way_back, self.presence.clone()))
+    }
+
+    /// Ends with the forest, and leaves its steering as it says; whether it still had any.
+    pub(super) fn leave(&mut self, parting: Parting) -> bool {
+        self.enrolled.take().map(|enrolled| enrolled.leave(parting)).is_some()
     }
 
     /// What a cell has to know to serve it.

@@ -68,6 +68,8 @@ pub(super) struct Supervisor {
     /// Snapshots that a cell may be the last but one to hold: dropped here, where nobody waits.
     old_snapshots: Vec<Arc<Snapshot>>,
     stop_at: Option<Instant>,
+    /// While what is new is still served though all is to end: until when, at the latest.
+    close_at: Option<Instant>,
 }
 
 /// A workload that has no tree, and why.
@@ -104,6 +106,7 @@ impl Supervisor {
             switchboard: Switchboard::default(),
             old_snapshots: Vec::new(),
             stop_at: None,
+            close_at: None,
         })
     }
 
@@ -313,6 +316,7 @@ impl Supervisor {
     fn round(&mut self, now: Instant) {
         self.look_after_trees(now);
         self.look_after_cells(now);
+        self.close_when_due(now);
         self.connect(now);
         self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
         self.remains.retain(|remains| remains.are_needed(now));
@@ -320,18 +324,19 @@ impl Supervisor {
     }
 
     fn look_after_trees(&mut self, now: Instant) {
-        if self.stop_at.is_some() {
-            return;
-        }
+        let is_ending = self.stop_at.is_some();
         let check = |tree: &Planting| Some((Arc::clone(&tree.workload), tree.is_in_place().err()?));
         let gone: Vec<_> = self.trees.values().filter_map(check).collect();
         for (workload, error) in gone {
             self.uproot(&workload.pod, GONE_GRACE, now);
             tracing::warn!(pod = %workload.pod, problem = error.report(), "a pod is no longer enrolled");
             // Where another namespace took its place, the pod is back at once.
-            if handover::is_here(&self.mesh, &workload.pod) {
+            if !is_ending && handover::is_here(&self.mesh, &workload.pod) {
                 self.try_plant(&workload, now);
             }
+        }
+        if is_ending {
+            return;
         }
         let due = |waiting: &&Waiting| now >= waiting.retry_at;
         let due: Vec<_> =
@@ -348,6 +353,9 @@ impl Supervisor {
                 continue;
             }
             keeper.restart(&self.settings, now);
+            if self.stop_at.is_some() {
+                keeper.finish(now);
+            }
             keeper.connect_by(self.switchboard.board(), now);
             for tree in self.trees.values().filter(|tree| tree.workload.tenant == *tenant) {
                 match tree.plant() {

@@ -24,7 +24,7 @@ use futures_util::future::LocalBoxFuture;
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Configuration, ForestHandle, Phase, Settings,
+    Configuration, ForestHandle, OnStop, Phase, Settings,
     describe::{CellDescription, ForestDescription},
 };
 use crate::{
@@ -43,6 +43,7 @@ mod changes;
 mod handoff;
 mod namespaces;
 mod remains;
+mod stopping;
 
 /// A forest, how to steer to it, and a server that answers what it is sent.
 struct World {
@@ -99,6 +100,10 @@ impl World {
     }
 
     fn with_grace(grace: Duration) -> Self {
+        Self::stopping(OnStop::Open, grace)
+    }
+
+    fn stopping(on_stop: OnStop, grace: Duration) -> Self {
         let redirect = Arc::new(FakeRedirect::default());
         let forest = ForestHandle::start(Settings {
             instance: "test".to_owned(),
@@ -109,6 +114,7 @@ impl World {
             connect: || Rc::new(Trap),
             identity: crate::identity::testing::no_sources(),
             grace,
+            on_stop,
         });
         Self { forest: forest.unwrap(), redirect, echo: echo(), version: 0 }
     }

@@ -26,7 +26,7 @@ use crate::{
     app::Daemon,
     cell::Limits,
     control::{Control, FileSource, Status, directory::DirectoryError},
-    forest::{ForestHandle, Phase, Settings},
+    forest::{ForestHandle, OnStop, Phase, Settings},
     identity::{
         authority::{
             AuthorityError, CertificateAuthority,
@@ -81,6 +81,8 @@ pub struct NodeOptions {
     pub tunnels: Tunnels,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
+    /// How pods are left after it.
+    pub on_stop: OnStop,
 }
 
 /// How tunnels to and from other nodes are kept.
@@ -211,6 +213,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         connect: || std::rc::Rc::new(Kernel),
         identity,
         grace: GRACE,
+        on_stop: options.on_stop,
     })
     .map_err(system("the supervisor's thread"))?;
     let status = Arc::new(Status::default());
@@ -322,7 +325,7 @@ async fn serve(
     hurry(daemon).await
 }
 
-/// Ends what is left at once. Steering is taken down all the same: a pod must not be left cut off.
+/// Ends what is left at once. Pods are left as after any other stop.
 async fn hurry(daemon: &Daemon) -> Result<(), RunError> {
     match tokio::time::timeout(2 * LAST, daemon.forest.drain(Duration::ZERO)).await {
         Ok(()) => {

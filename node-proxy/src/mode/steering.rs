@@ -1,7 +1,7 @@
 //! Which way of steering this daemon uses: by eBPF where the kernel can, by iptables otherwise.
 //!
 //! The fall-back is taken only where the kernel or the build lacks something. It must never hide a mistake of the operator's, such as
-//! a second daemon of the same name. What a dead daemon of this name left is cleared whichever way is taken.
+//! a second daemon of the same name. What a daemon of this name that has ended left is taken over or cleared whichever way is taken.
 
 use std::sync::{
     Arc,
@@ -53,7 +53,7 @@ impl Steering {
         }
     }
 
-    /// Stops steering pods that a dead daemon left and that are not of this node any more, and clears what it left by another
+    /// Stops steering pods that a daemon which has ended left and that are not of this node any more, and clears what it left by another
     /// mechanism or in another layout.
     pub fn release_unclaimed(&self) {
         match &self.way {
@@ -61,7 +61,10 @@ impl Steering {
                 release(kernel);
                 self.remains.clear(Mechanism::Kernel);
             }
-            Way::Iptables(_) => self.remains.clear(Mechanism::Iptables),
+            Way::Iptables(iptables) => {
+                said(iptables.release_unclaimed());
+                self.remains.clear(Mechanism::Iptables);
+            }
         }
         self.settled.store(true, Relaxed);
     }
@@ -83,20 +86,24 @@ impl Steering {
     }
 }
 
-/// That a daemon has died, and what of it is left.
+/// Lets the pods go of an instance that does not run; says what of it was there.
+pub fn let_go(instance: &str) -> Result<Vec<Dead>, RedirectError> {
+    Remains::hold(Places::default(), instance)?.release()
+}
+
+/// That a daemon has ended, and what of it is left.
 pub fn died(dead: &Dead) -> String {
     let Dead { instance, pods, at } = dead;
     let at = at.display();
     format!(
-        "a daemon of the name {instance} has died; of the {pods} pods that it steered, those that live are refused: {at}"
+        "no daemon of the name {instance} runs, but one has; of the {pods} pods that it left, those that live are refused: {at}"
     )
 }
 
 /// What to do about it.
 pub fn how_to_clear(dead: &Dead) -> String {
     format!(
-        "start it again with `canopy run --instance {} --config DIR`, where an empty DIR lets its pods go; a clean stop \
-         then leaves nothing (beside another daemon, add --metrics-addr)",
+        "start it again with `canopy run --instance {0} --config DIR`, or let its pods go with `canopy release --instance {0}`",
         dead.instance
     )
 }
@@ -144,9 +151,14 @@ fn by_iptables(fence: FenceChoice, places: &Places, instance: &str) -> Result<Wa
 /// Lets go of the pods that a dead daemon left and nobody has enrolled again.
 fn release(kernel: &KernelRedirect) {
     match kernel.release_unclaimed() {
-        Ok(0) => {}
-        Ok(pods) => tracing::info!(pods, "pods that an earlier daemon left are no longer steered"),
+        Ok(pods) => said(pods),
         Err(error) => tracing::warn!(%error, "pods that an earlier daemon left are still steered"),
+    }
+}
+
+fn said(released: usize) {
+    if released > 0 {
+        tracing::info!(pods = released, "pods that an earlier daemon left are no longer steered");
     }
 }
 

@@ -47,6 +47,13 @@ pub struct InboundPolicy {
     pub allow: Vec<Arc<AuthorizationPolicy>>,
 }
 
+impl InboundPolicy {
+    /// Whether it may refuse anybody.
+    pub fn protects(&self) -> bool {
+        !self.deny.is_empty() || !self.allow.is_empty() || self.peers.refuses()
+    }
+}
+
 /// Where plaintext is refused, and which PeerAuthentication says so.
 #[derive(Debug, Default, PartialEq)]
 pub struct PeerRule {
@@ -57,6 +64,11 @@ pub struct PeerRule {
 }
 
 impl PeerRule {
+    /// Whether plaintext is refused at any port.
+    pub fn refuses(&self) -> bool {
+        self.strict.is_some() || self.ports.iter().any(|(_, strict)| strict.is_some())
+    }
+
     /// Who says that plaintext to this port is refused, if anybody does.
     pub fn strict_at(&self, port: u16) -> Option<&PolicyName> {
         let own = self.ports.iter().find(|(number, _)| *number == port);

@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use ebpf_redirect::Side;
@@ -44,6 +44,8 @@ pub struct Ledger {
     pub certificates: AtomicU64,
     /// Times no certificate could be had, since start.
     pub certificate_failures: AtomicU64,
+    /// Whether all has ended that was there when the cell was asked to have it finish.
+    pub finished: AtomicBool,
     refusals: Vec<AtomicU64>,
 }
 
@@ -66,6 +68,7 @@ impl Default for Ledger {
             certificate_expiry: zero(),
             certificates: zero(),
             certificate_failures: zero(),
+            finished: AtomicBool::default(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
         }
     }

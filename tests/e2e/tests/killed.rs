@@ -138,7 +138,10 @@ fn dead_daemon_of_another_name_is_named_with_what_clears_it_and_that_does() -> O
         let other = scene.told(nobody.path(), &name("other"), "auto")?;
         let said = other.output();
         let warning = said.lines().find(|line| line.contains("WARN") && line.contains(&instance));
-        assert!(warning.is_some_and(|line| line.contains("canopy run --instance")), "{said}");
+        assert!(
+            warning.is_some_and(|line| line.contains(&format!("canopy release --instance {instance}"))),
+            "{said}"
+        );
         drop(other);
         let look = look_at(&instance)?.ok_or("it is not among what was looked at")?;
         assert_eq!(look["state"], "degraded", "{look}");

@@ -266,7 +266,7 @@ impl Second {
         command.args(["--metrics-addr", SECOND, "--instance", &name("second"), "--admin-socket"]);
         command.arg(folder.path().join("admin.sock"));
         command.arg("--access-log").arg(folder.path().join("access.log"));
-        command.arg("--ca-dir").arg(folder.path().join("ca"));
+        command.arg("--ca-dir").arg(folder.path().join("ca")).args(["--on-stop", "open"]);
         let mut process = Process::start(node.netns(), command)?.stopped_by(Signal::TERM);
         let at = SECOND.parse()?;
         process.wait_until("readiness", Duration::from_secs(10), || {

@@ -2,7 +2,7 @@
 //! access log and pin directory of its own.
 //!
 //! It is watched the way an operator watches it, and has to end cleanly on SIGTERM: where it does not, the
-//! drop of the guard fails the test.
+//! drop of the guard fails the test. It lets its pods go then, also those that a policy protects.
 
 use std::{
     env,
@@ -28,6 +28,7 @@ use crate::{KitError, Netns, Node, Process, http, scratch};
 pub struct Daemon {
     netns: Arc<Netns>,
     binary: PathBuf,
+    instance: String,
     process: Process,
     directory: TempDir,
 }
@@ -75,6 +76,10 @@ impl Daemon {
         command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
         command.args(["--metrics-addr", METRICS, "--redirect", &options.redirect]);
         command.args(["--instance", &instance]);
+        // What a real daemon leaves closed would be in the way of who comes next.
+        if !options.arguments.iter().any(|argument| argument == "--on-stop") {
+            command.args(["--on-stop", "open"]);
+        }
         // Else every test on the machine would share the authority of a real daemon.
         if !options.arguments.iter().any(|argument| argument.starts_with("--ca")) {
             command.arg("--ca-dir").arg(directory.path().join("ca"));
@@ -82,7 +87,7 @@ impl Daemon {
         command.arg("--access-log").arg(directory.path().join("access.log")).args(&options.arguments);
         let netns = node.shared_netns();
         let process = Process::start(&netns, command)?.stopped_by(Signal::TERM);
-        let mut daemon = Self { netns, binary, process, directory };
+        let mut daemon = Self { netns, binary, instance, process, directory };
         daemon.wait_ready()?;
         Ok(daemon)
     }
@@ -123,6 +128,17 @@ impl Daemon {
     pub fn canopy(&self, arguments: &[&str]) -> Result<Output, KitError> {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--admin-socket").arg(self.admin_socket());
+        let what = format!("{command:?}");
+        self.netns.run(|| command.output())?.map_err(|source| KitError::Start { what, source })
+    }
+
+    /// `canopy release` of its instance, once it has ended.
+    ///
+    /// # Errors
+    /// The binary cannot be started.
+    pub fn release(&self) -> Result<Output, KitError> {
+        let mut command = Command::new(&self.binary);
+        command.args(["release", "--instance", &self.instance]);
         let what = format!("{command:?}");
         self.netns.run(|| command.output())?.map_err(|source| KitError::Start { what, source })
     }
@@ -187,7 +203,10 @@ impl Drop for Daemon {
         }
         self.process.signal(Signal::TERM);
         let ended = self.process.wait(STOP_LIMIT);
+        let released = self.release();
         if thread::panicking() || ended.is_some_and(|status| status.success()) {
+            let done = released.as_ref().is_ok_and(|output| output.status.success());
+            assert!(done || thread::panicking(), "its pods cannot be let go: {released:?}");
             return;
         }
         let how = ended.map_or_else(|| format!("not within {STOP_LIMIT:?}"), |status| status.to_string());

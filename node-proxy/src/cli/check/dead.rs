@@ -1,4 +1,4 @@
-//! What `canopy check` says of daemons that were killed: their pods stay refused until somebody starts them again.
+//! What `canopy check` says of daemons that have ended and left their pods refused, until somebody starts them again or lets them go.
 //!
 //! Only looks; a daemon that lives is none of its business.
 
@@ -7,7 +7,7 @@ use ebpf_redirect::remains::{self, Dead, Places};
 use super::{Look, State};
 use crate::mode::steering::{died, how_to_clear};
 
-/// Looks for dead daemons of any name.
+/// Looks for what they left, under any name.
 pub(super) fn looks() -> Vec<Look> {
     remains::dead(&Places::default()).iter().map(look).collect()
 }

@@ -2,7 +2,14 @@
 //!
 //! What waits in a listener's backlog when its tree ends was accepted by the kernel, so it is served, not reset.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use ebpf_redirect::Side;
 use tokio::{
@@ -37,6 +44,8 @@ pub(super) struct Grove {
     cell: Rc<Cell>,
     acceptors: JoinSet<io::Error>,
     trees: BTreeMap<u64, Planted>,
+    /// Since when what was there is to finish.
+    finishing: Option<Instant>,
     draining: Option<Drain>,
 }
 
@@ -69,7 +78,7 @@ impl Grove {
     pub(super) fn new(cell: Rc<Cell>, handoffs: Arc<Inbox>) -> Self {
         let mut acceptors = JoinSet::new();
         acceptors.spawn_local(path::handoff_loop(Rc::clone(&cell), handoffs));
-        Self { cell, acceptors, trees: BTreeMap::new(), draining: None }
+        Self { cell, acceptors, trees: BTreeMap::new(), finishing: None, draining: None }
     }
 
     /// Does what the supervisor says.
@@ -87,6 +96,8 @@ impl Grove {
             ToCell::Swap(snapshot) => path::swap(&self.cell, snapshot),
             // Who asked may have stopped waiting.
             ToCell::Describe(reply) => drop(reply.send(self.describe())),
+            ToCell::Unlisten { tree, grace } => self.uproot(tree, grace),
+            ToCell::Finish => self.finish(),
             ToCell::Drain { grace } => self.drain(grace),
         }
         Ok(())
@@ -120,14 +131,15 @@ impl Grove {
     fn uproot(&mut self, tree: u64, grace: Duration) {
         let Some(planted) = self.trees.remove(&tree) else { return };
         let cell = Rc::clone(&self.cell);
+        let is_ending = self.finishing.is_some();
         // Its addresses may be another pod's in a moment.
         cell.pool.retire(|key| key.is_of(&planted.tree));
         cell.tunnels.retire(|key| key.is_of(&planted.tree));
         spawn_local(async move {
             sleep(LINGER).await;
             planted.acceptors.iter().for_each(AbortHandle::abort);
-            // While all drain, callers still have requests to finish.
-            if !cell.is_draining() {
+            // While all ends, callers still have requests to finish.
+            if !is_ending && !cell.is_draining() {
                 cell.shut(tree);
             }
             cell.live.finish_tree(tree);
@@ -141,6 +153,22 @@ impl Grove {
             cell.pool.retire(|key| key.tree == tree);
             cell.tunnels.retire(|key| key.tree == tree);
         });
+    }
+
+    /// Says when what was to finish has.
+    pub(super) fn look(&self) {
+        let Some(since) = self.finishing else { return };
+        let mut is_left = false;
+        self.cell.live.each(|live| is_left |= live.since <= since);
+        self.cell.ledger.finished.store(!is_left, Relaxed);
+    }
+
+    fn finish(&mut self) {
+        self.finishing = Some(Instant::now());
+        self.cell.live.each(Live::finish);
+        // An idle one may be what a neighbour's cell waits for.
+        self.cell.pool.retire(|_| true);
+        self.look();
     }
 
     fn drain(&mut self, grace: Duration) {

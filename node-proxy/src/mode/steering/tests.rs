@@ -92,12 +92,14 @@ fn mistake_of_the_operators_is_an_error_whatever_was_asked_for() {
 }
 
 #[test]
-fn dead_daemon_is_named_with_the_command_that_clears_it() {
+fn daemon_that_has_ended_is_named_with_the_commands_that_clear_it() {
     let dead = Dead { instance: "blue".to_owned(), pods: 2, at: "/sys/fs/bpf/canopy/v1/blue".into() };
     assert_eq!(
         died(&dead),
-        "a daemon of the name blue has died; of the 2 pods that it steered, those that live are refused: \
+        "no daemon of the name blue runs, but one has; of the 2 pods that it left, those that live are refused: \
          /sys/fs/bpf/canopy/v1/blue"
     );
-    assert!(how_to_clear(&dead).contains("canopy run --instance blue --config DIR"));
+    for command in ["canopy run --instance blue --config DIR", "canopy release --instance blue"] {
+        assert!(how_to_clear(&dead).contains(command));
+    }
 }

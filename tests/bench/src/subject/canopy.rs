@@ -6,6 +6,8 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    path::PathBuf,
+    process::Command,
     rc::Rc,
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
@@ -66,6 +68,8 @@ pub(crate) struct Launch<'a> {
 #[derive(Debug)]
 pub(crate) struct Canopy {
     process: Process,
+    binary: PathBuf,
+    instance: String,
     node: Rc<Node>,
     name: String,
     metrics: SocketAddr,
@@ -88,7 +92,8 @@ impl Canopy {
         command.arg("run").arg("--config").arg(&config);
         command.arg("--admin-socket").arg(directory.join("admin.sock"));
         command.arg("--metrics-addr").arg(metrics.to_string());
-        command.arg("--instance").arg(testkit::unique_name(u32::from(metrics.port())));
+        let instance = testkit::unique_name(u32::from(metrics.port()));
+        command.arg("--instance").arg(&instance);
         command.arg("--node").arg(called).arg("--ca-dir").arg(setting.authority());
         match kind.sharing() {
             Sharing::Shared => {}
@@ -103,7 +108,8 @@ impl Canopy {
         }
         let started = clock::now();
         let process = Process::start(node.netns(), command)?.stopped_by(Signal::TERM);
-        Ok(Self { process, node: Rc::clone(node), name: name.to_owned(), metrics, started })
+        let (node, name, binary) = (Rc::clone(node), name.to_owned(), setting.canopy.clone());
+        Ok(Self { process, binary, instance, node, name, metrics, started })
     }
 
     /// Nanoseconds from the start of the process to the first answer that a pod got.
@@ -164,6 +170,20 @@ impl Canopy {
     }
 }
 
+impl Drop for Canopy {
+    /// It leaves its pods refused, which are the bench's own and go as well.
+    fn drop(&mut self) {
+        self.process.signal(Signal::TERM);
+        if self.process.wait(STOP).is_none() {
+            self.process.signal(Signal::KILL);
+            self.process.wait(STOP);
+        }
+        let mut release = Command::new(&self.binary);
+        // Where that fails, the testkit sweeps what has a dead process's name.
+        let _ = release.args(["release", "--instance", &self.instance]).output();
+    }
+}
+
 /// The largest sum among all counters of this noun: a request is counted once in each, if it is counted there.
 fn largest_total(metrics: &str, noun: &str) -> Option<u64> {
     let mut totals: BTreeMap<&str, f64> = BTreeMap::new();
@@ -183,6 +203,8 @@ const WORKLOADS: &str = "canopy_forest_workloads ";
 const ENROL: Duration = Duration::from_secs(10);
 /// How long a daemon may take to carry its first request.
 const READY: Duration = Duration::from_secs(20);
+/// How long it may take to end.
+const STOP: Duration = Duration::from_secs(3);
 static NEXT_PORT: AtomicU16 = AtomicU16::new(19_000);
 
 #[cfg(test)]
