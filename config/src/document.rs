@@ -50,6 +50,15 @@ pub(crate) struct Defect {
     pub(crate) at: Position,
     pub(crate) reason: Reason,
     pub(crate) message: String,
+    pub(crate) unread: Unread,
+}
+
+/// Text of which no tree could be made, for those who look for what it may have been.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// Lines of the file before it.
+    pub(crate) lines_before: u32,
+    pub(crate) text: String,
 }
 
 /// Every document of a file, in order; `Err` for those that could not be read.
@@ -59,7 +68,8 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
             "the file has more than {} bytes, which is all that is read: split it into several files",
             limits.file_bytes
         );
-        return vec![Err(Defect { at: START, reason: Reason::TooLarge, message })];
+        let unread = Unread { lines_before: 0, text: legible(bytes) };
+        return vec![Err(Defect { at: START, reason: Reason::TooLarge, message, unread })];
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
@@ -68,12 +78,24 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
     let mut documents = Vec::new();
     for chunk in split::split(text) {
         if documents.len() == limits.documents_per_file {
-            documents.push(Err(too_many(chunk.lines_before, limits)));
+            let rest = text.split_inclusive('\n').skip(chunk.lines_before as usize).collect();
+            documents.push(Err(too_many(rest, chunk.lines_before, limits)));
             break;
         }
         documents.push(parse(chunk.text, chunk.lines_before, limits));
     }
     documents
+}
+
+/// The documents of a text, each with the lines before it.
+pub(crate) fn split(text: &str) -> impl Iterator<Item = (u32, &str)> {
+    split::split(text).map(|chunk| (chunk.lines_before, chunk.text))
+}
+
+/// What of a file can be read as text, whatever its encoding: what is ASCII in it is so in UTF-16, too.
+pub(crate) fn legible(bytes: &[u8]) -> String {
+    let bytes: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Whether a file has no document at all.
@@ -86,7 +108,11 @@ const START: Position = Position { line: 1, column: 1 };
 
 fn parse(text: &str, lines_before: u32, limits: &Limits) -> Result<Node, Defect> {
     let mut node = serde_yaml::from_str_with_options::<Node>(text, options(limits))
-        .map_err(|error| several(text, lines_before).unwrap_or_else(|| malformed(&error, lines_before)))?;
+        .map_err(|error| several(text, lines_before).unwrap_or_else(|| malformed(&error, lines_before)))
+        .map_err(|defect| Defect {
+            unread: Unread { lines_before, text: text.replace('\0', "") },
+            ..defect
+        })?;
     node.shift_lines(lines_before);
     Ok(node)
 }
@@ -130,7 +156,8 @@ fn several(text: &str, lines_before: u32) -> Option<Defect> {
         column: narrow(before[line_start..].chars().count() + 1),
     };
     let message = "a second JSON value in one document: put a line --- before it, or make both items of a List (apiVersion v1)";
-    Some(Defect { at, reason: Reason::Malformed, message: message.to_owned() })
+    let unread = Unread::default();
+    Some(Defect { at, reason: Reason::Malformed, message: message.to_owned(), unread })
 }
 
 fn malformed(error: &serde_yaml::Error, lines_before: u32) -> Defect {
@@ -156,15 +183,17 @@ fn malformed(error: &serde_yaml::Error, lines_before: u32) -> Defect {
     } else {
         (Reason::Malformed, format!("this document is neither YAML nor JSON: {said}"))
     };
-    Defect { at: Position { line: at.line + lines_before, ..at }, reason, message }
+    let at = Position { line: at.line + lines_before, ..at };
+    Defect { at, reason, message, unread: Unread::default() }
 }
 
-fn too_many(lines_before: u32, limits: &Limits) -> Defect {
+fn too_many(text: String, lines_before: u32, limits: &Limits) -> Defect {
     let message = format!(
         "more than {} documents in one file: the rest of it is not read, split it",
         limits.documents_per_file
     );
-    Defect { at: Position { line: lines_before + 1, column: 1 }, reason: Reason::TooLarge, message }
+    let at = Position { line: lines_before + 1, column: 1 };
+    Defect { at, reason: Reason::TooLarge, message, unread: Unread { lines_before, text } }
 }
 
 fn not_utf8(bytes: &[u8], valid: usize) -> Defect {
@@ -177,6 +206,7 @@ fn not_utf8(bytes: &[u8], valid: usize) -> Defect {
         at: Position { line: narrow(newlines + 1), column: narrow(column) },
         reason: Reason::Unreadable,
         message: format!("byte 0x{:02x} is not UTF-8: save the file as UTF-8", bytes[valid]),
+        unread: Unread { lines_before: 0, text: legible(bytes) },
     }
 }
 

@@ -20,6 +20,7 @@ pub mod finding;
 mod document;
 mod object;
 mod schema;
+mod suspect;
 
 mod lower;
 

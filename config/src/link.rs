@@ -35,6 +35,8 @@ mod routes;
 
 mod policies;
 
+mod stand_ins;
+
 /// An object that wants to be in the mesh.
 #[derive(Debug)]
 pub(crate) struct Candidate {
@@ -50,6 +52,21 @@ pub(crate) struct Candidate {
     pub(crate) at: Position,
     /// Its file does not name it any more, and is broken.
     pub(crate) vanished: bool,
+    /// Why something would have to stand in for it.
+    pub(crate) doubt: Doubt,
+}
+
+/// Why a security object is in force in no version of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// It is rejected.
+    Unreadable,
+    /// Nothing but signs of it can be read.
+    Signs,
+    /// There are several of its name, which do not mean the same.
+    Contradicted,
+    /// There are too many objects.
+    TooMany,
 }
 
 impl Candidate {
@@ -104,12 +121,14 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     by_age(Kind::Pod).for_each(|candidate| linking.settle(candidate, workloads::place));
     by_age(Kind::Service).for_each(|candidate| linking.settle(candidate, services::place));
     of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
+    endpoints::note_refused(&mut linking, of(Kind::EndpointSlice));
     endpoints::fill(&mut linking);
     of(Kind::HttpRoute).for_each(|candidate| linking.settle(candidate, routes::attach));
     for kind in [Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::NetworkPolicy, Kind::ServiceEntry]
     {
         of(kind).for_each(|candidate| linking.settle(candidate, policies::place));
     }
+    candidates.iter().for_each(|candidate| stand_ins::place(&mut linking, candidate));
     let Linking { mesh, findings, used, stood_in, .. } = linking;
     Linked { mesh, findings, used, stood_in }
 }
@@ -138,6 +157,8 @@ struct Linking {
     pods: BTreeMap<PodName, Arc<Lowered>>,
     services: BTreeMap<ServiceName, Arc<Lowered>>,
     slices: BTreeMap<ServiceName, Vec<Arc<Lowered>>>,
+    /// Namespaces of EndpointSlices of which no version is in force.
+    refused_slices: BTreeSet<Arc<str>>,
 }
 
 /// Who has an address.
@@ -179,13 +200,6 @@ impl Linking {
                 }
             }
         }
-        // Not among those in use: it must never become the last good version.
-        if let Some(version) = &candidate.stand_in
-            && accept(self, version).is_ok()
-        {
-            self.findings.push(stood_in(candidate, version));
-            self.stood_in.insert(candidate.object.clone(), Arc::clone(version));
-        }
     }
 
     fn find(&mut self, of: &Lowered, why: (Severity, Reason), place: &Place, message: String) {
@@ -224,25 +238,6 @@ fn kept(candidate: &Candidate, version: &Lowered) -> Finding {
         message: format!(
             "kept last good version (from line {line} of {file}){why}: it stays in force until this is mended"
         ),
-        excerpt: None,
-    }
-}
-
-/// Tells what an object that cannot be read does all the same.
-fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
-    let does = match &version.draft {
-        Draft::PeerAuthentication(_) => "whoever it may be about takes no plaintext",
-        Draft::Network(_) => "no short cut is taken past the network to and from pods of its namespace",
-        _ => "whoever it may be about is sent nothing",
-    };
-    Finding {
-        severity: Severity::Warning,
-        reason: Reason::StoodIn,
-        file: Arc::clone(&candidate.file),
-        position: candidate.at,
-        object: Some(candidate.object.clone()),
-        field: String::new(),
-        message: format!("cannot be read, and no good version is known: {does} until this is mended"),
         excerpt: None,
     }
 }

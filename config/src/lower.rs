@@ -12,6 +12,7 @@ use crate::{
     object::{Kind, Object},
     options::Options,
     schema,
+    suspect::Suspect,
 };
 
 pub(crate) use self::{
@@ -22,6 +23,7 @@ pub(crate) use self::{
     namespace::undescribed,
     pod::{Membership, PodDraft, WorkloadDraft},
     service::{PortDraft, ServiceDraft, TargetPort},
+    stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
     tenant::TenantDraft,
 };
 
@@ -46,6 +48,9 @@ mod label_selector;
 mod metadata;
 mod quantity;
 mod scope;
+
+// What is in force in the place of what cannot be read.
+mod stand_in;
 
 /// A place that a later finding can name.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +94,8 @@ pub(crate) struct Lowering {
     pub(crate) accepted: Option<Lowered>,
     /// What stands in for it where it is not, and no earlier version is known: only for objects that protect something.
     pub(crate) stand_in: Option<Lowered>,
+    /// What it may have been besides, where it is a security object and does not say in the right words of which namespace.
+    pub(crate) suspects: Vec<Suspect>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -112,8 +119,12 @@ pub(crate) fn lower(file: &Arc<Path>, object: &Object, options: &Options) -> Low
     };
     let accepted = draft.filter(|_| !context.rejected).map(lowered);
     context.drop_contradictions();
-    let stand_in = if accepted.is_none() { stand_in(file, object, options).map(lowered) } else { None };
-    Lowering { accepted, stand_in, findings: context.findings }
+    let mut lowering =
+        Lowering { accepted, stand_in: None, suspects: Vec::new(), findings: context.findings };
+    if lowering.accepted.is_none() {
+        (lowering.stand_in, lowering.suspects) = stand_in::of_rejected(file, object, options);
+    }
+    lowering
 }
 
 fn draft(context: &mut Context<'_>, object: &Object, options: &Options) -> Option<Draft> {
@@ -140,25 +151,6 @@ fn draft(context: &mut Context<'_>, object: &Object, options: &Options) -> Optio
         Kind::ServiceEntry => {
             service_entry::lower(context, root, meta, root_namespace).map(Draft::ServiceEntry)
         }
-    }
-}
-
-/// What is in force in the place of an object that cannot be read: whatever it protects stays protected.
-fn stand_in(file: &Arc<Path>, object: &Object, options: &Options) -> Option<Draft> {
-    let root = &object.root;
-    // Its findings were made already.
-    let meta = metadata::read(&mut Context::new(file, object), root, object.kind);
-    let meta = meta.or_else(|| metadata::names_only(root))?;
-    let root_namespace = &options.root_namespace;
-    match object.kind {
-        Kind::AuthorizationPolicy => {
-            authorization_policy::unreadable(root, meta, root_namespace).map(Draft::Authorization)
-        }
-        Kind::PeerAuthentication => {
-            peer_authentication::unreadable(root, meta, root_namespace).map(Draft::PeerAuthentication)
-        }
-        Kind::NetworkPolicy => network_policy::unreadable(meta).map(Draft::Network),
-        _ => None,
     }
 }
 

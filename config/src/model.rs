@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub use self::external::{Audience, ServiceEntry};
+pub use self::members::Members;
 pub use self::network::{
     LabelExpression, LabelOperator, LabelSelector, NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule,
     PortRange, Transport, has_all,
@@ -35,6 +36,7 @@ pub use self::workload::{
 };
 
 mod external;
+mod members;
 mod network;
 mod route;
 mod security;
@@ -140,6 +142,8 @@ pub struct Service {
     pub vips: Vec<IpAddr>,
     /// Its ports, numbers unique.
     pub ports: Vec<ServicePort>,
+    /// Who is behind it, on whatever port.
+    pub members: Members,
 }
 
 /// One port of a Service.

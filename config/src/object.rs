@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    document::{Node, Value, shorten},
+    document::{Entry, Node, Value, shorten},
     finding::{ObjectRef, Position, Reason, Severity},
+    suspect::{self, Found},
 };
 
 mod kind;
@@ -39,6 +40,10 @@ impl Kind {
         Self::NetworkPolicy,
         Self::ServiceEntry,
     ];
+
+    /// Those whose objects protect something: what may have been one of them never vanishes.
+    pub(crate) const SECURITY: [Kind; 3] =
+        [Self::AuthorizationPolicy, Self::PeerAuthentication, Self::NetworkPolicy];
 
     /// Its name in manifests, and its type in the schema tables.
     pub(crate) fn as_str(self) -> &'static str {
@@ -95,9 +100,11 @@ pub(crate) struct NotAnObject {
     pub(crate) at: Position,
     pub(crate) field: String,
     pub(crate) message: String,
+    /// The security objects that it may have been.
+    pub(crate) found: Found,
 }
 
-/// Takes a document apart into objects; more than one for a `kind: List`.
+/// Takes a document apart into objects; more than one for a list.
 pub(crate) fn objects(root: Node) -> Vec<Result<Object, NotAnObject>> {
     let mut out = Vec::new();
     collect(root, "", &mut out);
@@ -109,45 +116,109 @@ fn collect(mut root: Node, prefix: &str, out: &mut Vec<Result<Object, NotAnObjec
     if known_kind(&root).is_none()
         && let Some(merged) = kind::merged(&root, prefix)
     {
-        out.push(Err(merged));
+        out.push(Err(suspicious(merged, &root)));
         return;
     }
-    let is_list =
-        root.text_of("kind").is_some_and(|kind| kind == "List") && root.text_of("apiVersion") == Some("v1");
-    if !is_list || !prefix.is_empty() {
-        out.push(identify(root, prefix));
+    let Some(list) = list(&root) else {
+        let object = identify(&root, prefix);
+        out.push(match object {
+            Ok((kind, name)) => Ok(Object { kind, name, root }),
+            Err(defect) => Err(suspicious(defect, &root)),
+        });
         return;
+    };
+    let items = match items(&root, &list, prefix) {
+        Ok(()) => root.entries_mut().iter_mut().find(|entry| entry.key == "items"),
+        Err(defect) => {
+            out.push(Err(suspicious(defect, &root)));
+            return;
+        }
+    };
+    let items = items.map(|entry| entry.node.take_items()).unwrap_or_default();
+    for (index, mut item) in items.into_iter().enumerate() {
+        list.inherit(&mut item);
+        collect(item, &join(prefix, &format!("items[{index}]")), out);
     }
-    let at = root.at;
-    let items = root.entries_mut().iter_mut().find(|entry| entry.key == "items").map(|entry| &mut entry.node);
-    let items = match items {
-        Some(node) if matches!(node.value, Value::List(_) | Value::Null) => node.take_items(),
-        Some(node) => {
+}
+
+/// A list of objects, as `kubectl get -o yaml` writes it, or of one kind, as the API server sends it.
+struct List {
+    /// Kind and version of items that do not say theirs.
+    of: Option<(Kind, String)>,
+}
+
+fn list(root: &Node) -> Option<List> {
+    let (kind, api_version) = (root.text_of("kind")?, root.text_of("apiVersion")?);
+    if kind == "List" {
+        return (api_version == "v1").then_some(List { of: None });
+    }
+    let kind = known(kind.strip_suffix("List")?, api_version)?;
+    Some(List { of: Some((kind, api_version.to_owned())) })
+}
+
+impl List {
+    fn inherit(&self, item: &mut Node) {
+        let Some((kind, api_version)) = &self.of else { return };
+        let at = item.at;
+        let Value::Map(entries) = &mut item.value else { return };
+        for (key, text) in [("kind", kind.as_str()), ("apiVersion", api_version)] {
+            if !entries.iter().any(|entry| entry.key == key) {
+                let node = Node { value: Value::Text(text.to_owned()), at };
+                entries.push(Entry { key: key.to_owned(), at, node });
+            }
+        }
+    }
+}
+
+/// Whether a list has its items where they belong.
+fn items(root: &Node, list: &List, prefix: &str) -> Result<(), NotAnObject> {
+    let items = root.entries().iter().find(|entry| entry.key == "items").map(|entry| &entry.node);
+    let reject = |at, reason, message| Err(rejected(at, join(prefix, "items"), reason, message));
+    match (items, &list.of) {
+        (Some(Node { value: Value::List(_) | Value::Null, .. }), _) => Ok(()),
+        (Some(node), _) => {
             let message = format!("must be a list, not {}: start each item with \"- \"", node.describe());
-            return out.push(Err(bad_items(node.at, Reason::WrongType, message)));
+            reject(node.at, Reason::WrongType, message)
         }
-        None => {
+        (None, None) => {
             let message = "required: a List has its objects in items".to_owned();
-            return out.push(Err(bad_items(at, Reason::MissingField, message)));
+            reject(root.at, Reason::MissingField, message)
         }
-    };
-    for (index, item) in items.into_iter().enumerate() {
-        collect(item, &format!("items[{index}]"), out);
+        (None, Some((kind, _))) => {
+            let kind = kind.as_str();
+            let message =
+                format!("required: a {kind}List has its objects in items. A single one is of kind {kind}");
+            reject(root.at, Reason::MissingField, message)
+        }
     }
 }
 
-fn bad_items(at: Position, reason: Reason, message: String) -> NotAnObject {
-    NotAnObject { severity: Severity::Rejected, reason, at, field: "items".to_owned(), message }
+/// Adds what a part may have been. A part that is not for Canopy is looked into as well where it has items: kubectl
+/// would take it apart.
+fn suspicious(mut defect: NotAnObject, root: &Node) -> NotAnObject {
+    let has_items = root.get("items").is_some_and(|items| matches!(items.value, Value::List(_)));
+    if defect.severity == Severity::Rejected || has_items {
+        defect.found = suspect::in_tree(root);
+    }
+    if defect.severity != Severity::Rejected && !defect.found.is_empty() {
+        defect.severity = Severity::Rejected;
+        defect.message =
+            "has policies in items, and is no list that is read: write kind: List and apiVersion: v1"
+                .to_owned();
+    }
+    defect
 }
 
-fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
-    let reject = |at, field: &str, reason, message: String| NotAnObject {
-        severity: Severity::Rejected,
-        reason,
-        at,
-        field: [prefix, field].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("."),
-        message,
-    };
+fn rejected(at: Position, field: String, reason: Reason, message: String) -> NotAnObject {
+    NotAnObject { severity: Severity::Rejected, reason, at, field, message, found: Found::default() }
+}
+
+fn join(prefix: &str, field: &str) -> String {
+    [prefix, field].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".")
+}
+
+fn identify(root: &Node, prefix: &str) -> Result<(Kind, ObjectRef), NotAnObject> {
+    let reject = |at, field: &str, reason, message| rejected(at, join(prefix, field), reason, message);
     let no_text = |node: &Node, field: &str| {
         let message = format!("must be text, not {}: put it in quotes", node.describe());
         reject(node.at, field, Reason::WrongType, message)
@@ -166,13 +237,13 @@ fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
     let kind = root.text_of("kind").ok_or_else(|| missing("kind"))?;
     let api_version = root.text_of("apiVersion").ok_or_else(|| missing("apiVersion"))?;
     let Some(kind) = known(kind, api_version) else {
-        return Err(kind::unknown(&root, kind, api_version, prefix));
+        return Err(kind::unknown(root, kind, api_version, prefix));
     };
     let name = root.at_path(&["metadata", "name"]);
     let Some(name) =
         name.map(|node| node.text().ok_or_else(|| no_text(node, "metadata.name"))).transpose()?
     else {
-        let at = root.get("metadata").unwrap_or(&root).at;
+        let at = root.get("metadata").unwrap_or(root).at;
         let message = format!("required: give this {} a name", kind.as_str());
         return Err(reject(at, "metadata.name", Reason::MissingField, message));
     };
@@ -182,7 +253,7 @@ fn identify(root: Node, prefix: &str) -> Result<Object, NotAnObject> {
         namespace: kind.is_namespaced().then(|| Arc::from(shorten(namespace))),
         name: Arc::from(name),
     };
-    Ok(Object { kind, name, root })
+    Ok((kind, name))
 }
 
 fn known(kind: &str, api_version: &str) -> Option<Kind> {

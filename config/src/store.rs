@@ -4,15 +4,15 @@
 //! paths: reading and watching the directory is the caller's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use self::named::{Entry, Named};
+use self::named::{Entry, Named, is_security};
 use crate::{
     finding::{Finding, ObjectRef, Reason, Severity},
-    link::{self, Candidate, Linked},
+    link::{self, Candidate, Doubt, Linked},
     lower::Lowered,
     model::Mesh,
 };
@@ -21,6 +21,7 @@ pub use self::{changes::Changes, file::FileText};
 pub use crate::options::Options;
 
 mod changes;
+mod doubtful;
 mod excerpt;
 mod file;
 mod named;
@@ -51,7 +52,18 @@ pub struct Store {
     good: BTreeMap<ObjectRef, Arc<Lowered>>,
     /// What stands in for objects that never had a good one.
     stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
+    /// Those of it that stand in for parts of which nothing but signs is left.
+    of_parts: BTreeSet<ObjectRef>,
     mesh: Arc<Mesh>,
+}
+
+/// What there is to link.
+struct Collected {
+    candidates: Vec<Candidate>,
+    /// How many objects the files name.
+    objects: usize,
+    findings: Vec<Finding>,
+    of_parts: BTreeSet<ObjectRef>,
 }
 
 impl Store {
@@ -75,9 +87,11 @@ impl Store {
     /// objects with it. Only files whose text changed are read again.
     pub fn apply(&mut self, files: &BTreeMap<PathBuf, FileText>) -> Outcome {
         self.files = self.read(files);
-        let (candidates, objects, mut findings) = self.candidates();
+        let Collected { candidates, objects, mut findings, of_parts } = self.candidates();
         let Linked { mesh, findings: linked, used, stood_in } = link::link(&candidates, &self.options);
         (self.good, self.stood_in) = (used, stood_in);
+        self.of_parts.extend(of_parts);
+        self.of_parts.retain(|object| self.stood_in.contains_key(object));
         findings.extend(self.files.values().flat_map(|read| read.findings.iter().cloned()));
         findings.extend(linked);
         findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
@@ -96,11 +110,11 @@ impl Store {
         files.iter().map(read).collect()
     }
 
-    /// Every object once, in the order of files and lines, with the version to fall back on; and how many of
-    /// them the files name.
-    fn candidates(&self) -> (Vec<Candidate>, usize, Vec<Finding>) {
+    /// Every object once, in the order of files and lines, with the version to fall back on.
+    fn candidates(&self) -> Collected {
         let named = Named::of(&self.files, &self.good);
-        let lost = self.lost_to_defects(&named);
+        let mut lost = self.lost_to_defects(&named);
+        let parts = doubtful::of_parts(&self.files, &named, &self.good, &lost, &self.options);
         let mut findings = named.duplicates(&lost);
         let is_lost = |entry: &Entry<'_>| lost.contains_key(&entry.object.name);
         let entries: Vec<Entry<'_>> = named.in_order().filter(|entry| !is_lost(entry)).collect();
@@ -111,29 +125,54 @@ impl Store {
         let mut candidates = Vec::with_capacity(entries.len() + lost.len());
         let mut is_full = false;
         for Entry { read, object } in entries {
-            let in_force = self.good.get(&object.name).cloned();
-            if in_force.is_none() {
+            let mut candidate = self.candidate(&named, &Entry { read, object });
+            if candidate.in_force.is_none() {
                 if room == 0 {
                     if !std::mem::replace(&mut is_full, true) {
                         findings.push(too_many(&read.file, object, self.options.limits.objects));
                     }
-                    continue;
+                    candidate.stand_in = doubtful::strictest(object).filter(|_| is_security(&object.name));
+                    if candidate.stand_in.is_none() {
+                        continue;
+                    }
+                    (candidate.fresh, candidate.doubt) = (None, Doubt::TooMany);
+                } else {
+                    room -= 1;
                 }
-                room -= 1;
             }
-            candidates.push(Candidate {
-                object: object.name.clone(),
-                fresh: object.lowered.clone(),
-                in_force,
-                stand_in: object.stand_in.clone(),
-                file: Arc::clone(&read.file),
-                at: object.at,
-                vanished: false,
-            });
+            candidates.push(candidate);
         }
         let objects = candidates.len();
+        lost.retain(|object, _| !parts.iter().any(|part| part.object == *object));
         candidates.extend(lost.into_values());
-        (candidates, objects, findings)
+        let of_parts = parts.iter().map(|part| part.object.clone()).collect();
+        candidates.extend(parts);
+        Collected { candidates, objects, findings, of_parts }
+    }
+
+    /// An object with its versions. Where several of one name contradict each other and none is in force, none of them
+    /// comes into force.
+    fn candidate(&self, named: &Named<'_>, entry: &Entry<'_>) -> Candidate {
+        let Entry { read, object } = *entry;
+        let candidate = Candidate {
+            object: object.name.clone(),
+            fresh: object.lowered.clone(),
+            in_force: self.good.get(&object.name).cloned(),
+            stand_in: object.stand_in.clone(),
+            file: Arc::clone(&read.file),
+            at: object.at,
+            vanished: false,
+            doubt: Doubt::Unreadable,
+        };
+        if candidate.in_force.is_some() {
+            return candidate;
+        }
+        match doubtful::of_rivals(&named.rivals(entry), &self.options) {
+            Some(both) => {
+                Candidate { fresh: None, stand_in: Some(both), doubt: Doubt::Contradicted, ..candidate }
+            }
+            None => candidate,
+        }
     }
 
     /// Objects that a file had before it, or a part of it, became unreadable or was rejected: whatever they became in
@@ -144,14 +183,28 @@ impl Store {
             let read = self.files.get(&*version.file)?;
             let at = named.first_defect(read)?;
             let (object, file) = (object.clone(), Arc::clone(&read.file));
-            Some(Candidate { object, fresh: None, in_force: None, stand_in: None, file, at, vanished: true })
+            let doubt = Doubt::Unreadable;
+            Some(Candidate {
+                object,
+                fresh: None,
+                in_force: None,
+                stand_in: None,
+                file,
+                at,
+                vanished: true,
+                doubt,
+            })
         };
         let good = self.good.iter().filter_map(|(object, good)| {
             let lost = lost(object, good).filter(|_| !named.is_in(object, &good.file))?;
             Some((object.clone(), Candidate { in_force: Some(Arc::clone(good)), ..lost }))
         });
         let stood_in = self.stood_in.iter().filter_map(|(object, stand_in)| {
-            let lost = lost(object, stand_in).filter(|_| !named.is_anywhere(object))?;
+            let is_of_part = self.of_parts.contains(object);
+            // What a part may be is read anew; only one that does not say what it is may still be the same.
+            let is_mute = || self.files.get(&*stand_in.file).is_some_and(|read| read.is_mute);
+            let lost = lost(object, stand_in)
+                .filter(|_| !named.is_anywhere(object) && (!is_of_part || is_mute()))?;
             Some((object.clone(), Candidate { stand_in: Some(Arc::clone(stand_in)), ..lost }))
         });
         good.chain(stood_in).collect()

@@ -84,7 +84,6 @@ fn kind_that_is_no_kind_of_a_group_that_is_read_is_rejected_and_its_object_stays
     for (slip, says) in [
         ("kind: Servce", "did you mean Service?"),
         ("kind: service", "did you mean Service?"),
-        ("kind: ServiceList", "write kind: List"),
         ("kind: Zebra", "v1 has no kind Zebra"),
     ] {
         let (before, after) = edit(SERVICE, &SERVICE.replace("kind: Service", slip));

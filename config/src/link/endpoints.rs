@@ -9,11 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Linking, Owner, Refusal, as_pod, as_service};
+use super::{Candidate, Linking, Owner, Refusal, as_pod, as_service};
 use crate::{
     finding::Reason,
     lower::{Draft, Lowered, Place, PortDraft, ServiceDraft, SliceEndpoint, TargetPort, WorkloadDraft},
-    model::{AppProtocol, Endpoint, Service, ServicePort},
+    model::{AppProtocol, Endpoint, Members, Service, ServicePort},
     name::PodName,
 };
 
@@ -57,6 +57,12 @@ fn trespass(
     }
 }
 
+/// Notes where slices are missing: one that was refused may have been of any Service of its namespace.
+pub(super) fn note_refused<'a>(linking: &mut Linking, slices: impl Iterator<Item = &'a Candidate>) {
+    let refused = slices.filter(|slice| !linking.used.contains_key(&slice.object));
+    linking.refused_slices = refused.filter_map(|slice| slice.object.namespace.clone()).collect();
+}
+
 /// Puts every Service into the mesh, with its endpoints.
 pub(super) fn fill(linking: &mut Linking) {
     for (name, lowered) in linking.services.clone() {
@@ -75,9 +81,24 @@ pub(super) fn fill(linking: &mut Linking) {
         if slices.is_empty() {
             report_empty(linking, &lowered, draft);
         }
-        let service = Service { name: name.clone(), vips: draft.vips.clone(), ports };
+        let members = members(linking, draft, &slices);
+        let service = Service { name: name.clone(), vips: draft.vips.clone(), ports, members };
         linking.mesh.services.insert(name, Arc::new(service));
     }
+}
+
+/// Whom a policy that names the Service is about. Ports have no part in it: a headless Service may have none, and one
+/// whose port no pod has is the same Service.
+fn members(linking: &Linking, draft: &ServiceDraft, slices: &[Arc<Lowered>]) -> Members {
+    let endpoints = slices.iter().flat_map(|slice| match &slice.draft {
+        Draft::EndpointSlice(slice) => slice.endpoints.as_slice(),
+        _ => &[],
+    });
+    let named = endpoints.filter_map(|endpoint| pod_at(linking, endpoint.address)).collect();
+    let selected = (!draft.selector.is_empty()).then(|| draft.selector.clone());
+    let all_slices = !linking.refused_slices.contains(draft.name.namespace.as_str());
+    let known = selected.is_some() || !slices.is_empty() && all_slices;
+    Members { selected, named, known }
 }
 
 fn from_slices(linking: &Linking, slices: &[Arc<Lowered>], port: &PortDraft) -> Vec<Endpoint> {

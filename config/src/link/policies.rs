@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Linking, Refusal};
 use crate::{
     lower::{AuthorizationDraft, Draft, Lowered},
-    model::Scope,
+    model::{Action, AuthorizationPolicy, Mesh, Scope},
+    name::ServiceName,
 };
 
 pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
@@ -31,12 +32,38 @@ fn authorization(linking: &mut Linking, lowered: &Arc<Lowered>, draft: &Authoriz
     let Some(policy) = &draft.policy else { return };
     if let (Scope::Services(services), Some(place)) = (&policy.scope, &draft.targets_place) {
         for service in services {
-            if linking.services.contains_key(service) {
-                continue;
+            if let Some(why) = unresolved(&linking.mesh, service) {
+                let message = format!("{why}. Until then {}", meanwhile(policy));
+                linking.dangling(lowered, place, message);
             }
-            let message = format!("there is no Service {service}: add it, or correct the name");
-            linking.dangling(lowered, place, message);
         }
     }
     linking.mesh.authorization.insert(policy.name.clone(), Arc::new(policy.clone()));
+}
+
+/// Why nobody can tell which pods are behind a Service, and what to do about it.
+fn unresolved(mesh: &Mesh, service: &ServiceName) -> Option<String> {
+    match mesh.services.get(service) {
+        Some(known) if known.members.known => None,
+        Some(known) if known.members.named.is_empty() => Some(format!(
+            "Service {service} has no selector, and no EndpointSlice is known: add one, or select by labels"
+        )),
+        Some(_) => Some(format!(
+            "Service {service} has no selector, and an EndpointSlice of its namespace is rejected: mend it"
+        )),
+        None => Some(format!("there is no Service {service} with pods: add it, or correct the name")),
+    }
+}
+
+/// What a policy does whose target is not known: nothing that it would refuse is let in, and it lets nothing in by itself.
+fn meanwhile(policy: &AuthorizationPolicy) -> String {
+    let namespace = &policy.name.namespace;
+    match policy.action {
+        Action::Allow => format!(
+            "every pod of namespace {namespace} about which no other policy with ALLOW is takes only what this one allows"
+        ),
+        Action::Deny | Action::Unreadable => {
+            format!("it denies what its rules match to every pod of namespace {namespace}")
+        }
+    }
 }

@@ -72,12 +72,10 @@ pub(super) fn unreadable(
     root: &Node,
     meta: Meta,
     root_namespace: &RootNamespace,
-) -> Option<AuthorizationDraft> {
+) -> Option<AuthorizationPolicy> {
     let namespace = meta.namespace?;
     let scope = scope::of_unreadable(root.get("spec"), Home::new(&namespace, root_namespace), &SPEC);
-    let name = PolicyName::new(namespace, meta.name);
-    let policy = AuthorizationPolicy { name, scope, action: Action::Unreadable, rules: Vec::new() };
-    Some(AuthorizationDraft { policy: Some(policy), targets_place: None })
+    Some(AuthorizationPolicy::unreadable(PolicyName::new(namespace, meta.name), scope))
 }
 
 /// The action; `Some(None)` for one that never decides.

@@ -3,7 +3,7 @@
 use super::{Context, Meta, authorization_policy::network, label_selector};
 use crate::{
     document::{Node, Value},
-    model::{LabelSelector, NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule, PortRange, Transport},
+    model::{NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule, PortRange, Transport},
     name::{PolicyName, PortName},
 };
 
@@ -25,15 +25,9 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     })
 }
 
-/// What is known of a policy that cannot be read: it may be about any pod of its namespace, in any direction.
+/// What is known of a policy that cannot be read.
 pub(super) fn unreadable(meta: Meta) -> Option<NetworkPolicy> {
-    Some(NetworkPolicy {
-        name: PolicyName::new(meta.namespace?, meta.name),
-        pods: LabelSelector::default(),
-        ingress: Some(Vec::new()),
-        egress: Some(Vec::new()),
-        unreadable: true,
-    })
+    Some(NetworkPolicy::unreadable(PolicyName::new(meta.namespace?, meta.name)))
 }
 
 /// What it is about: as `policyTypes` says; without, ingress always, and egress where there are rules for it.

@@ -42,7 +42,7 @@ pub(super) fn lower(
         |labels| Scope::Selected { namespace: Some(namespace.clone()), labels },
     );
     let name = PolicyName::new(namespace.clone(), meta.name);
-    Some(PeerAuthentication { name, created: meta.created, scope, mode: of_all, ports })
+    Some(PeerAuthentication { name, created: meta.created, scope, mode: of_all, ports, unreadable: false })
 }
 
 /// What is in force in the place of an object that cannot be read: nothing it could have said is stricter.
@@ -57,15 +57,7 @@ pub(super) fn unreadable(
         selected @ Scope::Selected { .. } => selected,
         _ => Home::new(&namespace, root_namespace).whole(),
     };
-    let name = PolicyName::new(namespace.clone(), meta.name);
-    // Before all others of its scope: an older one must not soften it.
-    Some(PeerAuthentication {
-        name,
-        created: Some(i64::MIN),
-        scope,
-        mode: Some(PeerMode::Strict),
-        ports: Vec::new(),
-    })
+    Some(PeerAuthentication::unreadable(PolicyName::new(namespace.clone(), meta.name), scope))
 }
 
 fn mode(context: &mut Context<'_>, mtls: &Node) -> Option<PeerMode> {

@@ -43,6 +43,14 @@ pub(super) fn targets(context: &mut Context<'_>, spec: &Node, home: Home<'_>) ->
     (!nodes.is_empty()).then_some(services)
 }
 
+/// What else an AuthorizationPolicy may name (Istio 1.28). Another kind is a slip, and its policy must not vanish with it.
+const OTHERS: [(&str, &str); 4] = [
+    ("gateway.networking.k8s.io", "Gateway"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+    ("inference.networking.k8s.io", "InferencePool"),
+    ("networking.istio.io", "ServiceEntry"),
+];
+
 fn target(context: &mut Context<'_>, node: &Node, home: Home<'_>) -> Option<ServiceName> {
     if let Some(other) = node.get("namespace").filter(|other| other.text() != Some(home.namespace.as_str())) {
         context.reject(other, Reason::NotPermitted, "a target is in the policy's own namespace: remove this");
@@ -51,6 +59,11 @@ fn target(context: &mut Context<'_>, node: &Node, home: Home<'_>) -> Option<Serv
     let kind = node.text_of("kind").unwrap_or_default();
     let group = node.text_of("group").unwrap_or_default();
     if !(kind == "Service" && matches!(group, "" | "core")) {
+        if !OTHERS.contains(&(group, kind)) {
+            let message = "must be a Service (group \"\"): nobody has policies about such a kind";
+            context.invalid(node.get("kind").unwrap_or(node), message);
+            return None;
+        }
         let message = format!("a {kind} of group {group:?} is not Canopy's: whoever runs it enforces this");
         context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
         return None;

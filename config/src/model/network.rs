@@ -23,6 +23,14 @@ pub struct NetworkPolicy {
     pub unreadable: bool,
 }
 
+impl NetworkPolicy {
+    /// What is known of a policy that cannot be read: it may be about any pod of its namespace, in any direction.
+    pub(crate) fn unreadable(name: PolicyName) -> Self {
+        let nothing = || Some(Vec::new());
+        Self { name, pods: LabelSelector::default(), ingress: nothing(), egress: nothing(), unreadable: true }
+    }
+}
+
 /// One alternative of what is allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRule {

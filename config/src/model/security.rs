@@ -24,7 +24,8 @@ pub enum Scope {
         /// What they must have, all of it.
         labels: Labels,
     },
-    /// Those behind these Services.
+    /// Those behind these Services of its namespace. Where it is not known who is behind one, it may be about any other
+    /// workload of the namespace, too: it must then refuse there what it would refuse, and allow nothing.
     Services(Vec<ServiceName>),
 }
 
@@ -39,6 +40,13 @@ pub struct AuthorizationPolicy {
     pub action: Action,
     /// Any of them has to match. None of them: nothing is matched.
     pub rules: Vec<AuthorizationRule>,
+}
+
+impl AuthorizationPolicy {
+    /// What is in force in the place of a policy that cannot be read.
+    pub(crate) fn unreadable(name: PolicyName, scope: Scope) -> Self {
+        Self { name, scope, action: Action::Unreadable, rules: Vec::new() }
+    }
 }
 
 /// What a policy does to connections that it matches.
@@ -138,6 +146,16 @@ pub struct PeerAuthentication {
     pub mode: Option<PeerMode>,
     /// Ports that are treated in another way; `None` is as the workload.
     pub ports: Vec<(u16, Option<PeerMode>)>,
+    /// It could not be read. Nobody in its scope takes plaintext, whatever a narrower one says: it may have been that one.
+    pub unreadable: bool,
+}
+
+impl PeerAuthentication {
+    /// What is in force in the place of an object that cannot be read: nothing it could have said is stricter.
+    pub(crate) fn unreadable(name: PolicyName, scope: Scope) -> Self {
+        let mode = Some(PeerMode::Strict);
+        Self { name, created: None, scope, mode, ports: Vec::new(), unreadable: true }
+    }
 }
 
 /// Whether a caller has to prove who it is.

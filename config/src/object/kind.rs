@@ -1,11 +1,12 @@
 //! Kinds that Canopy does not read: somebody else's, or a slip. In an API group of which it reads something, a kind
 //! that the group does not have is a slip, and its object must never vanish as if it were somebody else's.
 
-use super::{Kind, NotAnObject};
+use super::{Kind, NotAnObject, join};
 use crate::{
     document::{Node, shorten},
     finding::{Reason, Severity},
     schema::similar,
+    suspect::{self, Found},
 };
 
 /// Kinds of the groups of which Canopy reads something, those it reads aside: Kubernetes 1.37, Gateway API 1.4
@@ -67,8 +68,8 @@ const OTHERS: [(&str, &[&str]); 6] = [
 pub(super) fn unknown(root: &Node, kind: &str, api_version: &str, prefix: &str) -> NotAnObject {
     let (severity, field, message) = judge(kind, api_version);
     let at = root.get(field).unwrap_or(root).at;
-    let field = if prefix.is_empty() { field.to_owned() } else { format!("{prefix}.{field}") };
-    NotAnObject { severity, reason: Reason::UnknownKind, at, field, message }
+    let field = join(prefix, field);
+    NotAnObject { severity, reason: Reason::UnknownKind, at, field, message, found: Found::default() }
 }
 
 /// A document with two kinds was two: whichever comes second would vanish with one that is not read.
@@ -76,18 +77,16 @@ pub(super) fn merged(root: &Node, prefix: &str) -> Option<NotAnObject> {
     let twice = |key: &str| root.entries().iter().filter(|entry| entry.key == key).nth(1);
     let second = twice("kind").or_else(|| twice("apiVersion"))?;
     let first = root.entries().iter().find(|entry| entry.key == second.key)?;
-    let field = if prefix.is_empty() { second.key.clone() } else { format!("{prefix}.{}", second.key) };
-    Some(NotAnObject {
-        severity: Severity::Rejected,
-        reason: Reason::Duplicate,
-        at: second.at,
-        field,
-        message: format!("given twice, first on line {}: is a line --- missing before it?", first.at.line),
-    })
+    let message = format!("given twice, first on line {}: is a line --- missing before it?", first.at.line);
+    Some(super::rejected(second.at, join(prefix, &second.key), Reason::Duplicate, message))
 }
 
 fn judge(kind: &str, api_version: &str) -> (Severity, &'static str, String) {
     let group = group(api_version);
+    if kind == "List" && group.is_empty() {
+        let message = format!("a List of {:?} is not read: write v1", shorten(api_version));
+        return (Severity::Rejected, "apiVersion", message);
+    }
     let mut ours = Kind::ALL.into_iter().filter(|known| group_of(*known) == group).peekable();
     let is_read = ours.peek().is_some();
     if let Some(near) = ours.find(|known| known.as_str() == kind) {
@@ -106,6 +105,7 @@ fn judge(kind: &str, api_version: &str) -> (Severity, &'static str, String) {
     match groups
         .into_iter()
         .find(|known| similar::nearest(group, std::iter::once(group_of(*known))).is_some())
+        .or_else(|| suspect::is_meant(kind, api_version))
     {
         Some(known) => {
             let message =
@@ -128,7 +128,8 @@ fn slip(kind: &str, group: &str) -> Option<String> {
         OTHERS.iter().filter(|(other, _)| *other == group).flat_map(|(_, kinds)| kinds.iter().copied());
     let item = kind.strip_suffix("List");
     if item.is_some_and(|item| ours.clone().any(|known| known == item)) {
-        return Some("a list of them is not read: write kind: List and apiVersion: v1".to_owned());
+        let message = "a list of them in this version is not read: write kind: List and apiVersion: v1";
+        return Some(message.to_owned());
     }
     let is_there = |kind: &str| others.clone().any(|known| known == kind);
     if is_there(kind) || item.is_some_and(is_there) {

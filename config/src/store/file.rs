@@ -11,7 +11,9 @@ use crate::{
     document::{self, Node},
     finding::{Finding, ObjectRef, Position, Reason, Severity},
     lower::{self, Lowered, Lowering},
+    name::Namespace,
     object::{self, NotAnObject},
+    suspect::{self, Found, Suspect},
 };
 
 /// What the caller found under a path.
@@ -55,6 +57,10 @@ pub(super) struct FileRead {
     pub(super) findings: Vec<Finding>,
     /// Where the first part is that was rejected: an object, or what could not even be told to be one.
     pub(super) first_defect: Option<Position>,
+    /// What unreadable parts of it may be, with all namespaces that they may be of.
+    pub(super) suspects: Vec<Suspect>,
+    /// A part of it cannot be read, and does not say what it is.
+    pub(super) is_mute: bool,
 }
 
 /// An object of a file.
@@ -99,6 +105,8 @@ pub(super) fn read(path: &Path, text: &FileText, options: &Options) -> FileRead 
             objects: Vec::new(),
             findings: Vec::new(),
             first_defect: None,
+            suspects: Vec::new(),
+            is_mute: false,
         },
         left_out: 0,
     };
@@ -111,15 +119,11 @@ pub(super) fn read(path: &Path, text: &FileText, options: &Options) -> FileRead 
         FileText::Unreadable(why) => {
             let at = Position { line: 1, column: 1 };
             let message = format!("cannot be read: {why}");
-            reader.defect(NotAnObject {
-                severity: Severity::Rejected,
-                reason: Reason::Unreadable,
-                at,
-                field: String::new(),
-                message,
-            });
+            reader.read.is_mute = true;
+            reader.unread(Reason::Unreadable, at, message);
         }
     }
+    reader.locate(text);
     reader.finish()
 }
 
@@ -133,16 +137,19 @@ impl Reader<'_> {
     fn document(&mut self, document: Result<Node, document::Defect>) {
         match document {
             Ok(root) => object::objects(root).into_iter().for_each(|object| self.object(object)),
-            Err(document::Defect { at, reason, message }) => {
-                self.defect(NotAnObject {
-                    severity: Severity::Rejected,
-                    reason,
-                    at,
-                    field: String::new(),
-                    message,
-                });
+            Err(document::Defect { at, reason, message, unread }) => {
+                for suspect in suspect::in_text(&unread) {
+                    self.read.is_mute |= suspect.is_none();
+                    self.read.suspects.extend(suspect);
+                }
+                self.unread(reason, at, message);
             }
         }
+    }
+
+    fn unread(&mut self, reason: Reason, at: Position, message: String) {
+        let (severity, field, found) = (Severity::Rejected, String::new(), Found::default());
+        self.defect(NotAnObject { severity, reason, at, field, message, found });
     }
 
     fn object(&mut self, object: Result<object::Object, NotAnObject>) {
@@ -150,7 +157,8 @@ impl Reader<'_> {
             Ok(object) => object,
             Err(defect) => return self.defect(defect),
         };
-        let Lowering { accepted, stand_in, findings } = lower::lower(&self.read.file, &object, self.options);
+        let Lowering { accepted, stand_in, suspects, findings } =
+            lower::lower(&self.read.file, &object, self.options);
         if accepted.is_none() {
             self.read.first_defect.get_or_insert(object.root.at);
         }
@@ -160,6 +168,7 @@ impl Reader<'_> {
             lowered: accepted.map(Arc::new),
             stand_in: stand_in.map(Arc::new),
         });
+        self.read.suspects.extend(suspects);
         findings.into_iter().for_each(|finding| self.find(finding));
     }
 
@@ -167,7 +176,7 @@ impl Reader<'_> {
         if defect.severity == Severity::Rejected {
             self.read.first_defect.get_or_insert(defect.at);
         }
-        self.find(Finding {
+        let mut finding = Finding {
             severity: defect.severity,
             reason: defect.reason,
             file: Arc::clone(&self.read.file),
@@ -176,7 +185,41 @@ impl Reader<'_> {
             field: defect.field,
             message: defect.message,
             excerpt: None,
-        });
+        };
+        self.read.suspects.extend(defect.found.suspects);
+        // What is rejected is told of every object that is known by its name.
+        let mut names = Vec::new();
+        for object in defect.found.objects {
+            let stand_in = lower::of_named(&self.read.file, &object, self.options).map(Arc::new);
+            let (name, at) = (object.name, object.root.at);
+            names.push((name.clone(), at));
+            self.read.objects.push(ReadObject { name, at, lowered: None, stand_in });
+        }
+        if let [(name, _)] = &names[..] {
+            finding.object = Some(name.clone());
+            names.clear();
+        }
+        let (line, field) = (finding.position.line, String::new());
+        let message = format!("cannot be read, since what it is in is rejected: see line {line}");
+        let of_one = Finding { field, message, ..finding.clone() };
+        self.find(finding);
+        for (name, position) in names {
+            self.find(Finding { object: Some(name), position, ..of_one.clone() });
+        }
+    }
+
+    /// Where the namespace of a part cannot be read, it may be the one of objects that name none, or any other one that
+    /// the file names: a slip does not reach beyond its file.
+    fn locate(&mut self, text: &FileText) {
+        let FileText::Bytes(bytes) = text else { return };
+        if !self.read.suspects.iter().any(|suspect| suspect.place.elsewhere) {
+            return;
+        }
+        let mut namespaces = suspect::namespaces_in(&document::legible(bytes));
+        namespaces.extend(Namespace::try_from("default").ok());
+        for suspect in self.read.suspects.iter_mut().filter(|suspect| suspect.place.elsewhere) {
+            suspect.place.namespaces.extend(namespaces.iter().cloned());
+        }
     }
 
     fn find(&mut self, finding: Finding) {

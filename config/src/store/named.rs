@@ -15,7 +15,8 @@ use super::{
 use crate::{
     finding::{Finding, ObjectRef, Position, Reason},
     link::Candidate,
-    lower::Lowered,
+    lower::{self, Lowered},
+    object::Kind,
 };
 
 /// An object and the file it is in.
@@ -32,6 +33,8 @@ pub(super) struct Named<'a> {
     chosen: BTreeMap<&'a ObjectRef, Entry<'a>>,
     /// Where the first object of a file is that comes second.
     repeated: BTreeMap<&'a Path, Position>,
+    /// Those that come second.
+    seconds: BTreeMap<&'a ObjectRef, Vec<Entry<'a>>>,
 }
 
 impl<'a> Named<'a> {
@@ -53,10 +56,26 @@ impl<'a> Named<'a> {
             }
         }
         let mut repeated = BTreeMap::new();
+        let mut seconds: BTreeMap<&ObjectRef, Vec<Entry<'a>>> = BTreeMap::new();
         for entry in all.iter().filter(|entry| !is_chosen(&chosen, entry)) {
             repeated.entry(&*entry.read.file).or_insert(entry.object.at);
+            seconds.entry(&entry.object.name).or_default().push(*entry);
         }
-        Self { all, chosen, repeated }
+        Self { all, chosen, repeated, seconds }
+    }
+
+    /// All objects of the name of a security object that do not mean the same; none if they do. Whichever of them were
+    /// taken, what another one refuses would be let in.
+    pub(super) fn rivals(&self, first: &Entry<'a>) -> Vec<Entry<'a>> {
+        let Some(seconds) = self.seconds.get(&first.object.name) else { return Vec::new() };
+        let is_same = |other: &Entry<'_>| match (&first.object.lowered, &other.object.lowered) {
+            (Some(one), Some(other)) => lower::mean_the_same(one, other),
+            _ => false,
+        };
+        if !is_security(&first.object.name) || seconds.iter().all(is_same) {
+            return Vec::new();
+        }
+        std::iter::once(first).chain(seconds).copied().collect()
     }
 
     /// The one object of each name, in the order of files and lines.
@@ -93,6 +112,11 @@ impl<'a> Named<'a> {
         };
         self.all.iter().filter_map(finding).collect()
     }
+}
+
+/// Whether an object protects something.
+pub(super) fn is_security(object: &ObjectRef) -> bool {
+    Kind::SECURITY.into_iter().any(|kind| kind.as_str() == &*object.kind)
 }
 
 fn is_chosen(chosen: &BTreeMap<&ObjectRef, Entry<'_>>, entry: &Entry<'_>) -> bool {

@@ -111,6 +111,22 @@ const DOCUMENTS: &[Case] = &[
         says: "items",
     },
     Case {
+        name: "list of one kind without items",
+        manifest: "apiVersion: v1\nkind: ServiceList\nspec: {}\n",
+        at: (1, 1),
+        field: "items",
+        reason: Reason::MissingField,
+        says: "A single one is of kind Service",
+    },
+    Case {
+        name: "list of another version",
+        manifest: "apiVersion: v2\nkind: List\nitems: []\n",
+        at: (1, 13),
+        field: "apiVersion",
+        reason: Reason::UnknownKind,
+        says: "write v1",
+    },
+    Case {
         name: "list of no list",
         manifest: "apiVersion: v1\nkind: List\nitems: {kind: Pod}\n",
         at: (3, 8),

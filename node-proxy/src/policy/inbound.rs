@@ -27,6 +27,19 @@ pub fn decide_inbound(policy: &InboundPolicy, inbound: &Inbound<'_>) -> Result<(
         Some(first) if !policy.allow.iter().any(|allows| matches(&allows)) => {
             Err(Denied::NoPolicyAllows { policy: first.name.clone() })
         }
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => by_doubtful(policy, matches),
+    }
+}
+
+/// Each of them may be the only one that allows, or none of them may be about this workload: what one of them alone
+/// would refuse is refused. Where another policy is known to allow, they would only add to what it allows.
+fn by_doubtful(
+    policy: &InboundPolicy,
+    matches: impl Fn(&&std::sync::Arc<config::model::AuthorizationPolicy>) -> bool,
+) -> Result<(), Denied> {
+    match policy.doubtful.iter().find(|doubtful| !matches(doubtful)) {
+        Some(refuses) => Err(Denied::NoPolicyAllows { policy: refuses.name.clone() }),
+        None => Ok(()),
     }
 }

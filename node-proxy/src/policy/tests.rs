@@ -176,3 +176,5 @@ fn a_permit_is_issued_and_renewed_by_the_same_rules() {
 mod early;
 mod inbound;
 mod network;
+mod targets;
+mod unread;

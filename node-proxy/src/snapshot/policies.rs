@@ -45,6 +45,8 @@ pub struct InboundPolicy {
     pub deny: Vec<Arc<AuthorizationPolicy>>,
     /// Policies that allow, in the order of their names.
     pub allow: Vec<Arc<AuthorizationPolicy>>,
+    /// Policies that allow, and of which nobody can tell whether they are about these workloads. They open nothing.
+    pub doubtful: Vec<Arc<AuthorizationPolicy>>,
 }
 
 impl InboundPolicy {

@@ -117,7 +117,10 @@ fn same_policies(one: &InboundPolicy, other: &InboundPolicy) -> bool {
     let same = |one: &[Arc<AuthorizationPolicy>], other: &[Arc<AuthorizationPolicy>]| {
         one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
     };
-    one.peers == other.peers && same(&one.deny, &other.deny) && same(&one.allow, &other.allow)
+    one.peers == other.peers
+        && same(&one.deny, &other.deny)
+        && same(&one.allow, &other.allow)
+        && same(&one.doubtful, &other.doubtful)
 }
 
 /// Policies by the namespace that they are about; those of the mesh, and by Service, apart.
@@ -125,7 +128,7 @@ fn same_policies(one: &InboundPolicy, other: &InboundPolicy) -> bool {
 struct Index<'a> {
     mesh: Vec<&'a Arc<AuthorizationPolicy>>,
     namespaces: HashMap<&'a Namespace, Vec<&'a Arc<AuthorizationPolicy>>>,
-    services: HashMap<&'a PodName, Vec<&'a Arc<AuthorizationPolicy>>>,
+    services: HashMap<&'a Namespace, Vec<Targeted<'a>>>,
     peers: Peers<'a>,
 }
 
@@ -139,12 +142,8 @@ impl<'a> Index<'a> {
                     index.namespaces.entry(namespace).or_default().push(policy);
                 }
                 Scope::Services(services) => {
-                    for pod in services.iter().flat_map(|service| behind(&mesh.services, service)) {
-                        let policies = index.services.entry(pod).or_default();
-                        if !policies.last().is_some_and(|last| Arc::ptr_eq(last, policy)) {
-                            policies.push(policy);
-                        }
-                    }
+                    let targeted = Targeted::of(policy, services, &mesh.services);
+                    index.services.entry(&policy.name.namespace).or_default().push(targeted);
                 }
             }
         }
@@ -153,7 +152,8 @@ impl<'a> Index<'a> {
 
     fn inbound(&self, workload: &Workload) -> InboundPolicy {
         let own = self.namespaces.get(&workload.pod.namespace).into_iter().flatten();
-        let by_service = self.services.get(&workload.pod).into_iter().flatten();
+        let targeted = self.services.get(&workload.pod.namespace).into_iter().flatten();
+        let by_service = targeted.clone().filter(|one| one.is_about(workload)).map(|one| &one.policy);
         let selected = |policy: &&&Arc<AuthorizationPolicy>| match &policy.scope {
             Scope::Selected { labels, .. } => has_all(&workload.labels, labels),
             _ => true,
@@ -164,17 +164,42 @@ impl<'a> Index<'a> {
             let list = if policy.action == Action::Allow { &mut inbound.allow } else { &mut inbound.deny };
             list.push(Arc::clone(policy));
         }
+        for Targeted { policy, .. } in targeted.filter(|one| one.is_perhaps_about(workload)) {
+            let list = if policy.action == Action::Allow { &mut inbound.doubtful } else { &mut inbound.deny };
+            list.push(Arc::clone(policy));
+        }
         inbound
     }
 }
 
-/// The pods behind a Service.
-fn behind<'a>(
-    services: &'a BTreeMap<ServiceName, Arc<Service>>,
-    name: &ServiceName,
-) -> impl Iterator<Item = &'a PodName> {
-    let ports = services.get(name).into_iter().flat_map(|service| &service.ports);
-    ports.flat_map(|port| &port.endpoints).filter_map(|endpoint| endpoint.workload.as_ref())
+/// A policy that names Services of its namespace.
+struct Targeted<'a> {
+    policy: &'a Arc<AuthorizationPolicy>,
+    services: Vec<&'a Service>,
+    /// Whether all of them are there, and it is known who is behind them.
+    resolved: bool,
+}
+
+impl<'a> Targeted<'a> {
+    fn of(
+        policy: &'a Arc<AuthorizationPolicy>,
+        names: &[ServiceName],
+        services: &'a BTreeMap<ServiceName, Arc<Service>>,
+    ) -> Self {
+        let found: Vec<&Service> =
+            names.iter().filter_map(|name| services.get(name).map(AsRef::as_ref)).collect();
+        let resolved = found.len() == names.len() && found.iter().all(|service| service.members.known);
+        Self { policy, services: found, resolved }
+    }
+
+    fn is_about(&self, workload: &Workload) -> bool {
+        self.services.iter().any(|service| service.members.have(&service.name, workload))
+    }
+
+    /// Whether nobody can tell that it is not.
+    fn is_perhaps_about(&self, workload: &Workload) -> bool {
+        !self.resolved && !self.is_about(workload)
+    }
 }
 
 /// PeerAuthentications by how wide they are; of several for the same, the oldest counts, then the first by name.
@@ -183,12 +208,15 @@ struct Peers<'a> {
     mesh: Option<&'a PeerAuthentication>,
     namespaces: HashMap<&'a Namespace, &'a PeerAuthentication>,
     selected: HashMap<&'a Namespace, Vec<&'a PeerAuthentication>>,
+    unreadable: Vec<&'a PeerAuthentication>,
 }
 
 impl<'a> Peers<'a> {
     fn of(all: &'a BTreeMap<PolicyName, Arc<PeerAuthentication>>) -> Self {
         let mut peers = Self::default();
-        let mut oldest_first: Vec<&PeerAuthentication> = all.values().map(AsRef::as_ref).collect();
+        let (unreadable, mut oldest_first): (Vec<&PeerAuthentication>, Vec<_>) =
+            all.values().map(AsRef::as_ref).partition(|peer| peer.unreadable);
+        peers.unreadable = unreadable;
         // Stable: those of one age stay in the order of their names. Unknown age counts as the youngest.
         oldest_first.sort_by_key(|peer| peer.created.unwrap_or(i64::MAX));
         for peer in oldest_first {
@@ -210,6 +238,9 @@ impl<'a> Peers<'a> {
 
     fn rule(&self, workload: &Workload) -> PeerRule {
         let namespace = &workload.pod.namespace;
+        if let Some(peer) = self.unreadable.iter().find(|peer| is_about(&peer.scope, workload)) {
+            return PeerRule { ports: Vec::new(), strict: Some(peer.name.clone()) };
+        }
         let selects = |peer: &&&PeerAuthentication| match &peer.scope {
             Scope::Selected { labels, .. } => has_all(&workload.labels, labels),
             _ => false,
@@ -225,6 +256,18 @@ impl<'a> Peers<'a> {
         };
         let ports = own.into_iter().flat_map(|peer| peer.ports.iter().map(move |entry| (peer, entry)));
         PeerRule { ports: ports.map(|(peer, entry)| port(peer, entry)).collect(), strict: of_all }
+    }
+}
+
+fn is_about(scope: &Scope, workload: &Workload) -> bool {
+    match scope {
+        Scope::Mesh => true,
+        Scope::Namespace(namespace) => *namespace == workload.pod.namespace,
+        Scope::Selected { namespace, labels } => {
+            namespace.as_ref().is_none_or(|namespace| *namespace == workload.pod.namespace)
+                && has_all(&workload.labels, labels)
+        }
+        Scope::Services(_) => false,
     }
 }
 

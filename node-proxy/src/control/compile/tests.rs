@@ -6,7 +6,7 @@ use config::{
     identity::{Identity, TrustDomain},
     model::{
         AppProtocol, Backend, BackendTarget, Endpoint, Exclusions, HttpRoute, InvalidBackend, Labels, Match,
-        Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
+        Members, Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
     },
     name::{PodName, RouteName, ServiceName},
 };
@@ -98,7 +98,10 @@ fn add_service(mesh: &mut Mesh, name: &str, vip: &str, protocol: AppProtocol, en
     let endpoints = endpoints.iter().map(|address| endpoint(address)).collect();
     let port = ServicePort { number: 80, name: None, protocol, endpoints };
     let vips = vip.parse().into_iter().collect();
-    mesh.services.insert(name.clone(), Arc::new(Service { name, vips, ports: vec![port] }));
+    mesh.services.insert(
+        name.clone(),
+        Arc::new(Service { name, vips, ports: vec![port], members: Members::default() }),
+    );
 }
 
 fn backend(service: &str) -> Backend {

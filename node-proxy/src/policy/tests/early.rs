@@ -88,7 +88,7 @@ fn protection() -> impl Strategy<Value = InboundPolicy> {
     (policies, any::<bool>()).prop_map(|(policies, is_strict)| {
         let (allow, deny) = policies.into_iter().partition(|policy| policy.action == Action::Allow);
         let strict = is_strict.then(|| policy(Action::Deny, Vec::new()).name.clone());
-        InboundPolicy { peers: PeerRule { strict, ports: Vec::new() }, deny, allow }
+        InboundPolicy { peers: PeerRule { strict, ports: Vec::new() }, deny, allow, doubtful: Vec::new() }
     })
 }
 

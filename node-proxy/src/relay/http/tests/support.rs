@@ -14,7 +14,7 @@ use config::{
     identity::Identity,
     model::{
         AppProtocol, Backend, BackendTarget, Budget, Egress, Endpoint, Exclusions, Filter, HttpRoute,
-        Isolation, Labels, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
+        Isolation, Labels, Members, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
     },
     name::{Name, Namespace, PodName, RouteName, ServiceAccount, ServiceName, TenantId},
 };
@@ -141,7 +141,12 @@ impl Bench {
             endpoints: endpoints.collect(),
         };
         let name = service_name(name);
-        let service = Service { name: name.clone(), vips: vec![vip.ip()], ports: vec![port] };
+        let service = Service {
+            name: name.clone(),
+            vips: vec![vip.ip()],
+            ports: vec![port],
+            members: Members::default(),
+        };
         self.mesh.borrow_mut().services.insert(name, Arc::new(service));
     }
 
