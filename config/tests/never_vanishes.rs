@@ -101,6 +101,12 @@ fn what_is_left_of_a_policy_denies_its_target_or_all_namespaces_that_it_may_be_o
         ("a namespace too much", with("metadata:", "namespace: bank\nmetadata:"), "bank, shop"),
         ("metadata twice", format!("{POLICY}metadata: {{name: x, namespace: bank}}\n"), "bank, shop"),
         ("two documents in one", format!("{SERVICE}{POLICY}"), "bank, shop"),
+        ("a list below it", format!("{POLICY}items: []\nkind: List\n"), "shop"),
+        (
+            "below metadata",
+            format!("metadata:\n  {}", POLICY.replace('\n', "\n  ").trim_end()),
+            "shop app=cart",
+        ),
         ("two in one, the other way", format!("{POLICY}{SERVICE}"), "bank, shop"),
         ("colons without spaces", POLICY.replace(": ", ":"), "shop"),
         ("a list of YAML", format!("- {}", POLICY.replace('\n', "\n  ").trim_end()), "shop app=cart"),
@@ -171,7 +177,7 @@ fn what_is_somebody_elses_or_says_that_it_is_something_else_denies_nothing() {
         "apiVersion: security.istio.io/v1\nkind: RequestAuthentcation\nmetadata: {name: p, namespace: shop}\n",
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  p.yaml: |\n    kind: AuthorizationPolicy\n",
         "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop}\nspec: [\n",
-        "apiVersion: v1\nkind: Pod\nmetadata: {labels: {kind: AuthorizationPolicy}}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata: {labels: {kind: AuthorizationPolicy}}\nspec: {env: [{name: a, value: b}, {x: {value: AuthorizationPolicy}}]}\n",
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nrules: [{apiGroups: [security.istio.io], resources: [authorizationpolicies}]\n",
         "{",
     ] {

@@ -36,34 +36,39 @@ pub(crate) fn in_tree(root: &Node) -> Found {
         let unread = Unread { lines_before: root.at.line.saturating_sub(1), text: text.clone() };
         found.suspects = in_text(&unread).into_iter().flatten().collect();
     }
-    walk(root, None, &mut found);
+    walk(root, (None, true), &mut found);
     found
 }
 
 /// `typed` is the kind that a list of one kind has: its items need not say it.
-fn walk(node: &Node, typed: Option<Kind>, found: &mut Found) {
-    node.items().iter().for_each(|item| walk(item, typed, found));
+fn walk(node: &Node, (typed, is_top): (Option<Kind>, bool), found: &mut Found) {
+    node.items().iter().for_each(|item| walk(item, (typed, true), found));
     let entries = node.entries();
-    let signs = signs_of(entries);
+    let signs = signs_of(entries, is_top);
     let mut meant = signs.meant();
-    let is_list = node.get("items").is_some_and(|items| matches!(items.value, Value::List(_)));
     if let Some(kind) = typed.filter(|_| meant.is_empty() && signs.kinds.is_empty() && !entries.is_empty()) {
         meant.push((kind, true));
     }
-    if !meant.is_empty() && !is_list {
-        return note(node, &signs, &meant, found);
-    }
+    let items = node.get("items").filter(|items| matches!(items.value, Value::List(_)));
+    let is_list = items.is_some() && signs.kinds.iter().all(|kind| kind.ends_with("List"));
     let of_list = match meant[..] {
-        [(kind, true)] => Some(kind),
+        [(kind, true)] if is_list => Some(kind),
         _ => None,
     };
-    // Metadata names other objects' kinds, not its own.
-    for entry in entries.iter().filter(|entry| !signs::is_near(&entry.key, "metadata")) {
-        if !matches!(entry.node.value, Value::Text(_)) {
-            walk(&entry.node, of_list.filter(|_| entry.key == "items"), found);
+    if meant.is_empty() || is_list {
+        for entry in entries.iter().filter(|entry| !OF_OTHERS.contains(&entry.key.as_str())) {
+            if !matches!(entry.node.value, Value::Text(_)) {
+                walk(&entry.node, (of_list.filter(|_| entry.key == "items"), false), found);
+            }
         }
+        return;
     }
+    note(node, &signs, &meant, found);
+    items.into_iter().for_each(|items| walk(items, (None, false), found));
 }
+
+/// Fields of metadata that name kinds of other objects, or what anybody likes.
+const OF_OTHERS: [&str; 4] = ["annotations", "labels", "managedFields", "ownerReferences"];
 
 fn note(node: &Node, signs: &Signs<'_>, meant: &[(Kind, bool)], found: &mut Found) {
     let (place, is_exact) = whereabouts(node.entries());
@@ -94,15 +99,16 @@ fn object(node: &Node, kind: Kind, place: &Whereabouts) -> Option<Object> {
     Some(Object { kind, name, root: node.clone() })
 }
 
-fn signs_of(entries: &[Entry]) -> Signs<'_> {
+/// Behind keys for it; at the top of what may be an object, behind any key: the key may be the slip.
+fn signs_of(entries: &[Entry], is_top: bool) -> Signs<'_> {
     let mut signs = Signs::default();
     for entry in entries {
         let Some(text) = entry.node.text() else { continue };
         if signs::is_near(&entry.key, "kind") {
             signs.kinds.push(text);
-        } else if signs::is_near(&entry.key, "apiVersion") || signs::is_security_version(text) {
+        } else if signs::is_near(&entry.key, "apiVersion") || is_top && signs::is_security_version(text) {
             signs.version(text);
-        } else if let Some(kind) = signs::security_word(text) {
+        } else if let Some(kind) = signs::security_word(text).filter(|_| is_top) {
             signs.kinds.push(kind);
         }
     }
