@@ -15,7 +15,7 @@ use crate::{
     finding::{Finding, ObjectRef, Position, Reason, Severity},
     lower::{Draft, Lowered, Place},
     model::Mesh,
-    name::{Namespace, NodeName, PodName, ServiceName},
+    name::{HostName, Namespace, NodeName, PodName, ServiceName, TenantId},
     object::Kind,
     options::Options,
 };
@@ -107,7 +107,8 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     let node = options.node.clone();
     let node_addresses = workloads::node_addresses(candidates);
     let reserved = claims::reserve(candidates, node.as_ref(), &node_addresses);
-    let mut linking = Linking { mesh, node, node_addresses, reserved, ..Linking::default() };
+    let own_addresses = options.node_addresses.iter().copied().collect();
+    let mut linking = Linking { mesh, node, node_addresses, own_addresses, reserved, ..Linking::default() };
     let of = |kind: Kind| candidates.iter().filter(move |candidate| &*candidate.object.kind == kind.as_str());
     let by_age = |kind: Kind| {
         let mut sorted: Vec<&Candidate> = of(kind).collect();
@@ -118,6 +119,10 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     of(Kind::ServiceAccount).for_each(|candidate| linking.settle(candidate, |_, _| Ok(())));
     by_age(Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
     tenants::namespaces_by_themselves(&mut linking, candidates);
+    let namespaces = of(Kind::Namespace).filter_map(|candidate| linking.used.get(&candidate.object).cloned());
+    for namespace in namespaces.collect::<Vec<_>>() {
+        tenants::check_namespace(&mut linking, &namespace);
+    }
     by_age(Kind::Pod).for_each(|candidate| linking.settle(candidate, workloads::place));
     by_age(Kind::Service).for_each(|candidate| linking.settle(candidate, services::place));
     of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
@@ -150,7 +155,12 @@ struct Linking {
     reserved: claims::Holders,
     /// What has been given away so far.
     taken: claims::Holders,
+    /// Addresses of nodes, by pods' word.
     node_addresses: BTreeSet<IpAddr>,
+    /// Addresses of the node that reads, by its own.
+    own_addresses: BTreeSet<IpAddr>,
+    /// The names that each tenant has the node look up.
+    hosts: BTreeMap<TenantId, BTreeSet<HostName>>,
     /// Whether the version that is looked at is in force already.
     in_force: bool,
     /// The drafts of workloads and Services in the mesh, for selectors and targets.

@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     document::Node,
     finding::{Finding, ObjectRef, Position, Reason, Severity},
-    model::{NamespaceFacts, NetworkPolicy, PeerAuthentication, ServiceEntry},
+    model::{NetworkPolicy, PeerAuthentication},
     name::{Name, NameError, Namespace},
     object::{Kind, Object},
     options::Options,
@@ -19,11 +19,12 @@ pub(crate) use self::{
     authorization_policy::AuthorizationDraft,
     endpoint_slice::{SliceDraft, SliceEndpoint},
     http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft},
-    metadata::{MODE, MODE_NODE},
-    namespace::undescribed,
+    metadata::{MODE, MODE_NODE, NETNS},
+    namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft},
     service::{PortDraft, ServiceDraft, TargetPort},
     stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
+    service_entry::EntryDraft,
     tenant::TenantDraft,
 };
 
@@ -62,7 +63,7 @@ pub(crate) struct Place {
 /// What an object says, by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Draft {
-    Namespace(NamespaceFacts),
+    Namespace(NamespaceDraft),
     ServiceAccount,
     Pod(Box<PodDraft>),
     /// `None` for an ExternalName Service, which has no traffic of its own.
@@ -73,7 +74,7 @@ pub(crate) enum Draft {
     Authorization(AuthorizationDraft),
     PeerAuthentication(PeerAuthentication),
     Network(NetworkPolicy),
-    ServiceEntry(ServiceEntry),
+    ServiceEntry(EntryDraft),
 }
 
 /// An object that is valid by itself.

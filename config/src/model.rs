@@ -67,7 +67,7 @@ pub struct Mesh {
     pub peer_authentication: BTreeMap<PolicyName, Arc<PeerAuthentication>>,
     /// Every NetworkPolicy.
     pub network_policies: BTreeMap<PolicyName, Arc<NetworkPolicy>>,
-    /// Every ServiceEntry that names addresses.
+    /// Every ServiceEntry that names anything that could be dialled.
     pub service_entries: BTreeMap<EntryName, Arc<ServiceEntry>>,
 }
 

@@ -111,6 +111,10 @@ checked_name!(
     NodeName, SUBDOMAIN_LIMIT, true
 );
 checked_name!(
+    /// The name of a host outside of the mesh, in lower case and without a dot at its end (RFC 1123 subdomain).
+    HostName, SUBDOMAIN_LIMIT, true
+);
+checked_name!(
     /// The name of a port, of a Service or of a container (RFC 1123 label).
     PortName, LABEL_LIMIT, false
 );

@@ -1,5 +1,7 @@
 //! How manifests are read: whose domain it is, which node this is, how much is read.
 
+use std::net::IpAddr;
+
 use crate::{
     document::Limits,
     identity::TrustDomain,
@@ -15,6 +17,8 @@ pub struct Options {
     pub root_namespace: RootNamespace,
     /// The node that reads: pods of other nodes have no network namespace here. `None` if there is only one.
     pub node: Option<NodeName>,
+    /// The addresses of that node, as far as it knows them: no endpoint of a slice.
+    pub node_addresses: Vec<IpAddr>,
     /// How much is read at most.
     pub limits: Limits,
 }

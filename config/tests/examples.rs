@@ -57,5 +57,5 @@ fn policies_lower_without_a_finding_and_are_all_in_force() {
     let Mesh { authorization, peer_authentication, network_policies, service_entries, .. } = &*outcome.mesh;
     let counts =
         (authorization.len(), peer_authentication.len(), network_policies.len(), service_entries.len());
-    assert_eq!(counts, (2, 1, 1, 1));
+    assert_eq!(counts, (2, 1, 1, 2));
 }

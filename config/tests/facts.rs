@@ -54,6 +54,79 @@ fn a_pod_that_names_no_node_is_on_this_one() {
 }
 
 #[test]
+fn pods_of_a_tenant_that_is_kept_to_the_mesh_are_in_it_whatever_their_labels_say() {
+    let tenant = "---\napiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {name: t}\n\
+        spec: {namespaces: [shop], egress: EGRESS}\n";
+    let off = ", labels: {canopy.mesh/mode: 'off'}, annotations: {canopy.mesh/netns: /run/netns/x}";
+    let namespace =
+        "---\nkind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: 'off'}}\n";
+    for (egress, captured) in [("mesh", true), ("any", false)] {
+        let text = format!("{namespace}{}{}", tenant.replace("EGRESS", egress), pod("p", 1, off, ""));
+        let outcome = apply(&text, None);
+        let found = workload(&outcome, "p");
+        assert_eq!((found.netns.is_some(), found.meshed), (captured, captured), "{egress}");
+        let fields: Vec<&str> = outcome
+            .findings
+            .iter()
+            .filter(|finding| finding.reason == Reason::NotPermitted)
+            .map(|finding| &*finding.field)
+            .collect();
+        let label = "metadata.labels[canopy.mesh/mode]";
+        assert_eq!(fields, if captured { vec![label, label] } else { vec![] }, "{:#?}", outcome.findings);
+        let not_captured =
+            outcome.findings.iter().any(|finding| finding.message.contains("it is not captured"));
+        assert_eq!(not_captured, !captured, "{:#?}", outcome.findings);
+    }
+    let kept = tenant.replace("EGRESS", "mesh");
+    for (nodes, here, told) in
+        [("nodeName: one, ", Some("one"), true), ("nodeName: two, ", Some("one"), false)]
+    {
+        let outcome = apply(&format!("{kept}{}", pod("p", 1, "", nodes)), here);
+        let said =
+            outcome.findings.iter().any(|finding| finding.message.contains("names no network namespace"));
+        assert_eq!(said, told, "{nodes}: {:#?}", outcome.findings);
+    }
+    let host = "hostNetwork: true, ";
+    for (egress, told) in [("mesh", true), ("any", false)] {
+        let outcome = apply(&format!("{}{}", tenant.replace("EGRESS", egress), pod("p", 1, "", host)), None);
+        let said =
+            outcome.findings.iter().any(|finding| finding.message.contains("the node's network, although"));
+        assert_eq!(said, told, "{egress}: {:#?}", outcome.findings);
+    }
+}
+
+#[test]
+fn a_slice_names_no_address_of_the_node_that_reads_nor_any_that_means_a_node() {
+    let slice = |address: &str| {
+        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+        format!(
+            "kind: Service\napiVersion: v1\nmetadata: {{name: s, namespace: shop}}\nspec: {{ports: [{{port: 80}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: e, namespace: shop, labels: {{kubernetes.io/service-name: s}}}}\n\
+             addressType: {family}\nports: [{{port: 80}}]\nendpoints: [{{addresses: ['{address}']}}]\n"
+        )
+    };
+    let node_addresses = vec!["192.0.2.1".parse().unwrap()];
+    let options = || Options { node_addresses: node_addresses.clone(), ..Options::default() };
+    let file = |text: String| BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))]);
+    for (address, refused) in [
+        ("192.0.2.1", true),
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("169.254.169.254", true),
+        ("fe80::1", true),
+        ("0.0.0.0", true),
+        ("::ffff:127.0.0.1", true),
+        ("203.0.113.7", false),
+    ] {
+        let outcome = Store::new(options()).apply(&file(slice(address)));
+        assert_eq!(rejections(&outcome), usize::from(refused), "{address}: {:#?}", outcome.findings);
+        let endpoints = outcome.mesh.services.values().flat_map(|service| &service.ports[0].endpoints);
+        assert_eq!(endpoints.count(), usize::from(!refused), "{address}");
+    }
+}
+
+#[test]
 fn membership_in_the_mesh_is_the_pods_word_then_its_namespaces() {
     let plain = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n";
     let labelled =

@@ -49,6 +49,9 @@ fn trespass(
             Some(format!("{address} is the cluster address of Service {service}: name its pods instead"))
         }
         Some(Owner::Pod(_)) => None,
+        None if linking.own_addresses.contains(&address) => {
+            Some(format!("{address} is an address of this node: name the pod's own address"))
+        }
         // Not of a slice in force: whoever writes a pod may write any address as its node's.
         None if linking.node_addresses.contains(&address) && !linking.in_force => {
             Some(format!("{address} is the address of a node: name the pod's own address"))

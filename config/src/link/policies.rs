@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Linking, Refusal};
+use super::{Linking, Refusal, tenants};
 use crate::{
-    lower::{AuthorizationDraft, Draft, Lowered},
+    finding::{Reason, Severity},
+    lower::{AuthorizationDraft, Draft, EntryDraft, Lowered},
     model::{Action, AuthorizationPolicy, Mesh, Scope},
     name::ServiceName,
 };
@@ -20,12 +21,37 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
             let policy = policy.clone();
             linking.mesh.network_policies.insert(policy.name.clone(), Arc::new(policy));
         }
-        Draft::ServiceEntry(entry) if !entry.addresses.is_empty() => {
-            linking.mesh.service_entries.insert(entry.name.clone(), Arc::new(entry.clone()));
-        }
+        Draft::ServiceEntry(draft) => service_entry(linking, lowered, draft),
         _ => {}
     }
     Ok(())
+}
+
+/// Every node looks up every name, so a tenant has so many at most, each counted once.
+const HOSTS: usize = 64;
+
+fn service_entry(linking: &mut Linking, lowered: &Lowered, draft: &EntryDraft) {
+    let mut entry = draft.entry.clone();
+    let tenant = tenants::of(linking, &entry.name.namespace);
+    let known = linking.hosts.entry(tenant.clone()).or_default();
+    let (mut hosts, mut beyond) = (Vec::new(), Vec::new());
+    for (host, place) in entry.hosts.iter().zip(&draft.host_places) {
+        if known.contains(host) || known.len() < HOSTS {
+            known.insert(host.clone());
+            hosts.push(host.clone());
+        } else {
+            beyond.push(place);
+        }
+    }
+    entry.hosts = hosts;
+    for place in beyond {
+        let message =
+            format!("opens nothing: {tenant} names {HOSTS} hosts already, which is as many as are looked up");
+        linking.find(lowered, (Severity::NotObeyed, Reason::TooLarge), place, message);
+    }
+    if entry.opens_anything() {
+        linking.mesh.service_entries.insert(entry.name.clone(), Arc::new(entry));
+    }
 }
 
 fn authorization(linking: &mut Linking, lowered: &Arc<Lowered>, draft: &AuthorizationDraft) {

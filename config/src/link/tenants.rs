@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Candidate, Linking, Refusal, claims, whole};
 use crate::{
-    lower::{Draft, Lowered, undescribed},
+    finding::{Reason, Severity},
+    lower::{Draft, Lowered, NamespaceDraft, undescribed},
     model::{Budget, Egress, Isolation, Tenant},
     name::{Namespace, TenantId},
 };
@@ -13,7 +14,7 @@ use crate::{
 const ALWAYS_THERE: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 pub(super) fn know_namespace(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
-    if let Draft::Namespace(facts) = &lowered.draft {
+    if let Draft::Namespace(NamespaceDraft { facts, .. }) = &lowered.draft {
         linking.namespaces.insert(facts.name.clone());
         linking.mesh.namespaces.insert(facts.name.clone(), Arc::new(facts.clone()));
     }
@@ -54,6 +55,23 @@ pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Cand
     for namespace in linking.namespaces.clone() {
         join(linking, &namespace);
     }
+}
+
+/// Says of a namespace that takes its pods out, although its tenant is kept to the mesh, that it does not.
+pub(super) fn check_namespace(linking: &mut Linking, lowered: &Lowered) {
+    let Draft::Namespace(NamespaceDraft { facts, off_place: Some(place) }) = &lowered.draft else { return };
+    let tenant = of(linking, &facts.name);
+    if is_kept(linking, &tenant) {
+        let message = format!(
+            "takes no pod out of the mesh, since spec.egress of Tenant {tenant} is mesh: remove this, or edit the Tenant"
+        );
+        linking.find(lowered, (Severity::Warning, Reason::NotPermitted), place, message);
+    }
+}
+
+/// Whether a tenant's pods are kept to the mesh.
+pub(super) fn is_kept(linking: &Linking, tenant: &TenantId) -> bool {
+    linking.mesh.tenants.get(tenant).is_some_and(|tenant| tenant.egress == Egress::Mesh)
 }
 
 fn join(linking: &mut Linking, namespace: &Namespace) {

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{Candidate, Linking, Owner, Refusal, as_pod, claims, tenants};
+use super::{Candidate, Linking, Owner, Refusal, as_pod, claims, tenants, whole};
 use crate::{
     finding::{ObjectRef, Reason, Severity},
-    lower::{Draft, Lowered, MODE, MODE_NODE, Membership, WorkloadDraft},
-    model::{Egress, Exclusions, Workload},
+    lower::{Draft, Lowered, MODE, MODE_NODE, Membership, NETNS, WorkloadDraft},
+    model::{Exclusions, Workload},
+    name::Namespace,
     object::Kind,
 };
 
@@ -19,7 +20,10 @@ pub(super) fn node_addresses(candidates: &[Candidate]) -> BTreeSet<IpAddr> {
 }
 
 pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
-    let Some(draft) = as_pod(lowered) else { return Ok(()) };
+    let Some(draft) = as_pod(lowered) else {
+        check_host_network(linking, lowered);
+        return Ok(());
+    };
     let netns = claims::netns_here(draft, linking.node.as_ref());
     claims::take(linking, lowered)?;
     let pod = &draft.workload.pod;
@@ -29,15 +33,47 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     }
     let mut workload = draft.workload.clone();
     workload.tenant = tenants::of(linking, &pod.namespace);
-    workload.netns = netns.cloned();
-    workload.meshed = is_meshed(linking, draft);
-    keep_to_the_mesh(linking, lowered, draft, &mut workload);
+    if tenants::is_kept(linking, &workload.tenant) {
+        workload.netns = netns.cloned();
+        workload.meshed = is_meshed(linking, draft);
+        keep_to_the_mesh(linking, lowered, draft, &mut workload);
+    } else if draft.off_place.is_some() {
+        workload.netns = None;
+        workload.meshed = false;
+        report_not_captured(linking, lowered, draft);
+    } else {
+        workload.netns = netns.cloned();
+        workload.meshed = is_meshed(linking, draft);
+    }
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
     Ok(())
 }
 
-/// A tenant that is kept to the mesh is so by its own object's word: none of its pods' authors takes that back by an annotation.
+fn report_not_captured(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft) {
+    if let Some(place) = &draft.netns_place {
+        let message = "the pod is out of the mesh by its label canopy.mesh/mode: it is not captured";
+        linking.find(lowered, (Severity::NotObeyed, Reason::NotObeyed), place, message.to_owned());
+    }
+}
+
+/// Nothing that is done in a pod's own network can keep a pod that has none: who may write such pods is for admission to say.
+fn check_host_network(linking: &mut Linking, lowered: &Lowered) {
+    let Draft::Pod(pod) = &lowered.draft else { return };
+    let Some(place) = &pod.host_network_place else { return };
+    let namespace = lowered.object.namespace.as_deref().and_then(|name| Namespace::try_from(name).ok());
+    let Some(tenant) = namespace.map(|namespace| tenants::of(linking, &namespace)) else { return };
+    if tenants::is_kept(linking, &tenant) {
+        let message = format!(
+            "goes where it likes by the node's network, although spec.egress of Tenant {tenant} is mesh: keep such pods out of its \
+             namespaces by admission (Pod Security: baseline)"
+        );
+        linking.find(lowered, (Severity::Warning, Reason::NotPermitted), place, message);
+    }
+}
+
+/// A tenant that is kept to the mesh is so by its own object's word: none of its pods' authors takes that back by a label or
+/// an annotation.
 fn keep_to_the_mesh(
     linking: &mut Linking,
     lowered: &Lowered,
@@ -45,14 +81,18 @@ fn keep_to_the_mesh(
     workload: &mut Workload,
 ) {
     let tenant = &workload.tenant;
-    if linking.mesh.tenants.get(tenant).is_none_or(|tenant| tenant.egress != Egress::Mesh) {
-        return;
+    if workload.netns.is_none() && workload.node.is_some() && workload.node == linking.node {
+        let message = format!(
+            "is on this node and names no network namespace ({NETNS}), so it is not captured, although spec.egress of Tenant {tenant} \
+             is mesh: add the annotation"
+        );
+        linking.find(lowered, (Severity::Warning, Reason::NotPermitted), &whole(lowered), message);
     }
     let message = format!(
         "not obeyed, since spec.egress of Tenant {tenant} is mesh: its pods' connections are steered wherever they go. Remove this, \
          and name what they need outside in a ServiceEntry"
     );
-    for place in &draft.around_places {
+    for place in draft.around_places.iter().chain(&draft.off_place) {
         linking.find(lowered, (Severity::Warning, Reason::NotPermitted), place, message.clone());
     }
     let inbound_ports = std::mem::take(&mut workload.exclusions.inbound_ports);
@@ -62,7 +102,6 @@ fn keep_to_the_mesh(
 fn is_meshed(linking: &Linking, draft: &WorkloadDraft) -> bool {
     let namespace = linking.mesh.namespaces.get(&draft.workload.pod.namespace);
     match draft.membership {
-        Membership::Off => false,
         Membership::On => true,
         Membership::AsNamespace => {
             namespace.is_some_and(|facts| facts.labels.get(MODE).is_some_and(|mode| mode == MODE_NODE))

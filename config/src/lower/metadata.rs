@@ -10,7 +10,7 @@ use crate::{
     object::Kind,
 };
 
-pub(super) const NETNS: &str = "canopy.mesh/netns";
+pub(crate) const NETNS: &str = "canopy.mesh/netns";
 pub(super) const EXCLUDE_OUTBOUND_PORTS: &str = "canopy.mesh/exclude-outbound-ports";
 pub(super) const EXCLUDE_OUTBOUND_CIDRS: &str = "canopy.mesh/exclude-outbound-cidrs";
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "canopy.mesh/exclude-inbound-ports";

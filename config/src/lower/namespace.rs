@@ -1,7 +1,7 @@
 //! Namespace: its name and its labels. They say how its pods are treated and who selects it; they grant no
 //! membership in a tenant (design: "Vocabulary").
 
-use super::{Context, metadata};
+use super::{Context, Place, metadata};
 use crate::{
     document::Node,
     finding::{Reason, Severity},
@@ -12,11 +12,22 @@ use crate::{
 /// The label by which selectors name one namespace; every cluster gives it to every namespace.
 const OWN_NAME: &str = "kubernetes.io/metadata.name";
 
-pub(super) fn lower(context: &mut Context<'_>, root: &Node) -> Option<NamespaceFacts> {
+/// A namespace whose tenant is not known yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NamespaceDraft {
+    pub(crate) facts: NamespaceFacts,
+    /// Where it takes its pods out of the mesh, if it does.
+    pub(crate) off_place: Option<Place>,
+}
+
+pub(super) fn lower(context: &mut Context<'_>, root: &Node) -> Option<NamespaceDraft> {
     let name: Namespace = context.name(root.at_path(&["metadata", "name"])?)?;
     let labels = metadata::texts(root.at_path(&["metadata", "labels"]));
     check_mode(context, root);
-    Some(with_own_name(NamespaceFacts { name, labels }))
+    let mode = root.at_path(&["metadata", "labels", metadata::MODE]);
+    let off = mode.filter(|node| node.text() == Some(metadata::MODE_OFF));
+    let off_place = off.map(|node| context.place(node));
+    Some(NamespaceDraft { facts: with_own_name(NamespaceFacts { name, labels }), off_place })
 }
 
 /// What is known of a namespace that nobody describes.

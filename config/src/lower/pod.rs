@@ -23,6 +23,8 @@ pub(crate) struct PodDraft {
     pub(crate) workload: Option<WorkloadDraft>,
     /// Addresses that belong to a node, by this pod's word: endpoints may not name them.
     pub(crate) node_addresses: Vec<IpAddr>,
+    /// Where it asks for the node's network, if it does.
+    pub(crate) host_network_place: Option<Place>,
 }
 
 /// A workload whose tenant is not known yet.
@@ -31,6 +33,8 @@ pub(crate) struct WorkloadDraft {
     /// Its tenant is its namespace until `link` knows better.
     pub(crate) workload: Workload,
     pub(crate) membership: Membership,
+    /// Where it takes itself out of the mesh, if it does.
+    pub(crate) off_place: Option<Place>,
     pub(crate) ready: bool,
     pub(crate) account_place: Place,
     /// Where each of its addresses is written, in order.
@@ -57,10 +61,11 @@ pub(super) fn lower(
     if host_network.is_some() {
         node_addresses.extend(&addresses);
     }
+    let host_network_place = host_network.map(|node| context.place(node));
     let skipped = why_no_workload(root, host_network, addresses.is_empty());
     if let Some((severity, node, message)) = skipped {
         context.note(severity, Reason::NotAWorkload, node, message);
-        return Some(PodDraft { workload: None, node_addresses });
+        return Some(PodDraft { workload: None, node_addresses, host_network_place });
     }
     at_most_one_per_family(context, root, &addresses);
     let namespace = meta.namespace?;
@@ -74,7 +79,7 @@ pub(super) fn lower(
         None => None,
     };
     let membership = membership::read(context, root);
-    let netns = annotations::netns(context, root).filter(|_| membership != Membership::Off);
+    let netns = annotations::netns(context, root);
     let identity = Identity { trust_domain: domain.clone(), namespace: namespace.clone(), service_account };
     let pod = PodName::new(namespace.clone(), meta.name);
     let workload = Workload {
@@ -91,13 +96,14 @@ pub(super) fn lower(
     let draft = WorkloadDraft {
         workload,
         membership,
+        off_place: membership::off_place(context, root),
         ready: is_ready(root),
         account_place: context.place(account_node.unwrap_or(spec)),
         address_places,
         netns_place: netns.map(|(_, place)| place),
         around_places: annotations::around_places(context, root),
     };
-    Some(PodDraft { workload: Some(draft), node_addresses })
+    Some(PodDraft { workload: Some(draft), node_addresses, host_network_place })
 }
 
 /// Why a pod is no workload, if it is none.

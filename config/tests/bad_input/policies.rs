@@ -229,10 +229,86 @@ fn what_is_not_enforced_is_listed_by_its_field_and_the_rest_is_in_force() {
         let outcome = apply(&AUTHORIZATION.replace("spec:\n", &format!("spec: {spec}\n")));
         assert!(found(&outcome, Severity::NotObeyed).contains(&field), "{spec}: {:#?}", outcome.findings);
     }
-    let outcome =
-        apply(&format!("{ENTRY}  hosts: [a.example]\n  ports: [{{number: 443}}]\n  resolution: DNS\n"));
-    assert_eq!(found(&outcome, Severity::NotObeyed), ["spec.hosts", "spec.resolution"]);
-    assert!(outcome.mesh.service_entries.is_empty(), "a name alone opens nothing");
+}
+
+#[test]
+fn service_entries_open_what_they_name_and_say_what_they_cannot() {
+    let ports = "ports: [{number: 443, name: tls}]";
+    // Hosts that are looked up, endpoints, and the fields that are not obeyed.
+    let table: &[(&str, &[&str], &[&str], &[&str])] = &[
+        ("hosts: [A.example.org.], resolution: DNS", &["a.example.org"], &[], &[]),
+        ("hosts: [a.example.org, b.example.org]", &["a.example.org", "b.example.org"], &[], &[]),
+        ("hosts: [a.example.org], resolution: NONE, addresses: [203.0.113.7]", &[], &[], &[]),
+        (
+            "hosts: [a.example.org], resolution: DNS, addresses: [203.0.113.7]",
+            &["a.example.org"],
+            &[],
+            &["spec.addresses"],
+        ),
+        ("hosts: ['*.example.org', '*']", &[], &[], &["spec.hosts[0]", "spec.hosts[1]"]),
+        (
+            "hosts: [203.0.113.7, localhost, a_b.org]",
+            &[],
+            &[],
+            &["spec.hosts[0]", "spec.hosts[1]", "spec.hosts[2]"],
+        ),
+        (
+            "hosts: [a.example.org], resolution: STATIC, endpoints: [{address: 203.0.113.7}, {address: 203.0.113.8, ports: {tls: 8443}}]",
+            &[],
+            &["203.0.113.7:443", "203.0.113.8:8443"],
+            &[],
+        ),
+        (
+            "hosts: [a.example.org], resolution: DNS, endpoints: [{address: b.example.org}, {address: 203.0.113.7}]",
+            &[],
+            &["203.0.113.7:443"],
+            &["spec.endpoints[0].address"],
+        ),
+        (
+            "hosts: [a.example.org], resolution: NONE, endpoints: [{address: 203.0.113.7, weight: 3}]",
+            &["a.example.org"],
+            &[],
+            &["spec.endpoints", "spec.endpoints[0].weight"],
+        ),
+        ("hosts: [a.example.org], resolution: STATIC", &[], &[], &[]),
+    ];
+    for (spec, hosts, endpoints, not_obeyed) in table {
+        let outcome = apply(&ENTRY.replace("spec:\n", &format!("spec: {{{spec}, {ports}}}\n")));
+        let mut listed = found(&outcome, Severity::NotObeyed);
+        listed.sort_unstable();
+        assert_eq!(&listed, not_obeyed, "{spec}: {:#?}", outcome.findings);
+        let entry = outcome.mesh.service_entries.values().next();
+        let named =
+            entry.map(|entry| entry.hosts.iter().map(ToString::to_string).collect()).unwrap_or_default();
+        let named: Vec<String> = named;
+        assert_eq!(&named, hosts, "{spec}");
+        let ends: Vec<String> =
+            entry.map(|entry| entry.endpoints.iter().map(ToString::to_string).collect()).unwrap_or_default();
+        assert_eq!(&ends, endpoints, "{spec}");
+        let opens_nothing =
+            outcome.findings.iter().any(|finding| finding.message.starts_with("opens nothing: give"));
+        assert_eq!(opens_nothing, entry.is_none(), "{spec}: {:#?}", outcome.findings);
+    }
+}
+
+#[test]
+fn a_tenant_has_so_many_hosts_looked_up_and_is_told_of_those_beyond() {
+    let entry = |name: &str, from: u32, to: u32| {
+        let hosts: Vec<String> = (from..to).map(|number| format!("h{number}.example.org")).collect();
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\n\
+             spec: {{hosts: [{}], ports: [{{number: 443}}]}}\n",
+            hosts.join(", ")
+        )
+    };
+    let other = entry("e", 90, 91).replace("name: e", "name: e, namespace: other");
+    let outcome = apply(&(entry("a", 0, 60) + &entry("b", 50, 66) + &entry("c", 70, 71) + &other));
+    let beyond = |finding: &&config::finding::Finding| finding.reason == Reason::TooLarge;
+    let fields: Vec<&str> = outcome.findings.iter().filter(beyond).map(|finding| &*finding.field).collect();
+    // Those that are named twice count once.
+    assert_eq!(fields, ["spec.hosts[14]", "spec.hosts[15]", "spec.hosts[0]"], "{:#?}", outcome.findings);
+    let counted: Vec<usize> = outcome.mesh.service_entries.values().map(|entry| entry.hosts.len()).collect();
+    assert_eq!(counted, [60, 14, 1], "an entry that opens nothing is none; another tenant has its own");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod check;
 mod completions;
 mod log;
 mod release;
+mod names;
 mod root;
 mod run;
 mod status;

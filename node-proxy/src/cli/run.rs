@@ -22,6 +22,7 @@ use super::{
     Daemon, Outcome,
     certificates::Certificates,
     log::{Flush, LogQueue},
+    names::Names,
     tunnels::Tunnels,
 };
 use crate::{
@@ -83,6 +84,8 @@ pub(super) struct Run {
     connections: Option<u32>,
     #[command(flatten)]
     tunnels: Tunnels,
+    #[command(flatten)]
+    names: Names,
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
     drain: u64,
@@ -173,6 +176,7 @@ impl Run {
             certificates: self.certificates.choice(),
             connections: self.connections.map(|most| most as usize),
             tunnels: self.tunnels.choice(),
+            names: self.names.pace()?,
             drain: Duration::from_secs(self.drain),
             on_stop: match self.on_stop {
                 Stop::Close => OnStop::Close,

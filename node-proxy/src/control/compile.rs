@@ -15,6 +15,7 @@ use config::{
 };
 
 use self::{clusters::Clusters, services::Services, tables::Tables, workloads::Workloads};
+use super::names::Answers;
 use crate::snapshot::{ConsumerRoutes, Directory, Snapshot};
 
 mod clusters;
@@ -46,6 +47,7 @@ pub struct Compiler {
     directory: Arc<Directory>,
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
     node_addresses: Arc<[IpAddr]>,
+    answers: Answers,
 }
 
 impl Compiler {
@@ -59,13 +61,18 @@ impl Compiler {
         Self { node_addresses: addresses, ..Self::default() }
     }
 
+    /// Takes over what was found for hosts of ServiceEntries, for what is compiled from now on.
+    pub fn know(&mut self, answers: Answers) {
+        self.answers = answers;
+    }
+
     /// Compiles every tenant of a mesh. A tenant that would see no change gets the very snapshot it has.
     pub fn compile(&mut self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
         let touched = self.clusters.update(&mesh.services);
         self.tables.update(&mesh.routes, &self.clusters);
         self.services.update(&self.clusters, &self.tables);
         self.workloads.update(&mesh.workloads, &self.clusters, touched);
-        self.policies.update(mesh);
+        self.policies.update(mesh, &self.answers);
         self.update_directory();
         self.snapshots = self.snapshots(mesh);
         self.snapshots.clone()

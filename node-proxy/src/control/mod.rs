@@ -15,7 +15,7 @@ use std::{
 
 use config::store::Outcome;
 
-use self::compile::Compiler;
+use self::{compile::Compiler, names::Names};
 use crate::forest::{Configuration, ForestHandle};
 
 pub use self::{files::FileSource, status::Status};
@@ -23,6 +23,7 @@ pub use self::{files::FileSource, status::Status};
 pub mod compile;
 pub mod directory;
 mod files;
+pub mod names;
 mod status;
 
 /// Where configuration comes from. One of the six seams.
@@ -43,23 +44,35 @@ pub struct Control {
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Control {
-    /// Starts to bring what `source` says to the forest, and what there is to say about it to `status`. The node has these
-    /// addresses.
+    /// Starts to bring what `source` says to the forest, with what `names` finds, and what there is to say about it to
+    /// `status`. The node has these addresses.
     pub fn start(
         mut source: Box<dyn ConfigSource>,
         forest: ForestHandle,
         status: Arc<Status>,
         node_addresses: Arc<[IpAddr]>,
+        mut names: Names,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             let mut compiler = Compiler::for_node(node_addresses);
+            let mut mesh = None;
             while !stopped.load(Relaxed) {
-                if let Some(outcome) = source.next(PATIENCE) {
+                let outcome = source.next(PATIENCE);
+                let mut changed = outcome.is_some();
+                if let Some(outcome) = outcome {
                     status.take(&outcome);
-                    let snapshots = compiler.compile(&outcome.mesh);
-                    forest.apply(Configuration { mesh: outcome.mesh, snapshots });
+                    names.want(&outcome.mesh);
+                    mesh = Some(outcome.mesh);
+                }
+                if names.turn() {
+                    changed = true;
+                }
+                if let Some(mesh) = mesh.as_ref().filter(|_| changed) {
+                    compiler.know(names.answers());
+                    let snapshots = compiler.compile(mesh);
+                    forest.apply(Configuration { mesh: mesh.clone(), snapshots });
                 }
             }
         })?;
@@ -112,9 +125,16 @@ mod tests {
         });
         let (release, hung) = mpsc::channel();
         let (asked, hangs) = mpsc::channel();
-        let control =
-            Control::start(Box::new(Hung(hung, asked)), forest.unwrap(), Arc::default(), Arc::default())
-                .unwrap();
+        let pace = names::Pace { every: PATIENCE, keep: PATIENCE };
+        let names = Names::new(Arc::new(names::System), pace, Arc::default());
+        let control = Control::start(
+            Box::new(Hung(hung, asked)),
+            forest.unwrap(),
+            Arc::default(),
+            Arc::default(),
+            names,
+        )
+        .unwrap();
         hangs.recv().unwrap();
         let (done, dropped) = mpsc::channel();
         thread::spawn(move || {

@@ -25,7 +25,11 @@ use crate::{
     admin,
     app::Daemon,
     cell::Limits,
-    control::{Control, FileSource, Status, directory::DirectoryError},
+    control::{
+        Control, FileSource, Status,
+        directory::DirectoryError,
+        names::{Names, Pace, System},
+    },
     forest::{ForestHandle, OnStop, Phase, Settings},
     identity::{
         authority::{
@@ -79,6 +83,8 @@ pub struct NodeOptions {
     pub connections: Option<usize>,
     /// How tunnels to and from other nodes are kept.
     pub tunnels: Tunnels,
+    /// How often hosts of ServiceEntries are looked up, and how long their addresses are kept.
+    pub names: Pace,
     /// How long connections may go on after SIGTERM.
     pub drain: Duration,
     /// How pods are left after it.
@@ -180,12 +186,14 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
         0
     });
+    let addresses = node_addresses(&options.node_addresses);
     let files = FileSource::open(
         &options.config,
         store::Options {
             trust_domain: options.trust_domain.clone(),
             root_namespace: options.root_namespace.clone(),
             node: options.node.clone(),
+            node_addresses: addresses.to_vec(),
             ..store::Options::default()
         },
     )?;
@@ -220,8 +228,8 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let daemon = Arc::new(Daemon { forest, status, steering, access_log_dropped: access_log.dropped() });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
-        let addresses = node_addresses(&options.node_addresses);
-        move || Control::start(Box::new(files), forest, status, addresses)
+        let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));
+        move || Control::start(Box::new(files), forest, status, addresses, names)
     };
     runtime.block_on(serve(options, &daemon, doors, &access_log, control))
 }

@@ -20,7 +20,9 @@ use crate::{
 pub(super) fn reconsider(cell: &Cell, snapshot: &Arc<Snapshot>) {
     let unknown = Caller { identity: None, pod: None };
     cell.live.each(|live| {
-        let judged = by_destination(snapshot, live, &unknown).and_then(|()| by_receiver(snapshot, live));
+        let judged = by_destination(snapshot, live, &unknown)
+            .and_then(|()| by_receiver(snapshot, live))
+            .and_then(|()| by_egress(snapshot, live));
         if let Err(denied) = judged {
             live.revoke(&denied);
         }
@@ -67,10 +69,22 @@ fn by_receiver(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
         from: Rc::clone(&live.tree),
         caller: Arc::clone(caller),
         client: live.origin.client,
-        to: Rc::clone(to),
+        to: Some(Rc::clone(to)),
         address,
     };
     straight(snapshot, &ends)
+}
+
+/// By the caller's egress, where a Service leads an opaque connection out of the mesh. An endpoint that was a pod when it was
+/// chosen has not become another's by leaving.
+fn by_egress(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
+    let (Side::Outbound, Some((address, _))) = (live.side, live.endpoint.get()) else { return Ok(()) };
+    let is_outside = live.peer.borrow().is_none()
+        && !snapshot.directory.workloads.contains_key(&address.ip().to_canonical());
+    if is_outside {
+        return policy::egress::admit_outside(snapshot, &live.tree.workload.pod.namespace, address);
+    }
+    Ok(())
 }
 
 /// What came from another cell of this node passed by the network, too.
@@ -84,9 +98,12 @@ fn handed_over(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
 
 /// Whether a connection may go on to go straight to its receiver.
 fn straight(snapshot: &Snapshot, ends: &Ends) -> Result<(), Denied> {
-    by_network(snapshot, &ends.from.workload, &ends.to.workload, ends.address)?;
+    let Some(to) = &ends.to else {
+        return policy::egress::admit_outside(snapshot, &ends.from.workload.pod.namespace, ends.address);
+    };
+    by_network(snapshot, &ends.from.workload, &to.workload, ends.address)?;
     let origin = Origin { destination: ends.address, client: ends.client };
-    policy::reconsider_directly(snapshot, &ends.to.workload, &ends.caller, origin)
+    policy::reconsider_directly(snapshot, &to.workload, &ends.caller, origin)
 }
 
 /// By NetworkPolicies, which cannot be evaluated of an end that left the configuration: its tree's end ends it.

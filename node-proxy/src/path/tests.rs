@@ -18,6 +18,7 @@ mod bounds;
 mod denials;
 mod early;
 mod handshakes;
+mod egress;
 mod policy;
 mod silence;
 mod trust;

@@ -4,10 +4,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use config::{
-    model::{Egress, Workload},
-    name::PolicyName,
-};
+use config::{model::Workload, name::PolicyName};
 use ebpf_redirect::{Origin, Side};
 
 use crate::{
@@ -21,6 +18,7 @@ pub use self::inbound::{Inbound, decide_inbound};
 
 mod authorization;
 pub mod early;
+pub mod egress;
 mod inbound;
 pub mod network;
 pub mod probe;
@@ -210,17 +208,13 @@ fn unless_left(snapshot: &Snapshot, receiver: &Workload, judged: Result<(), Deni
 /// The rules themselves.
 fn judge(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Denied> {
     let Question { side, workload, origin, destination, caller } = *question;
-    match (side, snapshot.egress, destination) {
-        (Side::Outbound, Egress::Mesh, Destination::Outside) => {
-            let named = snapshot.external.entry(
-                &workload.pod.namespace,
-                origin.destination.ip().to_canonical(),
-                origin.destination.port(),
-            );
-            named.map(|_| ()).ok_or(Denied::EgressForbidden)
+    match (side, destination) {
+        (Side::Outbound, Destination::Outside) => {
+            egress::admit_outside(snapshot, &workload.pod.namespace, origin.destination)
         }
-        (Side::Outbound, ..) => Ok(()),
-        (Side::Inbound, ..) => admit(snapshot, workload, caller, origin),
+        // The endpoint of a Service is asked about when it is chosen.
+        (Side::Outbound, _) => Ok(()),
+        (Side::Inbound, _) => admit(snapshot, workload, caller, origin),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use config::model::{AppProtocol, Audience, ServiceEntry as External};
+use config::model::{AppProtocol, Audience, Egress, ServiceEntry as External};
 
 use super::*;
-use crate::snapshot::{Cluster, RouteTable, ServiceEntry};
+use crate::snapshot::{Cluster, RouteTable, ServiceEntry, policies::Opening};
 
 fn service() -> Destination {
     let name = config::name::ServiceName::new("shop".try_into().unwrap(), "cart".try_into().unwrap());
@@ -84,6 +84,8 @@ fn limited_egress_opens_for_what_a_service_entry_names_by_address_and_port_for_i
         name: config::name::EntryName::new("shop".try_into().unwrap(), "pay".try_into().unwrap()),
         addresses: vec![addresses.parse().unwrap()],
         ports: vec![port],
+        endpoints: Vec::new(),
+        hosts: Vec::new(),
         audience: Audience {
             every_tenant: false,
             namespaces: namespaces.map(|name| vec![name.try_into().unwrap()]),
@@ -97,7 +99,8 @@ fn limited_egress_opens_for_what_a_service_entry_names_by_address_and_port_for_i
         ("for the caller's namespace", entry("203.0.113.7/32", 443, Some("shop")), true),
         ("for another namespace", entry("203.0.113.7/32", 443, Some("bank")), false),
     ] {
-        let external = Arc::new(crate::snapshot::policies::External(vec![Arc::new(entry)]));
+        let opening = Opening { entry: Arc::new(entry), found: Vec::new() };
+        let external = Arc::new(crate::snapshot::policies::External(vec![opening]));
         let snapshot = Snapshot { external, ..snapshot(Egress::Mesh) };
         let expected = if open { Ok(()) } else { Err(Denied::EgressForbidden) };
         assert_eq!(judged(&snapshot, Side::Outbound, &Destination::Outside), expected, "{name}");

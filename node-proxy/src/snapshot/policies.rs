@@ -80,7 +80,22 @@ impl PeerRule {
 
 /// Destinations outside the mesh that a tenant may dial although its egress is limited.
 #[derive(Debug, Default)]
-pub struct External(pub Vec<Arc<ServiceEntry>>);
+pub struct External(pub Vec<Opening>);
+
+/// A ServiceEntry and what the node has found for its hosts.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The entry.
+    pub entry: Arc<ServiceEntry>,
+    /// Addresses of its hosts, in order.
+    pub found: Vec<IpAddr>,
+}
+
+impl Opening {
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.entry, &other.entry) && self.found == other.found
+    }
+}
 
 impl External {
     /// The entry that names a destination for callers of a namespace.
@@ -90,16 +105,16 @@ impl External {
         address: IpAddr,
         port: u16,
     ) -> Option<&Arc<ServiceEntry>> {
-        self.0.iter().find(|entry| {
-            let audience = &entry.audience.namespaces;
-            entry.ports.contains(&port)
-                && audience.as_ref().is_none_or(|namespaces| namespaces.contains(caller))
-                && entry.addresses.iter().any(|net| net.contains(&address))
-        })
+        let names = |opening: &&Opening| {
+            let audience = &opening.entry.audience.namespaces;
+            audience.as_ref().is_none_or(|namespaces| namespaces.contains(caller))
+                && opening.entry.names(address, port, |address| opening.found.binary_search(&address).is_ok())
+        };
+        self.0.iter().find(names).map(|opening| &opening.entry)
     }
 
-    /// Whether both hold the very same entries.
+    /// Whether both hold the very same entries, with the same addresses.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(one, two)| Arc::ptr_eq(one, two))
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(one, two)| one.is_same(two))
     }
 }

@@ -90,11 +90,11 @@ impl Connect for Kernel {
                 }
                 Start::Netns(tree, client) => (dial(cell, &tree, client, address).await?.into(), Some(tree)),
             };
-            let shortcut = match (way.admission, receiver) {
-                (Some(_), Some(receiver)) => {
-                    cell.shortcuts.enter(permit, &receiver, address, &stream).map(Box::new)
-                }
-                _ => None,
+            let receiver = receiver.filter(|_| way.admission.is_some());
+            let shortcut = if receiver.is_some() || way.leaves {
+                cell.shortcuts.enter(permit, receiver.as_ref(), address, &stream).map(Box::new)
+            } else {
+                None
             };
             if shortcut.is_some() {
                 // The configuration may have changed while it was being made.
@@ -116,6 +116,8 @@ struct Way {
     start: Start,
     /// That the receiver's policies were asked, where its own cell will not be.
     admission: Option<Admission>,
+    /// Whether a Service leads out of the mesh.
+    leaves: bool,
 }
 
 enum Start {
@@ -156,6 +158,12 @@ fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamE
         // Whoever has the address by now is not who was meant, and must not get a byte in the clear.
         return Err(UpstreamError::Gone { address: peer.address });
     }
+    let leaves = across && workload.is_none() && near.is_none();
+    if leaves {
+        let caller = &permit.tree.workload.pod.namespace;
+        policy::egress::admit_outside(&cell.snapshot(), caller, peer.address)
+            .map_err(UpstreamError::Denied)?;
+    }
     let own = |client| Start::Netns(Rc::clone(&permit.tree), client);
     let admission = match (choice.delivery, &near) {
         (Delivery::Direct, Some(Near::Neighbour(tree))) => {
@@ -171,7 +179,7 @@ fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamE
         (Delivery::Local, _) => own(client),
         _ => own(None),
     };
-    Ok(Way { choice, start, admission })
+    Ok(Way { choice, start, admission, leaves })
 }
 
 /// Whether NetworkPolicies are known to allow a delivery that the network cannot see.

@@ -1,5 +1,5 @@
-//! Connections of this cell straight to a neighbour's app: the receiver's tree never sees them, so it is here that they end
-//! when a change of configuration takes their permission away, or the receiver has gone.
+//! Connections of this cell that nobody else of the mesh sees: straight to a neighbour's app, or to an endpoint outside of the
+//! mesh. So it is here that they end when a change of configuration takes their permission away, or the receiver has gone.
 //!
 //! Each is known from when it was made until it is dropped. What is here must never keep a connection alive.
 
@@ -37,8 +37,8 @@ pub struct Ends {
     pub caller: Arc<Caller>,
     /// Its address.
     pub client: SocketAddr,
-    /// The receiver.
-    pub to: Rc<Tree>,
+    /// The receiver; `None` outside of the mesh.
+    pub to: Option<Rc<Tree>>,
     /// The app's address.
     pub address: SocketAddr,
 }
@@ -85,16 +85,16 @@ pub struct Shortcut {
     shortcuts: Shortcuts,
     key: usize,
     revoked: Rc<Revoked>,
-    to: Rc<Tree>,
+    to: Option<Rc<Tree>>,
     _socket: Registered,
 }
 
 impl Shortcuts {
-    /// Takes in a connection to a neighbour. `None` for one that no socket carries: it ends where its bytes come from.
+    /// Takes in a connection to a neighbour, or out of the mesh. `None` for one that no socket carries: it ends where its bytes come from.
     pub fn enter(
         &self,
         permit: &Permit,
-        to: &Rc<Tree>,
+        to: Option<&Rc<Tree>>,
         address: SocketAddr,
         stream: &Stream,
     ) -> Option<Shortcut> {
@@ -104,12 +104,12 @@ impl Shortcuts {
             from: Rc::clone(&permit.tree),
             caller: Arc::clone(&permit.caller),
             client: permit.origin.client,
-            to: Rc::clone(to),
+            to: to.cloned(),
             address,
         };
         let key = self.known.borrow_mut().insert(Entry { ends, revoked: Rc::clone(&revoked) });
         let socket = self.sockets.register(socket, key as u64);
-        Some(Shortcut { shortcuts: self.clone(), key, revoked, to: Rc::clone(to), _socket: socket })
+        Some(Shortcut { shortcuts: self.clone(), key, revoked, to: to.cloned(), _socket: socket })
     }
 
     /// How many there are.
@@ -138,7 +138,8 @@ impl Shortcuts {
     /// Ends those that go to a tree's app.
     pub fn close_to(&self, tree: u64, reason: Reason) {
         let known = self.known.borrow();
-        for (key, entry) in known.iter().filter(|(_, entry)| entry.ends.to.id == tree) {
+        let goes_there = |entry: &Entry| entry.ends.to.as_ref().is_some_and(|to| to.id == tree);
+        for (key, entry) in known.iter().filter(|(_, entry)| goes_there(entry)) {
             self.end(key, entry, Why::Other(reason));
         }
     }
@@ -153,8 +154,8 @@ impl Shortcuts {
 
 impl Shortcut {
     /// Is not known here any more; who it went to must be remembered elsewhere.
-    pub fn leave(self) -> Rc<Tree> {
-        Rc::clone(&self.to)
+    pub fn leave(self) -> Option<Rc<Tree>> {
+        self.to.clone()
     }
 
     /// Why it was ended from here; to be asked when it ends.

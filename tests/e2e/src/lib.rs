@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use dns::Dns;
 pub use left::{files_of, rules_of};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
@@ -15,6 +16,7 @@ pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, port};
 pub use testkit::{Tally, Traffic, eventually};
 
+mod dns;
 mod left;
 mod mesh;
 mod origin;

@@ -140,7 +140,7 @@ fn an_entry_opens_to_its_own_tenant_and_to_all_only_from_the_root_namespace() ->
             scene.entry("istio-system", &with("exportTo: [bank]")),
             [false, false, false, true],
         ),
-        ("a name without an address", scene.entry("shop", ""), [false; 4]),
+        ("a name that nobody knows", scene.entry("shop", ""), [false; 4]),
     ];
     for (what, text, expected) in table {
         scene.edit(&text)?;

@@ -5,14 +5,13 @@
 use crate::{
     document::Node,
     finding::{Reason, Severity},
-    lower::{Context, metadata},
+    lower::{Context, Place, metadata},
 };
 
-/// What a pod says of its membership in the mesh.
+/// What a pod says of its membership in the mesh, its label `canopy.mesh/mode: off` aside: whether that is obeyed depends on
+/// its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Membership {
-    /// It is out, whatever its namespace says (label `canopy.mesh/mode: off`).
-    Off,
     /// It is in: it names its network namespace, or another mesh of the same protocol serves it.
     On,
     /// It says nothing: its namespace decides.
@@ -27,21 +26,18 @@ const TUNNEL: &str = "networking.istio.io/tunnel";
 pub(super) fn read(context: &mut Context<'_>, root: &Node) -> Membership {
     let label = |key| root.at_path(&["metadata", "labels", key]);
     let netns = metadata::annotation(root, metadata::NETNS);
-    match label(metadata::MODE) {
-        Some(mode) if mode.text() == Some(metadata::MODE_OFF) => {
-            if let Some(node) = netns {
-                let message = "the pod is out of the mesh by its label canopy.mesh/mode: it is not captured";
-                context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
-            }
-            return Membership::Off;
-        }
-        Some(mode) if mode.text() != Some(metadata::MODE_NODE) => {
-            let message = "does nothing: the mode of a pod is off, or what its namespace says";
-            context.note(Severity::NotObeyed, Reason::NotObeyed, mode, message);
-        }
-        _ => {}
+    let known = [metadata::MODE_OFF, metadata::MODE_NODE].map(Some);
+    if let Some(mode) = label(metadata::MODE).filter(|mode| !known.contains(&mode.text())) {
+        let message = "does nothing: the mode of a pod is off, or what its namespace says";
+        context.note(Severity::NotObeyed, Reason::NotObeyed, mode, message);
     }
     let redirected = metadata::annotation(root, REDIRECTION).and_then(Node::text) == Some("enabled");
     let tunnels = label(TUNNEL).and_then(Node::text) == Some("http");
     if netns.is_some() || redirected || tunnels { Membership::On } else { Membership::AsNamespace }
+}
+
+/// Where a pod says that it is out, whatever its namespace says.
+pub(super) fn off_place(context: &Context<'_>, root: &Node) -> Option<Place> {
+    let mode = root.at_path(&["metadata", "labels", metadata::MODE])?;
+    (mode.text() == Some(metadata::MODE_OFF)).then(|| context.place(mode))
 }

@@ -16,9 +16,10 @@ use config::{
     name::{Namespace, PodName, PolicyName, ServiceName, TenantId},
 };
 
+use crate::control::names::{Answers, found};
 use crate::snapshot::{
     network::{Network, PodNetwork},
-    policies::{External, InboundPolicy, PeerRule, Policies},
+    policies::{External, InboundPolicy, Opening, PeerRule, Policies},
 };
 
 /// What a version of the mesh made of policies.
@@ -30,10 +31,10 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// Takes over the policies of a mesh.
-    pub(super) fn update(&mut self, mesh: &Mesh) {
+    /// Takes over the policies of a mesh, and what was found for its ServiceEntries' hosts.
+    pub(super) fn update(&mut self, mesh: &Mesh, answers: &Answers) {
         self.update_tenants(mesh);
-        self.update_externals(mesh);
+        self.update_externals(mesh, answers);
         let network = network(mesh);
         if !is_same_network(&network, &self.network) {
             self.network = Arc::new(network);
@@ -77,13 +78,16 @@ impl Compiled {
             .collect();
     }
 
-    fn update_externals(&mut self, mesh: &Mesh) {
+    fn update_externals(&mut self, mesh: &Mesh, answers: &Answers) {
         let limited = mesh.tenants.iter().filter(|(_, tenant)| tenant.egress == Egress::Mesh);
         let new = limited.map(|(id, _)| {
-            let is_for = |entry: &&Arc<config::model::ServiceEntry>| {
-                entry.audience.every_tenant || mesh.membership.get(&entry.name.namespace) == Some(id)
+            let opening = |entry: &Arc<config::model::ServiceEntry>| {
+                let owner = mesh.membership.get(&entry.name.namespace);
+                let is_for = entry.audience.every_tenant || owner == Some(id);
+                let found = || owner.map(|owner| found(answers, owner, entry)).unwrap_or_default();
+                is_for.then(|| Opening { entry: Arc::clone(entry), found: found() })
             };
-            let external = External(mesh.service_entries.values().filter(is_for).cloned().collect());
+            let external = External(mesh.service_entries.values().filter_map(opening).collect());
             let before = self.externals.get(id).filter(|before| before.is_same(&external));
             (id.clone(), before.map_or_else(|| Arc::new(external), Arc::clone))
         });

@@ -28,8 +28,9 @@ use crate::{
     path,
     policy::Permit,
     snapshot::{
-        Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry, network::Network,
-        policies::InboundPolicy,
+        Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry,
+        network::Network,
+        policies::{External, InboundPolicy},
     },
     sys::{netns::Netns, socket, sockets::Sockets},
     telemetry::{AccessLog, access::Writer},
@@ -52,6 +53,8 @@ pub(super) struct World {
     workloads: RefCell<HashMap<IpAddr, Arc<WorkloadEntry>>>,
     /// What protects the tree's workload.
     pub(super) inbound_policy: RefCell<Arc<InboundPolicy>>,
+    /// Where the tenant may go outside the mesh.
+    pub(super) external: RefCell<Arc<External>>,
     /// Addresses of the node.
     pub(super) node: RefCell<Vec<IpAddr>>,
     /// Whether endpoints are the tree's own pod: its neighbour, as it were.
@@ -138,6 +141,7 @@ impl World {
             services: RefCell::default(),
             workloads: RefCell::default(),
             inbound_policy: RefCell::default(),
+            external: RefCell::default(),
             node: RefCell::default(),
             neighbours: std::cell::Cell::default(),
             left_behind: RefCell::default(),
@@ -177,6 +181,7 @@ impl World {
     pub(super) fn limit(&self, egress: Egress) {
         let mut snapshot = Snapshot::empty(self.cell.tenant.clone());
         snapshot.egress = egress;
+        snapshot.external = Arc::clone(&self.external.borrow());
         let services = Arc::new(self.services.borrow().clone());
         let workloads = Arc::new(self.workloads.borrow().clone());
         let node_addresses = self.node.borrow().iter().copied().collect();
