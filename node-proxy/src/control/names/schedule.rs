@@ -35,10 +35,10 @@ impl Pace {
 }
 
 /// Names that one turn looks up at most.
-pub const TURN: usize = 8;
+pub(super) const TURN: usize = 8;
 
 /// Addresses of a name that are remembered; names that have more are few, and mostly not for connections.
-pub const ADDRESSES: usize = 32;
+pub(super) const ADDRESSES: usize = 32;
 
 /// A failure is asked about again after twice as long each time, this often doubled.
 const DOUBLED: u32 = 4;

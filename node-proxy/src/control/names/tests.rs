@@ -1,6 +1,6 @@
 //! Which names are looked up when, what their answers open, and that no tenant's names keep another's waiting.
 
-use std::{collections::HashMap, sync::mpsc};
+use std::collections::HashMap;
 
 use config::{
     model::{Audience, Budget, Isolation, Tenant},
@@ -134,12 +134,12 @@ fn turns_go_round_by_tenant_each_has_one_at_a_time_and_none_is_long() {
     for other in &others {
         schedule.is_back(&TenantId::Tenant(other.as_str().try_into().unwrap()));
     }
-    let (next, second) = schedule.take(now).unwrap();
-    assert_eq!(
-        (next.as_str(), second.len()),
-        ("bank", 1),
-        "who was not answered is asked for again, in its turn"
-    );
+    // Who was not answered is asked for again, in its turn.
+    let mut round = Vec::new();
+    while let Some((tenant, _)) = schedule.take(now) {
+        round.push(tenant.to_string());
+    }
+    assert_eq!(round, ["a-flood", "bank", "shop"]);
 }
 
 /// Knows what it is told to; blocks on what it is not told of, until its other end goes.
@@ -161,7 +161,7 @@ impl Resolve for Fake {
 
 fn names(known: &[(&str, &[&str])]) -> (Names, Receiver<HostName>) {
     let known = known.iter().map(|(host, found)| ((*host).try_into().unwrap(), addresses(found))).collect();
-    let (asked, seen) = mpsc::sync_channel(64);
+    let (asked, seen) = sync_channel(64);
     let node: Arc<[IpAddr]> = addresses(&["192.0.2.1"]).into();
     (Names::new(Arc::new(Fake { known, asked }), PACE, node), seen)
 }
