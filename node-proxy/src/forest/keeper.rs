@@ -221,7 +221,7 @@ impl Keeper {
     pub(super) fn give_up(&mut self) {
         self.throne.vacate();
         if let Some(reign) = self.reign.take() {
-            reign.sockets.shut_down(None);
+            reign.sockets.abort();
             reign.handoffs.close(Reason::Draining);
         }
     }
@@ -290,7 +290,7 @@ impl Keeper {
     fn depose(&mut self, why: &'static str, now: Instant) -> Outcome {
         self.throne.vacate();
         let Some(reign) = self.reign.take() else { return Outcome::Same };
-        let connections = reign.sockets.shut_down(None) + reign.handoffs.close(Reason::CellRestarted);
+        let connections = reign.sockets.abort() + reign.handoffs.close(Reason::CellRestarted);
         tracing::error!(tenant = %self.tenant, why, connections, "a cell was given up; its connections were ended");
         if let Some(id) = reign.lane.id.get()
             && let Err(error) = id.make_idle_class()

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rustix::net::{Shutdown, shutdown, sockopt::socket_cookie};
+use rustix::net::{Shutdown, connect_unspec, shutdown, sockopt::socket_cookie};
 use slab::Slab;
 
 /// The sockets of one cell. Written by the cell; read by others only when it is stuck, so its lock is never waited for.
@@ -37,11 +37,17 @@ impl Sockets {
         Registered { sockets: self.clone(), key }
     }
 
-    /// Shuts down every socket of a tree, or of all. Their connections end as if the other side had gone.
-    pub fn shut_down(&self, tree: Option<u64>) -> usize {
+    /// Shuts down every socket of a tree. Their connections end as if the other side had gone.
+    pub fn shut_down(&self, tree: u64) -> usize {
         let entries = self.entries();
-        let chosen = entries.iter().filter(|(_, entry)| tree.is_none_or(|tree| tree == entry.tree));
-        chosen.filter(|(_, entry)| entry.shut_down()).count()
+        let chosen = entries.iter().filter(|(_, entry)| tree == entry.tree);
+        chosen.filter(|(_, entry)| entry.act(|socket| shutdown(socket, Shutdown::Both))).count()
+    }
+
+    /// Resets every socket: who is at the other end must not take what it has for the whole.
+    pub fn abort(&self) -> usize {
+        // To dissolve a connection is the one way to have it reset by who does not close its descriptor (tcp_disconnect).
+        self.entries().iter().filter(|(_, entry)| entry.act(|socket| connect_unspec(socket))).count()
     }
 
     /// How many are registered.
@@ -62,12 +68,11 @@ impl Sockets {
 
 impl Entry {
     #[expect(unsafe_code, reason = "the registry outlives no socket it names, which the compiler cannot see")]
-    fn shut_down(&self) -> bool {
+    fn act(&self, act: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<()>) -> bool {
         // SAFETY: the descriptor is used during this call only. Where its socket was closed and the number taken
         // by another file, the cookie differs (it is unique for the kernel's life) and nothing is done.
         let socket = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        socket_cookie(socket).is_ok_and(|cookie| cookie == self.cookie)
-            && shutdown(socket, Shutdown::Both).is_ok()
+        socket_cookie(socket).is_ok_and(|cookie| cookie == self.cookie) && act(socket).is_ok()
     }
 }
 
@@ -92,7 +97,7 @@ impl fmt::Debug for Registered {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Read,
+        io::{Read, Write},
         net::{TcpListener, TcpStream},
         os::fd::AsFd,
     };
@@ -111,11 +116,25 @@ mod tests {
         let ((mut client, server), (other_client, other)) = (pair(), pair());
         let _first = sockets.register(server.as_fd(), 1);
         let _second = sockets.register(other.as_fd(), 2);
-        assert_eq!(sockets.shut_down(Some(1)), 1);
+        assert_eq!(sockets.shut_down(1), 1);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         other_client.set_nonblocking(true).unwrap();
         let error = (&other_client).read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_is_aborted_does_not_look_complete_at_its_other_end() {
+        let sockets = Sockets::default();
+        let ((mut client, mut server), (mut other_client, other)) = (pair(), pair());
+        let _both = [sockets.register(server.as_fd(), 1), sockets.register(other.as_fd(), 2)];
+        server.write_all(b"half").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(sockets.abort(), 2);
+        for client in [&mut client, &mut other_client] {
+            assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        assert!(server.read(&mut [0]).is_err() && server.write(b"more").is_err());
     }
 
     #[test]
@@ -124,7 +143,7 @@ mod tests {
         let (_client, server) = pair();
         let _registered = sockets.register(server.as_fd(), 1);
         sockets.0.lock().unwrap()[0].cookie += 1;
-        assert_eq!(sockets.shut_down(None), 0);
+        assert_eq!((sockets.shut_down(1), sockets.abort()), (0, 0));
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Shortcuts {
     /// The first reason counts.
     fn end(&self, key: usize, entry: &Entry, why: Why) {
         if entry.revoked.set(why).is_ok() {
-            self.sockets.shut_down(Some(key as u64));
+            self.sockets.shut_down(key as u64);
         }
     }
 }

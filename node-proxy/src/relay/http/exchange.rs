@@ -29,7 +29,7 @@ pub(super) struct Exchange {
     session: Rc<Session>,
     _in_flight: RequestGuard,
     /// Keeps an HTTP/1.1 connection from being taken for one that waits for a head.
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
     begun: Instant,
     received: Slot<u64>,
     sent: Slot<u64>,
@@ -77,7 +77,7 @@ impl Exchange {
         Rc::new(Self {
             session: Rc::clone(session),
             _in_flight: RequestGuard::begin(&session.cell.ledger),
-            _busy: busy,
+            busy,
             begun: Instant::now(),
             received: Slot::new(0),
             sent: Slot::new(0),
@@ -225,6 +225,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.done.get() {
+            if let Some(busy) = &self.busy {
+                busy.cut_short();
+            }
             self.refused(self.session.live.ended().unwrap_or(Reason::ClientClosed));
         }
         if let Some(facts) = &self.facts {

@@ -6,7 +6,11 @@
 use std::{future::poll_fn, io, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use http::StatusCode;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, Sleep, sleep_until, timeout},
@@ -15,12 +19,13 @@ use tokio::{
 use super::{
     Client,
     answer::answer,
+    download::Outgoing,
     refusal::Refusal,
     session::Session,
     unread,
     watch::{Watch, Watched},
 };
-use crate::{sys::hyper_io::HyperIo, telemetry::Reason};
+use crate::{sys::hyper_io::HyperIo, telemetry::Reason, upstream::pool::BodyError};
 
 /// How a connection came to its end.
 #[derive(Debug)]
@@ -43,11 +48,13 @@ pub(super) async fn serve(session: Rc<Session>, io: Client) {
         .half_close(false)
         .max_buf_size(limits.head_bytes.max(SMALLEST_BUFFER))
         .serve_connection(HyperIo(Watched { io, watch: Rc::clone(&watch) }), service);
-    let mut connection = Box::pin(connection);
+    let mut served = Served { connection: Some(Box::new(connection)), watch: Rc::clone(&watch) };
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut finishing = false;
     let end = poll_fn(|context| {
         loop {
+            let Some(connection) = &mut served.connection else { return Poll::Ready(End::Done) };
+            let mut connection = Pin::new(&mut **connection);
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ended.map_or_else(End::Broken, |()| End::Done));
             }
@@ -69,27 +76,53 @@ pub(super) async fn serve(session: Rc<Session>, io: Client) {
         }
     })
     .await;
-    let parts = Pin::into_inner(connection).into_parts();
+    let Some((io, read)) = served.end() else { return };
     let end = match end {
         End::Broken(error) => broken(&watch, error),
         end => end,
     };
     let begun = timer.map_or_else(Instant::now, |timer| timer.deadline() - session.cell.limits.head);
-    finish(&session, end, parts.io.0.io, parts.read_buf, begun.elapsed()).await;
-}
-
-async fn finish(session: &Rc<Session>, end: End, mut io: Client, read: bytes::Bytes, took: Duration) {
     if let Some(tunnel) = session.tunnel.take() {
-        tunnel.run(session, io, read).await;
+        tunnel.run(&session, io, read).await;
         return;
     }
     if let End::Refused(refusal) = end {
-        unread::report(session, refusal, took);
+        unread::report(&session, refusal, begun.elapsed());
+    }
+    finish(end, io, watch.is_cut_short()).await;
+}
+
+async fn finish(end: End, mut io: Client, is_cut_short: bool) {
+    match end {
+        _ if is_cut_short => io.get_ref().reset(),
         // A client that sends such things may be gone.
-        let _gone = timeout(LINGER, say_and_listen(&mut io, refusal)).await;
-    } else {
+        End::Refused(refusal) => drop(timeout(LINGER, say_and_listen(&mut io, refusal)).await),
         // It may be closed already, which is what is wanted.
-        let _closed = io.shutdown().await;
+        End::Done | End::Broken(_) => drop(io.shutdown().await),
+    }
+}
+
+/// Hyper's side of a connection. Dropped in the middle of an answer, by whom and why ever, it ends in a reset.
+struct Served<S: HttpService<Incoming, ResBody = Outgoing, Error = BodyError>> {
+    connection: Option<Box<http1::Connection<HyperIo<Watched<Client>>, S>>>,
+    watch: Rc<Watch>,
+}
+
+impl<S: HttpService<Incoming, ResBody = Outgoing, Error = BodyError>> Served<S> {
+    /// The client's end, and what was read of it and not used.
+    fn end(&mut self) -> Option<(Client, bytes::Bytes)> {
+        let parts = self.connection.take()?.into_parts();
+        Some((parts.io.0.io, parts.read_buf))
+    }
+}
+
+impl<S: HttpService<Incoming, ResBody = Outgoing, Error = BodyError>> Drop for Served<S> {
+    fn drop(&mut self) {
+        if let Some((io, _read)) = self.end()
+            && self.watch.is_cut_short()
+        {
+            io.get_ref().reset();
+        }
     }
 }
 

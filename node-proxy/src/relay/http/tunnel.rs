@@ -30,7 +30,7 @@ impl Tunnel {
         if let Err(error) = poll_fn(|context| lease.drive(context)).await {
             tracing::debug!(%error, "an endpoint broke off right after it had agreed to an upgrade");
             exchange.refused(Reason::UpstreamReset);
-            return;
+            return client.get_ref().reset();
         }
         exchange.becomes_opaque();
         let choice = lease.choice();

@@ -21,6 +21,10 @@ pub(super) struct Watch {
     busy: Slot<bool>,
     /// Bytes have come that no request was made of yet.
     begun: Slot<bool>,
+    /// An answer was begun that will not be complete.
+    short: Slot<bool>,
+    /// The client would not take all that hyper has to send.
+    stalled: Slot<bool>,
     /// Hyper has answered bytes of which it could not make a request, and that answer was not sent.
     withheld: Slot<Option<StatusCode>>,
 }
@@ -50,6 +54,12 @@ impl Watch {
         self.begun.get() && !self.busy.get()
     }
 
+    /// Whether the client would miss something of an answer if the connection ended now. A body may have no length but its
+    /// connection's, so a proper end would make what there is of it look whole.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.busy.get() || self.short.get() || self.stalled.get()
+    }
+
     /// The status that hyper wanted to answer by itself, had it not been [withheld](Watched).
     pub(super) fn withheld(&self) -> Option<StatusCode> {
         self.withheld.get()
@@ -63,6 +73,13 @@ impl Watch {
         OWN_ANSWERS.iter().find_map(|(answer, status)| {
             bytes.ends_with(answer).then(|| (bytes.len() - answer.len(), *status))
         })
+    }
+}
+
+impl Busy {
+    /// What is answered will not be complete.
+    pub(super) fn cut_short(&self) {
+        self.0.short.set(true);
     }
 }
 
@@ -101,7 +118,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
             Some((before, _)) => &bytes[..before],
             None => bytes,
         };
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.watch.stalled.set(written.is_pending());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -127,7 +146,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         if let [only] = slices {
             return self.poll_write(context, only);
         }
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.watch.stalled.set(written.is_pending());
+        written
     }
 }
 

@@ -104,7 +104,7 @@ async fn a_permission_taken_away_ends_a_response_that_has_begun_and_the_log_says
         say(&mut client, GET).await;
         assert!(hear(&mut client).await.ends_with("3\r\nabc\r\n"));
         revoke(&bench);
-        assert_eq!(hear(&mut client).await, "<closed>", "cut off, without the last chunk");
+        assert_eq!(hear(&mut client).await, "<reset>", "cut off, without the last chunk");
         assert_eq!(bench.cell.ledger.requests_in_flight.load(Relaxed), 0);
         let lines = log.lines(&bench);
         assert_eq!(lines[0]["reason"], "egress_forbidden", "{lines:#?}");
@@ -127,7 +127,7 @@ async fn a_client_that_closes_its_sending_side_is_taken_for_gone_and_its_request
         say(&mut client, GET).await;
         sleep(Duration::from_millis(50)).await;
         client.shutdown().await.unwrap();
-        assert_eq!(hear(&mut client).await, "<closed>", "no answer");
+        assert_eq!(hear(&mut client).await, "<reset>", "no answer");
         sleep(Duration::from_millis(50)).await;
         assert_eq!(endpoint.heard(), "cancelled");
         let lines = log.lines(&bench);

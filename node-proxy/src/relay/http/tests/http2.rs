@@ -25,6 +25,7 @@ use crate::{
     accept::Protocol,
     cell::Limits,
     sys::hyper_io::HyperIo,
+    telemetry::Reason,
     upstream::rt::{LocalExecutor, TokioTimer},
 };
 
@@ -140,6 +141,21 @@ async fn a_stream_of_messages_flows_both_ways_before_either_end_has_finished() {
         drop(sender);
         let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
         assert_eq!(trailers["grpc-status"], "0");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_with_its_connection_does_not_look_complete() {
+    local(async {
+        let bench = Bench::new(&[http2(server().await)]);
+        let (sender, body) = fed();
+        sender.send(Ok(Frame::data(Bytes::from_static(b"half")))).unwrap();
+        let response = client(&bench).await.send_request(request("/", body)).await.unwrap();
+        let mut body = response.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+        bench.cell.live.close_all(Reason::Draining);
+        assert!(body.frame().await.unwrap().is_err());
     })
     .await;
 }

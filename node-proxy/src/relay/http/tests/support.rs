@@ -293,16 +293,19 @@ pub(super) async fn say(stream: &mut TcpStream, bytes: &str) {
     stream.write_all(bytes.as_bytes()).await.unwrap();
 }
 
-/// What comes until the stream is closed, or silent for a moment.
+/// What comes until the stream is closed or reset, which is written out, or silent for a moment.
 pub(super) async fn hear(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(Ok(read)) = timeout(QUIET, stream.read(&mut buffer)).await {
-        if read == 0 {
-            heard.extend_from_slice(b"<closed>");
+    while let Ok(read) = timeout(QUIET, stream.read(&mut buffer)).await {
+        match read {
+            Ok(0) => heard.extend_from_slice(b"<closed>"),
+            Ok(read) => heard.extend_from_slice(&buffer[..read]),
+            Err(_) => heard.extend_from_slice(b"<reset>"),
+        }
+        if !matches!(read, Ok(1..)) {
             break;
         }
-        heard.extend_from_slice(&buffer[..read]);
     }
     String::from_utf8_lossy(&heard).into_owned()
 }
