@@ -119,6 +119,7 @@ fn destination(snapshot: &Snapshot, tree: &Tree, side: Side, origin: Origin) -> 
             entry: Arc::new(WorkloadEntry {
                 workload: Arc::clone(&tree.workload),
                 protocols: HashMap::new(),
+                answers: Vec::new(),
             }),
             protocol: AppProtocol::Undeclared,
         },

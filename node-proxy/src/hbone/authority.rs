@@ -52,6 +52,16 @@ impl Authority {
     }
 }
 
+/// The name and the namespace of the Service that a host name means, whatever the cluster's domain is
+/// (`NAME.NAMESPACE.svc`, `NAME.NAMESPACE.svc.cluster.local`).
+pub fn service(host: &str) -> Option<(&str, &str)> {
+    let mut labels = host.split('.');
+    match (labels.next(), labels.next(), labels.next()) {
+        (Some(name), Some(namespace), Some("svc")) => Some((name, namespace)),
+        _ => None,
+    }
+}
+
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,6 +103,16 @@ mod tests {
         let mapped = Authority::parse("[::ffff:10.1.2.3]:80").unwrap();
         assert_eq!(mapped, Authority::Address("10.1.2.3:80".parse().unwrap()));
         assert_eq!(Authority::parse("Cart.Shop:80").unwrap().to_string(), "cart.shop:80");
+    }
+
+    #[test]
+    fn a_host_name_means_a_service_only_where_it_says_so() {
+        for host in ["cart.shop.svc", "cart.shop.svc.cluster.local", "cart.shop.svc.mesh.example"] {
+            assert_eq!(service(host), Some(("cart", "shop")), "{host}");
+        }
+        for host in ["cart", "cart.shop", "shop.example.com", "cart.shop.pod.cluster.local", ""] {
+            assert_eq!(service(host), None, "{host}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod handshakes;
 mod egress;
 mod policy;
 mod silence;
+mod targets;
 mod trust;
 mod tunnels;
 mod world;

@@ -12,7 +12,7 @@ use super::{End, carry, report};
 use crate::{
     accept::{
         Protocol,
-        hbone::{self as accept, Asked, ConnectRequest, Connection},
+        hbone::{self as accept, Asked, ConnectRequest, Connection, Here},
     },
     capture::{Arrival, Captured, Delivered, Tree},
     cell::{Cell, Live},
@@ -73,7 +73,11 @@ fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked
     ends.live.request();
     let (head, received) = request.into_parts();
     let workload = &ends.tree.workload;
-    let request = match accept::read(&head, &workload.addresses) {
+    let (snapshot, reached) = (cell.snapshot(), ends.live.origin.destination.ip());
+    let answer =
+        |name: &str, namespace: &str, port: u16| snapshot.answer(workload, reached, (name, namespace, port));
+    let here = Here { addresses: &workload.addresses, answer: &answer };
+    let request = match accept::read(&head, here) {
         Ok(request) => request,
         Err(error) => {
             tracing::debug!(%error, client = %ends.live.origin.client, "a tunnel's stream was refused");

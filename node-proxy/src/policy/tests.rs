@@ -35,7 +35,11 @@ fn workload() -> Destination {
     };
     let workload =
         Workload::new(name.clone(), config::name::TenantId::Namespace(name.namespace.clone()), identity);
-    let entry = crate::snapshot::WorkloadEntry { workload: Arc::new(workload), protocols: HashMap::new() };
+    let entry = crate::snapshot::WorkloadEntry {
+        workload: Arc::new(workload),
+        protocols: HashMap::new(),
+        answers: Vec::new(),
+    };
     Destination::Workload { entry: Arc::new(entry), protocol: AppProtocol::Undeclared }
 }
 

@@ -113,6 +113,19 @@ pub struct WorkloadEntry {
     pub workload: Arc<Workload>,
     /// What Services say of its ports; a port that is missing is undeclared.
     pub protocols: HashMap<u16, AppProtocol>,
+    /// For which Services it answers; known of workloads of this machine alone.
+    pub answers: Vec<Answers>,
+}
+
+/// A port of a Service, and the port that answers for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answers {
+    /// The Service.
+    pub service: ServiceName,
+    /// Its port.
+    pub port: u16,
+    /// The workload's.
+    pub at: u16,
 }
 
 /// The endpoints of one Service port.
@@ -229,6 +242,26 @@ impl Snapshot {
         let address = workload.addresses.first().map(IpAddr::to_canonical);
         let entry = address.and_then(|address| self.directory.workloads.get(&address));
         entry.filter(|entry| entry.workload.pod == workload.pod).map_or(workload, |entry| &entry.workload)
+    }
+
+    /// Where in a workload of this machine a port of a Service is answered: at the address that was `reached`, or at another
+    /// of its own.
+    pub fn answer(
+        &self,
+        workload: &Workload,
+        reached: IpAddr,
+        (name, namespace, port): (&str, &str, u16),
+    ) -> Option<SocketAddr> {
+        let is_it = |answers: &&Answers| {
+            let Answers { service, port: asked, .. } = answers;
+            *asked == port && service.name.as_str() == name && service.namespace.as_str() == namespace
+        };
+        std::iter::once(&reached).chain(&workload.addresses).find_map(|ip| {
+            let entry = self.directory.workloads.get(&ip.to_canonical())?;
+            let own = entry.workload.pod == workload.pod;
+            let found = entry.answers.iter().filter(|_| own).find(is_it)?;
+            Some(SocketAddr::new(ip.to_canonical(), found.at))
+        })
     }
 
     /// Whether the configuration has this pod on this machine, whosever it is.

@@ -67,6 +67,8 @@ reasons! {
     InvalidConnect, "invalid_connect", 400, Client;
     /// A tunnel's CONNECT names a port that is the mesh's own.
     ReservedPort, "reserved_port", 503, Client;
+    /// A tunnel's CONNECT names a host that this pod does not answer for.
+    UnknownHost, "unknown_host", 503, Client;
     /// A TLS handshake took too long.
     HandshakeTimeout, "handshake_timeout", 408, Client;
     /// More TLS handshakes are under way than the tenant may have at a time.

@@ -1,11 +1,11 @@
 //! Any authority of a CONNECT: it leads into the pod it came to, to a port that is not the mesh's own, or nowhere.
 #![no_main]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use libfuzzer_sys::fuzz_target;
 use node_proxy::{
-    accept::hbone,
+    accept::hbone::{self, Here},
     hbone::{authority::Authority, is_reserved},
 };
 
@@ -20,7 +20,12 @@ fuzz_target!(|text: &str| {
         );
     }
     let Ok(request) = http::Request::builder().method("CONNECT").uri(text).body(()) else { return };
-    if let Ok(request) = hbone::read(&request.into_parts().0, &pod) {
+    // A Service's name leads wherever the configuration says.
+    let answer = |name: &str, _: &str, port: u16| {
+        let addresses = [pod[0], pod[1], IpAddr::from([10, 0, 0, 8])];
+        Some(SocketAddr::new(addresses[name.len() % 3], port))
+    };
+    if let Ok(request) = hbone::read(&request.into_parts().0, Here { addresses: &pod, answer: &answer }) {
         assert!(pod.contains(&request.destination.ip()), "{text:?} leads to {}", request.destination);
         assert!(!is_reserved(request.destination.port()), "{text:?} leads to {}", request.destination);
     }

@@ -36,7 +36,7 @@ use crate::{
     telemetry::Reason,
 };
 
-pub use self::request::{ConnectRequest, RequestError, read};
+pub use self::request::{ConnectRequest, Here, RequestError, read};
 
 mod request;
 

@@ -2,14 +2,17 @@
 //!
 //! Reads what a proven, but not a trusted, peer sends. It must never let a tunnel lead anywhere but into the pod it came to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{HeaderMap, Method, header, request::Parts};
 
 use crate::{
     hbone::{
         self,
-        authority::Authority,
+        authority::{self, Authority},
         fields::{Baggage, Forwarded},
     },
     telemetry::Reason,
@@ -38,8 +41,8 @@ pub enum RequestError {
     /// Somebody else's address.
     #[error("its authority is not this pod's address")]
     Elsewhere,
-    /// A Service's name: only gateways resolve those.
-    #[error("its authority is a name, which is not resolved here")]
+    /// The name of something that this pod does not answer for.
+    #[error("its authority is a name that this pod does not answer for")]
     Name,
     /// The mesh's own port.
     #[error("its port is the mesh's own")]
@@ -51,24 +54,43 @@ impl RequestError {
     pub fn reason(self) -> Reason {
         match self {
             Self::Method | Self::Authority | Self::Elsewhere => Reason::InvalidConnect,
-            Self::Name => Reason::PeerUnavailable,
+            Self::Name => Reason::UnknownHost,
             Self::Reserved => Reason::ReservedPort,
         }
     }
 }
 
-/// Reads a CONNECT that came to the pod with these addresses.
-pub fn read(head: &Parts, pod: &[IpAddr]) -> Result<ConnectRequest, RequestError> {
+/// The pod that a CONNECT came to.
+#[derive(Clone, Copy)]
+pub struct Here<'a> {
+    /// Its addresses.
+    pub addresses: &'a [IpAddr],
+    /// Where in it a port of a Service is answered, by the Service's name and namespace.
+    pub answer: &'a dyn Fn(&str, &str, u16) -> Option<SocketAddr>,
+}
+
+impl fmt::Debug for Here<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Here").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// Reads a CONNECT. A Service's name (what comes from another network knows no more) leads to where this pod answers for it.
+pub fn read(head: &Parts, here: Here<'_>) -> Result<ConnectRequest, RequestError> {
     if head.method != Method::CONNECT || head.extensions.get::<h2::ext::Protocol>().is_some() {
         return Err(RequestError::Method);
     }
     let authority = head.uri.authority().ok_or(RequestError::Authority)?;
     let destination = match Authority::parse(authority.as_str()) {
         Ok(Authority::Address(address)) => address,
-        Ok(Authority::Host { .. }) => return Err(RequestError::Name),
+        Ok(Authority::Host { name, port }) => {
+            let service = authority::service(&name);
+            let answer = service.and_then(|(name, namespace)| (here.answer)(name, namespace, port));
+            answer.ok_or(RequestError::Name)?
+        }
         Err(_) => return Err(RequestError::Authority),
     };
-    if !pod.contains(&destination.ip()) {
+    if !here.addresses.contains(&destination.ip()) {
         return Err(RequestError::Elsewhere);
     }
     if hbone::is_reserved(destination.port()) {
@@ -87,9 +109,24 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use http::Request;
 
     use super::*;
+
+    const POD: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7))];
+
+    /// At a pod that answers for ports 80 and 81 of one Service, for the latter where nobody may connect to.
+    fn read(head: &Parts) -> Result<ConnectRequest, RequestError> {
+        let answer = |name: &str, namespace: &str, port: u16| match (name, namespace, port) {
+            ("cart", "shop", 80) => Some((POD[0], 8080).into()),
+            ("cart", "shop", 81) => Some((POD[0], 15006).into()),
+            _ => None,
+        };
+        super::read(head, Here { addresses: &POD, answer: &answer })
+    }
 
     fn head(method: Method, target: &str) -> Parts {
         Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0
@@ -97,7 +134,6 @@ mod tests {
 
     #[test]
     fn a_connect_leads_into_its_own_pod_or_nowhere() {
-        let pod: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
         let table: &[(Method, &str, Result<&str, RequestError>)] = &[
             (Method::CONNECT, "10.0.0.7:8080", Ok("10.0.0.7:8080")),
             (Method::CONNECT, "[fd00::7]:8080", Ok("[fd00::7]:8080")),
@@ -105,6 +141,11 @@ mod tests {
             (Method::GET, "http://10.0.0.7:8080/", Err(RequestError::Method)),
             (Method::CONNECT, "10.0.0.8:8080", Err(RequestError::Elsewhere)),
             (Method::CONNECT, "127.0.0.1:8080", Err(RequestError::Elsewhere)),
+            (Method::CONNECT, "cart.shop.svc.cluster.local:80", Ok("10.0.0.7:8080")),
+            (Method::CONNECT, "Cart.Shop.svc:80", Ok("10.0.0.7:8080")),
+            (Method::CONNECT, "cart.shop.svc.cluster.local:82", Err(RequestError::Name)),
+            (Method::CONNECT, "ledger.bank.svc.cluster.local:80", Err(RequestError::Name)),
+            (Method::CONNECT, "cart.shop.svc.cluster.local:81", Err(RequestError::Reserved)),
             (Method::CONNECT, "cart.shop:80", Err(RequestError::Name)),
             (Method::CONNECT, "10.0.0.7", Err(RequestError::Authority)),
             (Method::CONNECT, "10.0.0.7:15008", Err(RequestError::Reserved)),
@@ -112,7 +153,7 @@ mod tests {
             (Method::CONNECT, "10.0.0.7:15001", Err(RequestError::Reserved)),
         ];
         for (method, target, expected) in table {
-            let read = read(&head(method.clone(), target), &pod).map(|request| request.destination);
+            let read = read(&head(method.clone(), target)).map(|request| request.destination);
             assert_eq!(read, expected.map(|address| address.parse().unwrap()), "{method} {target}");
         }
     }
@@ -121,7 +162,7 @@ mod tests {
     fn another_protocol_in_the_tunnel_is_refused() {
         let mut head = head(Method::CONNECT, "10.0.0.7:80");
         head.extensions.insert(h2::ext::Protocol::from_static("websocket"));
-        assert_eq!(read(&head, &["10.0.0.7".parse().unwrap()]), Err(RequestError::Method));
+        assert_eq!(read(&head), Err(RequestError::Method));
     }
 
     #[test]
@@ -129,7 +170,7 @@ mod tests {
         let mut head = head(Method::CONNECT, "10.0.0.7:80");
         head.headers.insert("forwarded", "for=\"10.0.0.1:99\";host=cart.shop".parse().unwrap());
         head.headers.insert("baggage", "k8s.namespace.name=web".parse().unwrap());
-        let read = read(&head, &["10.0.0.7".parse().unwrap()]).unwrap();
+        let read = read(&head).unwrap();
         assert_eq!(read.forwarded.client, Some("10.0.0.1:99".parse().unwrap()));
         assert_eq!(read.baggage.namespace.as_deref(), Some("web"));
     }

@@ -13,7 +13,7 @@ use config::{
     name::ServiceName,
 };
 
-use crate::snapshot::{Cluster, canonical};
+use crate::snapshot::{Answers, Cluster, canonical};
 
 /// All clusters of a mesh.
 #[derive(Debug, Default)]
@@ -89,6 +89,17 @@ impl Clusters {
     pub(super) fn protocols(&self, address: IpAddr) -> HashMap<u16, AppProtocol> {
         let ports = self.claims.get(&address).into_iter().flatten();
         ports.map(|(port, claims)| (*port, claims.agreed())).collect()
+    }
+
+    /// For which Service ports an address answers, and where.
+    pub(super) fn answers(&self, address: IpAddr) -> Vec<Answers> {
+        let ports = self.claims.get(&address).into_iter().flatten();
+        let of_port = |(at, claims): (&u16, &Claims)| {
+            let at = *at;
+            let names: Vec<_> = claims.0.keys().cloned().collect();
+            names.into_iter().map(move |(service, port)| Answers { service, port, at })
+        };
+        ports.flat_map(of_port).collect()
     }
 
     fn claim(&mut self, ports: &Ports, touched: &mut BTreeSet<IpAddr>) {

@@ -242,3 +242,28 @@ fn egress_is_the_tenants_own() {
     assert_eq!(snapshots[&tenant("bank")].egress, Egress::Mesh);
     assert_eq!(snapshots[&tenant("shop")].egress, Egress::Any);
 }
+
+#[test]
+fn a_pod_of_this_machine_knows_for_which_services_it_answers() {
+    let mut mesh = mesh();
+    let pod = service_name("shop/cart-0");
+    let pod = PodName::new(pod.namespace, pod.name);
+    Arc::make_mut(mesh.workloads.get_mut(&pod).unwrap()).netns = Some("/run/netns/cart-0".into());
+    add_service(&mut mesh, "shop/headless", "", AppProtocol::Tcp, &["10.0.0.1:9000"]);
+    let snapshots = compile(&mesh);
+    let snapshot = &snapshots[&tenant("shop")];
+    let at = |pod: &str, service: (&str, &str, u16)| {
+        let entry = snapshot.directory.workloads.get(&pod.parse().unwrap()).unwrap();
+        snapshot.answer(&entry.workload, pod.parse().unwrap(), service).map(|at| at.to_string())
+    };
+    assert_eq!(at("10.0.0.1", ("cart", "shop", 80)).as_deref(), Some("10.0.0.1:8080"));
+    assert_eq!(at("10.0.0.1", ("headless", "shop", 80)).as_deref(), Some("10.0.0.1:9000"));
+    for other in [("cart", "shop", 81), ("cart", "bank", 80), ("ledger", "shop", 80)] {
+        assert_eq!(at("10.0.0.1", other), None, "{other:?}");
+    }
+    assert_eq!(at("10.0.0.2", ("cart", "shop", 80)), None, "it is on another machine");
+    add_service(&mut mesh, "shop/cart", "10.96.0.1", AppProtocol::Undeclared, &["10.0.0.2:8080"]);
+    let later = compile(&mesh);
+    let entry = &later[&tenant("shop")].directory.workloads[&"10.0.0.1".parse::<IpAddr>().unwrap()];
+    assert_eq!(entry.answers.len(), 1, "it is no endpoint any more");
+}

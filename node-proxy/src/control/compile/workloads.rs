@@ -75,11 +75,16 @@ impl Workloads {
             return;
         };
         let protocols = clusters.protocols(address);
+        // Asked by what comes to the pod itself.
+        let here = workload.netns.is_some();
+        let answers = if here { clusters.answers(address) } else { Vec::new() };
         let same = |entry: &Arc<WorkloadEntry>| {
-            Arc::ptr_eq(&entry.workload, &workload) && entry.protocols == protocols
+            Arc::ptr_eq(&entry.workload, &workload)
+                && entry.protocols == protocols
+                && entry.answers == answers
         };
         if !self.entries.get(&address).is_some_and(same) {
-            let entry = Arc::new(WorkloadEntry { workload, protocols });
+            let entry = Arc::new(WorkloadEntry { workload, protocols, answers });
             Arc::make_mut(&mut self.entries).insert(address, entry);
         }
     }

@@ -13,12 +13,7 @@ pub(super) static RELEASED: AtomicBool = AtomicBool::new(false);
 /// A caller in one tenant and a server in another, whose port speaks this.
 async fn two_tenants(port: u16, speaks: AppProtocol) -> (World, ForestDescription) {
     let mut world = World::new();
-    let teller = teller();
-    let address = teller.addresses[0];
-    let entry =
-        WorkloadEntry { workload: Arc::new(teller.clone()), protocols: HashMap::from([(port, speaks)]) };
-    let workloads = Arc::new(HashMap::from([(address, Arc::new(entry))]));
-    let directory = Arc::new(Directory { workloads, ..Directory::default() });
+    let (teller, directory) = (teller(), knows_teller(port, speaks));
     world.apply_workloads([workload("shop/cart", &own()), teller], &directory);
     let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
     // The last of them may be on the board a moment later.
@@ -26,7 +21,20 @@ async fn two_tenants(port: u16, speaks: AppProtocol) -> (World, ForestDescriptio
     (world, forest)
 }
 
-fn teller() -> Workload {
+/// Who has the server's address.
+pub(super) fn knows_teller(port: u16, speaks: AppProtocol) -> Arc<Directory> {
+    let teller = teller();
+    let address = teller.addresses[0];
+    let entry = WorkloadEntry {
+        workload: Arc::new(teller),
+        protocols: HashMap::from([(port, speaks)]),
+        answers: Vec::new(),
+    };
+    let workloads = Arc::new(HashMap::from([(address, Arc::new(entry))]));
+    Arc::new(Directory { workloads, ..Directory::default() })
+}
+
+pub(super) fn teller() -> Workload {
     Workload { addresses: vec![Ipv6Addr::LOCALHOST.into()], ..workload("bank/teller", &own()) }
 }
 
@@ -35,7 +43,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 /// A server that answers what it is sent, at the receiver's address.
-fn echo() -> SocketAddr {
+pub(super) fn echo() -> SocketAddr {
     server(|mut stream| {
         let mut reader = stream.try_clone().unwrap();
         let _ = std::io::copy(&mut reader, &mut stream);

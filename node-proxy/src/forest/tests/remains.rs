@@ -88,7 +88,8 @@ fn cart() -> Workload {
 /// `web` and its neighbour `cart`, which have a cell in common.
 async fn neighbours(grace: Duration, speaks: (u16, AppProtocol)) -> (World, ForestDescription) {
     let mut world = World::with_grace(grace);
-    let entry = WorkloadEntry { workload: Arc::new(cart()), protocols: HashMap::from([speaks]) };
+    let entry =
+        WorkloadEntry { workload: Arc::new(cart()), protocols: HashMap::from([speaks]), answers: Vec::new() };
     let workloads = Arc::new(HashMap::from([(cart().addresses[0], Arc::new(entry))]));
     let directory = Arc::new(Directory { workloads, ..Directory::default() });
     world.apply_workloads([workload("shop/web", &own()), cart()], &directory);

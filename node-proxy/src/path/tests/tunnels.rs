@@ -6,7 +6,6 @@ use std::{
     sync::atomic::AtomicU32,
 };
 
-use ::http::{Method, Request, StatusCode};
 use bytes::Bytes;
 use config::{model::Workload, name::Name};
 use h2::client::SendRequest;
@@ -97,12 +96,6 @@ impl Pair {
         tokio::task::spawn_local(async move { drop(connection.await) });
         send
     }
-}
-
-async fn status(send: &mut SendRequest<Bytes>, method: Method, target: &str) -> StatusCode {
-    let request = Request::builder().method(method).uri(target).body(()).unwrap();
-    let (response, _stream) = send.send_request(request, false).unwrap();
-    response.await.unwrap().status()
 }
 
 #[test]
@@ -296,30 +289,6 @@ fn an_app_that_is_not_there_is_the_peer_s_word_not_a_broken_tunnel() {
         assert_eq!(pair.caller.cell.ledger.refusals(Reason::PeerUnavailable), 1);
         assert_eq!(pair.callee.cell.ledger.refusals(Reason::ConnectRefused), 1);
         assert_eq!(pair.tunnels(), 1);
-    });
-}
-
-#[test]
-fn streams_that_are_for_nobody_here_get_the_status_that_says_so() {
-    on_a_cell(async {
-        let pair = Pair::new().await;
-        let mut send = pair.by_hand().await;
-        let ip = pair.address.ip();
-        let table: &[(Method, String, StatusCode)] = &[
-            (Method::CONNECT, "127.0.0.1:80".to_owned(), StatusCode::BAD_REQUEST),
-            (Method::CONNECT, "cart.shop:80".to_owned(), StatusCode::SERVICE_UNAVAILABLE),
-            (Method::CONNECT, format!("{ip}:15008"), StatusCode::SERVICE_UNAVAILABLE),
-            (Method::CONNECT, format!("{ip}:1"), StatusCode::SERVICE_UNAVAILABLE),
-            (Method::GET, format!("https://{}/", pair.address), StatusCode::BAD_REQUEST),
-            (Method::CONNECT, pair.address.to_string(), StatusCode::OK),
-        ];
-        for (method, target, expected) in table {
-            let status = status(&mut send, method.clone(), target).await;
-            assert_eq!(status, *expected, "{method} {target}");
-        }
-        let ledger = &pair.callee.cell.ledger;
-        assert_eq!(ledger.refusals(Reason::InvalidConnect), 2);
-        assert_eq!((ledger.refusals(Reason::ReservedPort), ledger.refusals(Reason::ConnectRefused)), (1, 1));
     });
 }
 

@@ -28,7 +28,7 @@ use crate::{
     path,
     policy::Permit,
     snapshot::{
-        Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry,
+        Answers, Cluster, Directory, RouteTable, ServiceEntry, Snapshot, WorkloadEntry,
         network::Network,
         policies::{External, InboundPolicy},
     },
@@ -197,8 +197,14 @@ impl World {
 
     /// Tells the cell of workloads, in place of those it knew.
     pub(super) fn know(&self, workloads: &[Workload]) {
+        self.know_answering(workloads, &[]);
+    }
+
+    /// As [`World::know`]; each of them answers for these Services.
+    pub(super) fn know_answering(&self, workloads: &[Workload], answers: &[Answers]) {
         let entry = |workload: &Workload| {
-            Arc::new(WorkloadEntry { workload: Arc::new(workload.clone()), protocols: HashMap::new() })
+            let workload = Arc::new(workload.clone());
+            Arc::new(WorkloadEntry { workload, protocols: HashMap::new(), answers: answers.to_vec() })
         };
         let by_address = workloads
             .iter()
