@@ -158,7 +158,12 @@ impl Planting {
             && own.tenant == now.tenant
             && own.identity == now.identity
             && own.addresses == now.addresses
-            && own.netns == now.netns
+            && self.is_where(now)
+    }
+
+    /// Whether a workload names this very namespace, by whatever path.
+    fn is_where(&self, now: &Workload) -> bool {
+        self.workload.netns == now.netns || now.netns.as_deref().is_some_and(|path| self.netns.is_at(path))
     }
 
     /// Takes up what has changed of a workload that it goes on serving.
