@@ -288,12 +288,21 @@ async fn any_of(
 async fn one(cell: &Cell, permit: &Permit, peer: Peer<'_>, live: &Live) -> Result<Connected, UpstreamError> {
     live.aimed(peer, connect::choice(cell, permit, peer)?);
     let connected = cell.connect.connect(cell, permit, peer).await;
-    if let Err(error) = &connected {
-        if let UpstreamError::Denied(denied) = error {
-            live.denied(denied);
+    match &connected {
+        // It may have had to be made another way than it was meant to.
+        Ok(connected) => {
+            live.aimed(peer, connected.choice);
+            if let Some(proven) = connected.stream.tunnel().and_then(|tunnel| tunnel.peer()) {
+                drop(live.proven.set(proven));
+            }
         }
-        let cause = std::error::Error::source(error).map(ToString::to_string);
-        tracing::debug!(%error, cause, client = %live.origin.client, "an endpoint could not be reached");
+        Err(error) => {
+            if let UpstreamError::Denied(denied) = error {
+                live.denied(denied);
+            }
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::debug!(%error, cause, client = %live.origin.client, "an endpoint could not be reached");
+        }
     }
     connected
 }

@@ -14,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use config::name::{PodName, PolicyName};
+use config::{
+    identity::Identity,
+    model::Workload,
+    name::{PodName, PolicyName},
+};
 use ebpf_redirect::{Origin, Side};
 use slab::Slab;
 use tokio::time::Instant;
@@ -53,6 +57,8 @@ pub struct Live {
     pub receiver: OnceCell<Rc<Tree>>,
     /// The pod behind the endpoint.
     pub peer: RefCell<Option<PodName>>,
+    /// As whom the other end of the tunnel to it was proven; for opaque connections.
+    pub proven: OnceCell<Rc<Identity>>,
     /// Until the upstream connection was there; for opaque connections.
     pub connected_after: Cell<Option<Duration>>,
     /// Until the first byte from upstream; for opaque connections.
@@ -87,6 +93,7 @@ impl Live {
             endpoint: Cell::default(),
             receiver: OnceCell::new(),
             peer: RefCell::default(),
+            proven: OnceCell::new(),
             connected_after: Cell::default(),
             first_byte_after: Cell::default(),
             received: Cell::default(),
@@ -103,8 +110,18 @@ impl Live {
 
     /// Notes the endpoint that is being connected to, in place of one that failed.
     pub(crate) fn aimed(&self, peer: Peer<'_>, choice: Choice) {
-        self.endpoint.set(Some((peer.address, choice)));
-        drop(self.peer.replace(peer.pod.cloned()));
+        if self.endpoint.replace(Some((peer.address, choice))) != Some((peer.address, choice)) {
+            drop(self.peer.replace(peer.pod.cloned()));
+        }
+    }
+
+    /// As whom the caller is proven: by the listener it came to, by its certificate, or by the cell that hands it over.
+    pub fn principal(&self) -> Option<&Identity> {
+        match (self.caller.get(), self.side) {
+            (Some(caller), _) => caller.identity.as_ref(),
+            (None, Side::Outbound) => Some(&self.tree.workload.identity),
+            (None, Side::Inbound) => None,
+        }
     }
 
     /// Counts one more request.

@@ -3,12 +3,13 @@
 //! Shared by the streams and by who drives the connection. It must never keep a stream alive.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     fmt,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
+use config::identity::Identity;
 use h2::RecvStream;
 
 use crate::telemetry::Reason;
@@ -26,6 +27,8 @@ pub struct Streams {
     ending: Cell<bool>,
     /// Why all of them are over.
     cut: Cell<Option<Reason>>,
+    /// As whom the other end was proven, on the side that opens streams.
+    peer: OnceCell<Rc<Identity>>,
 }
 
 /// One open stream; counted until dropped.
@@ -43,6 +46,16 @@ impl Streams {
     pub fn open(self: &Rc<Self>) -> Open {
         self.open.set(self.open.get() + 1);
         Open(Rc::clone(self))
+    }
+
+    /// Streams of a connection whose other end was proven to be this.
+    pub fn with(peer: Identity) -> Self {
+        Self { peer: Rc::new(peer).into(), ..Self::default() }
+    }
+
+    /// As whom the other end was proven; of what was opened from here.
+    pub fn peer(&self) -> Option<Rc<Identity>> {
+        self.peer.get().map(Rc::clone)
     }
 
     /// Says that the peer wants the connection to end.

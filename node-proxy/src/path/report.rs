@@ -4,12 +4,12 @@
 
 use std::net::SocketAddr;
 
-use config::name::PodName;
+use config::{identity::Identity, name::PodName};
 use ebpf_redirect::{Origin, Side};
 
 use super::{End, source};
 use crate::{
-    capture::{self, Captured},
+    capture::{self, Arrival, Captured},
     cell::{Cell, Live, direction},
     telemetry::{Reason, Record},
 };
@@ -35,9 +35,11 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
         workload: &live.tree.workload.pod,
         source: live.origin.client,
         source_workload: live.source.as_ref(),
+        source_principal: live.principal(),
         destination: live.origin.destination,
         service: live.destination.get().and_then(|destination| destination.service()),
         destination_workload: peer.as_ref(),
+        destination_principal: live.proven.get().map(AsRef::as_ref),
         route: None,
         rule: None,
         endpoint: endpoint.map(|(address, _)| address),
@@ -70,7 +72,21 @@ pub(super) fn refused(cell: &Cell, captured: &Captured, reason: Reason) {
     let ends = asked.unwrap_or_else(|| of_the_socket(captured));
     let source = source(cell, captured, ends.client);
     let workload = &captured.tree.workload.pod;
-    unserved(cell, Unserved { side: captured.side, workload, source: source.as_ref(), ends }, reason);
+    let principal = principal(captured);
+    unserved(
+        cell,
+        Unserved { side: captured.side, workload, source: source.as_ref(), principal, ends },
+        reason,
+    );
+}
+
+/// As whom the caller of a connection that no stage saw is proven.
+fn principal(captured: &Captured) -> Option<&Identity> {
+    match (&captured.arrival, captured.side) {
+        (Arrival::Delivered(delivered), _) => Some(&delivered.identity),
+        (Arrival::Socket, Side::Outbound) => Some(&captured.tree.workload.identity),
+        (Arrival::Socket, Side::Inbound) => None,
+    }
 }
 
 /// The ends of a connection that nobody steered, or of which the kernel knows nothing: those of the socket itself.
@@ -83,8 +99,8 @@ fn of_the_socket(captured: &Captured) -> Origin {
 pub(super) fn refused_stream(cell: &Cell, tunnel: &Live, reason: Reason) {
     cell.ledger.refused(reason);
     let workload = &tunnel.tree.workload.pod;
-    let source = tunnel.source.as_ref();
-    unserved(cell, Unserved { side: tunnel.side, workload, source, ends: tunnel.origin }, reason);
+    let (source, principal) = (tunnel.source.as_ref(), tunnel.principal());
+    unserved(cell, Unserved { side: tunnel.side, workload, source, principal, ends: tunnel.origin }, reason);
 }
 
 /// What is known of a connection that no stage saw.
@@ -92,6 +108,7 @@ struct Unserved<'a> {
     side: Side,
     workload: &'a PodName,
     source: Option<&'a PodName>,
+    principal: Option<&'a Identity>,
     ends: Origin,
 }
 
@@ -99,10 +116,11 @@ fn unserved(cell: &Cell, connection: Unserved<'_>, reason: Reason) {
     if !cell.access_log.is_on() {
         return;
     }
-    let Unserved { side, workload, source, ends } = connection;
+    let Unserved { side, workload, source, principal, ends } = connection;
     let ends = (ends.client, ends.destination);
     cell.access_log.write(&Record {
         source_workload: source,
+        source_principal: principal,
         ..Record::unserved(direction(side), "unknown", workload, ends, reason)
     });
 }

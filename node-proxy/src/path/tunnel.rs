@@ -3,7 +3,7 @@
 //! Each stream takes a seat, has its own entry among the live connections and its own line of the log. A stream must never outlive
 //! its tunnel, and never count for less than a connection.
 
-use std::{future::poll_fn, net::SocketAddr, rc::Rc};
+use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc};
 
 use ebpf_redirect::{Origin, Side};
 use http::Response;
@@ -17,6 +17,7 @@ use crate::{
     capture::{Arrival, Captured, Delivered, Tree},
     cell::{Cell, Live},
     hbone::{Streams, Tunnel, fields},
+    identity::Caller,
     stream::Stream,
     telemetry::Reason,
 };
@@ -44,6 +45,8 @@ pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) 
             return End::Because(error.reason());
         }
     };
+    let caller = Caller { identity: Some(connection.peer.clone()), pod: live.source.clone() };
+    drop(live.caller.set(Arc::new(caller)));
     loop {
         let next = poll_fn(|cx| {
             if live.is_finishing() {

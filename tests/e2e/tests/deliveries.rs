@@ -69,8 +69,8 @@ fn both_cells_tell_of_a_handoff_and_the_app_sees_its_true_caller() -> Outcome {
         let into = daemon.wait_logged(|line| !outbound(line) && line["dst.addr"] == at.to_string())?;
         for (field, wanted) in [
             ("tenant", "ns/bank"),
-            ("workload", "bank/ledger"),
             ("src.workload", "shop/client"),
+            ("src.principal", "spiffe://cluster.local/ns/shop/sa/client"),
             ("delivery", "local"),
             ("delivery_why", "own_app"),
             ("protocol", "tcp"),

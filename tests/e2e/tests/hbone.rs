@@ -43,6 +43,8 @@ fn http_grpc_and_opaque_bytes_reach_another_node_by_tunnel() -> Outcome {
         ("dst.workload", "bank/ledger"),
         ("delivery", "tunnel"),
         ("delivery_why", "other_node"),
+        ("src.principal", "spiffe://cluster.local/ns/shop/sa/client"),
+        ("dst.principal", "spiffe://cluster.local/ns/bank/sa/ledger"),
         ("protocol", "http/1.1"),
     ] {
         assert_eq!(line[field], wanted, "{field} of {line}");
@@ -59,11 +61,14 @@ fn http_grpc_and_opaque_bytes_reach_another_node_by_tunnel() -> Outcome {
     stream.read_to_string(&mut echoed)?;
     assert_eq!(echoed, "before the end", "the server had the client's end and could still answer");
     drop(stream);
+    let line = here.wait_logged(|line| line["dst.addr"] == vip.at(7000).to_string())?;
+    assert_eq!(line["dst.principal"], "spiffe://cluster.local/ns/bank/sa/ledger", "{line}");
     let line = there.wait_logged(|line| line["dst.addr"] == ledger.at(7000).to_string())?;
     for (field, wanted) in [
         ("direction", "inbound"),
         ("workload", "bank/ledger"),
         ("src.workload", "shop/client"),
+        ("src.principal", "spiffe://cluster.local/ns/shop/sa/client"),
         ("delivery", "local"),
         ("protocol", "tcp"),
     ] {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use config::{model::Endpoint, name::PodName};
+use config::{identity::Identity, model::Endpoint, name::PodName};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::{
     snapshot::routes::CompiledRule,
     telemetry::{Reason, Record},
     tenancy::RequestGuard,
-    upstream::{choice::Choice, shortcuts::Revoked},
+    upstream::{choice::Choice, pool::Lease, shortcuts::Revoked},
 };
 
 /// One request. Written to the log when dropped.
@@ -55,6 +55,7 @@ struct Facts {
     rule: Option<Arc<CompiledRule>>,
     endpoint: Option<Arc<Endpoint>>,
     choice: Option<Choice>,
+    proven: Option<Rc<Identity>>,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
 }
@@ -70,6 +71,7 @@ impl Exchange {
                 rule: None,
                 endpoint: None,
                 choice: None,
+                proven: None,
                 connect: None,
                 first_byte: None,
             }))
@@ -176,9 +178,10 @@ impl Exchange {
         self.note(|facts, _| facts.endpoint = Some(Arc::clone(endpoint)));
     }
 
-    pub(super) fn connected(&self, choice: Choice, took: Duration) {
+    pub(super) fn connected(&self, lease: &Lease, took: Duration) {
         self.note(|facts, _| {
-            facts.choice = Some(choice);
+            facts.choice = Some(lease.choice());
+            facts.proven = lease.proven();
             facts.connect = Some(took);
         });
     }
@@ -199,9 +202,11 @@ impl Exchange {
             workload: &permit.tree.workload.pod,
             source: permit.origin.client,
             source_workload: permit.caller.pod.as_ref(),
+            source_principal: permit.caller.identity.as_ref(),
             destination: permit.origin.destination,
             service: permit.destination.service(),
             destination_workload: facts.endpoint.as_ref().and_then(|endpoint| pod(endpoint)),
+            destination_principal: facts.proven.as_deref(),
             route: facts.rule.as_ref().map(|rule| &rule.route),
             rule: facts.rule.as_ref().map(|rule| rule.name.as_str()),
             endpoint: facts.endpoint.as_ref().map(|endpoint| endpoint.address),

@@ -297,7 +297,7 @@ pub(super) async fn lease(
 }
 
 fn connected(exchange: &Exchange, lease: &Lease, took: std::time::Duration) {
-    exchange.connected(lease.choice(), took);
+    exchange.connected(lease, took);
     if let Some(shortcut) = lease.shortcut() {
         exchange.may_be_revoked(shortcut.revoked());
     }

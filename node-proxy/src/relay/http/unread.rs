@@ -18,6 +18,7 @@ pub(super) fn report(session: &Session, refusal: Refusal, took: Duration) {
     let (ends, protocol) = ((origin.client, origin.destination), session.protocol.as_str());
     session.cell.access_log.write(&Record {
         source_workload: permit.caller.pod.as_ref(),
+        source_principal: permit.caller.identity.as_ref(),
         service: permit.destination.service(),
         status: Some(refusal.status().as_u16()),
         duration: took,

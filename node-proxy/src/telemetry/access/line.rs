@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use config::identity::Identity;
+
 use super::Record;
 
 /// Writes the lines of one tenant.
@@ -63,6 +65,7 @@ impl Line {
             ",\"src.workload\":",
             record.source_workload.map(|pod| (pod.namespace.as_str(), pod.name.as_str())),
         );
+        principal(out, ",\"src.principal\":", record.source_principal);
         Self::address(out, ",\"dst.addr\":", record.destination);
         pair(
             out,
@@ -74,6 +77,7 @@ impl Line {
             ",\"dst.workload\":",
             record.destination_workload.map(|pod| (pod.namespace.as_str(), pod.name.as_str())),
         );
+        principal(out, ",\"dst.principal\":", record.destination_principal);
         pair(out, ",\"route\":", record.route.map(|route| (route.namespace.as_str(), route.name.as_str())));
         text(out, ",\"rule\":", record.rule);
         if let Some(endpoint) = record.endpoint {
@@ -208,6 +212,23 @@ fn pair(out: &mut Vec<u8>, key: &str, value: Option<(&str, &str)>) {
     out.push(b'/');
     out.extend_from_slice(name.as_bytes());
     out.push(b'"');
+}
+
+/// A SPIFFE ID, of valid names: needs no escapes.
+fn principal(out: &mut Vec<u8>, key: &str, identity: Option<&Identity>) {
+    let Some(Identity { trust_domain, namespace, service_account }) = identity else { return };
+    out.extend_from_slice(key.as_bytes());
+    for part in [
+        "\"spiffe://",
+        trust_domain.as_str(),
+        "/ns/",
+        namespace.as_str(),
+        "/sa/",
+        service_account.as_str(),
+        "\"",
+    ] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// Anything a peer or an owner wrote.

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::name::{PodName, PolicyName, RouteName, ServiceName, TenantId};
+use config::{
+    identity::Identity,
+    name::{PodName, PolicyName, RouteName, ServiceName, TenantId},
+};
 
 pub(crate) use self::line::rfc3339;
 pub use self::writer::{AccessLogError, Target, Writer};
@@ -33,12 +36,16 @@ pub struct Record<'a> {
     pub source: SocketAddr,
     /// The caller's pod, where its address belongs to one.
     pub source_workload: Option<&'a PodName>,
+    /// As whom the caller is proven.
+    pub source_principal: Option<&'a Identity>,
     /// Where the caller meant to connect to.
     pub destination: SocketAddr,
     /// The Service that is.
     pub service: Option<&'a ServiceName>,
     /// The pod that answered.
     pub destination_workload: Option<&'a PodName>,
+    /// As whom the other end of the tunnel was proven.
+    pub destination_principal: Option<&'a Identity>,
     /// The route that matched.
     pub route: Option<&'a RouteName>,
     /// The rule of it.
@@ -89,9 +96,11 @@ impl<'a> Record<'a> {
             workload,
             source: ends.0,
             source_workload: None,
+            source_principal: None,
             destination: ends.1,
             service: None,
             destination_workload: None,
+            destination_principal: None,
             route: None,
             rule: None,
             endpoint: None,

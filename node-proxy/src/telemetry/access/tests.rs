@@ -18,9 +18,11 @@ fn record<'a>(workload: &'a PodName, path: &'a str, authority: &'a str) -> Recor
         workload,
         source: SocketAddr::from(([10, 77, 0, 2], 40_000)),
         source_workload: Some(workload),
+        source_principal: None,
         destination: SocketAddr::from(([10, 96, 0, 1], 80)),
         service: None,
         destination_workload: None,
+        destination_principal: None,
         route: None,
         rule: None,
         endpoint: Some("[fd77::2]:8080".parse().unwrap()),
@@ -65,6 +67,23 @@ fn line_carries_every_fact_in_its_own_field() {
         "reason": "upstream_reset",
     });
     assert_eq!(line, expected);
+}
+
+#[test]
+fn who_was_proven_is_written_as_its_spiffe_id() {
+    let (pod, mut out) = (pod(), Vec::new());
+    let [source, destination] =
+        ["spiffe://cluster.local/ns/shop/sa/cart", "spiffe://mesh.test/ns/bank/sa/ledger"]
+            .map(|text| text.parse::<Identity>().unwrap());
+    let record = Record {
+        source_principal: Some(&source),
+        destination_principal: Some(&destination),
+        ..record(&pod, "/", "cart")
+    };
+    Line::new(&tenant().to_string()).write(&mut out, SystemTime::UNIX_EPOCH, &record);
+    let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(line["src.principal"], source.to_string());
+    assert_eq!(line["dst.principal"], destination.to_string());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use config::identity::Identity;
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1 as client};
 use tokio::time::Instant;
@@ -131,6 +132,10 @@ impl Lease {
 
     pub(super) fn shortcut(&self) -> Option<&Shortcut> {
         self.connection.shortcut.as_deref()
+    }
+
+    pub(super) fn proven(&self) -> Option<Rc<Identity>> {
+        self.connection.tunnel.as_ref()?.peer()
     }
 
     /// How the endpoint is reached, and why so.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use config::identity::Identity;
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2 as client};
 use tokio::time::Instant;
@@ -140,6 +141,10 @@ impl Lease {
 
     pub(super) fn shortcut(&self) -> Option<&Shortcut> {
         self.connection.shortcut.as_deref()
+    }
+
+    pub(super) fn proven(&self) -> Option<Rc<Identity>> {
+        self.connection.tunnel.as_ref()?.peer()
     }
 
     pub(super) fn choice(&self) -> Choice {

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use config::identity::Identity;
 use ebpf_redirect::Side;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -214,6 +215,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.choice(),
             Self::Http2(lease) => lease.choice(),
+        }
+    }
+
+    /// As whom the other end of the tunnel that it runs through was proven.
+    pub fn proven(&self) -> Option<Rc<Identity>> {
+        match self {
+            Self::Http1(lease) => lease.proven(),
+            Self::Http2(lease) => lease.proven(),
         }
     }
 

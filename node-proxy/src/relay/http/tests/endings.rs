@@ -73,6 +73,7 @@ async fn a_request_that_cannot_be_read_has_its_line_in_the_log() {
                 (&line["workload"], &line["src.addr"]),
                 (&"shop/web".into(), &"127.0.0.1:40000".into())
             );
+            assert_eq!(line["src.principal"], bench.tree.workload.identity.to_string());
         }
         assert!(lines[3]["duration_ms"].as_f64().unwrap() >= 100.0, "{:#?}", lines[3]);
     })
