@@ -66,7 +66,11 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
     let source = source(&cell, &captured, origin.client);
     let socket = captured.stream.socket().map(|socket| cell.sockets.register(socket, captured.tree.id));
     let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
-    live.handed_over.set(matches!(captured.stream, Stream::Handoff(_)));
+    if let Arrival::Delivered(delivered) = &captured.arrival
+        && let Some(from) = &delivered.unseen_from
+    {
+        drop(live.unseen_from.set(Arc::clone(from)));
+    }
     let live = cell.live.enter(live, socket);
     let mut work = pin!(AssertUnwindSafe(stages(&cell, captured, live.share())).catch_unwind());
     let end = poll_fn(|cx| match live.poll_closed(cx) {

@@ -68,6 +68,9 @@ pub struct Delivered {
     pub identity: Identity,
     /// The pod that calls, as far as it is known: for logs.
     pub pod: Option<PodName>,
+    /// The workload that calls, where another cell of this node delivers it: past the network, so that NetworkPolicies are
+    /// the receiver's to evaluate.
+    pub unseen_from: Option<Arc<Workload>>,
 }
 
 /// Asks where a captured connection comes from and goes to. Everything after this stage compares plain addresses.

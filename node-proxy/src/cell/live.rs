@@ -71,8 +71,8 @@ pub struct Live {
     pub requests: Cell<u64>,
     /// Who calls; set when it is identified.
     pub caller: OnceCell<Arc<Caller>>,
-    /// Whether it came from another cell of this node, past the network.
-    pub handed_over: Cell<bool>,
+    /// The workload that calls, where another cell of this node delivers it past the network.
+    pub unseen_from: OnceCell<Arc<Workload>>,
     /// The object that denied it, for the log.
     pub policy: OnceCell<PolicyName>,
     ended: Cell<Option<Reason>>,
@@ -100,7 +100,7 @@ impl Live {
             sent: Cell::default(),
             requests: Cell::default(),
             caller: OnceCell::new(),
-            handed_over: Cell::default(),
+            unseen_from: OnceCell::new(),
             policy: OnceCell::new(),
             ended: Cell::default(),
             finishing: Cell::default(),

@@ -42,6 +42,7 @@ use crate::{
 mod changes;
 mod handoff;
 mod namespaces;
+mod network;
 mod remains;
 mod stopping;
 
@@ -128,6 +129,16 @@ impl World {
     }
 
     fn apply_workloads(&mut self, workloads: impl IntoIterator<Item = Workload>, directory: &Arc<Directory>) {
+        self.apply_each(workloads, directory, |_| ());
+    }
+
+    /// Tells each tenant something else, as if its cell were behind or ahead.
+    fn apply_each(
+        &mut self,
+        workloads: impl IntoIterator<Item = Workload>,
+        directory: &Arc<Directory>,
+        mut edit: impl FnMut(&mut Snapshot),
+    ) {
         self.version += 1;
         let mut mesh = Mesh { version: self.version, ..Mesh::default() };
         let mut snapshots = BTreeMap::new();
@@ -140,6 +151,7 @@ impl World {
             let mut snapshot = Snapshot::empty(workload.tenant.clone());
             snapshot.policies = Arc::new([(workload.pod.clone(), Arc::default())].into_iter().collect());
             snapshot.directory = Arc::clone(&directory);
+            edit(&mut snapshot);
             snapshots.insert(workload.tenant.clone(), Arc::new(snapshot));
             mesh.workloads.insert(workload.pod.clone(), Arc::new(workload));
         }

@@ -47,6 +47,7 @@ fn take(cell: &Rc<Cell>, inbox: &Arc<Inbox>, opening: Opening) {
         origin: Origin { destination, client },
         identity: source.identity.clone(),
         pod: Some(source.pod.clone()),
+        unseen_from: Some(source),
     };
     let arrival = Arrival::Delivered(Box::new(delivered));
     begin(cell, Captured { stream: pipe.into(), accept_addr: client, side: Side::Inbound, tree, arrival });

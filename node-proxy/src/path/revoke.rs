@@ -55,10 +55,10 @@ fn by_destination(snapshot: &Snapshot, live: &Live, unknown: &Caller) -> Result<
     policy::reconsider(snapshot, &question)
 }
 
-/// By the receiver's, where an opaque connection goes straight to it.
+/// By the receiver's, where an opaque connection goes straight to it; by the network's, where it was handed over past it.
 fn by_receiver(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
-    if live.handed_over.get() {
-        return handed_over(snapshot, live);
+    if let Some(source) = live.unseen_from.get() {
+        return by_network(snapshot, source, &live.tree.workload, live.origin.destination);
     }
     let (Some(to), Some((address, _)), Some(caller)) =
         (live.receiver.get(), live.endpoint.get(), live.caller.get())
@@ -87,15 +87,6 @@ fn by_egress(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
     Ok(())
 }
 
-/// What came from another cell of this node passed by the network, too.
-fn handed_over(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
-    let source = snapshot.directory.workloads.get(&live.origin.client.ip().to_canonical());
-    let source = source.filter(|entry| Some(&entry.workload.pod) == live.source.as_ref());
-    // A caller that is gone has lost no permission: its own cell ends what it had.
-    let Some(source) = source else { return Ok(()) };
-    by_network(snapshot, &source.workload, &live.tree.workload, live.origin.destination)
-}
-
 /// Whether a connection may go on to go straight to its receiver.
 fn straight(snapshot: &Snapshot, ends: &Ends) -> Result<(), Denied> {
     let Some(to) = &ends.to else {
@@ -109,8 +100,8 @@ fn straight(snapshot: &Snapshot, ends: &Ends) -> Result<(), Denied> {
 /// By NetworkPolicies, which cannot be evaluated of an end that left the configuration: its tree's end ends it.
 fn by_network(
     snapshot: &Snapshot,
-    from: &Workload,
-    receiver: &Workload,
+    from: &Arc<Workload>,
+    receiver: &Arc<Workload>,
     to: SocketAddr,
 ) -> Result<(), Denied> {
     let has_left = [from, receiver].iter().any(|end| !snapshot.is_here(&end.pod));

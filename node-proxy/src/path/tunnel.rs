@@ -97,7 +97,12 @@ fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked
     }
     let stream = Tunnel::asked(respond, answer, received, Streams::open(&connection.streams));
     let origin = origin(ends.live, &request);
-    let delivered = Delivered { origin, identity: connection.peer.clone(), pod: ends.live.source.clone() };
+    let delivered = Delivered {
+        origin,
+        identity: connection.peer.clone(),
+        pod: ends.live.source.clone(),
+        unseen_from: None,
+    };
     let captured = Captured {
         stream: stream.into(),
         accept_addr: origin.client,

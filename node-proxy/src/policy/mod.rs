@@ -8,13 +8,15 @@ use config::{model::Workload, name::PolicyName};
 use ebpf_redirect::{Origin, Side};
 
 use crate::{
-    capture::Tree,
+    accept::Accepted,
+    capture::{Arrival, Captured, Tree},
     identity::{Caller, Identified},
     snapshot::{Destination, Snapshot},
     telemetry::Reason,
 };
 
 pub use self::inbound::{Inbound, decide_inbound};
+use self::network::Evaluated;
 
 mod authorization;
 pub mod early;
@@ -135,6 +137,7 @@ impl Denied {
 /// Decides about a connection.
 pub fn decide(snapshot: &Snapshot, identified: &Identified) -> Result<Permit, Denied> {
     let Identified { accepted, caller } = identified;
+    by_network(snapshot, accepted)?;
     let facts = Permitted {
         side: accepted.captured.side,
         tree: Rc::clone(&accepted.captured.tree),
@@ -143,6 +146,19 @@ pub fn decide(snapshot: &Snapshot, identified: &Identified) -> Result<Permit, De
         caller: Arc::clone(caller),
     };
     Permit::issue(facts, |question| judge(snapshot, question))
+}
+
+/// What another cell of this node delivers crosses no interface where the network could refuse it, and that cell may have
+/// decided by an older configuration: so it is asked here whether NetworkPolicies are known to allow it.
+fn by_network(snapshot: &Snapshot, accepted: &Accepted) -> Result<(), Denied> {
+    let Captured { arrival: Arrival::Delivered(delivered), tree, .. } = &accepted.captured else {
+        return Ok(());
+    };
+    let Some(from) = &delivered.unseen_from else { return Ok(()) };
+    match network::between(snapshot, from, &tree.workload, accepted.origin.destination) {
+        Evaluated::Allowed => Ok(()),
+        Evaluated::Denied | Evaluated::Unknown => Err(Denied::NetworkPolicy),
+    }
 }
 
 impl Permit {

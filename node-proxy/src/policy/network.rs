@@ -3,7 +3,10 @@
 //! Asked before a delivery that the network cannot see. Only `Allowed` may be taken for a yes: a pair that is denied, or
 //! that cannot be told, goes across the pods' interfaces, where whoever enforces NetworkPolicy decides. Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use config::{
     model::{
@@ -82,7 +85,12 @@ pub fn allows(network: &Network, source: &Workload, destination: &Workload, to: 
 }
 
 /// The same of two pods of this node, by what is known of them now.
-pub fn between(snapshot: &Snapshot, source: &Workload, destination: &Workload, to: SocketAddr) -> Evaluated {
+pub fn between(
+    snapshot: &Snapshot,
+    source: &Arc<Workload>,
+    destination: &Arc<Workload>,
+    to: SocketAddr,
+) -> Evaluated {
     allows(&snapshot.directory.network, snapshot.now(source), snapshot.now(destination), to)
 }
 
@@ -123,7 +131,7 @@ struct Target<'a> {
 
 /// Policies add up: one that allows is enough; without any that is about this direction, everything is allowed.
 fn any_of(
-    policies: &[std::sync::Arc<NetworkPolicy>],
+    policies: &[Arc<NetworkPolicy>],
     rules: impl Fn(&NetworkPolicy) -> Option<&[NetworkRule]>,
     other: &End<'_>,
     target: &Target<'_>,

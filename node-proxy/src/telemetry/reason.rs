@@ -75,7 +75,7 @@ reasons! {
     HandshakeLimit, "handshake_limit", 503, Configuration;
     /// There are as many tunnels as the tenant may have one way, in all or with this peer.
     TunnelLimit, "tunnel_limit", 503, Configuration;
-    /// A delivery that the network cannot see is not known to be allowed by NetworkPolicies any more: connect again.
+    /// A delivery that the network cannot see is not known to be allowed by NetworkPolicies, or not any more.
     NetworkPolicy, "network_policy", 503, Configuration;
     /// There are policies that allow, and none allows this.
     NoPolicyAllows, "no_policy_allows", 403, Configuration;

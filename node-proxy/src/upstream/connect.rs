@@ -29,6 +29,7 @@ use crate::{
     snapshot::Destination,
     stream::Stream,
     sys::socket,
+    telemetry::Reason,
 };
 
 /// What is to be connected to.
@@ -76,33 +77,45 @@ impl Connect for Kernel {
         peer: Peer<'a>,
     ) -> LocalBoxFuture<'a, Result<Connected, UpstreamError>> {
         Box::pin(async move {
-            let way = choose(cell, permit, peer)?;
-            let (address, choice) = (peer.address, way.choice);
             let begun = Instant::now();
-            let patience = cell.limits.connect;
-            let (stream, receiver) = match way.start {
-                Start::Line(line) => {
-                    (handoff::open(&cell.calls, permit, &line, address, patience).await?, None)
+            let connected = go(cell, permit, peer, choose(cell, permit, peer)?).await;
+            let connected = match connected {
+                // The receiver's cell knows the network's policies better, or not as well: no way past the network is one
+                // that both ends do not know to be allowed.
+                Err(UpstreamError::Declined { reason: Reason::NetworkPolicy, .. }) => {
+                    go(cell, permit, peer, across(cell, permit, peer)?).await
                 }
-                Start::Tunnel(workload) => {
-                    let callee = Callee { workload: &workload, target: address };
-                    (cell.tunnels.open(cell, permit, callee).await?.into(), None)
-                }
-                Start::Netns(tree, client) => (dial(cell, &tree, client, address).await?.into(), Some(tree)),
+                connected => connected,
             };
-            let receiver = receiver.filter(|_| way.admission.is_some());
-            let shortcut = if receiver.is_some() || way.leaves {
-                cell.shortcuts.enter(permit, receiver.as_ref(), address, &stream).map(Box::new)
-            } else {
-                None
-            };
-            if shortcut.is_some() {
-                // The configuration may have changed while it was being made.
-                choose(cell, permit, peer)?;
-            }
-            Ok(Connected { stream, choice, took: begun.elapsed(), shortcut })
+            connected.map(|connected| Connected { took: begun.elapsed(), ..connected })
         })
     }
+}
+
+/// Goes a way that was chosen.
+async fn go(cell: &Cell, permit: &Permit, peer: Peer<'_>, way: Way) -> Result<Connected, UpstreamError> {
+    let (address, choice) = (peer.address, way.choice);
+    let (stream, receiver) = match way.start {
+        Start::Line(line) => {
+            (handoff::open(&cell.calls, permit, &line, address, cell.limits.connect).await?, None)
+        }
+        Start::Tunnel(workload) => {
+            let callee = Callee { workload: &workload, target: address };
+            (cell.tunnels.open(cell, permit, callee).await?.into(), None)
+        }
+        Start::Netns(tree, client) => (dial(cell, &tree, client, address).await?.into(), Some(tree)),
+    };
+    let receiver = receiver.filter(|_| way.admission.is_some());
+    let shortcut = if receiver.is_some() || way.leaves {
+        cell.shortcuts.enter(permit, receiver.as_ref(), address, &stream).map(Box::new)
+    } else {
+        None
+    };
+    if shortcut.is_some() {
+        // The configuration may have changed while it was being made.
+        choose(cell, permit, peer)?;
+    }
+    Ok(Connected { stream, choice, took: Duration::ZERO, shortcut })
 }
 
 /// How an endpoint is reached for a permit: part of what tells pooled connections apart.
@@ -139,9 +152,26 @@ enum Near {
 
 /// Gathers the facts, has them judged, and finds the start of the way that was chosen.
 fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamError> {
+    let near = if permit.side == Side::Inbound { None } else { near(cell, peer)? };
+    let network_allows = near.as_ref().is_some_and(|near| network_allows(cell, permit, near, peer));
+    way(cell, permit, peer, Known { near, network_allows })
+}
+
+/// The way to a peer of this node where the network can see it.
+fn across(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamError> {
+    way(cell, permit, peer, Known { near: near(cell, peer)?, network_allows: false })
+}
+
+/// What is known of a way that could be short.
+struct Known {
+    near: Option<Near>,
+    network_allows: bool,
+}
+
+fn way(cell: &Cell, permit: &Permit, peer: Peer<'_>, known: Known) -> Result<Way, UpstreamError> {
+    let Known { near, network_allows } = known;
     // A server cannot be shown an address of the other family; it sees its own pod's instead.
     let client = Some(permit.origin.client).filter(|client| client.is_ipv4() == peer.address.is_ipv4());
-    let near = if permit.side == Side::Inbound { None } else { near(cell, peer)? };
     let place = match (&near, permit.side, &permit.destination) {
         (_, Side::Inbound, _) => Place::Home,
         (Some(Near::Neighbour(_)), ..) => Place::Neighbour,
@@ -149,7 +179,6 @@ fn choose(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Way, UpstreamE
         (None, _, Destination::Outside) => Place::Outside,
         (None, ..) => Place::Elsewhere,
     };
-    let network_allows = near.as_ref().is_some_and(|near| network_allows(cell, permit, near, peer));
     let workload = if permit.side == Side::Inbound { None } else { workload(cell, peer) };
     let meshed = workload.as_ref().is_some_and(|workload| workload.meshed);
     let choice = choice::choose(Facts { place, meshed, network_allows });

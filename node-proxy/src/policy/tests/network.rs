@@ -1,17 +1,26 @@
 //! NetworkPolicy, case by case as the API's documentation describes them (networking.k8s.io/v1 NetworkPolicySpec).
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc};
 
 use config::{
-    model::{Mesh, Transport},
+    model::{Mesh, Transport, Workload},
     name::PodName,
     store::{FileText, Options, Store},
 };
+use ebpf_redirect::{Origin, Side};
 
 use crate::{
+    accept::{Accepted, Protocol},
+    capture::{Arrival, Captured, Delivered, Presence, Tree},
     control::compile::compile,
-    policy::network::{End, Evaluated, Pod, allows, evaluate},
-    snapshot::network::Network,
+    handoff::pipe::pipe,
+    identity::identify,
+    policy::{
+        self, decide,
+        network::{End, Evaluated, Pod, allows, evaluate},
+    },
+    snapshot::{Destination, network::Network},
+    sys::netns::Netns,
 };
 use Evaluated::{Allowed, Denied, Unknown};
 
@@ -33,7 +42,7 @@ const ON_THIS_MACHINE: [(&str, &str, &str, &str); 4] = [
     ("vault", "bank", "10.0.0.4", "{app: vault}"),
 ];
 
-fn mesh(policies: &str) -> std::sync::Arc<Mesh> {
+fn mesh(policies: &str) -> Arc<Mesh> {
     let mut text = PODS.to_owned();
     for (name, namespace, address, labels) in ON_THIS_MACHINE {
         text += &format!(
@@ -47,8 +56,8 @@ fn mesh(policies: &str) -> std::sync::Arc<Mesh> {
     Store::new(Options::default()).apply(&files).mesh
 }
 
-fn network(mesh: &Mesh) -> std::sync::Arc<Network> {
-    std::sync::Arc::clone(&compile(mesh).values().next().unwrap().directory.network)
+fn network(mesh: &Mesh) -> Arc<Network> {
+    Arc::clone(&compile(mesh).values().next().unwrap().directory.network)
 }
 
 fn policy(name: &str, namespace: &str, spec: &str) -> String {
@@ -267,5 +276,64 @@ fn blocks_count_for_addresses_outside_the_cluster() {
     for (address, expected) in [("192.0.2.1", Allowed), ("192.0.2.200", Denied), ("198.51.100.1", Denied)] {
         let source = End { address: address.parse().unwrap(), pod: None };
         assert_eq!(evaluate(&source, &destination, 80, Transport::Tcp), expected, "{address}");
+    }
+}
+
+/// What the receiver's cell says of a connection that another cell of the node hands to it; `from` is all that is said of
+/// the caller.
+fn hand_over(policies: &str, from: &str, known: bool) -> Result<(), policy::Denied> {
+    let mesh = mesh(policies);
+    let receiver = Arc::clone(&mesh.workloads[&name(TELLER)]);
+    let mut caller = Workload::clone(&mesh.workloads[&name(from)]);
+    if !known {
+        caller.pod = name("shop/new");
+    }
+    let ends = Origin {
+        destination: SocketAddr::new(receiver.addresses[0], 8080),
+        client: SocketAddr::new(caller.addresses[0], 40_000),
+    };
+    let delivered = Delivered {
+        origin: ends,
+        identity: caller.identity.clone(),
+        pod: Some(caller.pod.clone()),
+        unseen_from: Some(Arc::new(caller)),
+    };
+    let tree = Tree {
+        workload: Arc::clone(&receiver),
+        netns: Rc::new(Netns::current().unwrap()),
+        id: 1,
+        presence: Presence::default(),
+    };
+    let captured = Captured {
+        stream: pipe(64).1.into(),
+        accept_addr: ends.client,
+        side: Side::Inbound,
+        tree: Rc::new(tree),
+        arrival: Arrival::Delivered(Box::new(delivered)),
+    };
+    let accepted = Accepted {
+        captured,
+        origin: ends,
+        destination: Destination::Outside,
+        protocol: Protocol::Tcp,
+        prefix: bytes::Bytes::new(),
+    };
+    decide(&compile(&mesh)[&receiver.tenant], &identify(accepted, None)).map(drop)
+}
+
+#[test]
+fn a_connection_that_is_handed_over_is_permitted_where_its_receiver_knows_the_network_to_allow_it() {
+    let from_web = "podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]";
+    let into = policy("into", "bank", &format!("{{{from_web}}}"));
+    let out = policy("out", "shop", "{podSelector: {matchLabels: {app: web}}, policyTypes: [Egress]}");
+    let refused = Err(policy::Denied::NetworkPolicy);
+    for (what, policies, from, known, expected) in [
+        ("no policy", "", WEB, true, Ok(())),
+        ("the caller is let in", into.as_str(), WEB, true, Ok(())),
+        ("another is not", into.as_str(), CART, true, refused.clone()),
+        ("the caller may not go out", out.as_str(), WEB, true, refused.clone()),
+        ("the caller is not known yet", "", WEB, false, refused),
+    ] {
+        assert_eq!(hand_over(policies, from, known), expected, "{what}");
     }
 }
