@@ -237,6 +237,9 @@ impl Cell {
     /// Puts a new snapshot in place; connections see it at their next request.
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         let directory = Arc::clone(&snapshot.directory);
+        for (tree, kept) in self.trees.borrow().values() {
+            kept.follow(snapshot.now(&tree.workload));
+        }
         let before = self.snapshot.replace(snapshot);
         self.turn();
         if !Arc::ptr_eq(&before.directory, &directory) {
@@ -293,7 +296,7 @@ impl Cell {
     pub fn plant(&self, tree: Rc<Tree>) {
         self.turn();
         self.doors.borrow_mut().insert(tree.id, Rc::clone(&tree));
-        let workload = Arc::clone(&tree.workload);
+        let workload = Arc::clone(self.snapshot.borrow().now(&tree.workload));
         let kept = self.credentials.keep(&workload.identity, Some(&workload));
         let before = self.trees.borrow_mut().insert(workload.pod.clone(), (tree, kept));
         drop(before);

@@ -238,7 +238,7 @@ impl Snapshot {
     }
 
     /// What is known of a workload now; what was known of it before where nothing is.
-    pub fn now<'a>(&'a self, workload: &'a Workload) -> &'a Workload {
+    pub fn now<'a>(&'a self, workload: &'a Arc<Workload>) -> &'a Arc<Workload> {
         let address = workload.addresses.first().map(IpAddr::to_canonical);
         let entry = address.and_then(|address| self.directory.workloads.get(&address));
         entry.filter(|entry| entry.workload.pod == workload.pod).map_or(workload, |entry| &entry.workload)

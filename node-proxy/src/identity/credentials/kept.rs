@@ -81,6 +81,14 @@ impl Holding {
         }
     }
 
+    /// The workload of one who holds it is known to be another by now.
+    pub(super) fn replace(&self, before: &Arc<Workload>, now: &Arc<Workload>) {
+        self.workloads.send_if_modified(|workloads| {
+            let known = workloads.iter_mut().find(|workload| Arc::ptr_eq(workload, before));
+            known.map(|known| *known = Arc::clone(now)).is_some()
+        });
+    }
+
     /// Says whether nobody holds it any more.
     pub(super) fn release(&self, workload: Option<&Arc<Workload>>) -> bool {
         self.holders.set(self.holders.get() - 1);

@@ -140,7 +140,8 @@ impl Credentials {
             holding
         });
         holding.hold(workload);
-        Kept { credentials: Rc::clone(self), holding: Rc::clone(holding), workload: workload.map(Arc::clone) }
+        let workload = RefCell::new(workload.map(Arc::clone));
+        Kept { credentials: Rc::clone(self), holding: Rc::clone(holding), workload }
     }
 
     /// What to connect with as `own`, to whoever proves to be one of `allowed`. Shared by equal calls until the
@@ -221,12 +222,26 @@ impl fmt::Debug for Credentials {
 pub struct Kept {
     credentials: Rc<Credentials>,
     holding: Rc<Holding>,
-    workload: Option<Arc<Workload>>,
+    workload: RefCell<Option<Arc<Workload>>>,
+}
+
+impl Kept {
+    /// Takes up what is known of the tree's workload now: authorities may ask for more than its name.
+    pub fn follow(&self, now: &Arc<Workload>) {
+        let mut workload = self.workload.borrow_mut();
+        if let Some(before) = workload.as_mut()
+            && !Arc::ptr_eq(before, now)
+            && **before != **now
+        {
+            self.holding.replace(before, now);
+            *before = Arc::clone(now);
+        }
+    }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if self.holding.release(self.workload.as_ref()) {
+        if self.holding.release(self.workload.get_mut().as_ref()) {
             self.credentials.holdings.borrow_mut().remove(self.holding.identity());
             self.credentials.account();
         }

@@ -104,7 +104,7 @@ impl Tunnels {
     ) -> Result<Tunnel, UpstreamError> {
         if !cell.limits.shared_tunnels {
             let alone = Connection::open(cell, permit, callee).await?;
-            return alone.connect(cell, offer::request(permit, callee.target)).await;
+            return alone.connect(cell, offer::request(&cell.snapshot(), permit, callee.target)).await;
         }
         let line = self.line(Key::of(&permit.tree, callee));
         let mut reused = true;
@@ -117,7 +117,7 @@ impl Tunnels {
                     made
                 }
             };
-            match connection.connect(cell, offer::request(permit, callee.target)).await {
+            match connection.connect(cell, offer::request(&cell.snapshot(), permit, callee.target)).await {
                 // The peer has not looked at it: the tunnel was about to end. Once more, on one that is new.
                 Err(error) if reused && connection.is_ending() => {
                     tracing::debug!(%error, "a tunnel ended before its peer took up a new stream");

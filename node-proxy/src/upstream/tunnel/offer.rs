@@ -6,10 +6,14 @@ use std::net::SocketAddr;
 
 use http::{HeaderValue, Method, Request, Uri, header, uri::Authority};
 
-use crate::{hbone::fields, policy::Permit, snapshot::Destination};
+use crate::{
+    hbone::fields,
+    policy::Permit,
+    snapshot::{Destination, Snapshot},
+};
 
-/// A CONNECT to `target`, for the caller that `permit` names.
-pub(super) fn request(permit: &Permit, target: SocketAddr) -> Request<()> {
+/// A CONNECT to `target`, for the caller that `permit` names, as it is known now.
+pub(super) fn request(snapshot: &Snapshot, permit: &Permit, target: SocketAddr) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     if let Ok(authority) = Authority::try_from(target.to_string()) {
@@ -28,7 +32,7 @@ pub(super) fn request(permit: &Permit, target: SocketAddr) -> Request<()> {
             headers.insert(name, value);
         }
     };
-    put(header::HeaderName::from_static("baggage"), fields::baggage(&permit.tree.workload));
+    put(header::HeaderName::from_static("baggage"), fields::baggage(snapshot.now(&permit.tree.workload)));
     put(header::FORWARDED, fields::forwarded(permit.origin.client, host.as_deref()));
     put(
         header::HeaderName::from_static("traceparent"),

@@ -35,22 +35,34 @@ pub(super) struct Source {
     pushed: Option<SvidWithKey>,
     /// There is no entry that fits.
     missing: bool,
+    /// What the agent was told to be true of the workloads.
+    told: Vec<Selector>,
 }
 
 impl Source {
     pub(super) fn new(socket: Arc<Path>, wanted: Wanted, roots: watch::Receiver<Option<Arc<Roots>>>) -> Self {
-        Self { socket, wanted, roots, channel: None, updates: None, pushed: None, missing: false }
+        Self {
+            socket,
+            wanted,
+            roots,
+            channel: None,
+            updates: None,
+            pushed: None,
+            missing: false,
+            told: Vec::new(),
+        }
     }
 
     /// Asks anew: the first answer is what the agent has now.
-    async fn subscribe(&mut self) -> Result<SvidWithKey, AuthorityError> {
+    pub(super) async fn subscribe(&mut self) -> Result<SvidWithKey, AuthorityError> {
         self.updates = None;
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => connect(&self.socket).await?,
         };
         let workloads = self.wanted.workloads.borrow_and_update().clone();
-        let question = SvidsRequest { selectors: selectors(&self.wanted.identity, &workloads) };
+        self.told = selectors(&self.wanted.identity, &workloads);
+        let question = SvidsRequest { selectors: self.told.clone() };
         let mut updates = match grpc::subscribe::<_, Svids>(channel.clone(), SVIDS, question).await {
             Ok(updates) => updates,
             Err(status) => return Err(refusal(&status)),
@@ -83,10 +95,16 @@ impl CertificateSource for Source {
     fn changed(&mut self) -> LocalBoxFuture<'_, ()> {
         Box::pin(async move {
             let Some(updates) = &mut self.updates else { return std::future::pending().await };
-            let update = tokio::select! {
-                update = updates.message() => update,
-                // What is true of another workload may fit an entry.
-                Ok(()) = self.wanted.workloads.changed(), if self.missing => return,
+            let update = loop {
+                tokio::select! {
+                    update = updates.message() => break update,
+                    Ok(()) = self.wanted.workloads.changed() => {}
+                }
+                let workloads = self.wanted.workloads.borrow_and_update();
+                // What is true of another workload may fit an entry; and what an entry asked for may not be true any more.
+                if self.missing || is_outdated(&self.told, &selectors(&self.wanted.identity, &workloads)) {
+                    return;
+                }
             };
             match update {
                 Ok(Some(update)) => match choose(&self.wanted.identity, update) {
@@ -101,6 +119,11 @@ impl CertificateSource for Source {
             }
         })
     }
+}
+
+/// Whether something that the agent was told is not true any more.
+pub(super) fn is_outdated(told: &[Selector], now: &[Selector]) -> bool {
+    told.iter().any(|selector| !now.contains(selector))
 }
 
 /// The wanted identity's among those that match its selectors; never another's.

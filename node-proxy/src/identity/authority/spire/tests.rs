@@ -16,6 +16,8 @@ use crate::identity::{
     testing::TestAuthority,
 };
 
+mod following;
+
 fn cart() -> Identity {
     "spiffe://mesh.test/ns/shop/sa/cart".parse().unwrap()
 }
