@@ -28,6 +28,7 @@ use super::{
 use crate::{
     forest::OnStop,
     mode::node::{self, NodeOptions, RedirectChoice},
+    sys::dumps,
     telemetry::access::Target,
 };
 
@@ -152,6 +153,10 @@ enum LogFormat {
 impl Run {
     pub(super) fn run(self) -> Outcome {
         let _flush = start_log(&self.log_level, self.log_format)?;
+        // Before there is a key.
+        if let Err(error) = dumps::forbid() {
+            tracing::warn!(%error, "a crash may write keys to a core file (`ulimit -c 0` prevents it)");
+        }
         let redirect = match self.redirect {
             Steering::Auto => RedirectChoice::Auto,
             Steering::Ebpf => RedirectChoice::Ebpf,

@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod arena;
 pub mod clock;
 pub mod descriptors;
+pub mod dumps;
 pub mod hyper_io;
 pub mod listen;
 pub mod netns;
