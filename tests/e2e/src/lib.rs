@@ -8,6 +8,7 @@ use std::{
 };
 
 pub use dns::Dns;
+pub use envoy::{Envoy, Shown, foreign, local};
 pub use left::{files_of, rules_of};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
@@ -17,6 +18,7 @@ pub use stage::{HTTP, Stage, Vip, port};
 pub use testkit::{Tally, Traffic, eventually};
 
 mod dns;
+mod envoy;
 mod left;
 mod mesh;
 mod origin;

@@ -90,8 +90,8 @@ impl Mesh {
     ///
     /// # Errors
     /// It is not ready in time.
-    pub fn daemon_misled(&self, manifests: &Manifests) -> Result<Daemon, KitError> {
-        self.daemon(&self.stage.node, FIRST, manifests, &[])
+    pub fn daemon_misled(&self, manifests: &Manifests, arguments: &[&str]) -> Result<Daemon, KitError> {
+        self.daemon(&self.stage.node, FIRST, manifests, arguments)
     }
 
     /// The authority's directory.

@@ -77,11 +77,11 @@ impl Scene {
 
     fn refused_by_the_kernel(&self, daemon: &Daemon, verdict: &str) -> f64 {
         let labels = ["pod=\"shop/web\"", "reason=\"denied\"", &format!("verdict=\"{verdict}\"")];
-        daemon.metric("canopy_fence_packets_total", &labels).unwrap_or_default()
+        daemon.metric("canopy_fence_packets_total", &labels).unwrap_or(f64::NAN)
     }
 
     fn refused_by_the_proxy(&self, daemon: &Daemon) -> f64 {
-        daemon.metric("canopy_refused_total", &["tenant=\"ns/shop\""]).unwrap_or_default()
+        daemon.metric("canopy_refused_total", &["tenant=\"ns/shop\""]).unwrap_or(f64::NAN)
     }
 
     /// A policy that denies `near`, at its IPv4 address.

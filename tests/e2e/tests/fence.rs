@@ -1,17 +1,37 @@
 //! The fence: what gets around steering does not leave the pod, is counted and can be followed, and nothing else is touched.
 
-use std::net::SocketAddr;
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use e2e::{HTTP, Origin, Stage, dial, eventually};
 use socket2::{Domain, Protocol, Socket, Type};
 use testkit::{Daemon, Outcome, Pod};
 
-/// The first segment of a connection, from a raw socket, to a port where somebody listens.
+/// The first segment of a connection, from a raw socket, to a port where somebody listens; whether it arrives.
+fn arrives_raw(from: &Pod, to: (&Pod, SocketAddr)) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let (receiver, to) = to;
+    let mut there = receiver.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)))??;
+    there.set_read_timeout(Some(Duration::from_millis(500)))?;
+    send_raw(from, to)?;
+    let mut packet = [0; 1500];
+    // Whatever else arrives meanwhile is passed over: it ends with half a second in which nothing does.
+    while let Ok(length) = there.read(&mut packet) {
+        // Behind 20 bytes of IP.
+        if length >= 40 && packet[20..22] == SOURCE.to_be_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn send_raw(from: &Pod, to: SocketAddr) -> Outcome {
     from.run(|| {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
         let mut segment = [0; 20];
-        segment[..2].copy_from_slice(&40_000u16.to_be_bytes());
+        segment[..2].copy_from_slice(&SOURCE.to_be_bytes());
         segment[2..4].copy_from_slice(&to.port().to_be_bytes());
         (segment[12], segment[13]) = (0x50, 0x02);
         socket.send_to(&segment, &SocketAddr::new(to.ip(), 0).into())?;
@@ -30,7 +50,6 @@ fn pods(daemon: &Daemon, state: &str) -> f64 {
 
 /// A request to the outside, through the daemon.
 fn calls(client: &Pod, to: SocketAddr) -> Outcome {
-    use std::io::{Read, Write};
     let mut stream = dial(client, to)?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
@@ -53,10 +72,15 @@ fn pods_are_fenced_unless_it_is_told_otherwise() -> Outcome {
         assert_eq!(pods(&daemon, state), 2.0, "{arguments:?}");
         calls(&client, outside.at(80))?;
         assert_eq!(packets(&daemon, verdict), 0.0, "{arguments:?}");
-        send_raw(&client, outside.at(80))?;
+        let arrived = arrives_raw(&client, (&outside, outside.at(80)))?;
+        assert_eq!(arrived, verdict == "observed", "{arguments:?}");
         eventually("the segment is counted", || packets(&daemon, verdict) == 1.0)?;
     }
     let daemon = stage.daemon_with(&["--fence", "off"])?;
     assert_eq!((pods(&daemon, "off"), pods(&daemon, "enforcing")), (2.0, 0.0));
+    assert!(arrives_raw(&client, (&outside, outside.at(80)))?, "nobody is in the way");
     calls(&client, outside.at(80))
 }
+
+/// The port that no other connection has.
+const SOURCE: u16 = 40_000;

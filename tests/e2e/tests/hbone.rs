@@ -18,7 +18,6 @@ use testkit::{
     Daemon, KitError, Node, Outcome,
     grpc::{self, EchoServer, Words},
     http,
-    manifests::Manifests,
 };
 
 #[test]
@@ -166,36 +165,6 @@ fn a_daemon_that_drains_lets_streams_go_on_and_takes_no_new_ones() -> Outcome {
     eventually("the daemon has gone", || there.process().has_ended())?;
     let end = stream.read(&mut [0]);
     assert!(is_reset(&end), "what was cut does not look complete: {end:?}");
-    Ok(())
-}
-
-#[test]
-fn the_wrong_identity_in_any_position_is_refused_with_its_reason() -> Outcome {
-    let stranger = tempfile::tempdir()?;
-    let other = stranger.path().display().to_string();
-    // Who is wrong; what the caller's log says.
-    let scenarios = [
-        ("the server is not who was called", vec![], true, "identity_mismatch"),
-        ("the server's authority is another", vec!["--ca-dir", other.as_str()], false, "unknown_authority"),
-    ];
-    for (name, arguments, is_misled, reason) in scenarios {
-        let mesh = Mesh::new()?;
-        let ports = [port("tcp-echo", 7000)];
-        let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
-        let _echo = Listener::echo(&ledger, ledger.at(7000))?;
-        let _there = mesh.daemon_there(&arguments)?;
-        let lies = Manifests::copy_of(mesh.stage.manifests.path())?;
-        let file = "bank-ledger-pod.yaml";
-        lies.write(
-            file,
-            &lies.read(file)?.replace("serviceAccountName: ledger", "serviceAccountName: default"),
-        )?;
-        let mut here = if is_misled { mesh.daemon_misled(&lies)? } else { mesh.daemon_here(&[])? };
-        let end = dial(&client, ledger.at(7000)).and_then(|mut stream| stream.read(&mut [0]));
-        assert!(is_reset(&end), "{name}: {end:?}");
-        let line = here.wait_logged(|line| line["dst.addr"] == ledger.at(7000).to_string())?;
-        assert_eq!(line["reason"], reason, "{name}: {line}");
-    }
     Ok(())
 }
 

@@ -1,34 +1,58 @@
-//! Tunnels shared with Envoy, in both directions: it accepts ours, and we accept its own.
+//! Tunnels shared with Envoy, in both directions: it accepts ours, and we accept its own; each lets in who the other proves
+//! to be, from whatever address.
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
-    process::Command,
-    time::Duration,
+    net::{Shutdown, SocketAddr, TcpStream},
 };
 
-use e2e::{Listener, Stage, dial, eventually, port, repository};
+use e2e::{Envoy, Listener, Shown, Stage, dial, eventually, foreign, is_reset, local, port};
 use serde_json::{Value, json};
-use testkit::{Daemon, KitError, Outcome, Pod, Process, envoy, pki::Authority};
+use testkit::{Daemon, KitError, Outcome, Pod, pki::Authority};
 
 #[test]
-fn envoy_takes_our_tunnel_and_reaches_its_app() -> Outcome {
+fn envoy_takes_our_tunnel_as_the_workload_that_makes_it_and_reaches_its_app() -> Outcome {
     let (stage, authority) = (Stage::new()?, Authority::new()?);
-    let client = stage.pod("shop", "client", &[])?;
+    let (client, other) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "other", &[])?);
     let ledger = stage.node.pod("bank", "ledger")?;
     foreign(&stage, &ledger)?;
-    authority.issue("shop", "client")?;
+    for account in ["client", "other"] {
+        authority.issue("shop", account)?;
+    }
     let its = authority.issue("bank", "ledger")?;
-    let _echo = Listener::echo(&ledger, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7000))?;
-    let _envoy = start(&ledger, &terminating(&its), its.as_path())?;
+    let _echo = Listener::echo(&ledger, local(7000))?;
+    let envoy = Envoy::terminating(&ledger, Shown::of(&its), Some(CLIENT))?;
     let mut daemon = daemon(&stage, &authority)?;
-    let mut stream = echoes(&client, ledger.at(7000))?;
-    stream.shutdown(std::net::Shutdown::Write)?;
+    let to = ledger.at(7000);
+    let mut stream = echoes(&client, to)?;
+    let from = stream.local_addr()?;
+    stream.shutdown(Shutdown::Write)?;
     assert_eq!(stream.read(&mut [0])?, 0, "the end comes back");
     drop(stream);
-    let line = daemon.wait_logged(|line| line["dst.addr"] == ledger.at(7000).to_string())?;
+    let line = daemon.wait_logged(|line| line["dst.addr"] == to.to_string())?;
     assert_eq!((&line["delivery"], &line["reason"]), (&"tunnel".into(), &Value::Null), "{line}");
+
+    // By who it is, and not by the node or the authority that it has in common with the first.
+    let end = dial(&other, to)?.read(&mut [0]);
+    assert!(is_reset(&end), "{end:?}");
+    let line = daemon.wait_logged(|line| line["src.workload"] == "shop/other")?;
+    assert_eq!((&line["delivery"], &line["reason"]), (&"tunnel".into(), &"peer_denied".into()), "{line}");
+    assert_eq!(refused(&daemon, "peer_denied"), 1.0);
+
+    eventually("Envoy's own word", || envoy.log().len() >= 2)?;
+    let log = envoy.log();
+    let of = |peer: &str| log.iter().find(|line| line["peer"] == peer).cloned().unwrap_or_default();
+    let (let_in, turned_away) = (of(CLIENT), of("spiffe://cluster.local/ns/shop/sa/other"));
+    assert_eq!((&let_in["status"], &turned_away["status"]), (&json!(200), &json!(403)), "{log:?}");
+    assert_eq!((&let_in["method"], &let_in["path"]), (&"CONNECT".into(), &Value::Null), "{let_in}");
+    assert_eq!(let_in["authority"], to.to_string(), "{let_in}");
+    assert_eq!(let_in["baggage"], "k8s.namespace.name=shop,k8s.pod.name=client", "{let_in}");
+    assert_eq!(let_in["forwarded"], format!("for=\"{from}\""), "{let_in}");
+    let traces = [&let_in, &turned_away].map(|line| line["traceparent"].as_str().unwrap_or_default());
+    for trace in traces {
+        assert!(trace.len() == 55 && trace.starts_with("00-") && trace.ends_with("-00"), "{trace:?}");
+    }
+    assert_ne!(traces[0], traces[1], "each connection has a trace of its own");
     Ok(())
 }
 
@@ -36,15 +60,18 @@ fn envoy_takes_our_tunnel_and_reaches_its_app() -> Outcome {
 fn we_take_envoy_s_tunnel_and_know_who_it_is() -> Outcome {
     let (stage, authority) = (Stage::new()?, Authority::new()?);
     let ledger = stage.pod("bank", "ledger", &[port("tcp-echo", 7000)])?;
-    let client = stage.node.pod("shop", "client")?;
+    // The first is known as who it says it is, the second to nobody.
+    let (client, elsewhere) = (stage.node.pod("shop", "client")?, stage.node.pod("away", "elsewhere")?);
     foreign(&stage, &client)?;
     authority.issue("bank", "ledger")?;
-    let its = authority.issue("shop", "client")?;
+    let (its, others) = (authority.issue("shop", "client")?, authority.issue("shop", "other")?);
     let _echo = Listener::echo(&ledger, ledger.at(7000))?;
+    stage.manifests.write("client-only.yaml", CLIENT_ONLY)?;
     let mut daemon = daemon(&stage, &authority)?;
     let to = ledger.at(7000);
-    let _envoy = start(&client, &originating(&its, to), its.as_path())?;
-    drop(echoes(&client, LOCAL)?);
+    let ways = [(9000, Shown::of(&its)), (9001, Shown::of(&others))];
+    let _envoys = [Envoy::originating(&client, &ways, to)?, Envoy::originating(&elsewhere, &ways, to)?];
+    drop(echoes(&client, local(9000))?);
     let line = daemon.wait_logged(|line| line["dst.addr"] == to.to_string())?;
     for (field, wanted) in [
         ("direction", "inbound"),
@@ -54,31 +81,38 @@ fn we_take_envoy_s_tunnel_and_know_who_it_is() -> Outcome {
     ] {
         assert_eq!(line[field], wanted, "{field} of {line}");
     }
+    // Its certificate opens the same from any address, and its address opens nothing to another certificate.
+    drop(echoes(&elsewhere, local(9000))?);
+    for (number, pod) in [&client, &elsewhere].into_iter().enumerate() {
+        let mut stream = dial(pod, local(9001))?;
+        assert!(is_ended(&mut stream), "{} spoke as another", pod.name());
+        let of = |line: &Value| {
+            let from = line["src.addr"].as_str().unwrap_or_default().starts_with(&format!("{}:", pod.v4()));
+            from && line["dst.addr"] == to.to_string() && line["reason"] == "no_policy_allows"
+        };
+        let line = daemon.wait_logged(of)?;
+        assert_eq!(line["direction"], "inbound", "{line}");
+        assert_eq!(refused(&daemon, "no_policy_allows"), (number + 1) as f64);
+    }
     Ok(())
 }
 
-/// Envoy in a pod, once its listener is there.
-fn start(pod: &Pod, config: &Value, directory: &Path) -> Result<Process, KitError> {
-    let binary = envoy::ensure(&repository().join("target/tools"))?;
-    let file = directory.join("envoy.json");
-    std::fs::write(&file, config.to_string())
-        .map_err(|source| KitError::Start { what: file.display().to_string(), source })?;
-    let mut command = Command::new(binary);
-    command.arg("-c").arg(file).args(["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]);
-    let mut process = pod.start(command)?;
-    process.wait_until("Envoy's listener", Duration::from_secs(20), || dial(pod, LISTENING).is_ok())?;
-    Ok(process)
-}
+/// Who may call.
+const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
+const CLIENT_ONLY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+    metadata: {namespace: bank, name: client-only}\n\
+    spec: {rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}]}]}\n";
 
 fn daemon(stage: &Stage, authority: &Authority) -> Result<Daemon, KitError> {
     stage.daemon_with(&["--ca", "files", "--certificates", &authority.path().display().to_string()])
 }
 
+fn refused(daemon: &Daemon, reason: &str) -> f64 {
+    daemon.metric("canopy_refused_total", &[&format!("reason=\"{reason}\"")]).unwrap_or(f64::NAN)
+}
+
 /// What it says comes back, in pieces small and large.
-fn echoes(
-    from: &Pod,
-    to: SocketAddr,
-) -> Result<std::net::TcpStream, Box<dyn std::error::Error + Send + Sync>> {
+fn echoes(from: &Pod, to: SocketAddr) -> Result<TcpStream, Box<dyn std::error::Error + Send + Sync>> {
     let mut last = None;
     eventually("an answer", || {
         let answer = dial(from, to).and_then(|mut stream| {
@@ -96,126 +130,11 @@ fn echoes(
     last.ok_or_else(|| "nothing answered".into())
 }
 
-/// The manifest of a pod that another mesh's proxy answers for.
-fn foreign(stage: &Stage, pod: &Pod) -> Result<(), KitError> {
-    let (namespace, name, v4) = (pod.namespace(), pod.name(), pod.v4());
-    stage.manifests.namespace(namespace)?;
-    stage.manifests.write(
-        &format!("{namespace}-{name}-pod.yaml"),
-        &format!(
-            "apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: {namespace}\n  name: {name}\n\
-             \x20 annotations: {{ambient.istio.io/redirection: enabled}}\n\
-             spec:\n  serviceAccountName: {name}\n  containers:\n  - {{name: app, image: none}}\n\
-             status:\n  phase: Running\n  podIP: {v4}\n  podIPs: [{{ip: {v4}}}]\n\
-             \x20 conditions: [{{type: Ready, status: \"True\"}}]\n"
-        ),
-    )
-}
-
-fn tls(its: &Path, kind: &str, more: Value) -> Value {
-    let file = |name: &str| json!({ "filename": its.join(name) });
-    let mut context = json!({
-        "@type": format!("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{kind}"),
-        "common_tls_context": {
-            "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
-            "alpn_protocols": ["h2"],
-            "tls_certificates": [{ "certificate_chain": file("tls.crt"), "private_key": file("tls.key") }],
-            "validation_context": {
-                "trusted_ca": file("ca.crt"),
-                "match_typed_subject_alt_names": [
-                    { "san_type": "URI", "matcher": { "prefix": "spiffe://cluster.local/" } },
-                ],
-            },
-        },
-    });
-    if let (Some(context), Some(more)) = (context.as_object_mut(), more.as_object()) {
-        context.extend(more.clone());
+/// Whether the other end ends it, in whichever way, without an answer.
+fn is_ended(stream: &mut TcpStream) -> bool {
+    let _ = stream.write_all(b"said");
+    match stream.read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
     }
-    json!({ "name": "tls", "typed_config": context })
 }
-
-/// Accepts CONNECT on port 15008 and connects to the app at its own loopback.
-fn terminating(its: &Path) -> Value {
-    let route = json!({
-        "match": { "connect_matcher": {} },
-        "route": { "cluster": "app", "upgrade_configs": [{ "upgrade_type": "CONNECT", "connect_config": {} }] },
-    });
-    let manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "tunnels", "codec_type": "HTTP2",
-        "http2_protocol_options": { "allow_connect": true, "max_concurrent_streams": 100 },
-        "upgrade_configs": [{ "upgrade_type": "CONNECT" }],
-        "http_filters": [{ "name": "router", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" } }],
-        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
-    });
-    json!({ "static_resources": {
-        "listeners": [
-            {
-                "name": "tunnels", "address": address(SocketAddr::from(([0, 0, 0, 0], 15008))),
-                "filter_chains": [{
-                    "transport_socket": tls(its, "DownstreamTlsContext", json!({ "require_client_certificate": true })),
-                    "filters": [{ "name": "http", "typed_config": manager }],
-                }],
-            },
-            sign_of_life(),
-        ],
-        "clusters": [cluster("app", SocketAddr::from(([127, 0, 0, 1], 7000)))],
-    } })
-}
-
-/// Accepts bytes and carries them to `to` in a tunnel.
-fn originating(its: &Path, to: SocketAddr) -> Value {
-    let proxy = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix": "bytes", "cluster": "tunnel",
-        "tunneling_config": { "hostname": to.to_string() },
-    });
-    let mut tunnel = cluster("tunnel", SocketAddr::new(to.ip(), 15008));
-    tunnel["transport_socket"] = tls(its, "UpstreamTlsContext", json!({}));
-    tunnel["typed_extension_protocol_options"] = json!({
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": { "http2_protocol_options": { "allow_connect": true } },
-        },
-    });
-    json!({ "static_resources": {
-        "listeners": [
-            {
-                "name": "bytes", "address": address(LOCAL),
-                "filter_chains": [{ "filters": [{ "name": "tcp", "typed_config": proxy }] }],
-            },
-            sign_of_life(),
-        ],
-        "clusters": [tunnel, cluster("app", to)],
-    } })
-}
-
-/// A port that tells that the others are there, too.
-fn sign_of_life() -> Value {
-    let proxy = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix": "life", "cluster": "app",
-    });
-    json!({
-        "name": "life", "address": address(LISTENING),
-        "filter_chains": [{ "filters": [{ "name": "tcp", "typed_config": proxy }] }],
-    })
-}
-
-fn cluster(name: &str, to: SocketAddr) -> Value {
-    json!({
-        "name": name, "type": "STATIC", "connect_timeout": "5s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(to) } }] }],
-        },
-    })
-}
-
-fn address(at: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": at.ip(), "port_value": at.port() } })
-}
-
-const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9000);
-const LISTENING: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9001);

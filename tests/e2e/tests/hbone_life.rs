@@ -199,7 +199,7 @@ fn who_takes_over_an_address_on_another_node_gets_nothing_that_was_meant_for_the
     let echo = Listener::echo(&ledger, at)?;
     // What this node is told comes late.
     let late = Manifests::copy_of(mesh.stage.manifests.path())?;
-    let (here, there) = (mesh.daemon_misled(&late)?, mesh.daemon_there(&[])?);
+    let (here, there) = (mesh.daemon_misled(&late, &[])?, mesh.daemon_there(&[])?);
     let mut stream = dial(&client, at)?;
     echoes(&mut stream)?;
 

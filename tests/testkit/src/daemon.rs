@@ -155,8 +155,13 @@ impl Daemon {
     ///
     /// # Errors
     /// The metrics port does not answer.
+    ///
+    /// # Panics
+    /// There is no such metric: none of its samples would be as good as that they are all zero.
     pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, http::RequestError> {
         let text = self.scrape("/metrics")?.text();
+        let described = format!("# TYPE {} ", name.strip_suffix("_total").unwrap_or(name));
+        assert!(text.contains(&described), "no metric is called {name} in\n{text}");
         Ok(text.lines().filter_map(|line| sample(line, name, labels)).sum())
     }
 

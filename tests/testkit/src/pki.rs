@@ -17,6 +17,28 @@ pub struct Authority {
     directory: tempfile::TempDir,
 }
 
+/// What a certificate says.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaf<'a> {
+    /// Its names.
+    pub uris: &'a [&'a str],
+    /// When it may be used.
+    pub valid: Valid,
+    /// For what.
+    pub usages: &'a str,
+}
+
+/// When a certificate may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Valid {
+    /// It has expired.
+    Past,
+    /// For a day.
+    Now,
+    /// Not yet.
+    Future,
+}
+
 impl Authority {
     /// A new root.
     ///
@@ -45,19 +67,49 @@ impl Authority {
     /// # Errors
     /// There is no openssl.
     pub fn issue(&self, namespace: &str, account: &str) -> Result<PathBuf, KitError> {
+        let uri = format!("spiffe://cluster.local/ns/{namespace}/sa/{account}");
+        self.issue_odd((namespace, account), &Leaf { uris: &[&uri], ..Leaf::default() })
+    }
+
+    /// Puts a certificate that may be anybody's, or nobody's, where [`issue`](Self::issue) puts an account's.
+    ///
+    /// # Errors
+    /// There is no openssl.
+    pub fn issue_odd(
+        &self,
+        (namespace, account): (&str, &str),
+        leaf: &Leaf<'_>,
+    ) -> Result<PathBuf, KitError> {
         let at = self.path().join(namespace).join(account);
         fs::create_dir_all(&at).map_err(|source| KitError::file(&at, source))?;
         let (root, own) = (self.path().display(), at.display());
+        self.write("issued", "")?;
+        self.write("leaf.cnf", &leaf.configuration(self.path()))?;
         self.openssl(&format!(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /O=workload \
-             -CA {root}/root.crt -CAkey {root}/root.key -keyout {own}/tls.key -out {own}/tls.crt \
-             -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
-             -addext extendedKeyUsage=serverAuth,clientAuth \
-             -addext subjectAltName=URI:spiffe://cluster.local/ns/{namespace}/sa/{account}"
+            "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /O=workload/CN=nobody \
+             -keyout {own}/tls.key -out {root}/request"
+        ))?;
+        self.openssl(&format!(
+            "ca -batch -notext -config {root}/leaf.cnf -extensions leaf {} \
+             -cert {root}/root.crt -keyfile {root}/root.key -in {root}/request -out {own}/tls.crt",
+            leaf.valid.options()
         ))?;
         let (from, to) = (self.path().join("root.crt"), at.join("ca.crt"));
         fs::copy(&from, &to).map_err(|source| KitError::file(from, source))?;
         Ok(at)
+    }
+
+    /// Has an account trust another authority's certificates besides this one's.
+    ///
+    /// # Errors
+    /// The account has no certificate.
+    pub fn trusts(&self, (namespace, account): (&str, &str), other: &Self) -> Result<(), KitError> {
+        let mut roots = String::new();
+        for authority in [self, other] {
+            let root = authority.path().join("root.crt");
+            roots += &fs::read_to_string(&root).map_err(|source| KitError::file(root, source))?;
+        }
+        self.write(&format!("{namespace}/{account}/ca.crt"), &roots)
     }
 
     /// Where [`revoke`](Self::revoke) puts its lists; empty before.
@@ -77,10 +129,6 @@ impl Authority {
     /// There is no openssl, or no such certificate.
     pub fn revoke(&self, accounts: &[(&str, &str)]) -> Result<(), KitError> {
         let (own, lists) = (self.path(), self.lists()?);
-        let write = |name: &str, text: &str| {
-            let path = own.join(name);
-            fs::write(&path, text).map_err(|source| KitError::file(path, source))
-        };
         let mut index = String::new();
         for (namespace, account) in accounts {
             let certificate = own.join(namespace).join(account).join("tls.crt");
@@ -90,11 +138,11 @@ impl Authority {
             let serial = printed.trim().trim_start_matches("serial=");
             let _ = writeln!(index, "R\t491231235959Z\t200101000000Z\t{serial}\tunknown\t/O=workload");
         }
-        write("index", &index)?;
-        write("index.attr", "unique_subject = no\n")?;
-        write("number", "01\n")?;
+        self.write("index", &index)?;
+        self.write("index.attr", "unique_subject = no\n")?;
+        self.write("number", "01\n")?;
         let root = own.display();
-        write(
+        self.write(
             "list.cnf",
             &format!(
                 "[ca]\ndefault_ca = own\n[own]\ndatabase = {root}/index\ncrlnumber = {root}/number\n\
@@ -109,10 +157,49 @@ impl Authority {
         fs::rename(own.join("list"), &list).map_err(|source| KitError::file(list, source))
     }
 
+    fn write(&self, name: &str, text: &str) -> Result<(), KitError> {
+        let path = self.path().join(name);
+        fs::write(&path, text).map_err(|source| KitError::file(path, source))
+    }
+
     fn openssl(&self, arguments: &str) -> Result<(), KitError> {
         let mut command = Command::new("openssl");
         command.args(arguments.split_whitespace());
         tool::finish(&mut command, REMEDY).map(drop)
+    }
+}
+
+impl Default for Leaf<'_> {
+    /// Of nobody; otherwise in order.
+    fn default() -> Self {
+        Self { uris: &[], valid: Valid::Now, usages: "serverAuth,clientAuth" }
+    }
+}
+
+impl Leaf<'_> {
+    /// As `openssl ca` wants it, for the authority whose directory this is.
+    fn configuration(&self, authority: &Path) -> String {
+        let root = authority.display();
+        let names: Vec<_> = self.uris.iter().map(|uri| format!("URI:{uri}")).collect();
+        let names =
+            if names.is_empty() { String::new() } else { format!("subjectAltName = {}\n", names.join(",")) };
+        format!(
+            "[ca]\ndefault_ca = own\n[own]\ndatabase = {root}/issued\nnew_certs_dir = {root}\nrand_serial = yes\n\
+             default_md = sha256\nunique_subject = no\npolicy = any\n[any]\norganizationName = supplied\ncommonName = supplied\n\
+             [leaf]\nbasicConstraints = critical,CA:FALSE\nkeyUsage = critical,digitalSignature\n\
+             extendedKeyUsage = {}\n{names}",
+            self.usages
+        )
+    }
+}
+
+impl Valid {
+    fn options(self) -> &'static str {
+        match self {
+            Self::Past => "-startdate 20200101000000Z -enddate 20210101000000Z",
+            Self::Now => "-days 1",
+            Self::Future => "-startdate 20900101000000Z -enddate 20910101000000Z",
+        }
     }
 }
 

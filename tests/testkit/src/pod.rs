@@ -106,6 +106,14 @@ impl Pod {
         &self.link.device
     }
 
+    /// Has it go dark: nothing reaches it any more, and nothing that it sends arrives. Nobody is told.
+    ///
+    /// # Errors
+    /// The link is gone already.
+    pub fn unplug(&self) -> Result<(), KitError> {
+        tool::ip_batch(&self.link.node, &format!("link set {} down\n", self.link.device))
+    }
+
     /// Runs `act` inside, on a thread of its own; a panic in it goes on here.
     ///
     /// # Errors

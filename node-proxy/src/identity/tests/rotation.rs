@@ -1,7 +1,7 @@
 //! What changes while everything runs: certificates, roots, revocations. Nothing is refused that should not be.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell as Slot, RefCell},
     fs,
     rc::Rc,
     sync::{
@@ -195,14 +195,15 @@ async fn root_is_changed_under_traffic_and_nothing_is_refused() {
             let (a, _kept) = credentials(daemon(), &[web()]);
             let (b, _kept) = credentials(daemon(), &[cart()]);
             let serial = |of: &Rc<Credentials>, id: &_| of.describe(id).unwrap().serial.unwrap();
-            let refused = Rc::new(RefCell::new(Vec::new()));
-            let (calls, log) = ((Rc::clone(&a), Rc::clone(&b)), Rc::clone(&refused));
+            let (refused, made) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Slot::new(0)));
+            let (calls, log, count) = ((Rc::clone(&a), Rc::clone(&b)), Rc::clone(&refused), Rc::clone(&made));
             let traffic = tokio::task::spawn_local(async move {
                 loop {
                     let seen = call((&calls.0, &web()), &cart(), (&calls.1, &cart())).await;
                     if seen != (Seen { by_client: Ok(cart()), by_server: Ok(web()) }) {
                         log.borrow_mut().push(seen);
                     }
+                    count.set(count.get() + 1);
                     sleep(Duration::from_millis(2)).await;
                 }
             });
@@ -223,17 +224,24 @@ async fn root_is_changed_under_traffic_and_nothing_is_refused() {
             };
             call((&a, &web()), &cart(), (&b, &cart())).await;
             let before = (serial(&a, &web()), serial(&b, &cart()));
+            let traffic_goes_on = async || {
+                let enough = made.get() + 5;
+                wait("traffic", &|| made.get() >= enough).await;
+            };
+            traffic_goes_on().await;
             turn(Step::Prepare);
             wait("trust in both roots", &|| roots() == (2, 2)).await;
             assert_eq!((serial(&a, &web()), serial(&b, &cart())), before, "the next root signs nothing yet");
+            traffic_goes_on().await;
             turn(Step::Switch);
             wait("renewal by the new root", &|| {
                 serial(&a, &web()) != before.0 && serial(&b, &cart()) != before.1
             })
             .await;
+            traffic_goes_on().await;
             turn(Step::Finish);
             wait("the end of the old root", &|| roots() == (1, 1)).await;
-            sleep(Duration::from_millis(50)).await;
+            traffic_goes_on().await;
             traffic.abort();
             assert_eq!(*refused.borrow(), []);
         })

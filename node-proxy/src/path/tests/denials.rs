@@ -132,5 +132,6 @@ fn an_endpoint_that_is_only_unavailable_is_passed_over() {
             flows(&mut client, &mut server).await;
         }
         assert_eq!(pair.refusals(Reason::PeerUnavailable), (0, 0));
+        assert!(pair.refusals(Reason::ConnectRefused).1 > 0, "it was tried");
     });
 }

@@ -1,6 +1,12 @@
 //! What the kernel is given and what is decided, compared for policies and callers at random.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
 
 use config::{
     identity::Identity,
@@ -8,7 +14,7 @@ use config::{
     name::{Name, Namespace, PolicyName},
 };
 use ipnet::IpNet;
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{collection::vec, prelude::*, sample::select, test_runner::TestRunner};
 
 use crate::{
     policy::{Inbound, decide_inbound, early},
@@ -141,4 +147,23 @@ proptest! {
         let decided = decide(&protection, None, caller) == Some(Reason::PolicyDenied);
         prop_assert_eq!(is_denied_early(&protection, caller), decided);
     }
+}
+
+/// That the properties above are asked about enough that is denied, and enough that is not.
+#[test]
+fn about_some_of_what_is_made_up_the_kernel_has_something_to_say() {
+    let mut runner = TestRunner::new(ProptestConfig { cases: 1000, ..ProptestConfig::default() });
+    let (denied, all) = (AtomicU32::new(0), AtomicU32::new(0));
+    let both = (protection(), rules(plain_match()), caller());
+    let ran = runner.run(&both, |(protection, rules, caller)| {
+        let plain = InboundPolicy { deny: vec![policy(Action::Deny, rules)], ..InboundPolicy::default() };
+        for protection in [protection, plain] {
+            all.fetch_add(1, Relaxed);
+            denied.fetch_add(u32::from(is_denied_early(&protection, caller)), Relaxed);
+        }
+        Ok(())
+    });
+    ran.unwrap();
+    let (denied, all) = (denied.into_inner(), all.into_inner());
+    assert!(denied > all / 20 && denied < all * 19 / 20, "{denied} of {all}");
 }
