@@ -23,8 +23,8 @@ pub(crate) use self::{
     namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft},
     service::{PortDraft, ServiceDraft, TargetPort},
-    stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
     service_entry::EntryDraft,
+    stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
     tenant::TenantDraft,
 };
 
