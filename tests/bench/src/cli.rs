@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Mtls,
     /// Idle memory, per workload, per tenant; time to the first request.
     Memory,
+    /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
+    Forms,
     /// docs/benchmarks.md.
     Report,
 }

@@ -15,6 +15,7 @@ mod engine;
 pub(crate) mod histogram;
 mod http1;
 mod http2;
+mod patience;
 mod raw;
 
 /// One piece of load.
@@ -136,6 +137,6 @@ pub(crate) enum LoadError {
     Surplus,
     #[error("HTTP/2: {0}")]
     Http2(&'static str),
-    #[error("not answered within {0} ms after the end")]
+    #[error("not answered within {0} ms of running time after the end")]
     Late(u64),
 }

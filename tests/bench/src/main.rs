@@ -58,6 +58,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Capture => measure(Scenario::capture(), plan, &run)?,
             Verb::Mtls => measure_mtls(plan, &run)?,
             Verb::Memory => finish(run.memory_outcome(plan, scenario::memory::run(plan, &run)?), &run)?,
+            Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}
         }

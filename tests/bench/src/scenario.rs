@@ -100,6 +100,23 @@ impl Scenario {
         Self { name: "capture", groups: vec![group] }
     }
 
+    /// What a hop costs that keeps HTTP/1.1, and one that carries it on as HTTP/2 or back: decision 0007 rests on it.
+    pub(crate) fn forms() -> Self {
+        let http1 = Exchange::Http1 { path: format!("/{SMALL}"), body: SMALL };
+        let http2 = Exchange::Http2 { path: format!("/{SMALL}"), body: SMALL, streams: 1 };
+        let cases = vec![
+            Case::small("http1-to-http1", 32),
+            Case::new("http1-to-http2", Port::Http2, http1, 32),
+            Case::new("http2-to-http1", Port::Http, http2, 32),
+        ];
+        // nginx's ports speak one form each: nobody can dial them directly in the other.
+        let subjects = vec![Kind::Canopy];
+        Self {
+            name: "forms",
+            groups: vec![Group { name: "forms", cases, subjects, against_itself: Kind::Canopy }],
+        }
+    }
+
     fn beside_envoy(name: &'static str, cases: Vec<Case>) -> Self {
         let subjects = vec![Kind::Direct, Kind::Canopy, Kind::Envoy];
         Self { name, groups: vec![Group { name, cases, subjects, against_itself: Kind::Canopy }] }

@@ -11,7 +11,9 @@ use rustix::{
     time::Timespec,
 };
 
-use super::{LoadError, LoadReport, LoadSpec, connection::Connection, histogram::Histogram};
+use super::{
+    LoadError, LoadReport, LoadSpec, connection::Connection, histogram::Histogram, patience::Patience,
+};
 use crate::{
     clock::{self, MILLISECOND, SECOND},
     lab::procfs,
@@ -279,8 +281,8 @@ impl<'a> Engine<'a> {
 
     /// Sends what was due and waits for what is under way; what is not answered then is an error.
     fn drain(&mut self) -> Result<(), LoadError> {
-        let end = clock::now() + DRAIN_MS * MILLISECOND;
-        while (self.in_flight > 0 || self.overdue() > 0) && clock::now() < end {
+        let mut patience = Patience::new(DRAIN_MS * MILLISECOND, clock::now());
+        while (self.in_flight > 0 || self.overdue() > 0) && patience.lasts(clock::now()) {
             self.send_due(clock::now())?;
             self.wait(MILLISECOND)?;
         }
@@ -301,7 +303,7 @@ impl<'a> Engine<'a> {
 
 /// A run with so many failures is void anyway.
 const MOST_ERRORS: u64 = 1_000;
-/// How long answers may take to come after the counted time.
+/// How long answers may take to come after the counted time, while the machine runs.
 const DRAIN_MS: u64 = 2_000;
 
 #[cfg(test)]

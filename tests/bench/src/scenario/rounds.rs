@@ -288,6 +288,6 @@ const MOST_STOLEN: f64 = 0.02;
 /// How often a piece is measured again before it counts as it is.
 const MOST_REPEATS: u32 = 4;
 /// What a load generator may take beyond its times.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(30);
 /// How late a subject's counters may be.
 const COUNTERS: Duration = Duration::from_secs(3);
