@@ -35,7 +35,7 @@ impl Dns {
     /// The port cannot be bound.
     pub fn start(node: &Node) -> Result<Self, KitError> {
         let failed = |source| KitError::Start { what: "a name server".to_owned(), source };
-        let socket = node.shared_netns().run(|| UdpSocket::bind(SERVER))?.map_err(failed)?;
+        let socket = node.netns().run(|| UdpSocket::bind(SERVER))?.map_err(failed)?;
         socket.set_read_timeout(Some(Duration::from_millis(100))).map_err(failed)?;
         let folder = tempfile::tempdir().map_err(failed)?;
         let (hosts, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));

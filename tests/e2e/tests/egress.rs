@@ -12,7 +12,7 @@ struct Scene {
     client: Pod,
     outside: Pod,
     heard: Origin,
-    _server: Origin,
+    _server: (Origin, Pod),
     stage: Stage,
 }
 
@@ -45,7 +45,7 @@ impl Scene {
         let (heard, answers) = (Origin::start(&outside, OUTSIDE)?, Origin::start(&server, 80)?);
         let daemon = stage.daemon()?;
         assert_eq!(http::get(&client, vip.at(80), "web", "/")?.status, 200, "the mesh itself is reached");
-        Ok(Self { daemon, client, outside, heard, _server: answers, stage })
+        Ok(Self { daemon, client, outside, heard, _server: (answers, server), stage })
     }
 
     /// The ways out; all of them lead to the outsider, were they open.
@@ -252,7 +252,7 @@ fn every_way_is_open_where_the_tenants_own_entry_names_its_end() -> Outcome {
 
 #[test]
 fn what_a_service_leads_out_of_the_mesh_is_cut_when_its_entry_goes() -> Outcome {
-    let scene = Scene::new()?;
+    let mut scene = Scene::new()?;
     let address = scene.outside.v4();
     for protocol in ["tcp", "http"] {
         scene.stage.put(&scene.daemon, "entry.yaml", &entry("shop", "", address))?;
@@ -270,7 +270,7 @@ fn what_a_service_leads_out_of_the_mesh_is_cut_when_its_entry_goes() -> Outcome 
             assert!(head.starts_with("HTTP/1.1 403") && head.contains("egress_forbidden"), "{head}");
         }
     }
-    scene.daemon.wait_logged(|line| line["reason"] == "egress_forbidden" && line["protocol"] == "http1")?;
+    scene.daemon.wait_logged(|line| line["reason"] == "egress_forbidden" && line["status"] == 403)?;
     Ok(())
 }
 

@@ -82,7 +82,7 @@ fn echoes(stream: &mut std::net::TcpStream) -> bool {
 
 #[test]
 fn a_host_opens_at_the_addresses_it_has_follows_them_and_cuts_what_is_connected_when_they_go() -> Outcome {
-    let scene = Scene::new()?;
+    let mut scene = Scene::new()?;
     let [one, two] = scene.addresses();
     scene.dns.say("pay.example.org", &[one]);
     assert_eq!(scene.reached(), [false; 3]);
