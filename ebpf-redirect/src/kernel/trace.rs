@@ -2,7 +2,7 @@
 //! it and gives every watcher what he asked for. A watcher who is slow loses records, never delays a hook.
 
 use std::{
-    fmt,
+    fmt, io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -15,7 +15,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{MapData, RingBuf},
+    maps::{Map, MapData, RingBuf},
 };
 use ebpf_redirect_abi::{Decision as Record, Event, Hook};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -91,16 +91,19 @@ pub(crate) struct Watch {
 
 #[derive(Debug)]
 struct Inner {
-    /// Absent while the reading thread has it.
-    ring: Option<Ring>,
+    /// Absent while the reading thread has it. Mapped into memory only then: it would be half a megabyte of an idle daemon's.
+    ring: Option<Unmapped>,
     watchers: Vec<Watcher>,
 }
 
-struct Ring(RingBuf<MapData>);
+/// The ring while nobody reads it.
+#[derive(Debug)]
+struct Unmapped(Map);
 
-impl fmt::Debug for Ring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ring")
+impl Unmapped {
+    fn map(&self) -> Result<RingBuf<&MapData>, RedirectError> {
+        RingBuf::try_from(&self.0)
+            .map_err(|error| RedirectError::syscall("map", "the trace's ring", io::Error::other(error)))
     }
 }
 
@@ -115,12 +118,12 @@ impl Watch {
     /// Takes the ring; nobody watches yet, whatever a dead process left.
     pub(crate) fn new(ebpf: &mut Ebpf, tables: &Tables) -> Result<Self, RedirectError> {
         let missing = || RedirectError::Object { object: "hooks", why: "it has no ring TRACE".to_owned() };
-        let ring = RingBuf::try_from(ebpf.take_map("TRACE").ok_or_else(missing)?).map_err(|_| missing())?;
+        let ring = Unmapped(ebpf.take_map("TRACE").ok_or_else(missing)?);
         tables
             .watched
             .set(&0, &0)
             .map_err(|error| RedirectError::syscall("write", "the trace switch", error))?;
-        Ok(Self { inner: Mutex::new(Inner { ring: Some(Ring(ring)), watchers: Vec::new() }) })
+        Ok(Self { inner: Mutex::new(Inner { ring: Some(ring), watchers: Vec::new() }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -137,6 +140,8 @@ pub(crate) fn subscribe(state: &Arc<State>, filter: Filter) -> Result<Trace, Red
     if let Some(ring) = inner.ring.take() {
         let failed = |error| RedirectError::syscall("switch on", "the trace", error);
         state.tables.watched.set(&0, &1).map_err(failed)?;
+        // The thread maps it again for itself, which then does not fail: a map cannot be lent to it.
+        drop(ring.map()?);
         // Weak: a thread that waits for the next decision must not keep the hooks in the kernel.
         let weak = Arc::downgrade(state);
         thread::Builder::new().name("trace".to_owned()).spawn(move || read(&weak, ring)).map_err(failed)?;
@@ -145,12 +150,13 @@ pub(crate) fn subscribe(state: &Arc<State>, filter: Filter) -> Result<Trace, Red
 }
 
 /// Reads until nobody watches.
-fn read(state: &Weak<State>, mut ring: Ring) {
+fn read(state: &Weak<State>, unmapped: Unmapped) {
+    let Ok(mut ring) = unmapped.map() else { return };
     loop {
         wait(&ring);
         let Some(state) = state.upgrade() else { return };
         let mut inner = state.watch.lock();
-        while let Some(item) = ring.0.next() {
+        while let Some(item) = ring.next() {
             if let Some(decision) =
                 bpf::from_bytes::<Record>(&item).and_then(|record| explain(&state, &record))
             {
@@ -160,14 +166,15 @@ fn read(state: &Weak<State>, mut ring: Ring) {
         inner.watchers.retain(Watcher::is_there);
         if inner.watchers.is_empty() {
             drop(state.tables.watched.set(&0, &0));
-            inner.ring = Some(ring);
+            drop(ring);
+            inner.ring = Some(unmapped);
             return;
         }
     }
 }
 
-fn wait(ring: &Ring) {
-    let mut fds = [PollFd::new(&ring.0, PollFlags::IN)];
+fn wait(ring: &RingBuf<&MapData>) {
+    let mut fds = [PollFd::new(ring, PollFlags::IN)];
     let timeout = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
     // An interrupted wait is a short one.
     let _ = poll(&mut fds, Some(&timeout));

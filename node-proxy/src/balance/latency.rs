@@ -29,7 +29,7 @@ impl Latency {
         let observed = latency.as_secs_f64();
         let seconds = match self.0.get() {
             Some(before) if observed < before.seconds => {
-                let weight = (-before.age(now)).exp();
+                let weight = libm::exp(-before.age(now));
                 before.seconds * weight + observed * (1.0 - weight)
             }
             _ => observed,
@@ -46,7 +46,7 @@ impl Latency {
 
     /// Expected seconds; `None` before the first observation.
     pub(super) fn estimate(&self, now: Instant) -> Option<f64> {
-        self.0.get().map(|last| (last.seconds * (-last.age(now).min(FORGIVENESS)).exp()).max(FLOOR))
+        self.0.get().map(|last| (last.seconds * libm::exp(-last.age(now).min(FORGIVENESS))).max(FLOOR))
     }
 }
 
