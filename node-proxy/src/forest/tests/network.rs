@@ -60,7 +60,8 @@ async fn a_receiver_lets_nothing_past_the_network_that_it_does_not_know_to_be_al
         Arc::new(Network { pods, ..Network::default() })
     };
     let same = |network: &Network| Arc::new(Network { pods: network.pods.clone(), ..Network::default() });
-    let rows: [(&str, fn(&Network) -> Arc<Network>, bool); 3] = [
+    type Knows = fn(&Network) -> Arc<Network>;
+    let rows: [(&str, Knows, bool); 3] = [
         ("the receiver is isolated", isolated, false),
         ("the caller is not known yet", unknown, false),
         ("nothing stands against it", same, true),

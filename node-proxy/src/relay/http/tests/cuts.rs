@@ -50,7 +50,8 @@ async fn halfway(bench: &Bench, request: &str) -> TcpStream {
 
 #[tokio::test]
 async fn an_answer_that_canopy_cuts_ends_in_a_reset_whoever_cuts_it() {
-    let cuts: [(&str, fn(&Bench)); 3] = [
+    type Cut = fn(&Bench);
+    let cuts: [(&str, Cut); 3] = [
         ("a permission is taken away", |bench| {
             bench.remove_service("cart");
             bench.egress(Egress::Mesh);
