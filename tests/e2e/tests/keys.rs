@@ -133,7 +133,7 @@ fn no_key_is_on_any_surface() -> Outcome {
     }
     let access: Vec<String> = daemon.access_log().iter().map(Value::to_string).collect();
     let own = daemon.output();
-    assert!(access.len() > 3 && own.contains("TRACE"), "both logs are as loud as they can be: {own}");
+    assert!(!access.is_empty() && own.contains("TRACE"), "both logs are as loud as they can be: {own}");
     surfaces.extend([
         ("the access log".to_owned(), access.concat().into()),
         ("the own log".to_owned(), own.into()),
