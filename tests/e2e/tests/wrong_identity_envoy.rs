@@ -139,15 +139,13 @@ fn a_server_that_does_not_prove_to_be_who_was_called_is_sent_nothing_and_the_cal
         let called = line["src.workload"] == "shop/client" && line["dst.addr"] == to.to_string();
         called && line["direction"] == "outbound" && line["delivery"] == "tunnel" && line["reason"] == *reason
     };
-    let mut expected = 0;
-    for row in &certificates.rows {
+    for (told, row) in certificates.rows.iter().enumerate() {
         let envoy = Envoy::terminating(&ledger, certificates.shown(row), None)?;
         let before = refused(&daemon, row.reason);
         let end = dial(&client, to)?.read(&mut [0]);
         assert!(is_reset(&end), "{}: {end:?}", row.name);
         eventually(row.name, || refused(&daemon, row.reason) == before + 1.0)?;
-        expected += 1;
-        eventually(row.name, || daemon.access_log().len() == expected)?;
+        eventually(row.name, || daemon.access_log().len() == told + 1)?;
         let line = daemon.access_log().pop().unwrap_or_default();
         assert!(of(&line, &row.reason.into()), "{}: {line}", row.name);
         assert!(envoy.log().is_empty(), "{}: {:?}", row.name, envoy.log());
