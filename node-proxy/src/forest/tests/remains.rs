@@ -80,6 +80,14 @@ async fn a_drain_waits_for_connections_and_not_for_ever() {
     assert_eq!(world.forest.phase(), Phase::Stopped);
 }
 
+/// A connection whose ends have heard of each other: the cell has it whole, which `accept` alone, the kernel's doing, does not say.
+fn acquainted(client: &mut TcpStream, server: &TcpListener) -> TcpStream {
+    let (mut upstream, _) = server.accept().unwrap();
+    upstream.write_all(b"!").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    upstream
+}
+
 /// The app that a neighbour's connections go straight to.
 fn cart() -> Workload {
     Workload { addresses: vec![Ipv6Addr::LOCALHOST.into()], ..workload("shop/cart", &own()) }
@@ -103,7 +111,7 @@ async fn what_a_caller_had_that_leaves_goes_on_as_long_as_its_grace() {
     let app = server.local_addr().unwrap();
     let (mut world, forest) = neighbours(LONG, (app.port(), AppProtocol::Tcp)).await;
     let mut web = world.connect(&forest, "shop/web", app);
-    let (mut upstream, _) = server.accept().unwrap();
+    let mut upstream = acquainted(&mut web, &server);
     world.apply_workloads([cart()], &Arc::default());
     world.ways_back(1).await;
     assert_eq!(trees(&world.forest.describe().await), ["shop/cart"]);
@@ -119,7 +127,7 @@ async fn a_neighbours_connection_is_the_receivers_as_well() {
     let app = server.local_addr().unwrap();
     let (mut world, forest) = neighbours(Duration::from_secs(1), (app.port(), AppProtocol::Tcp)).await;
     let mut web = world.connect(&forest, "shop/web", app);
-    let (mut upstream, _) = server.accept().unwrap();
+    let mut upstream = acquainted(&mut web, &server);
     world.apply(&[("shop/web", &own())]);
     world.ways_back(1).await;
     assert_eq!(trees(&world.forest.describe().await), ["shop/web"]);
