@@ -231,60 +231,76 @@ fn what_is_not_enforced_is_listed_by_its_field_and_the_rest_is_in_force() {
     }
 }
 
+/// What of an entry is looked up, which endpoints it has, and which of its fields are not obeyed.
+struct Row<'a> {
+    spec: &'a str,
+    hosts: &'a [&'a str],
+    endpoints: &'a [&'a str],
+    not_obeyed: &'a [&'a str],
+}
+
+fn row<'a>(
+    spec: &'a str,
+    hosts: &'a [&'a str],
+    endpoints: &'a [&'a str],
+    not_obeyed: &'a [&'a str],
+) -> Row<'a> {
+    Row { spec, hosts, endpoints, not_obeyed }
+}
+
 #[test]
 fn service_entries_open_what_they_name_and_say_what_they_cannot() {
     let ports = "ports: [{number: 443, name: tls}]";
-    // Hosts that are looked up, endpoints, and the fields that are not obeyed.
-    let table: &[(&str, &[&str], &[&str], &[&str])] = &[
-        ("hosts: [A.example.org.], resolution: DNS", &["a.example.org"], &[], &[]),
-        ("hosts: [a.example.org, b.example.org]", &["a.example.org", "b.example.org"], &[], &[]),
-        ("hosts: [a.example.org], resolution: NONE, addresses: [203.0.113.7]", &[], &[], &[]),
-        (
+    let table = [
+        row("hosts: [A.example.org.], resolution: DNS", &["a.example.org"], &[], &[]),
+        row("hosts: [a.example.org, b.example.org]", &["a.example.org", "b.example.org"], &[], &[]),
+        row("hosts: [a.example.org], resolution: NONE, addresses: [203.0.113.7]", &[], &[], &[]),
+        row(
             "hosts: [a.example.org], resolution: DNS, addresses: [203.0.113.7]",
             &["a.example.org"],
             &[],
             &["spec.addresses"],
         ),
-        ("hosts: ['*.example.org', '*']", &[], &[], &["spec.hosts[0]", "spec.hosts[1]"]),
-        (
+        row("hosts: ['*.example.org', '*']", &[], &[], &["spec.hosts[0]", "spec.hosts[1]"]),
+        row(
             "hosts: [203.0.113.7, localhost, a_b.org]",
             &[],
             &[],
             &["spec.hosts[0]", "spec.hosts[1]", "spec.hosts[2]"],
         ),
-        (
+        row(
             "hosts: [a.example.org], resolution: STATIC, endpoints: [{address: 203.0.113.7}, {address: 203.0.113.8, ports: {tls: 8443}}]",
             &[],
             &["203.0.113.7:443", "203.0.113.8:8443"],
             &[],
         ),
-        (
+        row(
             "hosts: [a.example.org], resolution: DNS, endpoints: [{address: b.example.org}, {address: 203.0.113.7}]",
             &[],
             &["203.0.113.7:443"],
             &["spec.endpoints[0].address"],
         ),
-        (
+        row(
             "hosts: [a.example.org], resolution: NONE, endpoints: [{address: 203.0.113.7, weight: 3}]",
             &["a.example.org"],
             &[],
             &["spec.endpoints", "spec.endpoints[0].weight"],
         ),
-        ("hosts: [a.example.org], resolution: STATIC", &[], &[], &[]),
+        row("hosts: [a.example.org], resolution: STATIC", &[], &[], &[]),
     ];
-    for (spec, hosts, endpoints, not_obeyed) in table {
+    for Row { spec, hosts, endpoints, not_obeyed } in table {
         let outcome = apply(&ENTRY.replace("spec:\n", &format!("spec: {{{spec}, {ports}}}\n")));
         let mut listed = found(&outcome, Severity::NotObeyed);
         listed.sort_unstable();
-        assert_eq!(&listed, not_obeyed, "{spec}: {:#?}", outcome.findings);
+        assert_eq!(listed, not_obeyed, "{spec}: {:#?}", outcome.findings);
         let entry = outcome.mesh.service_entries.values().next();
         let named =
             entry.map(|entry| entry.hosts.iter().map(ToString::to_string).collect()).unwrap_or_default();
         let named: Vec<String> = named;
-        assert_eq!(&named, hosts, "{spec}");
+        assert_eq!(named, hosts, "{spec}");
         let ends: Vec<String> =
             entry.map(|entry| entry.endpoints.iter().map(ToString::to_string).collect()).unwrap_or_default();
-        assert_eq!(&ends, endpoints, "{spec}");
+        assert_eq!(ends, endpoints, "{spec}");
         let opens_nothing =
             outcome.findings.iter().any(|finding| finding.message.starts_with("opens nothing: give"));
         assert_eq!(opens_nothing, entry.is_none(), "{spec}: {:#?}", outcome.findings);
