@@ -216,7 +216,7 @@ impl Reader<'_> {
             return;
         }
         let mut namespaces = suspect::namespaces_in(&document::legible(bytes));
-        namespaces.clear();
+        namespaces.extend(Namespace::try_from("default").ok());
         for suspect in self.read.suspects.iter_mut().filter(|suspect| suspect.place.elsewhere) {
             suspect.place.namespaces.extend(namespaces.iter().cloned());
         }

@@ -95,15 +95,17 @@ fn strip_list(written: &str) -> &str {
     }
 }
 
-/// Somebody else's API group: others, too, have kinds called NetworkPolicy or AuthorizationPolicy. Groups of custom
-/// resources have a dot; those of Kubernetes itself that have none, and what has Istio's name, are meant for ours.
+/// Somebody else's API group. Only those that are known to have kinds of these names: any other may be ours, misspelt.
 fn is_foreign(api_version: &str) -> bool {
     let group = group_of(api_version);
-    let is_ours = GROUPS.iter().any(|(ours, ..)| is_near(group, ours));
-    let of_kubernetes_or_istio = group.ends_with("k8s.io") || group.to_ascii_lowercase().contains("istio");
-    group.contains('.') && !is_ours && !of_kubernetes_or_istio
+    let is_of =
+        |owner: &&str| group == *owner || group.strip_suffix(*owner).is_some_and(|rest| rest.ends_with('.'));
+    FOREIGN.iter().any(is_of)
 }
 
+/// Whose AuthorizationPolicy or NetworkPolicy is another thing.
+const FOREIGN: [&str; 4] = ["antrea.io", "cilium.io", "linkerd.io", "projectcalico.org"];
+
 fn group_of(api_version: &str) -> &str {
-    api_version.rsplit_once('/').map_or("", |(group, _)| group)
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }

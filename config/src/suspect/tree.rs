@@ -99,10 +99,11 @@ fn object(node: &Node, kind: Kind, place: &Whereabouts) -> Option<Object> {
     Some(Object { kind, name, root: node.clone() })
 }
 
-/// Behind keys for it; at the top of what may be an object, behind any key: the key may be the slip.
+/// Behind keys for it; at the top of what may be an object, behind any key, or as one: the key may be the slip.
 fn signs_of(entries: &[Entry], is_top: bool) -> Signs<'_> {
     let mut signs = Signs::default();
     for entry in entries {
+        signs.kinds.extend(signs::security_word(&entry.key).filter(|_| is_top));
         let Some(text) = entry.node.text() else { continue };
         if signs::is_near(&entry.key, "kind") {
             signs.kinds.push(text);
