@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod arena;
 pub mod clock;
+pub mod code;
 pub mod descriptors;
 pub mod dumps;
 pub mod hyper_io;
