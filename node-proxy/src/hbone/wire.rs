@@ -101,9 +101,6 @@ pub async fn sending<F: Future>(wire: &Wire, work: F) -> F::Output {
 
 impl Io {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gathered.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while self.gone < self.gathered.len() {
             let written = ready!(Pin::new(&mut self.tls).poll_write(cx, &self.gathered[self.gone..]))?;
             if written == 0 {
@@ -111,6 +108,7 @@ impl Io {
             }
             self.gone += written;
         }
+        // Also where nothing has gathered: of what was written directly, TLS keeps what the socket did not take at once.
         ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
         self.gone = 0;
         if self.gathered.capacity() > KEPT {
@@ -214,3 +212,6 @@ impl fmt::Debug for Wire {
         f.debug_struct("Wire").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! What a wire holds back, and that nothing stays with it.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    task::LocalSet,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, server};
+
+use super::*;
+use crate::identity::testing::{TestAuthority, credentials};
+
+/// Small, so that little fills them.
+const BUFFER: usize = 8 << 10;
+
+/// Two ends of TLS over a loopback connection with small buffers.
+async fn ends() -> (Wire, server::TlsStream<TcpStream>) {
+    let cart = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
+    let authority = TestAuthority::new();
+    let (credentials, _kept) = credentials(authority.sources(), std::slice::from_ref(&cart));
+    let server = credentials.server(&cart).await.unwrap();
+    let client = credentials.client(&cart, std::slice::from_ref(&cart)).await.unwrap();
+    let listener = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+    listener.set_recv_buffer_size(BUFFER).unwrap();
+    listener.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(1).unwrap();
+    let listener = TcpListener::from_std(listener.into()).unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    socket2::SockRef::from(&socket).set_send_buffer_size(BUFFER).unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let name = rustls::pki_types::ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+    let (client, server) = tokio::join!(
+        TlsConnector::from(client).connect(name, socket),
+        TlsAcceptor::from(server).accept(accepted)
+    );
+    (Wire::new(client.unwrap().into()), server.unwrap())
+}
+
+#[tokio::test]
+async fn what_the_socket_did_not_take_at_once_is_sent_although_nothing_is_written_any_more() {
+    let sent = async {
+        let (wire, mut peer) = ends().await;
+        let block = vec![7; 4 * RECORD];
+        let mut written = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(taken) = Pin::new(&mut wire.clone()).poll_write(cx, &block) {
+                written += taken.unwrap();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(written > BUFFER, "{written}");
+        let driver = poll_fn(|cx| {
+            let sent = wire.poll_send(cx);
+            assert!(!matches!(sent, Poll::Ready(Err(_))), "{sent:?}");
+            Poll::<()>::Pending
+        });
+        let mut received = vec![0; written];
+        tokio::select! {
+            read = timeout(Duration::from_secs(10), peer.read_exact(&mut received)) => read.unwrap().unwrap(),
+            () = driver => unreachable!("it drives for ever"),
+        };
+        assert!(received.iter().all(|byte| *byte == 7));
+    };
+    LocalSet::new().run_until(sent).await;
+}
