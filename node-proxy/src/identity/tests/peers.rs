@@ -122,6 +122,36 @@ fn what_was_believed_stands_when_it_has_expired_and_falls_when_it_is_revoked_or_
 }
 
 #[test]
+fn nothing_that_a_peer_shows_besides_its_certificate_keeps_it_believed() {
+    let (ours, theirs) = (Anything::new("ours"), Anything::new("theirs"));
+    let leaf = ours.sign(&Odd::default()).0;
+    // An authority of the same name that has expired, and something that is no certificate: the verifier's word on either
+    // comes before its word on the leaf.
+    let namesake = Anything::new("ours").expired(NOW - 10_000);
+    for (what, junk) in [("an expired namesake", namesake), ("no certificate", vec![0x30, 0].into())] {
+        let chain = [leaf.clone(), junk];
+        let judged = |trust| stands(&chain, &trust, Usage::Client, at(NOW));
+        let revoked = Revocations::read(ours.revoke(7).as_bytes()).unwrap();
+        assert_eq!(verify(&chain, &ours.trust(), Usage::Client, at(NOW)), Ok(cart()), "{what}");
+        assert_eq!(judged(ours.trust()), Ok(()), "{what}");
+        assert_eq!(judged(ours.trust_with(revoked)), Err(PeerError::Revoked), "{what}");
+        assert_eq!(judged(theirs.trust()), Err(PeerError::UnknownAuthority), "{what}");
+    }
+}
+
+#[test]
+fn a_chain_that_takes_long_to_judge_is_refused_by_its_length() {
+    let (ours, strangers) = (Anything::new("ours"), Anything::new("nobody"));
+    let chain = |length: usize| {
+        let more = (1..length).map(|_| Anything::new("nobody").certificate);
+        [strangers.sign(&Odd::default()).0].into_iter().chain(more).collect::<Vec<_>>()
+    };
+    let judged = |length| verify(&chain(length), &ours.trust(), Usage::Client, at(NOW));
+    assert_eq!(judged(5), Err(PeerError::UnknownAuthority));
+    assert!(matches!(judged(6), Err(PeerError::Malformed(why)) if why.contains("6 certificates")));
+}
+
+#[test]
 fn both_roots_are_trusted_during_a_change() {
     let (old, new) = (Anything::new("old"), Anything::new("new"));
     let roots = Roots::new([old.certificate.clone(), new.certificate.clone()]).unwrap();

@@ -107,6 +107,18 @@ impl Anything {
         (certificate, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
+    /// Its own certificate, as it would be had it been valid until then.
+    pub(super) fn expired(self, until: u64) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "ours");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(until - 1_000);
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
+        params.self_signed(self.issuer.key()).unwrap().der().clone()
+    }
+
     /// A leaf that was signed with another leaf's key.
     pub(super) fn sign_with_a_leaf(&self) -> Vec<CertificateDer<'static>> {
         let (key, inner) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
