@@ -3,34 +3,54 @@
 //! Whoever opens many at a time waits here, in its own cell and on its own time, so that one tenant's burst takes only its share of a
 //! receiver's inbox. It must never wait in, or for a lock of, anybody else's cell.
 
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::UpstreamError;
 use crate::{
-    handoff::{Line, Opening, pipe},
+    handoff::{Inbox, Line, Opening, pipe},
     policy::Permit,
     stream::Stream,
     telemetry::Reason,
 };
 
-/// Openings of one cell that may wait for one tree at a time: an eighth of a receiver's inbox.
-const AT_A_TIME: usize = 32;
+/// Openings of one cell that may wait for one tree at a time, so that an app that does not answer keeps only some of them.
+const TO_A_TREE: usize = 32;
+/// And for all trees of one receiver: a quarter of its inbox.
+const TO_A_CELL: usize = 64;
 
-/// How many openings to each tree wait for an answer.
+/// How many openings wait for an answer, by who is to give it.
 #[derive(Debug, Default)]
-pub struct Calls(RefCell<HashMap<u64, Rc<Semaphore>>>);
+pub struct Calls {
+    trees: RefCell<HashMap<u64, Rc<Semaphore>>>,
+    /// By address; the weak pointer keeps the address from being anybody else's.
+    cells: RefCell<HashMap<*const Inbox, (Weak<Inbox>, Rc<Semaphore>)>>,
+}
 
 impl Calls {
-    /// Forgets trees; openings that wait go on.
+    /// Forgets trees, and receivers that are gone; openings that wait go on, and count on.
     pub fn clear(&self) {
-        self.0.borrow_mut().clear();
+        self.trees.borrow_mut().clear();
+        self.cells.borrow_mut().retain(|_, (inbox, _)| inbox.strong_count() > 0);
     }
 
-    fn to(&self, tree: u64) -> Rc<Semaphore> {
-        let mut trees = self.0.borrow_mut();
-        Rc::clone(trees.entry(tree).or_insert_with(|| Rc::new(Semaphore::new(AT_A_TIME))))
+    fn to_tree(&self, tree: u64) -> Rc<Semaphore> {
+        let mut trees = self.trees.borrow_mut();
+        Rc::clone(trees.entry(tree).or_insert_with(|| Rc::new(Semaphore::new(TO_A_TREE))))
+    }
+
+    fn to_cell(&self, inbox: &Arc<Inbox>) -> Rc<Semaphore> {
+        let mut cells = self.cells.borrow_mut();
+        let new = || (Arc::downgrade(inbox), Rc::new(Semaphore::new(TO_A_CELL)));
+        Rc::clone(&cells.entry(Arc::as_ptr(inbox)).or_insert_with(new).1)
     }
 }
 
@@ -43,8 +63,8 @@ pub(super) async fn open(
     patience: Duration,
 ) -> Result<Stream, UpstreamError> {
     let answered = timeout(patience, async {
-        let calls = calls.to(line.tree);
-        let _turn = calls.acquire().await;
+        let (tree, cell) = (calls.to_tree(line.tree), calls.to_cell(&line.inbox));
+        let _turns = (tree.acquire().await, cell.acquire().await);
         let (mut near, far) = pipe::pipe(pipe::RING_BYTES);
         near.told_by(line.inbox.post());
         line.inbox
@@ -63,5 +83,24 @@ pub(super) async fn open(
         Ok(Ok(near)) => Ok(Stream::from(near)),
         Ok(Err(reason)) => Err(UpstreamError::Declined { address, reason }),
         Err(_elapsed) => Err(UpstreamError::Timeout { address, after: patience }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_receiver_counts_for_all_its_pods_together_and_on_every_board() {
+        let (calls, receiver, other) = (Calls::default(), Arc::default(), Arc::default());
+        let (first, second) = (calls.to_cell(&receiver), calls.to_cell(&receiver));
+        let waiting: Vec<_> = std::iter::from_fn(|| first.try_acquire().ok()).collect();
+        assert_eq!((waiting.len(), second.available_permits()), (TO_A_CELL, 0));
+        calls.clear();
+        assert_eq!(calls.to_cell(&receiver).available_permits(), 0);
+        assert_eq!(calls.to_cell(&other).available_permits(), TO_A_CELL);
+        drop(receiver);
+        calls.clear();
+        assert_eq!(calls.cells.borrow().len(), 1);
     }
 }
