@@ -290,8 +290,13 @@ async fn any_of(
 }
 
 async fn one(cell: &Cell, permit: &Permit, peer: Peer<'_>, live: &Live) -> Result<Connected, UpstreamError> {
-    live.aimed(peer, connect::choice(cell, permit, peer)?);
-    let connected = cell.connect.connect(cell, permit, peer).await;
+    let connected = match connect::choice(cell, permit, peer) {
+        Ok(choice) => {
+            live.aimed(peer, choice);
+            cell.connect.connect(cell, permit, peer).await
+        }
+        Err(error) => Err(error),
+    };
     match &connected {
         // It may have had to be made another way than it was meant to.
         Ok(connected) => {
