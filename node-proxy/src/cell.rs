@@ -23,7 +23,7 @@ use crate::{
     snapshot::Snapshot,
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
-    tenancy::{Ledger, Tenure, TunnelGuard},
+    tenancy::{Ledger, Share, Tenure, TunnelGuard},
     upstream::{
         Delivery,
         connect::{Connect, Kernel},
@@ -44,6 +44,7 @@ pub use self::{
 mod handshakes;
 mod live;
 mod places;
+mod room;
 
 /// The data-path state of one lane of one tenant.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub struct Cell {
     pub tunnels: Rc<Tunnels>,
     /// Its connections straight to neighbours' apps.
     pub shortcuts: Shortcuts,
+    /// What it may take of the process's descriptors, and has taken.
+    pub share: Share,
     /// How upstream connections are made.
     pub connect: Rc<dyn Connect>,
     /// The connections of now.
@@ -87,7 +90,6 @@ pub struct Cell {
     doors: RefCell<HashMap<u64, Rc<Tree>>>,
     snapshot: RefCell<Arc<Snapshot>>,
     trees: RefCell<HashMap<PodName, (Rc<Tree>, Kept)>>,
-    seats: Slot<usize>,
     /// Of accepted tunnels, under way.
     handshakes: Rc<Handshakes>,
     /// Accepted, by the peer's address.
@@ -124,7 +126,7 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// Bytes of a request's or response's head.
     pub head_bytes: usize,
-    /// Connections open at a time, in this cell.
+    /// Connections open at a time, in this cell, and as many sockets to elsewhere; until it is told otherwise.
     pub connections: usize,
     /// The same for every cell, where the operator has said it; otherwise it is a share of the descriptors.
     pub connections_told: Option<usize>,
@@ -212,6 +214,7 @@ impl Cell {
             ledger: parts.ledger,
             access_log: parts.access_log,
             pool: Pool::new(Settings::of(&parts.limits)),
+            share: Share::new(parts.limits.connections),
             tunnels: Rc::default(),
             limits: parts.limits,
             home: parts.home,
@@ -226,7 +229,6 @@ impl Cell {
             doors: RefCell::default(),
             snapshot: RefCell::new(snapshot),
             trees: RefCell::default(),
-            seats: Slot::new(0),
             handshakes: Rc::default(),
             arrived: Rc::default(),
             draining: Slot::new(false),
@@ -313,15 +315,6 @@ impl Cell {
         self.trees.borrow().get(pod).map(|(tree, _)| Rc::clone(tree))
     }
 
-    /// A place for one more connection; `None` where the cell holds as many as it may.
-    pub fn seat(self: &Rc<Self>) -> Option<Seat> {
-        let taken = self.seats.get();
-        (taken < self.limits.connections).then(|| {
-            self.seats.set(taken + 1);
-            Seat(Rc::clone(self))
-        })
-    }
-
     /// A place for one more handshake of an accepted tunnel; `None` where too many are under way that have spoken.
     pub fn handshake(&self, tree: &Tree, peer: IpAddr) -> Option<Handshake> {
         self.handshakes.begin(tree.id, peer, self.limits.handshakes)
@@ -356,16 +349,6 @@ impl Cell {
         if let Some(hook) = self.panic_hook.0.get() {
             hook();
         }
-    }
-}
-
-/// One of the connections that a cell may hold; given back when dropped.
-#[derive(Debug)]
-pub struct Seat(Rc<Cell>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.seats.set(self.0.seats.get() - 1);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     hbone::{Streams, Tunnel},
     sys::socket,
     telemetry::Reason,
+    tenancy::Taken,
 };
 
 pub use self::told::{Told, told};
@@ -35,8 +36,8 @@ mod told;
 /// `poll_shutdown`, end in a reset after [`Stream::reset`], and be refusable until [`Stream::accept`].
 #[derive(Debug)]
 pub enum Stream {
-    /// A socket.
-    Tcp(TcpStream),
+    /// A socket, with its place in the cell's share where the cell made it; what was accepted has a seat instead.
+    Tcp(TcpStream, Option<Taken>),
     /// A pipe to another cell. Boxed, so that a socket does not pay for its size.
     Handoff(Box<PipeEnd>),
     /// A stream of a tunnel. Boxed, so that a socket does not pay for its size.
@@ -49,7 +50,7 @@ impl Stream {
     /// Nothing to a socket, which the kernel has accepted already. Must come before anything is read or written.
     pub fn accept(&mut self) -> io::Result<()> {
         match self {
-            Self::Tcp(_) => Ok(()),
+            Self::Tcp(..) => Ok(()),
             Self::Handoff(pipe) => pipe.accept(),
             Self::Tunnel(stream) => stream.accept(),
         }
@@ -58,7 +59,7 @@ impl Stream {
     /// Ends it with this reason when it is dropped. A carrier that can say why does, as far as it can; a socket is reset.
     pub fn refuse(&self, reason: Reason) {
         match self {
-            Self::Tcp(stream) => socket::reset(stream),
+            Self::Tcp(stream, _) => socket::reset(stream),
             Self::Handoff(pipe) => pipe.refuse(reason),
             Self::Tunnel(stream) => stream.refuse(reason),
         }
@@ -67,7 +68,7 @@ impl Stream {
     /// Makes it end in a failure when it is dropped, so that the other end does not take what it has for the whole.
     pub fn reset(&self) {
         match self {
-            Self::Tcp(stream) => socket::reset(stream),
+            Self::Tcp(stream, _) => socket::reset(stream),
             Self::Handoff(pipe) => pipe.reset(),
             Self::Tunnel(stream) => stream.reset(),
         }
@@ -76,7 +77,7 @@ impl Stream {
     /// The socket that carries it alone; `None` where there is no such socket.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Tcp(stream, _) => Some(stream.as_fd()),
             Self::Handoff(_) => None,
             Self::Tunnel(_) => None,
         }
@@ -85,7 +86,7 @@ impl Stream {
     /// The tunnel that carries it, with others, and may be asked by its peer to end.
     pub fn tunnel(&self) -> Option<Rc<Streams>> {
         match self {
-            Self::Tcp(_) | Self::Handoff(_) => None,
+            Self::Tcp(..) | Self::Handoff(_) => None,
             Self::Tunnel(stream) => Some(stream.siblings()),
         }
     }
@@ -93,7 +94,7 @@ impl Stream {
     /// The local address of its socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tcp(stream, _) => stream.local_addr().ok(),
             Self::Handoff(_) => None,
             Self::Tunnel(_) => None,
         }
@@ -102,7 +103,13 @@ impl Stream {
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
-        Self::Tcp(stream)
+        Self::Tcp(stream, None)
+    }
+}
+
+impl From<(TcpStream, Taken)> for Stream {
+    fn from((stream, taken): (TcpStream, Taken)) -> Self {
+        Self::Tcp(stream, Some(taken))
     }
 }
 
@@ -126,7 +133,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_read(cx, buffer),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_read(cx, buffer),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
@@ -137,7 +144,7 @@ impl AsyncWrite for Stream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_write(cx, bytes),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write(cx, bytes),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
@@ -150,7 +157,7 @@ impl AsyncWrite for Stream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write_vectored(cx, slices),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
@@ -158,7 +165,7 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tcp(stream, _) => stream.is_write_vectored(),
             Self::Handoff(pipe) => pipe.is_write_vectored(),
             Self::Tunnel(stream) => stream.is_write_vectored(),
         }
@@ -166,7 +173,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_flush(cx),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_flush(cx),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
@@ -175,7 +182,7 @@ impl AsyncWrite for Stream {
     /// Ends the sending side; what the other end still sends can be read.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_shutdown(cx),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }

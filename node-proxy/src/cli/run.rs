@@ -79,7 +79,7 @@ pub(super) struct Run {
     /// network namespace].
     #[arg(long = "node-ip", value_name = "IP", env = "CANOPY_NODE_IP", value_delimiter = ',')]
     node_ips: Vec<IpAddr>,
-    /// Connections that each tenant may have open; by default its share of the process's descriptors.
+    /// Connections that each tenant may have open, and as many to endpoints; by default its share of the process's descriptors.
     #[arg(long, value_name = "NUMBER", env = "CANOPY_CONNECTIONS",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: Option<u32>,

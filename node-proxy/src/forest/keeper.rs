@@ -16,8 +16,10 @@ use super::{
     health::{Backoff, Health, Signs, Verdict},
     lane::{Ending, Lane, LaneParts},
     message::{INBOX, ToCell},
+    seats::Given,
 };
 use crate::{
+    cell::Limits,
     handoff::{Board, Inbox},
     snapshot::Snapshot,
     sys::{arena::Arena, clock::Doing, sockets::Sockets},
@@ -40,12 +42,15 @@ pub(super) struct Keeper {
     /// Version of the switchboard that the cell has.
     board: u64,
     snapshot: Arc<Snapshot>,
+    /// Connections that its cell may hold, as it was last told.
+    share: usize,
     reign: Option<Reign>,
     ledger: Arc<Ledger>,
     backoff: Backoff,
     restart_at: Option<Instant>,
     why: &'static str,
-    abandoned: Vec<Lane>,
+    /// With the connections that each held.
+    abandoned: Vec<(Lane, usize)>,
     draining: bool,
 }
 
@@ -80,7 +85,7 @@ impl Keeper {
     /// Starts a tenant's first cell.
     pub(super) fn start(
         tenant: TenantId,
-        snapshot: Arc<Snapshot>,
+        (snapshot, share): (Arc<Snapshot>, usize),
         settings: &Settings,
         now: Instant,
     ) -> io::Result<Self> {
@@ -90,6 +95,7 @@ impl Keeper {
             throne: Throne::default(),
             board: 0,
             snapshot,
+            share,
             reign: None,
             ledger: Arc::default(),
             backoff: Backoff::default(),
@@ -125,7 +131,7 @@ impl Keeper {
             redirect: Arc::clone(&settings.redirect),
             ledger: Arc::clone(&self.ledger),
             access_log: settings.access_log.for_cell(&self.tenant),
-            limits: settings.limits.clone(),
+            limits: Limits { connections: self.share, ..settings.limits.clone() },
             tenure: self.throne.succeed(),
             sockets: sockets.clone(),
             connect: settings.connect,
@@ -179,6 +185,24 @@ impl Keeper {
         }
     }
 
+    /// Has the cell hold what of its share there is room for.
+    pub(super) fn share(&mut self, share: usize, spare: usize, now: Instant) {
+        if let Some(next) = self.given().next(share, spare) {
+            self.share = next;
+            self.tell(ToCell::Share(next), now);
+        }
+    }
+
+    /// Connections that its cell holds, or may by what it has heard, with those of threads that do not end.
+    pub(super) fn committed(&self) -> usize {
+        let stuck: usize = self.abandoned.iter().map(|(_, held)| held).sum();
+        self.given().committed() + stuck
+    }
+
+    fn given(&self) -> Given {
+        Given { bound: self.share, holding: self.ledger.holding() }
+    }
+
     /// Where handoffs to its trees go, while it has a cell.
     pub(super) fn handoffs(&self) -> Option<&Arc<Inbox>> {
         self.reign.as_ref().map(|reign| &reign.handoffs)
@@ -203,7 +227,7 @@ impl Keeper {
 
     /// Looks after the cell.
     pub(super) fn look(&mut self, now: Instant) -> Outcome {
-        self.abandoned.retain(|lane| !lane.thread.is_finished());
+        self.abandoned.retain(|(lane, _)| !lane.thread.is_finished());
         if self.reign.as_ref().is_some_and(|reign| reign.lane.thread.is_finished()) {
             return self.bury(now);
         }
@@ -298,7 +322,7 @@ impl Keeper {
             tracing::debug!(%error, "a thread that was given up keeps its share of the CPU");
         }
         let since = reign.since;
-        self.abandoned.push(reign.lane);
+        self.abandoned.push((reign.lane, self.ledger.holding().held));
         self.lose(why, since, now)
     }
 

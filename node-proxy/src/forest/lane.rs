@@ -135,6 +135,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
         },
         connect(),
     );
+    cell.tell_share();
     cell.swap(snapshot);
     drop(tokio::task::spawn_local(handoff::serve(Arc::clone(handoffs.post()))));
     let mut grove = Grove::new(Rc::clone(&cell), handoffs);
@@ -151,6 +152,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
             _ = beat.tick() => {
                 let cpu = before + clock::own_cpu();
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
+                cell.tell_share();
                 cell.access_log.flush();
                 grove.look();
                 handoff::sweep();

@@ -36,6 +36,8 @@ pub(super) enum ToCell {
     Board(Arc<Board>),
     /// Decide by this from now on.
     Swap(Arc<Snapshot>),
+    /// Hold so many connections at most from now on, each way.
+    Share(usize),
     /// Say what is there.
     Describe(oneshot::Sender<Vec<TreeDescription>>),
     /// Listen no more for a workload that is not steered any more, and end its connections after `grace`. The neighbours still

@@ -36,6 +36,7 @@ mod denials;
 mod ending;
 mod remains;
 mod reporting;
+mod sharing;
 
 /// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
 /// Watching the directory instead would not do, since mounting a namespace on its file is no event there.
@@ -63,6 +64,8 @@ pub(super) struct Supervisor {
     remains: Vec<Remains>,
     waiting: BTreeMap<PodName, Waiting>,
     trees_so_far: u64,
+    /// How many the descriptors are divided among.
+    tenants: usize,
     /// Who is reached through which cell.
     switchboard: Switchboard,
     /// Snapshots that a cell may be the last but one to hold: dropped here, where nobody waits.
@@ -103,6 +106,7 @@ impl Supervisor {
             remains: Vec::new(),
             waiting: BTreeMap::new(),
             trees_so_far: 0,
+            tenants: 0,
             switchboard: Switchboard::default(),
             old_snapshots: Vec::new(),
             stop_at: None,
@@ -144,7 +148,9 @@ impl Supervisor {
         self.swap_snapshots(now);
         let local: Vec<Arc<Workload>> = self.local().cloned().collect();
         let tenants: BTreeSet<&TenantId> = local.iter().map(|workload| &workload.tenant).collect();
-        self.settings.share_descriptors(tenants.len());
+        self.tenants = tenants.len();
+        self.settings.share_descriptors(self.tenants);
+        self.share_out(now);
         for workload in local {
             let known = self.trees.get(&workload.pod).is_some_and(|tree| tree.workload == workload);
             let waits = self.waiting.get(&workload.pod).is_some_and(|waiting| waiting.workload == workload);
@@ -275,12 +281,13 @@ impl Supervisor {
     /// The cell of a tenant, started if there is none.
     fn cell(&mut self, tenant: &TenantId, now: Instant) -> Result<&mut Keeper, PlantError> {
         use std::collections::btree_map::Entry;
+        let share = self.first_share();
         match self.cells.entry(tenant.clone()) {
             Entry::Occupied(keeper) => Ok(keeper.into_mut()),
             Entry::Vacant(place) => {
                 let snapshot = self.snapshots.get(tenant).cloned();
                 let snapshot = snapshot.unwrap_or_else(|| Arc::new(Snapshot::empty(tenant.clone())));
-                let keeper = Keeper::start(tenant.clone(), snapshot, &self.settings, now);
+                let keeper = Keeper::start(tenant.clone(), (snapshot, share), &self.settings, now);
                 let mut keeper = keeper.map_err(PlantError::Cell)?;
                 keeper.connect_by(self.switchboard.board(), now);
                 Ok(place.insert(keeper))
@@ -317,6 +324,7 @@ impl Supervisor {
         self.look_after_trees(now);
         self.look_after_cells(now);
         self.close_when_due(now);
+        self.share_out(now);
         self.connect(now);
         self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
         self.remains.retain(|remains| remains.are_needed(now));

@@ -44,6 +44,7 @@ mod handoff;
 mod namespaces;
 mod network;
 mod remains;
+mod shares;
 mod stopping;
 
 /// A forest, how to steer to it, and a server that answers what it is sent.

@@ -21,6 +21,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use super::Streams;
+use crate::tenancy::Taken;
 
 /// The most that one TLS record carries (RFC 8446, 5.1).
 const RECORD: usize = 16 << 10;
@@ -34,6 +35,8 @@ pub struct Wire(Rc<Inner>);
 struct Inner {
     io: RefCell<Io>,
     failure: RefCell<Option<rustls::Error>>,
+    /// The socket's place in the cell's share, where the cell made it. After the socket: it is dropped later.
+    _taken: Option<Taken>,
 }
 
 struct Io {
@@ -44,10 +47,10 @@ struct Io {
 }
 
 impl Wire {
-    /// Of an established connection.
-    pub fn new(tls: TlsStream<TcpStream>) -> Self {
+    /// Of an established connection; `taken` is held as long as its socket.
+    pub fn new(tls: TlsStream<TcpStream>, taken: Option<Taken>) -> Self {
         let io = Io { tls, gathered: Vec::new(), gone: 0 };
-        Self(Rc::new(Inner { io: RefCell::new(io), failure: RefCell::default() }))
+        Self(Rc::new(Inner { io: RefCell::new(io), failure: RefCell::default(), _taken: taken }))
     }
 
     /// Sends what has gathered. To be called when HTTP/2 has been polled.

@@ -23,6 +23,7 @@ mod facts;
 mod handshakes;
 mod policy;
 mod silence;
+mod sockets;
 mod targets;
 mod trust;
 mod tunnels;

@@ -34,7 +34,7 @@ pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) 
         stream.refuse(Reason::HandshakeLimit);
         return End::Because(Reason::HandshakeLimit);
     };
-    let Stream::Tcp(socket) = stream else { return End::Because(Reason::ProtocolError) };
+    let Stream::Tcp(socket, _) = stream else { return End::Because(Reason::ProtocolError) };
     // Boxed, so that a tunnel does not hold the room that its handshake needed.
     let accepted = Box::pin(accept::accept(cell, socket, &tree.workload.identity, handshake)).await;
     let mut connection = match accepted {

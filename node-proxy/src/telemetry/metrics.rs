@@ -142,6 +142,15 @@ const FIGURES: &[Figure] = &[
     figure("identity_certificate_failures", "Times no certificate could be had", MetricType::Counter, |l| {
         count(&l.certificate_failures)
     }),
+    figure(
+        "relay_mirrors_dropped",
+        "Copies of requests not begun for want of room",
+        MetricType::Counter,
+        |l| count(&l.mirrors_dropped),
+    ),
+    figure("tenancy_connections_limit", "Connections that may be open, each way", MetricType::Gauge, |l| {
+        l.holding().bound as f64
+    }),
     figure("forest_panics", "Panics contained", MetricType::Counter, |l| count(&l.panics)),
 ];
 
@@ -307,6 +316,8 @@ mod tests {
         ledger.refused(Reason::NoRoute);
         ledger.beat(1_500_000_000);
         ledger.certificate_issued();
+        ledger.mirror_dropped();
+        ledger.share(64, 3);
         ledger.certificate_expiry.store(1_800_000_000, Relaxed);
         Metrics::new(Arc::new(Fixed(ledger))).render()
     }
@@ -331,6 +342,8 @@ mod tests {
             "canopy_fence_packets_total{pod=\"shop/cart\",reason=\"raw\",verdict=\"dropped\"} 9",
             "canopy_configuration_version 7",
             "canopy_access_log_dropped_total 4",
+            "canopy_relay_mirrors_dropped_total{tenant=\"shop\"} 1.0",
+            "canopy_tenancy_connections_limit{tenant=\"shop\"} 64.0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

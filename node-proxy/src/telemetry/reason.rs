@@ -143,7 +143,7 @@ reasons! {
     RequestTimeout, "request_timeout", 504, Configuration;
     /// The rule's backend request time-out passed.
     BackendTimeout, "backend_timeout", 504, Configuration;
-    /// The tenant holds as many connections as it may.
+    /// The tenant holds as many connections as it may, or sockets to endpoints.
     ConnectionLimit, "connection_limit", 503, Configuration;
     /// The cell of the endpoint's tenant, on this node, has as many connections waiting to be taken as it may.
     HandoffFull, "handoff_full", 503, Upstream;

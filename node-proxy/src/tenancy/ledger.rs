@@ -44,6 +44,10 @@ pub struct Ledger {
     pub certificates: AtomicU64,
     /// Times no certificate could be had, since start.
     pub certificate_failures: AtomicU64,
+    /// Copies of requests that were not begun, for want of room.
+    pub mirrors_dropped: AtomicU64,
+    /// What the cell has last said of its share, in one word: the two are never seen apart.
+    share: AtomicU64,
     /// Whether all has ended that was there when the cell was asked to have it finish.
     pub finished: AtomicBool,
     refusals: Vec<AtomicU64>,
@@ -68,10 +72,21 @@ impl Default for Ledger {
             certificate_expiry: zero(),
             certificates: zero(),
             certificate_failures: zero(),
+            mirrors_dropped: zero(),
+            share: zero(),
             finished: AtomicBool::default(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
         }
     }
+}
+
+/// What a cell may hold and holds, in connections, each of which may have two sockets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// At most, as it was last told.
+    pub bound: usize,
+    /// Of accepted connections or of sockets to elsewhere, whichever are more.
+    pub held: usize,
 }
 
 /// Adds to a counter of which this thread is the only writer: no locked instruction.
@@ -95,6 +110,7 @@ impl Ledger {
             panics: copy(&earlier.panics),
             certificates: copy(&earlier.certificates),
             certificate_failures: copy(&earlier.certificate_failures),
+            mirrors_dropped: copy(&earlier.mirrors_dropped),
             refusals: earlier.refusals.iter().map(copy).collect(),
             ..Self::default()
         }
@@ -116,6 +132,24 @@ impl Ledger {
     /// How often a reason was given.
     pub fn refusals(&self, reason: Reason) -> u64 {
         self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed))
+    }
+
+    /// Counts a copy of a request that was not begun.
+    pub fn mirror_dropped(&self) {
+        add(&self.mirrors_dropped, 1);
+    }
+
+    /// Says how many connections the cell may hold each way, and holds.
+    pub fn share(&self, bound: usize, held: usize) {
+        let half = |number: usize| u64::from(u32::try_from(number).unwrap_or(u32::MAX));
+        self.share.store(half(bound) << 32 | half(held), Relaxed);
+    }
+
+    /// What the cell has last said of its share; nothing, before it runs.
+    pub fn holding(&self) -> Holding {
+        let share = self.share.load(Relaxed);
+        let number = |half: u64| usize::try_from(half).unwrap_or(usize::MAX);
+        Holding { bound: number(share >> 32), held: number(share & u64::from(u32::MAX)) }
     }
 
     /// Counts a panic that was contained. Three in ten seconds make the supervisor restart the cell.
@@ -228,6 +262,14 @@ mod tests {
         let next = Ledger::continued(&ledger);
         assert_eq!((next.connections.load(Relaxed), next.refusals(Reason::NoRoute)), (1, 1));
         assert_eq!(next.connections_open.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_share_is_told_as_it_was_said_and_a_successor_has_said_nothing() {
+        let ledger = Ledger::default();
+        ledger.share(65_536, 70_000);
+        assert_eq!(ledger.holding(), Holding { bound: 65_536, held: 70_000 });
+        assert_eq!(Ledger::continued(&ledger).holding(), Holding::default());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! The ledger is written by its cell alone and read by anybody; it must never need a lock.
 
 pub mod ledger;
+pub mod share;
 pub mod tenure;
 
-pub use ledger::{ConnectionGuard, Ledger, RequestGuard, TunnelGuard};
+pub use ledger::{ConnectionGuard, Holding, Ledger, RequestGuard, TunnelGuard};
+pub use share::{Share, Taken};
 pub use tenure::{Tenure, Throne};

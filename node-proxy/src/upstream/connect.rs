@@ -30,6 +30,7 @@ use crate::{
     stream::Stream,
     sys::socket,
     telemetry::Reason,
+    tenancy::Taken,
 };
 
 /// What is to be connected to.
@@ -252,16 +253,17 @@ fn workload(cell: &Cell, peer: Peer<'_>) -> Option<Arc<Workload>> {
     is_named.then(|| Arc::clone(&entry.workload))
 }
 
-/// Connects from inside a tree's namespace. `client` is who the server is to see.
+/// Connects from inside a tree's namespace, within the cell's share of descriptors. `client` is who the server is to see.
 pub(super) async fn dial(
     cell: &Cell,
     from: &Tree,
     client: Option<SocketAddr>,
     address: SocketAddr,
-) -> Result<TcpStream, UpstreamError> {
+) -> Result<(TcpStream, Taken), UpstreamError> {
+    let taken = cell.socket().await.ok_or(UpstreamError::ConnectionLimit { address })?;
     let socket = open(cell, from, client, address);
     let socket = socket.map_err(|source| UpstreamError::Failed { address, source })?;
-    finish(socket, address, cell.limits.connect).await
+    Ok((finish(socket, address, cell.limits.connect).await?, taken))
 }
 
 /// A socket in the namespace where the way starts, known to steering as ours.

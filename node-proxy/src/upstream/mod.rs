@@ -32,6 +32,11 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// Whether each connection has a socket of its own.
+    pub fn takes_socket(self) -> bool {
+        !matches!(self, Self::Handoff | Self::Tunnel)
+    }
+
     /// As the access log names it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,6 +116,12 @@ pub enum UpstreamError {
         /// The peer's proxy.
         address: SocketAddr,
     },
+    /// The cell has as many sockets as it may, all in use.
+    #[error("there are too many connections for one more to {address}")]
+    ConnectionLimit {
+        /// The endpoint.
+        address: SocketAddr,
+    },
     /// The peer's proxy refused the connection.
     #[error("{address} refused a tunnelled connection with status {status}")]
     Refusal {
@@ -157,7 +168,7 @@ impl UpstreamError {
                 matches!(reason, Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed)
             }
             // Ours alone, or a decision of the peer's policy.
-            Self::Credentials { .. } | Self::TunnelLimit { .. } => false,
+            Self::Credentials { .. } | Self::TunnelLimit { .. } | Self::ConnectionLimit { .. } => false,
             Self::Refusal { status, .. } => !is_denial(*status),
             Self::Refused { .. }
             | Self::Timeout { .. }
@@ -192,6 +203,7 @@ impl UpstreamError {
             Self::Credentials { source, .. } => source.reason(),
             Self::Handshake { reason, .. } => *reason,
             Self::TunnelLimit { .. } => Reason::TunnelLimit,
+            Self::ConnectionLimit { .. } => Reason::ConnectionLimit,
             Self::Refusal { status, .. } => match *status {
                 status if is_denial(status) => Reason::PeerDenied,
                 http::StatusCode::SERVICE_UNAVAILABLE => Reason::PeerUnavailable,
@@ -217,6 +229,7 @@ impl UpstreamError {
             }
             Self::Handshake { address, reason } => Self::Handshake { address: *address, reason: *reason },
             Self::TunnelLimit { address } => Self::TunnelLimit { address: *address },
+            Self::ConnectionLimit { address } => Self::ConnectionLimit { address: *address },
             Self::Refusal { address, status } => Self::Refusal { address: *address, status: *status },
             Self::Tunnel { address } => Self::Tunnel { address: *address },
             Self::Declined { address, reason } => Self::Declined { address: *address, reason: *reason },

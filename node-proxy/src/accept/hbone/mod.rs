@@ -154,7 +154,7 @@ pub async fn accept(
     let chain = shown.peer_certificates().unwrap_or_default();
     let session = cell.credentials.establish(&Peer { own, chain, usage: Usage::Client, since });
     let session = session.map_err(AcceptError::Fallen)?;
-    let wire = Wire::new(tls.into());
+    let wire = Wire::new(tls.into(), None);
     let http = settings::server().handshake(wire.clone());
     let http = crate::hbone::sending(&wire, http);
     let http = timeout_at(deadline, http).await.map_err(|_elapsed| AcceptError::Slow(patience))?;

@@ -94,6 +94,7 @@ impl Grove {
             }
             ToCell::Board(board) => self.cell.connect_by(board),
             ToCell::Swap(snapshot) => path::swap(&self.cell, snapshot),
+            ToCell::Share(connections) => self.cell.change_share(connections),
             // Who asked may have stopped waiting.
             ToCell::Describe(reply) => drop(reply.send(self.describe())),
             ToCell::Unlisten { tree, grace } => self.uproot(tree, grace),

@@ -186,7 +186,8 @@ impl Call<'_> {
         leased.map_err(|error| {
             match &error {
                 UpstreamError::Denied(denied) => self.exchange.denied(denied),
-                _ => target.failed(),
+                error if error.blames_endpoint() => target.failed(),
+                _ => {}
             }
             error.reason().into()
         })

@@ -1,7 +1,8 @@
 //! Copies of requests, sent elsewhere; what is answered there is thrown away.
 //!
 //! A copy never slows its original: its body is taken from a queue that is bounded in bytes, and a mirror that does not keep up loses the
-//! rest, which its endpoint sees as a broken-off body. A mirror is no reason for anything in the original's record.
+//! rest, which its endpoint sees as a broken-off body. Nor is one begun where it could take from requests the room for theirs. A mirror
+//! is no reason for anything in the original's record.
 
 use std::{
     cell::Cell as Slot,
@@ -22,7 +23,11 @@ use crate::{
     policy::Permit,
     route,
     snapshot::{Cluster, routes::CompiledRule},
-    upstream::pool::{BodyError, Lease, Upload},
+    tenancy::Taken,
+    upstream::{
+        UpstreamError,
+        pool::{BodyError, Lease, Upload},
+    },
 };
 
 /// Where the frames of a request's body go besides its endpoint.
@@ -51,8 +56,11 @@ struct Copied {
     ended: bool,
 }
 
-/// One of the mirrors that a connection may have at a time.
-struct Place(Rc<Session>);
+/// One of the mirrors that a connection, and its cell, may have at a time.
+struct Place {
+    session: Rc<Session>,
+    _taken: Taken,
+}
 
 /// Starts the copies that a rule asks for.
 pub(super) fn start(
@@ -64,7 +72,10 @@ pub(super) fn start(
 ) -> Copies {
     let mut copies = Copies::default();
     for mirror in route::mirrors(rule, |bound| fastrand::u32(..bound)) {
-        let Some(place) = Place::take(session) else { break };
+        let Some(place) = Place::take(session) else {
+            session.cell.ledger.mirror_dropped();
+            continue;
+        };
         let (sender, queue) = mpsc::unbounded_channel();
         let waiting = Rc::new(Slot::new(0));
         copies.0.push(Sink { queue: sender, waiting: Rc::clone(&waiting) });
@@ -72,7 +83,7 @@ pub(super) fn start(
         let (permit, cluster) = (permit.clone(), Arc::clone(&mirror.cluster));
         let (parts, shape) = (parts.clone(), Shape { upgrade: false, ..*shape });
         tokio::task::spawn_local(async move {
-            let sent = send(&place.0, &permit, &cluster, (parts, shape, body));
+            let sent = send(&place.session, &permit, &cluster, (parts, shape, body));
             if timeout(PATIENCE, sent).await.is_err() {
                 tracing::debug!(service = %cluster.service, "a mirror did not answer in time");
             }
@@ -84,9 +95,10 @@ pub(super) fn start(
 async fn send(session: &Session, permit: &Permit, cluster: &Cluster, copy: (Parts, Shape, Copied)) {
     let (mut parts, shape, body) = copy;
     let Ok(target) = Target::of(session, cluster, None) else { return };
-    let Ok(mut lease) = forward::lease(session, permit, &target, None).await else {
-        target.failed();
-        return;
+    let mut lease = match forward::lease(session, permit, &target, None).await {
+        Ok(lease) => lease,
+        Err(UpstreamError::ConnectionLimit { .. }) => return session.cell.ledger.mirror_dropped(),
+        Err(_) => return target.failed(),
     };
     let chunked = shape.chunked || !parts.headers.contains_key(http::header::CONTENT_LENGTH);
     let body = if is_bodiless(&parts, &shape) { Upload::Empty } else { Upload::stream(body) };
@@ -178,17 +190,19 @@ impl Body for Copied {
 
 impl Place {
     fn take(session: &Rc<Session>) -> Option<Self> {
-        let taken = session.mirrors.get();
-        (taken < AT_A_TIME).then(|| {
-            session.mirrors.set(taken + 1);
-            Self(Rc::clone(session))
-        })
+        let under_way = session.mirrors.get();
+        if under_way >= AT_A_TIME {
+            return None;
+        }
+        let taken = session.cell.mirror()?;
+        session.mirrors.set(under_way + 1);
+        Some(Self { session: Rc::clone(session), _taken: taken })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.mirrors.set(self.0.mirrors.get() - 1);
+        self.session.mirrors.set(self.session.mirrors.get() - 1);
     }
 }
 

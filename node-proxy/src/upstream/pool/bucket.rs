@@ -14,7 +14,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{IDLE_PER_KEY, Key, Lease, Stock, http1, http2};
 use crate::{
     accept::Protocol,
-    upstream::{UpstreamError, connect::Connected},
+    upstream::{Delivery, UpstreamError, connect::Connected},
 };
 
 /// Connections that are interchangeable.
@@ -34,8 +34,8 @@ pub struct Bucket {
     multiplexed: RefCell<Vec<Rc<http2::Connection>>>,
     /// Held while an HTTP/2 connection is being made: requests that wait will share it.
     connecting: Mutex<()>,
-    /// When the last attempt to make an HTTP/2 connection failed.
-    failed_at: Cell<Option<Instant>>,
+    /// When the last attempt to make an HTTP/2 connection failed, and whether it was for want of a socket.
+    failed: Cell<Option<(Instant, bool)>>,
 }
 
 impl Bucket {
@@ -47,7 +47,7 @@ impl Bucket {
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
             connecting: Mutex::new(()),
-            failed_at: Cell::new(None),
+            failed: Cell::new(None),
         }
     }
 
@@ -66,7 +66,7 @@ impl Bucket {
             }
             Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => loop {
                 let mut connection = self.idle.borrow_mut().pop()?;
-                self.stock.removed(1);
+                self.stock.removed(&connection);
                 if connection.is_open() {
                     return Some(Lease::Http1(http1::Lease::of(connection, self)));
                 }
@@ -93,12 +93,13 @@ impl Bucket {
         if let Some(lease) = self.ready() {
             return Ok(lease);
         }
-        if self.failed_at.get().is_some_and(|failed| failed > since) {
-            return Err(self.failed_with_the_others());
+        if let Some((_, limited)) = self.failed.get().filter(|(at, _)| *at > since) {
+            return Err(self.failed_with_the_others(limited));
         }
         let adopted = self.renew(connect).await;
-        if adopted.is_err() {
-            self.failed_at.set(Some(Instant::now()));
+        if let Err(error) = &adopted {
+            let limited = matches!(error, UpstreamError::ConnectionLimit { .. });
+            self.failed.set(Some((Instant::now(), limited)));
         }
         adopted
     }
@@ -141,9 +142,9 @@ impl Bucket {
             return;
         }
         connection.park(self.stock.park());
+        self.stock.added(&connection);
         idle.push(connection);
         drop(idle);
-        self.stock.added();
         self.stock.trim_if_over();
     }
 
@@ -169,25 +170,32 @@ impl Bucket {
         self.multiplexed.borrow_mut().clear();
     }
 
-    /// When its idle connections became so, as [`Stock::park`] counts.
-    pub(super) fn idle_since(&self) -> Vec<u64> {
-        let mut since: Vec<u64> = self.idle.borrow().iter().map(|connection| connection.parked()).collect();
-        since.extend(self.multiplexed.borrow().iter().filter_map(|connection| connection.parked()));
-        since
+    /// When its idle connections of these deliveries became so, as [`Stock::park`] counts.
+    pub(super) fn idle_since(&self, of: fn(Delivery) -> bool) -> Vec<u64> {
+        let (idle, multiplexed) = (self.idle.borrow(), self.multiplexed.borrow());
+        let idle = idle.iter().filter(|connection| of(connection.delivery()));
+        let multiplexed = multiplexed.iter().filter(|connection| of(connection.delivery()));
+        idle.map(|connection| connection.parked())
+            .chain(multiplexed.filter_map(|connection| connection.parked()))
+            .collect()
     }
 
-    pub(super) fn close_idle_before(&self, nth: u64) {
-        self.keep_idle(|connection| connection.parked() >= nth);
-        self.multiplexed
-            .borrow_mut()
-            .retain(|connection| connection.parked().is_none_or(|parked| parked >= nth));
+    /// Closes those of these deliveries that became idle before `nth`.
+    pub(super) fn close_idle_before(&self, nth: u64, of: fn(Delivery) -> bool) {
+        self.keep_idle(|connection| connection.parked() >= nth || !of(connection.delivery()));
+        self.multiplexed.borrow_mut().retain(|connection| {
+            connection.parked().is_none_or(|parked| parked >= nth) || !of(connection.delivery())
+        });
     }
 
     fn keep_idle(&self, mut keep: impl FnMut(&mut http1::Connection) -> bool) {
-        let mut idle = self.idle.borrow_mut();
-        let before = idle.len();
-        idle.retain_mut(|connection| keep(connection));
-        self.stock.removed(before - idle.len());
+        self.idle.borrow_mut().retain_mut(|connection| {
+            let kept = keep(connection);
+            if !kept {
+                self.stock.removed(connection);
+            }
+            kept
+        });
     }
 
     /// Whether the pool can do without it. A bucket that a client's connection holds would otherwise be made twice.
@@ -195,7 +203,10 @@ impl Bucket {
         !shared && self.connections() == 0
     }
 
-    fn failed_with_the_others(&self) -> UpstreamError {
+    fn failed_with_the_others(&self, limited: bool) -> UpstreamError {
+        if limited {
+            return UpstreamError::ConnectionLimit { address: self.key.address };
+        }
         let source = std::io::Error::other("the connection that this request waited for could not be made");
         UpstreamError::Failed { address: self.key.address, source }
     }

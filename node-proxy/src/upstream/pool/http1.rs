@@ -22,7 +22,7 @@ use crate::{
     hbone::Streams,
     stream::Stream,
     sys::hyper_io::HyperIo,
-    upstream::{choice::Choice, connect::Connected, shortcuts::Shortcut},
+    upstream::{Delivery, choice::Choice, connect::Connected, shortcuts::Shortcut},
 };
 
 /// Hyper's side of a connection. Once it has ended, for good or ill, it must not be polled again.
@@ -81,6 +81,15 @@ impl Connection {
         let mut nobody = Context::from_waker(Waker::noop());
         let is_ending = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_ending());
         !is_ending && self.driver.poll(&mut nobody).is_pending() && self.send.is_ready()
+    }
+
+    pub(super) fn delivery(&self) -> Delivery {
+        self.choice.delivery
+    }
+
+    /// Whether it takes a place among the cell's sockets.
+    pub(super) fn has_socket(&self) -> bool {
+        self.choice.delivery.takes_socket()
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -24,6 +24,7 @@ use crate::{
     hbone::Streams,
     sys::hyper_io::HyperIo,
     upstream::{
+        Delivery,
         choice::Choice,
         connect::Connected,
         rt::{LocalExecutor, TokioTimer},
@@ -100,6 +101,10 @@ impl Connection {
 
     pub(super) fn is_open(&self) -> bool {
         !self.send.is_closed() && !self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_ending())
+    }
+
+    pub(super) fn delivery(&self) -> Delivery {
+        self.choice.delivery
     }
 
     /// Its place among all that ever became idle; `None` while it has streams.

@@ -151,16 +151,40 @@ impl Pool {
     /// Closes those that have been idle for longest, some more than there are too many: so that the next few that come
     /// back need not look through all again.
     fn trim(&self) {
-        let buckets = self.buckets.borrow();
-        let mut idle: Vec<u64> = buckets.values().flat_map(|bucket| bucket.idle_since()).collect();
         let most = self.stock.settings.most_idle;
-        if idle.len() <= most {
-            return;
-        }
-        let surplus = idle.len() - most + most / TRIMMED;
-        let last = idle.len() - 1;
-        let (_, oldest_kept, _) = idle.select_nth_unstable(surplus.min(last));
-        buckets.values().for_each(|bucket| bucket.close_idle_before(*oldest_kept));
+        let surplus =
+            |idle: usize| if idle > most { (idle - most + most / TRIMMED).min(idle - 1) } else { 0 };
+        self.close_oldest(|_| true, surplus);
+    }
+
+    /// Closes those that have been idle for longest, so that at least so many sockets are closed, if there are as many, and some
+    /// more: so that the next few that come need not look through all again. Gives how many.
+    pub fn give_way(&self, sockets: usize) -> usize {
+        self.close_oldest(Delivery::takes_socket, |idle| (sockets + idle / TRIMMED).min(idle))
+    }
+
+    /// Closes what is idle within tunnels, so that these may end. Gives how many.
+    pub fn leave_tunnels(&self) -> usize {
+        self.close_oldest(|delivery| delivery == Delivery::Tunnel, |idle| idle)
+    }
+
+    /// Idle HTTP/1.1 connections that have a socket of their own.
+    pub fn idle_sockets(&self) -> usize {
+        self.stock.sockets()
+    }
+
+    /// Closes as many as `surplus` says of how many are idle.
+    fn close_oldest(&self, of: fn(Delivery) -> bool, surplus: impl Fn(usize) -> usize) -> usize {
+        let buckets = self.buckets.borrow();
+        let mut idle: Vec<u64> = buckets.values().flat_map(|bucket| bucket.idle_since(of)).collect();
+        let surplus = surplus(idle.len());
+        let oldest_kept = match surplus {
+            0 => return 0,
+            all if all >= idle.len() => u64::MAX,
+            some => *idle.select_nth_unstable(some).1,
+        };
+        buckets.values().for_each(|bucket| bucket.close_idle_before(oldest_kept, of));
+        surplus
     }
 
     /// One task per pool, while there is anything in it, closes what has been idle for too long.

@@ -4,7 +4,7 @@
 
 use std::{cell::Cell, rc::Weak};
 
-use super::{Pool, Settings};
+use super::{Pool, Settings, http1::Connection};
 
 /// The idle connections of a cell, as a number.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Stock {
     pub(super) pool: Weak<Pool>,
     /// Idle HTTP/1.1 connections; HTTP/2 ones are looked at when one is added and at every sweep.
     idle: Cell<usize>,
+    /// Of those, the ones with a socket of their own.
+    sockets: Cell<usize>,
     /// Counts up with every connection that becomes idle: which of two has been so for longer.
     parked: Cell<u64>,
     /// No connection is kept any more.
@@ -21,7 +23,14 @@ pub(super) struct Stock {
 
 impl Stock {
     pub(super) fn new(settings: Settings, pool: Weak<Pool>) -> Self {
-        Self { settings, pool, idle: Cell::new(0), parked: Cell::new(0), closed: Cell::new(false) }
+        Self {
+            settings,
+            pool,
+            idle: Cell::new(0),
+            sockets: Cell::new(0),
+            parked: Cell::new(0),
+            closed: Cell::new(false),
+        }
     }
 
     /// Keeps no connection from now on.
@@ -40,12 +49,19 @@ impl Stock {
         nth
     }
 
-    pub(super) fn added(&self) {
+    pub(super) fn added(&self, connection: &Connection) {
         self.idle.set(self.idle.get() + 1);
+        self.sockets.set(self.sockets.get() + usize::from(connection.has_socket()));
     }
 
-    pub(super) fn removed(&self, connections: usize) {
-        self.idle.set(self.idle.get() - connections);
+    pub(super) fn removed(&self, connection: &Connection) {
+        self.idle.set(self.idle.get() - 1);
+        self.sockets.set(self.sockets.get() - usize::from(connection.has_socket()));
+    }
+
+    /// Idle HTTP/1.1 connections with a socket of their own.
+    pub(super) fn sockets(&self) -> usize {
+        self.sockets.get()
     }
 
     /// Closes the oldest where there are too many.

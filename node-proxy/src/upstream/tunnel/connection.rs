@@ -75,7 +75,7 @@ impl Connection {
         let config = cell.credentials.client(own, allowed).await;
         let config =
             config.map_err(|source| UpstreamError::Credentials { address, source: Rc::new(source) })?;
-        let socket = connect::dial(cell, &permit.tree, None, address).await?;
+        let (socket, taken) = connect::dial(cell, &permit.tree, None, address).await?;
         let patience = cell.limits.handshake;
         let deadline = Instant::now() + patience;
         let slow = |_elapsed| UpstreamError::Handshake { address, reason: Reason::HandshakeTimeout };
@@ -88,7 +88,7 @@ impl Connection {
         let session = cell.credentials.establish(&Peer { own, chain, usage: Usage::Server, since });
         let session =
             session.map_err(|error| UpstreamError::Handshake { address, reason: error.reason() })?;
-        let wire = Wire::new(tls.into());
+        let wire = Wire::new(tls.into(), Some(taken));
         let http = settings::client().handshake(wire.clone());
         let http = timeout_at(deadline, hbone::sending(&wire, http)).await.map_err(slow)?;
         let (send, driver) = http.map_err(|_error| broken(address, &wire))?;
@@ -145,6 +145,11 @@ impl Connection {
             self.streams.end();
         }
         self.streams.is_ending()
+    }
+
+    /// Whether it has no stream.
+    pub(super) fn is_unused(&self) -> bool {
+        self.streams.count() == 0
     }
 
     /// Whether it may be used again: it is open, and has had a stream not too long ago.

@@ -139,6 +139,22 @@ impl Tunnels {
         self.lines.borrow().values().map(|line| line.connections.borrow().len()).sum()
     }
 
+    /// Closes so many, at most, that nothing runs through. Gives how many.
+    pub fn give_way(&self, tunnels: usize) -> usize {
+        let mut left = tunnels;
+        for line in self.lines.borrow().values() {
+            line.connections.borrow_mut().retain(|connection| {
+                let closed = left > 0 && Rc::strong_count(connection) == 1 && connection.is_unused();
+                left -= usize::from(closed);
+                !closed
+            });
+            if left == 0 {
+                break;
+            }
+        }
+        tunnels - left
+    }
+
     /// Opens no stream again on tunnels of these keys that were made until now. Streams that are open go on.
     pub fn retire(&self, mut gone: impl FnMut(&Key) -> bool) {
         self.lines.borrow_mut().retain(|key, line| {

@@ -6,5 +6,6 @@ mod floods;
 mod http1;
 mod http2;
 mod routes;
+mod sockets;
 mod support;
 mod targets;
