@@ -17,7 +17,7 @@ mod sample;
 pub(crate) mod verdict;
 
 /// The file's content.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub scenario: String,
     pub machine: Value,
@@ -37,7 +37,7 @@ pub(crate) struct Outcome {
 }
 
 /// Where the figures come from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Provenance {
     pub date: String,
     pub commit: String,

@@ -1,6 +1,7 @@
 //! Whether a bar is met, judged beside the spread of the same subject against itself.
 //!
-//! What the machine's noise could have done is inconclusive: neither passed nor missed.
+//! What the machine's noise could have done is inconclusive: neither passed nor missed. Errors are no noise: one in any
+//! subject misses every bar of its case, and no bar may vanish because none of its rounds was valid.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,8 @@ pub(crate) struct Verdict {
     pub metric: String,
     pub bar: f64,
     pub at_least: bool,
-    pub median: f64,
+    /// `None` where errors left no valid round.
+    pub median: Option<f64>,
     /// Whether `bar` and `median` are differences of the two, not quotients.
     #[serde(default)]
     pub difference: bool,
@@ -53,7 +55,44 @@ pub(crate) fn all(outcome: &Outcome) -> Vec<Verdict> {
     verdicts.extend(differences.filter_map(|bar| of_two(outcome, bar, true)));
     let figures = bars::CEILINGS.iter().filter(|ceiling| ceiling.scenario == outcome.scenario);
     verdicts.extend(figures.filter_map(|ceiling| of_figure(outcome, ceiling)));
+    // Only load has samples.
+    let mut cases: Vec<&str> = Vec::new();
+    for sample in &outcome.samples {
+        if !cases.contains(&sample.case.as_str()) {
+            cases.push(&sample.case);
+        }
+    }
+    verdicts.extend(cases.into_iter().map(|case| of_errors(outcome, case)));
     verdicts
+}
+
+/// Errors of every subject in the case.
+fn errors(outcome: &Outcome, case: &str) -> u64 {
+    outcome.rows.iter().filter(|row| row.case == case).map(|row| row.errors).sum()
+}
+
+/// A case of load has to go without an error, whether or not there is a bar for its figures.
+fn of_errors(outcome: &Outcome, case: &str) -> Verdict {
+    let errors = errors(outcome, case);
+    let whose: Vec<String> = outcome
+        .rows
+        .iter()
+        .filter(|row| row.case == case && row.errors > 0)
+        .map(|row| format!("{} in {}", row.errors, row.subject))
+        .collect();
+    Verdict {
+        case: case.into(),
+        of: EVERY.into(),
+        to: String::new(),
+        metric: ERRORS.into(),
+        bar: 0.0,
+        at_least: false,
+        median: Some(errors as f64),
+        difference: false,
+        aa: None,
+        verdict: if errors == 0 { Judgement::Passed } else { Judgement::Missed },
+        why: whose.join(", "),
+    }
 }
 
 fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdict> {
@@ -64,13 +103,17 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
             outcome.ratio(bar.case, bar.of, to, bar.metric)
         }
     };
-    let ratio = measured(bar.to)?;
+    let was_run = |subject: &str| outcome.rows.iter().any(|r| r.case == bar.case && r.subject == subject);
+    if !was_run(bar.of) || !was_run(bar.to) {
+        return None;
+    }
+    let median = measured(bar.to).map(|r| r.median);
     let aa = measured(bar.of).map(|r| (r.min, r.max));
-    let errors: u64 = outcome.rows.iter().filter(|r| r.case == bar.case).map(|r| r.errors).sum();
+    let errors = errors(outcome, bar.case);
     let (verdict, why) = if errors > 0 {
         (Judgement::Missed, format!("{errors} errors; there must be none in any subject"))
     } else {
-        let evidence = Evidence { median: ratio.median, aa, rounds: outcome.rounds };
+        let evidence = Evidence { median: median?, aa, rounds: outcome.rounds };
         if difference { judge_difference(&evidence, bar.bar) } else { judge(&evidence, bar) }
     };
     Some(Verdict {
@@ -80,7 +123,7 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
         metric: bar.metric.into(),
         bar: bar.bar,
         at_least: bar.at_least,
-        median: ratio.median,
+        median,
         difference,
         aa,
         verdict,
@@ -156,7 +199,7 @@ fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
         metric: ceiling.metric.into(),
         bar: ceiling.most,
         at_least: false,
-        median: figure,
+        median: Some(figure),
         difference: false,
         aa: None,
         verdict,
@@ -168,12 +211,87 @@ fn few_rounds() -> String {
     format!("fewer than {LEAST_ROUNDS} rounds")
 }
 
+/// The metric of [`of_errors`].
+pub(crate) const ERRORS: &str = "errors";
+const EVERY: &str = "every subject";
+
 /// With fewer, a spread says nothing.
 const LEAST_ROUNDS: usize = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::{Ratio, Row, Sample};
+
+    /// Both subjects of `http`'s bars in one case of five rounds; so many errors each; with their ratios, if rounds were valid.
+    fn http(case: &str, errors: [u64; 2], valid: bool) -> Outcome {
+        let subjects = ["canopy-node", "envoy-node"];
+        let mut outcome = Outcome { scenario: "http".into(), rounds: 5, ..Outcome::default() };
+        for (subject, errors) in subjects.into_iter().zip(errors) {
+            let (case, subject) = (case.to_owned(), subject.to_owned());
+            outcome.samples.push(Sample {
+                case: case.clone(),
+                subject: subject.clone(),
+                ..Sample::default()
+            });
+            outcome.rows.push(Row { case, subject, errors, ..Row::default() });
+        }
+        for (to, metric) in
+            subjects.into_iter().flat_map(|to| [(to, "rps"), (to, "p50_us")]).filter(|_| valid)
+        {
+            let figure = if to == "canopy-node" { 1.0 } else { 1.9 };
+            outcome.ratios.push(Ratio {
+                case: case.into(),
+                of: "canopy-node".into(),
+                to: to.into(),
+                metric: metric.into(),
+                median: figure,
+                min: figure - 0.01,
+                max: figure + 0.01,
+            });
+        }
+        outcome
+    }
+
+    fn judgement(verdicts: &[Verdict], metric: &str) -> Option<(Judgement, Option<f64>)> {
+        verdicts.iter().find(|v| v.metric == metric).map(|v| (v.verdict, v.median))
+    }
+
+    #[test]
+    fn a_bar_is_missed_by_errors_even_where_they_left_no_round_to_compare() {
+        let verdicts = all(&http("c32-64b", [0, 317], false));
+        assert_eq!(judgement(&verdicts, "rps"), Some((Judgement::Missed, None)));
+        let verdicts = all(&http("c32-64b", [1, 0], true));
+        assert_eq!(judgement(&verdicts, "rps"), Some((Judgement::Missed, Some(1.9))));
+        assert_eq!(judgement(&verdicts, "cpu_us_per_request"), Some((Judgement::Missed, None)));
+    }
+
+    #[test]
+    fn a_bar_of_what_was_not_run_is_neither_missed_nor_passed() {
+        let mut outcome = http("c32-64b", [3, 0], true);
+        outcome.rows.retain(|row| row.subject == "canopy-node");
+        let verdicts = all(&outcome);
+        assert_eq!(judgement(&verdicts, "rps"), None);
+        assert_eq!(judgement(&verdicts, ERRORS), Some((Judgement::Missed, Some(3.0))));
+    }
+
+    #[test]
+    fn every_case_of_load_is_judged_by_its_errors_with_or_without_a_bar() {
+        let verdicts = all(&http("c1-64b", [0, 0], true));
+        assert_eq!(judgement(&verdicts, ERRORS), Some((Judgement::Passed, Some(0.0))));
+        assert_eq!(verdicts.len(), 1);
+        let verdicts = all(&http("c1-64b", [2, 40], false));
+        assert_eq!(judgement(&verdicts, ERRORS), Some((Judgement::Missed, Some(42.0))));
+        assert_eq!(verdicts[0].why, "2 in canopy-node, 40 in envoy-node");
+    }
+
+    #[test]
+    fn a_case_without_errors_is_judged_by_its_figures() {
+        let verdicts = all(&http("c32-64b", [0, 0], true));
+        assert_eq!(judgement(&verdicts, "rps"), Some((Judgement::Passed, Some(1.9))));
+        assert_eq!(judgement(&verdicts, "p50_us"), Some((Judgement::Missed, Some(1.9))));
+        assert_eq!(judgement(&verdicts, ERRORS), Some((Judgement::Passed, Some(0.0))));
+    }
 
     fn bar(bar: f64, at_least: bool) -> bars::Bar {
         bars::Bar { scenario: "s", case: "c", of: "a", to: "b", metric: "rps", bar, at_least }

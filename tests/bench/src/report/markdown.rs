@@ -5,7 +5,10 @@
 use std::fmt::Write;
 
 use crate::{
-    outcome::{Outcome, Row, verdict::Verdict},
+    outcome::{
+        Outcome, Row,
+        verdict::{self, Verdict},
+    },
     scenario::{BLOCK, wire::WireCheck},
 };
 
@@ -182,25 +185,27 @@ fn bars(verdicts: &[Verdict]) -> String {
         String::from("| bar | required | measured | A/A spread | verdict |\n|---|--:|--:|--:|---|\n");
     for v in verdicts {
         let sign = if v.at_least { "≥" } else { "≤" };
-        let (what, show): (String, fn(f64, &str) -> String) = match (v.to.is_empty(), v.difference) {
-            (true, _) => (v.case.clone(), |value, metric| {
-                if metric == "rss_bytes" { size(value) } else { format!("{:.0} ms", value / 1e3) }
-            }),
-            (false, true) => (format!("{}: {} above {}, {}", v.case, v.of, v.to, v.metric), |value, _| {
-                format!("{value:.1} µs")
-            }),
-            (false, false) => (format!("{}: {} to {}, {}", v.case, v.of, v.to, v.metric), |value, _| {
-                format!("{value:.2} ×")
-            }),
-        };
+        let (what, show) = figure_of(v);
         let aa = v.aa.map_or(String::from("–"), |(low, high)| format!("{low:.2}–{high:.2}"));
-        let (bar, median) = (show(v.bar, &v.metric), show(v.median, &v.metric));
-        line(
-            &mut text,
-            &format!("| {what} | {sign} {bar} | {median} | {aa} | **{}** {} |", v.verdict.word(), v.why),
-        );
+        let (bar, median) = (show(v.bar), v.median.map_or(String::from("–"), show));
+        let said = format!("**{}** {}", v.verdict.word(), v.why);
+        line(&mut text, &format!("| {what} | {sign} {bar} | {median} | {aa} | {} |", said.trim_end()));
     }
     text
+}
+
+/// What a verdict is about, and how its figures are written.
+fn figure_of(v: &Verdict) -> (String, fn(f64) -> String) {
+    let single = if v.to.is_empty() { v.metric.as_str() } else { "" };
+    match single {
+        verdict::ERRORS => (format!("{}: {}, errors", v.case, v.of), |value| format!("{value:.0}")),
+        "rss_bytes" => (v.case.clone(), size),
+        "" if v.difference => {
+            (format!("{}: {} above {}, {}", v.case, v.of, v.to, v.metric), |value| format!("{value:.1} µs"))
+        }
+        "" => (format!("{}: {} to {}, {}", v.case, v.of, v.to, v.metric), |value| format!("{value:.2} ×")),
+        _ => (v.case.clone(), |value| format!("{:.0} ms", value / 1e3)),
+    }
 }
 
 /// In the unit that shows it best.
@@ -241,4 +246,42 @@ fn unless_zero(value: f64, show: impl Fn(f64) -> String) -> String {
 fn line(text: &mut String, line: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::verdict::Judgement;
+
+    fn verdict(metric: &str, median: Option<f64>) -> Verdict {
+        Verdict {
+            case: "connect".into(),
+            of: "canopy-node".into(),
+            to: String::new(),
+            metric: metric.into(),
+            bar: 0.0,
+            at_least: false,
+            median,
+            difference: false,
+            aa: None,
+            verdict: Judgement::Missed,
+            why: "317 in envoy-node".into(),
+        }
+    }
+
+    #[test]
+    fn a_case_with_errors_says_so_among_the_bars() {
+        let text = bars(&[Verdict { of: "every subject".into(), ..verdict(verdict::ERRORS, Some(317.0)) }]);
+        let row = "| connect: every subject, errors | ≤ 0 | 317 | – | **missed** 317 in envoy-node |\n";
+        assert!(text.ends_with(row), "{text}");
+    }
+
+    #[test]
+    fn a_bar_that_errors_left_without_a_figure_is_shown() {
+        let text =
+            bars(&[Verdict { to: "envoy-node".into(), bar: 1.3, at_least: true, ..verdict("rps", None) }]);
+        let row =
+            "| connect: canopy-node to envoy-node, rps | ≥ 1.30 × | – | – | **missed** 317 in envoy-node |\n";
+        assert!(text.ends_with(row), "{text}");
+    }
 }
