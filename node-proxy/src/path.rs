@@ -1,5 +1,5 @@
 //! The life of a connection: capture → accept → identity → policy → route → balance → upstream → relay, in that
-//! order, each stage called from here and from nowhere else.
+//! order, each stage called from here; of HTTP, `relay::http` calls route, balance and upstream, for each request.
 //!
 //! Here, too, a connection's panic ends, and its one line of the access log is written. Nothing here may hold up another
 //! connection of the cell.

@@ -1,8 +1,20 @@
 //! What docs/operations.md says is what the code has: reasons, metrics and verbs, in both directions.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::BTreeSet,
+    process::Command,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
-use node_proxy::telemetry::Reason;
+use config::name::{Name, TenantId};
+use ebpf_redirect::{Counter, FenceState, FencedPackets, FencedPod};
+use node_proxy::{
+    telemetry::{
+        Reason,
+        metrics::{Configuration, Metrics, Readings},
+    },
+    tenancy::Ledger,
+};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
@@ -50,4 +62,72 @@ fn every_verb_is_documented() {
     let documented: BTreeSet<_> =
         documented.iter().filter_map(|cell| cell.strip_prefix("canopy ")?.split(' ').next()).collect();
     assert_eq!(verbs, documented);
+}
+
+/// Readings of which every metric has a sample.
+#[derive(Debug)]
+struct Everything(Arc<Ledger>);
+
+impl Readings for Everything {
+    fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)> {
+        vec![(TenantId::Tenant(Name::try_from("shop").unwrap()), Arc::clone(&self.0))]
+    }
+    fn hooks(&self) -> Vec<Counter> {
+        vec![Counter { hook: "connect4", event: "steered", count: 1 }]
+    }
+    fn fences(&self) -> Vec<FencedPod> {
+        let packets = vec![FencedPackets { reason: "raw", dropped: 1, observed: 0 }];
+        vec![FencedPod { pod: "shop/cart".into(), state: FenceState::Enforcing, packets }]
+    }
+    fn access_log_dropped(&self) -> u64 {
+        1
+    }
+    fn configuration(&self) -> Configuration {
+        Configuration::default()
+    }
+    fn is_ready(&self) -> bool {
+        true
+    }
+}
+
+/// `name | type | labels` of every metric on a page.
+fn rendered(page: &str) -> BTreeSet<String> {
+    let types: Vec<(&str, &str)> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    page.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let end = line.find(['{', ' '])?;
+            let (name, rest) = line.split_at(end);
+            let family = name.trim_end_matches("_total").trim_end_matches("_info");
+            let kind = types.iter().find(|(of, _)| *of == family)?.1;
+            let labels = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
+            // No value here has a comma in it.
+            let labels: Vec<&str> =
+                labels.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect();
+            let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+            Some(format!("{name} | {kind} | {labels}"))
+        })
+        .collect()
+}
+
+#[test]
+fn every_metric_is_documented_with_its_type_and_its_labels() {
+    let ledger = Arc::new(Ledger::default());
+    ledger.refused(Reason::NoRoute);
+    ledger.certificate_expiry.store(1, Relaxed);
+    let page = Metrics::new(Arc::new(Everything(ledger))).render();
+    let families = page.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    let shown = rendered(&page);
+    assert_eq!(shown.len(), families, "a metric without a sample cannot be compared:\n{page}");
+    let section = OPERATIONS.split("\n## ").find(|section| section.starts_with("Metrics")).unwrap();
+    let documented: BTreeSet<String> = section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+            format!("{} | {} | {}", cells[1], cells[2], cells[3])
+        })
+        .collect();
+    assert_eq!(shown, documented);
 }

@@ -193,6 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn the_kernels_that_the_readme_names_are_what_the_hooks_need() {
+        let version = |hook: &Hook| {
+            let (major, minor) = minimum_kernel(*hook).split_once('.').unwrap();
+            (major.parse::<u32>().unwrap(), minor.parse::<u32>().unwrap())
+        };
+        let fences = [Hook::FenceSend, Hook::FenceReceive];
+        let steering = Hook::ALL.iter().filter(|hook| !fences.contains(hook)).map(version).max().unwrap();
+        let fence = fences.iter().map(version).max().unwrap();
+        let said = format!("Linux {}.{}, the fence {}.{};", steering.0, steering.1, fence.0, fence.1);
+        assert!(include_str!("../../../README.md").contains(&said), "{said}");
+    }
+
+    #[test]
     fn what_else_is_in_the_way_of_a_program_is_said_with_its_causes() {
         let error = ProgramError::IOError(io::Error::from_raw_os_error(libc::ENOMEM));
         let said = load_error(Hook::Connect4, &error).to_string();

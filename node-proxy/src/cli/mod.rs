@@ -137,6 +137,46 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Option, variable and default, as operations.md has them; the rows about certificates name no variable.
+    fn documented() -> Vec<Vec<&'static str>> {
+        let page = include_str!("../../../docs/operations.md");
+        let options = page.split("\n## ").find(|section| section.starts_with("Options")).unwrap();
+        let (_, certificates) = page.split_once("\n| option | default | meaning |\n").unwrap();
+        let certificates = certificates.split("\n\n").next().unwrap();
+        let rows = |text: &'static str, columns| {
+            let rows = text.lines().filter(|line| line.starts_with("| `--"));
+            rows.map(move |row| {
+                row.split('|').skip(1).map(|cell| cell.trim_matches([' ', '`'])).take(columns).collect()
+            })
+        };
+        rows(options, 3).chain(rows(certificates, 2)).collect()
+    }
+
+    #[test]
+    fn every_option_of_the_daemon_is_documented_with_its_variable_and_its_default() {
+        let documented = documented();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let options: Vec<_> = run.get_arguments().filter(|option| option.get_id() != "help").collect();
+        for option in &options {
+            let name = format!("--{}", option.get_long().unwrap());
+            let variable = option.get_env().expect("a variable for every option").to_str().unwrap();
+            let default = option.get_default_values().first().map(|default| default.to_str().unwrap());
+            let is_it = |row: &Vec<&str>| match row[..] {
+                [of, by, without] => of == name && by == variable && without == default.unwrap_or("–"),
+                [of, without] => of == name && default.is_none_or(|default| without == default),
+                _ => false,
+            };
+            let found = documented.iter().filter(|row| is_it(row)).count();
+            assert_eq!(found, 1, "docs/operations.md has no {name} | {variable} | {default:?}");
+        }
+        assert_eq!(
+            documented.len(),
+            options.len(),
+            "docs/operations.md has an option that is none: {documented:?}"
+        );
+    }
+
     #[test]
     fn every_verb_teaches_with_an_example() {
         for verb in Cli::command().get_subcommands().filter(|verb| verb.get_name() != "help") {
