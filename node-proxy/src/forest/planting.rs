@@ -180,22 +180,28 @@ impl Planting {
     /// Has the kernel refuse what this policy refuses for no other reason than where it comes from and goes to. Where it
     /// cannot, policy still does. The first time also where there is nothing to refuse: a process before this one may have left
     /// denials.
-    pub(super) fn deny_early(&mut self, policy: &Arc<InboundPolicy>, spared: &[IpAddr]) {
+    ///
+    /// Says what it took, in values compared; 0 if there was nothing to do.
+    pub(super) fn deny_early(&mut self, policy: &Arc<InboundPolicy>, spared: &[IpAddr]) -> usize {
         let is_known = self.denied_by.as_ref().is_some_and(|known| Arc::ptr_eq(known, policy));
-        let Some(enrolled) = self.enrolled.as_mut().filter(|_| !is_known) else { return };
-        let denials = early::denials(policy.deny.iter().map(|policy| &**policy));
-        let Err(error) = enrolled.set_denials(&denials, spared) else {
+        let Some(enrolled) = self.enrolled.as_mut().filter(|_| !is_known) else { return 0 };
+        let pod = &self.workload.pod;
+        let early = early::denials(policy.deny.iter().map(|policy| &**policy));
+        if early.left_out > 0 {
+            tracing::warn!(%pod, rules = early.left_out, "rules that deny are too large for the kernel, and enforced by policy alone");
+        }
+        let effort = early.effort + 1;
+        let Err(error) = enrolled.set_denials(&early.denials, spared) else {
             self.denied_by = Some(Arc::clone(policy));
-            return;
+            return effort;
         };
-        tracing::warn!(pod = %self.workload.pod, %error, "its denials are not enforced in the kernel, but by policy alone");
+        tracing::warn!(%pod, %error, "its denials are not enforced in the kernel, but by policy alone");
         // Denials that were taken back must not stay: fewer, or none, always fit.
         match enrolled.set_denials(&[], spared) {
             Ok(_) => self.denied_by = Some(Arc::clone(policy)),
-            Err(error) => {
-                tracing::warn!(pod = %self.workload.pod, %error, "former denials stay in the kernel");
-            }
+            Err(error) => tracing::warn!(%pod, %error, "former denials stay in the kernel"),
         }
+        effort
     }
 
     /// Stops steering. What was steered goes on, while what is returned is held: by whom else, the presence says.

@@ -66,6 +66,8 @@ pub(super) struct Supervisor {
     trees_so_far: u64,
     /// How many the descriptors are divided among.
     tenants: usize,
+    /// The kernel has not been told of all denials yet.
+    denials_pending: bool,
     /// Who is reached through which cell.
     switchboard: Switchboard,
     /// Snapshots that a cell may be the last but one to hold: dropped here, where nobody waits.
@@ -107,6 +109,7 @@ impl Supervisor {
             waiting: BTreeMap::new(),
             trees_so_far: 0,
             tenants: 0,
+            denials_pending: false,
             switchboard: Switchboard::default(),
             old_snapshots: Vec::new(),
             stop_at: None,
@@ -248,8 +251,8 @@ impl Supervisor {
             self.dismiss_idle_cells(now);
             return Err(error);
         }
-        denials::of_tree(&self.snapshots, &mut planting);
         self.trees.insert(workload.pod.clone(), planting);
+        self.denials_pending = true;
         Ok(())
     }
 
@@ -326,6 +329,9 @@ impl Supervisor {
         self.close_when_due(now);
         self.share_out(now);
         self.connect(now);
+        if self.denials_pending {
+            self.deny_early();
+        }
         self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
         self.remains.retain(|remains| remains.are_needed(now));
         self.old_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);

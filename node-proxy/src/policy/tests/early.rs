@@ -104,7 +104,7 @@ fn caller() -> impl Strategy<Value = (IpAddr, u16)> {
 
 /// What the kernel does: any row will do.
 fn is_denied_early(protection: &InboundPolicy, (client, port): (IpAddr, u16)) -> bool {
-    let denials = early::denials(protection.deny.iter().map(|policy| &**policy));
+    let denials = early::denials(protection.deny.iter().map(|policy| &**policy)).denials;
     let matches = |ports: &[u16]| ports.is_empty() || ports.contains(&port);
     denials.iter().any(|denial| denial.cidr.contains(&client) && matches(&denial.ports))
 }
