@@ -217,8 +217,8 @@ async fn opaque(cell: &Cell, permit: Permit, mut opening: Opening, live: &Live) 
         }
     };
     // The live connection itself ends it, with a reset at both ends.
-    if let Some(receiver) = connected.shortcut.take().and_then(|shortcut| shortcut.leave()) {
-        drop(live.receiver.set(receiver));
+    if let Some(shortcut) = connected.shortcut.take() {
+        drop(live.receiver.set(shortcut.leave()));
     }
     if let Err(error) = opening.client.accept() {
         tracing::debug!(%error, client = %live.origin.client, "a client left before its connection was made");

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    handoff::pipe::PipeEnd,
+    handoff::pipe::{Handle, PipeEnd},
     hbone::{Streams, Tunnel},
     sys::socket,
     telemetry::Reason,
@@ -80,6 +80,14 @@ impl Stream {
             Self::Tcp(stream, _) => Some(stream.as_fd()),
             Self::Handoff(_) => None,
             Self::Tunnel(_) => None,
+        }
+    }
+
+    /// What ends the pipe that carries it; `None` where there is no such pipe.
+    pub fn pipe(&self) -> Option<Handle> {
+        match self {
+            Self::Handoff(pipe) => pipe.handle(),
+            Self::Tcp(_) | Self::Tunnel(_) => None,
         }
     }
 

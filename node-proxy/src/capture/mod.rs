@@ -68,8 +68,8 @@ pub struct Delivered {
     pub identity: Identity,
     /// The pod that calls, as far as it is known: for logs.
     pub pod: Option<PodName>,
-    /// The workload that calls, where another cell of this node delivers it: past the network, so that NetworkPolicies are
-    /// the receiver's to evaluate.
+    /// The workload that calls, where another cell of this node delivers it: past the network, so that what the receiver's
+    /// NetworkPolicies let in is the receiver's to evaluate.
     pub unseen_from: Option<Arc<Workload>>,
 }
 

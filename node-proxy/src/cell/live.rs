@@ -32,7 +32,7 @@ use crate::{
     snapshot::Destination,
     sys::sockets::Registered,
     telemetry::Reason,
-    upstream::{choice::Choice, connect::Peer},
+    upstream::{choice::Choice, connect::Peer, shortcuts::Goal},
 };
 
 /// One connection, as far as it is known by now.
@@ -53,8 +53,8 @@ pub struct Live {
     pub protocol: Cell<Option<Protocol>>,
     /// The endpoint it was connected to, and how; for opaque connections.
     pub endpoint: Cell<Option<(SocketAddr, Choice)>>,
-    /// The neighbour that an opaque connection goes straight to.
-    pub receiver: OnceCell<Rc<Tree>>,
+    /// Where an opaque connection goes that nobody else sees.
+    pub receiver: OnceCell<Goal>,
     /// The pod behind the endpoint.
     pub peer: RefCell<Option<PodName>>,
     /// As whom the other end of the tunnel to it was proven; for opaque connections.
@@ -250,7 +250,7 @@ impl Registry {
 
     /// Ends those of one tree, and those that go straight to its app.
     pub fn close_tree(&self, tree: u64, reason: Reason) {
-        let goes_there = |live: &Live| live.receiver.get().is_some_and(|receiver| receiver.id == tree);
+        let goes_there = |live: &Live| live.receiver.get().is_some_and(|goal| goal.is_tree(tree));
         self.close_if(reason, |live| live.tree.id == tree || goes_there(live));
     }
 

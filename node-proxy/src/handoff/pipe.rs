@@ -70,9 +70,10 @@ pub(super) struct Remains {
     shared: Arc<Shared>,
 }
 
-/// A pipe as seen by who may have to end it: the supervisor, when the receiver's cell is stuck.
+/// A pipe as seen by who may have to end it without having an end: the supervisor, when the receiver's cell is stuck, and the
+/// opener's cell, when what it carries is not permitted any more.
 #[derive(Debug, Clone)]
-pub(super) struct Handle(Arc<Shared>);
+pub struct Handle(Arc<Shared>);
 
 /// That an end was written to.
 #[derive(Debug)]
@@ -179,7 +180,8 @@ impl PipeEnd {
         self.admitted = Some(admitted);
     }
 
-    pub(super) fn handle(&self) -> Option<Handle> {
+    /// What ends it from outside. The opener's must be dropped by the opener's thread.
+    pub fn handle(&self) -> Option<Handle> {
         self.remains.as_ref().map(|remains| Handle(Arc::clone(&remains.shared)))
     }
 
@@ -378,8 +380,8 @@ impl Note {
 }
 
 impl Handle {
-    /// Ends the connection from outside of both cells: refused for this reason, or cut if it was accepted already.
-    pub(super) fn abort(&self, reason: Reason) {
+    /// Ends the connection from outside: refused for this reason, or cut if it was accepted already.
+    pub fn abort(&self, reason: Reason) {
         self.0.refuse(reason);
         self.0.reset();
     }

@@ -3,7 +3,7 @@
 //! Decided by the very rules that new connections are decided by. A permission that was taken away must never outlive
 //! this.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc};
 
 use config::model::Workload;
 use ebpf_redirect::{Origin, Side};
@@ -11,23 +11,27 @@ use ebpf_redirect::{Origin, Side};
 use crate::{
     cell::{Cell, Live},
     identity::Caller,
-    policy::{self, Denied, Question, network::Evaluated},
+    policy::{
+        self, Denied, Question,
+        network::{Asked, Evaluated},
+    },
     snapshot::Snapshot,
-    upstream::shortcuts::Ends,
+    upstream::shortcuts::{Ends, Goal},
 };
 
 /// Looks at every connection of a cell again.
 pub(super) fn reconsider(cell: &Cell, snapshot: &Arc<Snapshot>) {
     let unknown = Caller { identity: None, pod: None };
+    let network = ByNetwork { snapshot, known: RefCell::default() };
     cell.live.each(|live| {
         let judged = by_destination(snapshot, live, &unknown)
-            .and_then(|()| by_receiver(snapshot, live))
+            .and_then(|()| by_receiver(&network, live))
             .and_then(|()| by_egress(snapshot, live));
         if let Err(denied) = judged {
             live.revoke(&denied);
         }
     });
-    let ended = cell.shortcuts.reconsider(|ends| straight(snapshot, ends));
+    let ended = cell.shortcuts.reconsider(|ends| straight(&network, ends));
     if !ended.is_empty() {
         let is_of = |ends: &Ends, key: &crate::upstream::pool::Key| {
             key.tree == ends.from.id && key.address == ends.address
@@ -55,10 +59,10 @@ fn by_destination(snapshot: &Snapshot, live: &Live, unknown: &Caller) -> Result<
     policy::reconsider(snapshot, &question)
 }
 
-/// By the receiver's, where an opaque connection goes straight to it; by the network's, where it was handed over past it.
-fn by_receiver(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
+/// By the receiver's, where an opaque connection goes straight to it; by the network's, where it goes past it by hand.
+fn by_receiver(network: &ByNetwork<'_>, live: &Live) -> Result<(), Denied> {
     if let Some(source) = live.unseen_from.get() {
-        return by_network(snapshot, source, &live.tree.workload, live.origin.destination);
+        return network.judge(Asked::Destination, source, &live.tree.workload, live.origin.destination);
     }
     let (Some(to), Some((address, _)), Some(caller)) =
         (live.receiver.get(), live.endpoint.get(), live.caller.get())
@@ -69,10 +73,13 @@ fn by_receiver(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
         from: Rc::clone(&live.tree),
         caller: Arc::clone(caller),
         client: live.origin.client,
-        to: Some(Rc::clone(to)),
+        to: to.clone(),
         address,
     };
-    straight(snapshot, &ends)
+    match to {
+        Goal::Outside => Ok(()),
+        Goal::Neighbour(_) | Goal::Guest(_) => straight(network, &ends),
+    }
 }
 
 /// By the caller's egress, where a Service leads an opaque connection out of the mesh. An endpoint that was a pod when it was
@@ -87,27 +94,47 @@ fn by_egress(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
     Ok(())
 }
 
-/// Whether a connection may go on to go straight to its receiver.
-fn straight(snapshot: &Snapshot, ends: &Ends) -> Result<(), Denied> {
-    let Some(to) = &ends.to else {
-        return policy::egress::admit_outside(snapshot, &ends.from.workload.pod.namespace, ends.address);
-    };
-    by_network(snapshot, &ends.from.workload, &to.workload, ends.address)?;
-    let origin = Origin { destination: ends.address, client: ends.client };
-    policy::reconsider_directly(snapshot, &to.workload, &ends.caller, origin)
+/// Whether a connection may go on to go straight to its receiver. Of one that is handed over, the receiver's cell decides
+/// what its own policies are about.
+fn straight(network: &ByNetwork<'_>, ends: &Ends) -> Result<(), Denied> {
+    let (snapshot, from) = (network.snapshot, &ends.from.workload);
+    match &ends.to {
+        Goal::Outside => policy::egress::admit_outside(snapshot, &from.pod.namespace, ends.address),
+        Goal::Guest(to) => network.judge(Asked::Source, from, to, ends.address),
+        Goal::Neighbour(to) => {
+            network.judge(Asked::Both, from, &to.workload, ends.address)?;
+            let origin = Origin { destination: ends.address, client: ends.client };
+            policy::reconsider_directly(snapshot, &to.workload, &ends.caller, origin)
+        }
+    }
 }
 
-/// By NetworkPolicies, which cannot be evaluated of an end that left the configuration: its tree's end ends it.
-fn by_network(
-    snapshot: &Snapshot,
-    from: &Arc<Workload>,
-    receiver: &Arc<Workload>,
-    to: SocketAddr,
-) -> Result<(), Denied> {
-    let has_left = [from, receiver].iter().any(|end| !snapshot.is_here(&end.pod));
-    if has_left || policy::network::between(snapshot, from, receiver, to) == Evaluated::Allowed {
-        Ok(())
-    } else {
-        Err(Denied::NetworkPolicy)
+/// What NetworkPolicies say by a new configuration: once for each pair of ends and port, however many connections there are.
+struct ByNetwork<'a> {
+    snapshot: &'a Snapshot,
+    known: RefCell<HashMap<Pair, Evaluated>>,
+}
+
+/// Two workloads, by where they are in memory: those of connections that live do not go while these are looked at.
+type Pair = (Asked, *const Workload, *const Workload, SocketAddr);
+
+impl ByNetwork<'_> {
+    /// They cannot be evaluated of an end that left the configuration: its tree's end ends it.
+    fn judge(
+        &self,
+        asked: Asked,
+        from: &Arc<Workload>,
+        receiver: &Arc<Workload>,
+        to: SocketAddr,
+    ) -> Result<(), Denied> {
+        if [from, receiver].iter().any(|end| !self.snapshot.is_here(&end.pod)) {
+            return Ok(());
+        }
+        let pair = (asked, Arc::as_ptr(from), Arc::as_ptr(receiver), to);
+        let evaluate = || policy::network::between(self.snapshot, asked, from, receiver, to);
+        match *self.known.borrow_mut().entry(pair).or_insert_with(evaluate) {
+            Evaluated::Allowed => Ok(()),
+            Evaluated::Denied | Evaluated::Unknown => Err(Denied::NetworkPolicy),
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub use self::inbound::{Inbound, decide_inbound};
-use self::network::Evaluated;
+use self::network::{Asked, Evaluated};
 
 mod authorization;
 pub mod early;
@@ -148,14 +148,15 @@ pub fn decide(snapshot: &Snapshot, identified: &Identified) -> Result<Permit, De
     Permit::issue(facts, |question| judge(snapshot, question))
 }
 
-/// What another cell of this node delivers crosses no interface where the network could refuse it, and that cell may have
-/// decided by an older configuration: so it is asked here whether NetworkPolicies are known to allow it.
+/// What another cell of this node delivers crosses no interface where the network could refuse it. That cell asked what its
+/// own tenant's NetworkPolicies let out; what the receiver's let in is asked here, and only that: nobody else's policies are
+/// evaluated on this cell's time.
 fn by_network(snapshot: &Snapshot, accepted: &Accepted) -> Result<(), Denied> {
     let Captured { arrival: Arrival::Delivered(delivered), tree, .. } = &accepted.captured else {
         return Ok(());
     };
     let Some(from) = &delivered.unseen_from else { return Ok(()) };
-    match network::between(snapshot, from, &tree.workload, accepted.origin.destination) {
+    match network::between(snapshot, Asked::Destination, from, &tree.workload, accepted.origin.destination) {
         Evaluated::Allowed => Ok(()),
         Evaluated::Denied | Evaluated::Unknown => Err(Denied::NetworkPolicy),
     }

@@ -70,7 +70,7 @@ pub struct Facts {
     pub place: Place,
     /// Whether a mesh's data plane answers for it on port 15008.
     pub meshed: bool,
-    /// Whether the NetworkPolicies of both ends were evaluated and allow the connection.
+    /// Whether the NetworkPolicies of this tenant's ends were evaluated and allow the connection.
     pub network_allows: bool,
 }
 

@@ -16,16 +16,19 @@ use tokio::{
 
 use super::{
     Delivery, UpstreamError,
-    choice::{self, Choice, Facts, Place},
+    choice::{self, Choice, Facts, Place, Why},
     handoff,
-    shortcuts::Shortcut,
+    shortcuts::{Goal, Shortcut},
     tunnel::Callee,
 };
 use crate::{
     capture::Tree,
     cell::Cell,
     handoff::Line,
-    policy::{self, Admission, Permit, network::Evaluated},
+    policy::{
+        self, Admission, Permit,
+        network::{Asked, Evaluated},
+    },
     snapshot::Destination,
     stream::Stream,
     sys::socket,
@@ -81,8 +84,8 @@ impl Connect for Kernel {
             let begun = Instant::now();
             let connected = go(cell, permit, peer, choose(cell, permit, peer)?).await;
             let connected = match connected {
-                // The receiver's cell knows the network's policies better, or not as well: no way past the network is one
-                // that both ends do not know to be allowed.
+                // The receiver's NetworkPolicies do not let it in, or ours do not let it out any more: no way past the network
+                // is one that is not known at each end to be allowed by that end's.
                 Err(UpstreamError::Declined { reason: Reason::NetworkPolicy, .. }) => {
                     go(cell, permit, peer, across(cell, permit, peer)?).await
                 }
@@ -95,28 +98,36 @@ impl Connect for Kernel {
 
 /// Goes a way that was chosen.
 async fn go(cell: &Cell, permit: &Permit, peer: Peer<'_>, way: Way) -> Result<Connected, UpstreamError> {
-    let (address, choice) = (peer.address, way.choice);
-    let (stream, receiver) = match way.start {
+    let (address, choice, epoch) = (peer.address, way.choice, cell.epoch());
+    let (stream, goal): (Stream, _) = match way.start {
         Start::Line(line) => {
-            (handoff::open(&cell.calls, permit, &line, address, cell.limits.connect).await?, None)
+            let stream = handoff::open(&cell.calls, permit, &line, address, cell.limits.connect).await?;
+            (stream, Some(Goal::Guest(line.workload)))
         }
         Start::Tunnel(workload) => {
             let callee = Callee { workload: &workload, target: address };
             (cell.tunnels.open(cell, permit, callee).await?.into(), None)
         }
-        Start::Netns(tree, client) => (dial(cell, &tree, client, address).await?.into(), Some(tree)),
+        Start::Netns(tree, client) => {
+            let stream = dial(cell, &tree, client, address).await?.into();
+            let outside = way.leaves.then_some(Goal::Outside);
+            (stream, way.admission.map_or(outside, |_| Some(Goal::Neighbour(tree))))
+        }
     };
-    let receiver = receiver.filter(|_| way.admission.is_some());
-    let shortcut = if receiver.is_some() || way.leaves {
-        cell.shortcuts.enter(permit, receiver.as_ref(), address, &stream).map(Box::new)
-    } else {
-        None
-    };
-    if shortcut.is_some() {
-        // The configuration may have changed while it was being made.
-        choose(cell, permit, peer)?;
+    let shortcut = goal.and_then(|goal| cell.shortcuts.enter(permit, goal, address, &stream)).map(Box::new);
+    if shortcut.is_some() && cell.epoch() != epoch {
+        stays(cell, permit, peer, choice).inspect_err(|_| stream.reset())?;
     }
     Ok(Connected { stream, choice, took: Duration::ZERO, shortcut })
+}
+
+/// Whether a way may still be gone: the configuration may have changed while the connection was being made.
+fn stays(cell: &Cell, permit: &Permit, peer: Peer<'_>, made: Choice) -> Result<(), UpstreamError> {
+    let now = choose(cell, permit, peer)?.choice;
+    if now.why == Why::NetworkPolicy && made.why != Why::NetworkPolicy {
+        return Err(UpstreamError::Declined { address: peer.address, reason: Reason::NetworkPolicy });
+    }
+    Ok(())
 }
 
 /// How an endpoint is reached for a permit: part of what tells pooled connections apart.
@@ -212,14 +223,15 @@ fn way(cell: &Cell, permit: &Permit, peer: Peer<'_>, known: Known) -> Result<Way
     Ok(Way { choice, start, admission, leaves })
 }
 
-/// Whether NetworkPolicies are known to allow a delivery that the network cannot see.
+/// Whether NetworkPolicies are known to allow a delivery that the network cannot see: those of this tenant's ends. Another
+/// tenant's cell asks its own.
 fn network_allows(cell: &Cell, permit: &Permit, near: &Near, peer: Peer<'_>) -> bool {
-    let receiver = match near {
-        Near::Neighbour(tree) => &tree.workload,
-        Near::Guest(line) => &line.workload,
+    let (receiver, asked) = match near {
+        Near::Neighbour(tree) => (&tree.workload, Asked::Both),
+        Near::Guest(line) => (&line.workload, Asked::Source),
     };
-    let snapshot = cell.snapshot();
-    policy::network::between(&snapshot, &permit.tree.workload, receiver, peer.address) == Evaluated::Allowed
+    let (snapshot, from) = (cell.snapshot(), &permit.tree.workload);
+    policy::network::between(&snapshot, asked, from, receiver, peer.address) == Evaluated::Allowed
 }
 
 /// Where on this node the peer is. An address that is another's by now, or may be in a moment, is refused.

@@ -1,5 +1,6 @@
-//! Connections of this cell that nobody else of the mesh sees: straight to a neighbour's app, or to an endpoint outside of the
-//! mesh. So it is here that they end when a change of configuration takes their permission away, or the receiver has gone.
+//! Connections of this cell that pass by who would refuse them: straight to a neighbour's app, by hand to another tenant's cell,
+//! or to an endpoint outside of the mesh. So it is here that they end when a change of configuration takes their permission
+//! away, or the receiver has gone.
 //!
 //! Each is known from when it was made until it is dropped. What is here must never keep a connection alive.
 
@@ -10,10 +11,12 @@ use std::{
     sync::Arc,
 };
 
+use config::model::Workload;
 use slab::Slab;
 
 use crate::{
     capture::Tree,
+    handoff::pipe,
     identity::Caller,
     policy::{Denied, Permit},
     stream::Stream,
@@ -37,15 +40,35 @@ pub struct Ends {
     pub caller: Arc<Caller>,
     /// Its address.
     pub client: SocketAddr,
-    /// The receiver; `None` outside of the mesh.
-    pub to: Option<Rc<Tree>>,
+    /// The receiver.
+    pub to: Goal,
     /// The app's address.
     pub address: SocketAddr,
+}
+
+/// Where a connection goes that nobody else sees.
+#[derive(Debug, Clone)]
+pub enum Goal {
+    /// To the app of this tree of the cell.
+    Neighbour(Rc<Tree>),
+    /// To the cell of another tenant of the node, which answers for this workload's app.
+    Guest(Arc<Workload>),
+    /// Out of the mesh.
+    Outside,
+}
+
+impl Goal {
+    /// Whether it is the app of this tree.
+    pub fn is_tree(&self, tree: u64) -> bool {
+        matches!(self, Self::Neighbour(to) if to.id == tree)
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     ends: Ends,
+    /// What carries it, where that is no socket.
+    pipe: Option<pipe::Handle>,
     revoked: Rc<Revoked>,
 }
 
@@ -85,31 +108,28 @@ pub struct Shortcut {
     shortcuts: Shortcuts,
     key: usize,
     revoked: Rc<Revoked>,
-    to: Option<Rc<Tree>>,
-    _socket: Registered,
+    to: Goal,
+    _socket: Option<Registered>,
 }
 
 impl Shortcuts {
-    /// Takes in a connection to a neighbour, or out of the mesh. `None` for one that no socket carries: it ends where its bytes come from.
-    pub fn enter(
-        &self,
-        permit: &Permit,
-        to: Option<&Rc<Tree>>,
-        address: SocketAddr,
-        stream: &Stream,
-    ) -> Option<Shortcut> {
-        let socket = stream.socket()?;
+    /// Takes in a connection. `None` for one that neither socket nor pipe carries: it ends where its bytes come from.
+    pub fn enter(&self, permit: &Permit, to: Goal, address: SocketAddr, stream: &Stream) -> Option<Shortcut> {
+        let (socket, pipe) = (stream.socket(), stream.pipe());
+        if socket.is_none() && pipe.is_none() {
+            return None;
+        }
         let revoked = Rc::new(Revoked::new());
         let ends = Ends {
             from: Rc::clone(&permit.tree),
             caller: Arc::clone(&permit.caller),
             client: permit.origin.client,
-            to: to.cloned(),
+            to: to.clone(),
             address,
         };
-        let key = self.known.borrow_mut().insert(Entry { ends, revoked: Rc::clone(&revoked) });
-        let socket = self.sockets.register(socket, key as u64);
-        Some(Shortcut { shortcuts: self.clone(), key, revoked, to: to.cloned(), _socket: socket })
+        let key = self.known.borrow_mut().insert(Entry { ends, pipe, revoked: Rc::clone(&revoked) });
+        let socket = socket.map(|socket| self.sockets.register(socket, key as u64));
+        Some(Shortcut { shortcuts: self.clone(), key, revoked, to, _socket: socket })
     }
 
     /// How many there are.
@@ -138,23 +158,27 @@ impl Shortcuts {
     /// Ends those that go to a tree's app.
     pub fn close_to(&self, tree: u64, reason: Reason) {
         let known = self.known.borrow();
-        let goes_there = |entry: &Entry| entry.ends.to.as_ref().is_some_and(|to| to.id == tree);
-        for (key, entry) in known.iter().filter(|(_, entry)| goes_there(entry)) {
+        for (key, entry) in known.iter().filter(|(_, entry)| entry.ends.to.is_tree(tree)) {
             self.end(key, entry, Why::Other(reason));
         }
     }
 
     /// The first reason counts.
     fn end(&self, key: usize, entry: &Entry, why: Why) {
-        if entry.revoked.set(why).is_ok() {
-            self.sockets.shut_down(key as u64);
+        let reason = why.reason();
+        if entry.revoked.set(why).is_err() {
+            return;
+        }
+        match &entry.pipe {
+            Some(pipe) => pipe.abort(reason),
+            None => drop(self.sockets.shut_down(key as u64)),
         }
     }
 }
 
 impl Shortcut {
     /// Is not known here any more; who it went to must be remembered elsewhere.
-    pub fn leave(self) -> Option<Rc<Tree>> {
+    pub fn leave(self) -> Goal {
         self.to.clone()
     }
 

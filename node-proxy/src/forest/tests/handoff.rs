@@ -50,7 +50,7 @@ pub(super) fn echo() -> SocketAddr {
     })
 }
 
-fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub(super) fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind(at(0)).unwrap();
     let address = listener.local_addr().unwrap();
     let serve = Arc::new(serve);

@@ -6,23 +6,37 @@ use config::{
 };
 
 use super::{
-    handoff::{echo, knows_teller, teller},
+    handoff::{echo, knows_teller, server, teller},
     *,
 };
 use crate::snapshot::network::PodNetwork;
 
 /// A network in which nobody may reach the server's pod.
 fn isolated(network: &Network) -> Arc<Network> {
-    let teller = teller().pod;
-    let policy = NetworkPolicy {
-        name: PolicyName::new(teller.namespace.clone(), teller.name.clone()),
+    let into = NetworkPolicy { ingress: Some(Vec::new()), ..says_nothing("bank") };
+    limited(network, teller().pod, PodNetwork { ingress: vec![Arc::new(into)], egress: Vec::new() })
+}
+
+/// A network in which the caller's pod may reach nobody.
+fn confined(network: &Network) -> Arc<Network> {
+    let out = NetworkPolicy { egress: Some(Vec::new()), ..says_nothing("shop") };
+    let cart = workload("shop/cart", &own()).pod;
+    limited(network, cart, PodNetwork { ingress: Vec::new(), egress: vec![Arc::new(out)] })
+}
+
+fn says_nothing(namespace: &str) -> NetworkPolicy {
+    NetworkPolicy {
+        name: PolicyName::new(namespace.try_into().unwrap(), "p".try_into().unwrap()),
         pods: LabelSelector::default(),
-        ingress: Some(Vec::new()),
+        ingress: None,
         egress: None,
         unreadable: false,
-    };
+    }
+}
+
+fn limited(network: &Network, pod: PodName, policies: PodNetwork) -> Arc<Network> {
     let mut pods = network.pods.clone();
-    pods.insert(teller, Arc::new(PodNetwork { ingress: vec![Arc::new(policy)], egress: Vec::new() }));
+    pods.insert(pod, Arc::new(policies));
     let facts = |name: &str| {
         let name = Namespace::try_from(name).unwrap();
         (name.clone(), Arc::new(NamespaceFacts { name, labels: Labels::new() }))
@@ -43,9 +57,9 @@ async fn until_planted(world: &World) -> ForestDescription {
     forest
 }
 
-fn refusals(forest: &ForestDescription) -> u64 {
-    let of_bank = |cell: &CellDescription| cell.usage.refusals.get("network_policy").copied();
-    cell(forest, "bank").and_then(of_bank).unwrap_or_default()
+fn refusals(forest: &ForestDescription, tenant: &str) -> u64 {
+    let of_cell = |cell: &CellDescription| cell.usage.refusals.get("network_policy").copied();
+    cell(forest, tenant).and_then(of_cell).unwrap_or_default()
 }
 
 fn open(forest: &ForestDescription) -> u64 {
@@ -53,7 +67,7 @@ fn open(forest: &ForestDescription) -> u64 {
 }
 
 #[tokio::test]
-async fn a_receiver_lets_nothing_past_the_network_that_it_does_not_know_to_be_allowed_itself() {
+async fn a_receiver_lets_nothing_past_the_network_that_its_own_policies_are_not_known_to_let_in() {
     let unknown = |network: &Network| {
         let mut pods = network.pods.clone();
         pods.retain(|pod, _| pod.namespace.as_str() == "bank");
@@ -61,15 +75,16 @@ async fn a_receiver_lets_nothing_past_the_network_that_it_does_not_know_to_be_al
     };
     let same = |network: &Network| Arc::new(Network { pods: network.pods.clone(), ..Network::default() });
     type Knows = fn(&Network) -> Arc<Network>;
-    let rows: [(&str, Knows, bool); 3] = [
+    let rows: [(&str, Knows, bool); 4] = [
         ("the receiver is isolated", isolated, false),
         ("the caller is not known yet", unknown, false),
         ("nothing stands against it", same, true),
+        ("what the caller's policies say is for the caller's cell to know", confined, true),
     ];
     for (what, bank_knows, is_handed_over) in rows {
         let mut world = World::new();
         let directory = knows_teller(0, AppProtocol::Undeclared);
-        // The caller's cell knows of no policy.
+        // The caller's cell knows of none.
         world.apply_each([workload("shop/cart", &own()), teller()], &directory, |snapshot| {
             if snapshot.tenant.as_str() == "bank" {
                 told(snapshot, bank_knows);
@@ -80,7 +95,7 @@ async fn a_receiver_lets_nothing_past_the_network_that_it_does_not_know_to_be_al
         assert!(says(&mut cart, "by hand or across the network"), "{what}");
         let forest = world.forest.describe().await;
         let expected = if is_handed_over { (0, 1) } else { (1, 0) };
-        assert_eq!((refusals(&forest), open(&forest)), expected, "{what}");
+        assert_eq!((refusals(&forest, "bank"), open(&forest)), expected, "{what}");
     }
 }
 
@@ -102,4 +117,49 @@ async fn a_caller_that_is_behind_keeps_nothing_that_its_receiver_s_cell_knows_to
     assert!(end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "{end:?}");
     let mut cart = world.connect(&forest, "shop/cart", echo());
     assert!(says(&mut cart, "across the network"));
+}
+
+#[tokio::test]
+async fn a_caller_s_own_policies_are_its_own_cell_s_to_keep_whatever_the_receiver_s_knows() {
+    let app = server(|mut stream| {
+        let mut asked = [0; 1024];
+        while stream.read(&mut asked).is_ok_and(|read| read > 0) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+        }
+    });
+    let mut world = World::new();
+    let directory = knows_teller(app.port(), AppProtocol::Http1);
+    let pods = || [workload("shop/cart", &own()), teller()];
+    world.apply_workloads(pods(), &directory);
+    let forest = until_planted(&world).await;
+    let mut opaque = world.connect(&forest, "shop/cart", echo());
+    assert!(says(&mut opaque, "handed over"));
+    let mut requests = world.connect(&forest, "shop/cart", app);
+    assert!(is_answered(&mut requests));
+    assert_eq!(open(&world.forest.describe().await), 2, "one is kept for the next request");
+    world.apply_each(pods(), &directory, |snapshot| {
+        if snapshot.tenant.as_str() == "shop" {
+            told(snapshot, confined);
+        }
+    });
+    let end = opaque.read(&mut [0; 8]);
+    assert!(end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "{end:?}");
+    world.until("what was handed over is cut, in use or not", |forest| open(forest) == 0).await;
+    assert!(is_answered(&mut requests), "across the network");
+    let mut opaque = world.connect(&forest, "shop/cart", echo());
+    assert!(says(&mut opaque, "across the network"));
+    let forest = world.forest.describe().await;
+    assert_eq!((refusals(&forest, "shop"), refusals(&forest, "bank"), open(&forest)), (1, 0, 0));
+}
+
+fn is_answered(stream: &mut TcpStream) -> bool {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let (mut answer, mut heard) = ([0; 1024], 0);
+    while !answer[..heard].ends_with(b"hi") {
+        match stream.read(&mut answer[heard..]) {
+            Ok(read) if read > 0 => heard += read,
+            _ => return false,
+        }
+    }
+    answer.starts_with(b"HTTP/1.1 200 ")
 }

@@ -17,12 +17,14 @@ use crate::{
     identity::identify,
     policy::{
         self, decide,
-        network::{End, Evaluated, Pod, allows, evaluate},
+        network::{Asked, End, Evaluated, Pod, allows, evaluate},
     },
     snapshot::{Destination, network::Network},
     sys::netns::Netns,
 };
 use Evaluated::{Allowed, Denied, Unknown};
+
+mod bounds;
 
 const PODS: &str = "\
 apiVersion: v1
@@ -74,10 +76,14 @@ fn name(text: &str) -> PodName {
 
 /// Whether one pod may connect to another, at a port.
 fn ask(policies: &str, from: &str, to: &str, port: u16) -> Evaluated {
+    ask_of(Asked::Both, policies, (from, to), port)
+}
+
+fn ask_of(asked: Asked, policies: &str, (from, to): (&str, &str), port: u16) -> Evaluated {
     let mesh = mesh(policies);
     let (source, destination) = (&mesh.workloads[&name(from)], &mesh.workloads[&name(to)]);
     let address = SocketAddr::new(destination.addresses[0], port);
-    allows(&network(&mesh), source, destination, address)
+    allows(&network(&mesh), asked, source, destination, address)
 }
 
 const WEB: &str = "shop/web";
@@ -221,7 +227,17 @@ fn both_ends_have_to_agree_and_policies_of_one_end_add_up() {
         "shop",
         "{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 8080}]}]}",
     );
-    let both = out.clone() + &into;
+    let both = out + &into;
+    for (port, [leaves, enters]) in
+        [(8080, [Allowed, Denied]), (81, [Denied, Allowed]), (82, [Denied, Denied])]
+    {
+        let end = |asked| ask_of(asked, &both, (WEB, CART), port);
+        assert_eq!(
+            [end(Asked::Source), end(Asked::Destination)],
+            [leaves, enters],
+            "{port}: each by its own"
+        );
+    }
     assert_eq!(ask(&both, WEB, CART, 8080), Denied, "cart takes 81 alone");
     assert_eq!(ask(&both, WEB, CART, 81), Denied, "web may go to 8080 alone");
     assert_eq!(ask(&(both + &also), WEB, CART, 8080), Allowed, "one policy more lets it in");
@@ -256,7 +272,9 @@ fn a_pod_reaches_itself_and_nothing_is_known_of_pods_elsewhere() {
     let mut elsewhere = (*mesh.workloads[&name(CART)]).clone();
     elsewhere.pod = name("shop/elsewhere");
     let to = SocketAddr::new(elsewhere.addresses[0], 80);
-    assert_eq!(allows(&network(&mesh), &mesh.workloads[&name(WEB)], &elsewhere, to), Unknown);
+    for asked in [Asked::Source, Asked::Destination, Asked::Both] {
+        assert_eq!(allows(&network(&mesh), asked, &mesh.workloads[&name(WEB)], &elsewhere, to), Unknown);
+    }
 }
 
 #[test]
@@ -275,7 +293,8 @@ fn blocks_count_for_addresses_outside_the_cluster() {
     let destination = End { address: cart.addresses[0], pod: Some(pod) };
     for (address, expected) in [("192.0.2.1", Allowed), ("192.0.2.200", Denied), ("198.51.100.1", Denied)] {
         let source = End { address: address.parse().unwrap(), pod: None };
-        assert_eq!(evaluate(&source, &destination, 80, Transport::Tcp), expected, "{address}");
+        let both = evaluate(Asked::Both, &source, &destination, (80, Transport::Tcp));
+        assert_eq!(both, expected, "{address}");
     }
 }
 
@@ -322,7 +341,7 @@ fn hand_over(policies: &str, from: &str, known: bool) -> Result<(), policy::Deni
 }
 
 #[test]
-fn a_connection_that_is_handed_over_is_permitted_where_its_receiver_knows_the_network_to_allow_it() {
+fn a_connection_that_is_handed_over_is_permitted_where_its_receiver_s_own_policies_let_it_in() {
     let from_web = "podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]";
     let into = policy("into", "bank", &format!("{{{from_web}}}"));
     let out = policy("out", "shop", "{podSelector: {matchLabels: {app: web}}, policyTypes: [Egress]}");
@@ -331,7 +350,7 @@ fn a_connection_that_is_handed_over_is_permitted_where_its_receiver_knows_the_ne
         ("no policy", "", WEB, true, Ok(())),
         ("the caller is let in", into.as_str(), WEB, true, Ok(())),
         ("another is not", into.as_str(), CART, true, refused.clone()),
-        ("the caller may not go out", out.as_str(), WEB, true, refused.clone()),
+        ("the caller may not go out, which its own cell knows", out.as_str(), WEB, true, Ok(())),
         ("the caller is not known yet", "", WEB, false, refused),
     ] {
         assert_eq!(hand_over(policies, from, known), expected, "{what}");

@@ -38,9 +38,7 @@ impl Tunnel {
         if let Some(shortcut) = shortcut {
             // As with every opaque connection, the live connection itself ends it.
             session.live.aimed(target.peer(), choice);
-            if let Some(receiver) = shortcut.leave() {
-                drop(session.live.receiver.set(receiver));
-            }
+            drop(session.live.receiver.set(shortcut.leave()));
         }
         let (unread, client) = client.into_parts();
         let ends = Ends { client, from_client: joined(read, unread), upstream, from_upstream };
