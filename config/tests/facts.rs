@@ -127,6 +127,27 @@ fn a_slice_names_no_address_of_the_node_that_reads_nor_any_that_means_a_node() {
 }
 
 #[test]
+fn an_address_in_two_slices_is_one_endpoint_that_is_ready_if_either_says_so() {
+    let service =
+        "kind: Service\napiVersion: v1\nmetadata: {name: s, namespace: shop}\nspec: {ports: [{port: 80}]}\n";
+    let slice = |name: &str, ready: bool| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}, namespace: shop, labels: {{kubernetes.io/service-name: s}}}}\n\
+             addressType: IPv4\nports: [{{port: 80}}]\n\
+             endpoints: [{{addresses: [203.0.113.7], conditions: {{ready: {ready}}}}}]\n"
+        )
+    };
+    for (one, other) in [(true, true), (true, false), (false, true), (false, false)] {
+        let outcome = apply(&format!("{service}{}{}", slice("a", one), slice("b", other)), None);
+        assert_eq!(rejections(&outcome), 0, "{:#?}", outcome.findings);
+        let endpoints = outcome.mesh.services.values().flat_map(|service| &service.ports[0].endpoints);
+        let ready: Vec<bool> = endpoints.map(|endpoint| endpoint.ready).collect();
+        assert_eq!(ready, [one || other], "{one} and {other}");
+    }
+}
+
+#[test]
 fn membership_in_the_mesh_is_the_pods_word_then_its_namespaces() {
     let plain = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n";
     let labelled =

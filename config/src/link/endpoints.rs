@@ -4,7 +4,7 @@
 //! a Service the same is derived here.
 
 use std::{
-    collections::BTreeSet,
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -104,19 +104,24 @@ fn members(linking: &Linking, draft: &ServiceDraft, slices: &[Arc<Lowered>]) -> 
     Members { selected, named, known }
 }
 
+/// An address that stands in several slices, as while a controller moves it from one to another, is one endpoint: ready
+/// if any of them says so.
 fn from_slices(linking: &Linking, slices: &[Arc<Lowered>], port: &PortDraft) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut positions = HashMap::new();
     for slice in slices {
         let Draft::EndpointSlice(slice) = &slice.draft else { continue };
         for slice_port in slice.ports.iter().filter(|slice_port| slice_port.name == port.name) {
             for endpoint in &slice.endpoints {
                 let address = SocketAddr::new(endpoint.address, slice_port.number);
-                if seen.insert(address) {
-                    let workload = pod_at(linking, endpoint.address);
-                    let (ready, protocol) = (endpoint.ready, slice_port.protocol);
-                    endpoints.push(Endpoint { address, ready, workload, protocol });
+                let position = *positions.entry(address).or_insert(endpoints.len());
+                if let Some(known) = endpoints.get_mut(position) {
+                    known.ready |= endpoint.ready;
+                    continue;
                 }
+                let workload = pod_at(linking, endpoint.address);
+                let (ready, protocol) = (endpoint.ready, slice_port.protocol);
+                endpoints.push(Endpoint { address, ready, workload, protocol });
             }
         }
     }
