@@ -1,6 +1,9 @@
 //! HTTPRoutes that break Gateway API's rules.
 
-use config::finding::{Reason, Severity};
+use config::{
+    finding::{Reason, Severity},
+    model::Filter,
+};
 
 use super::{Case, apply, check};
 
@@ -104,6 +107,22 @@ const ROUTES: &[Case] = &[
         says: "no backends",
     },
     Case {
+        name: "redirect of a backend",
+        manifest: "  rules:\n  - backendRefs:\n    - name: a\n      port: 1\n      filters:\n      - {type: RequestRedirect, requestRedirect: {}}\n",
+        at: (10, 16),
+        field: "spec.rules[0].backendRefs[0].filters[0].type",
+        reason: Reason::NotObeyed,
+        says: "give the rule this filter",
+    },
+    Case {
+        name: "unsupported filter of a backend",
+        manifest: "  rules:\n  - backendRefs:\n    - name: a\n      port: 1\n      filters:\n      - {type: CORS, cors: {}}\n",
+        at: (10, 16),
+        field: "spec.rules[0].backendRefs[0].filters[0].type",
+        reason: Reason::NotObeyed,
+        says: "remove this filter",
+    },
+    Case {
         name: "duration",
         manifest: "  rules: [{timeouts: {request: 1.5s}}]\n",
         at: (5, 32),
@@ -151,4 +170,29 @@ fn route_on_a_port_of_opaque_bytes_is_taken_with_a_warning() {
         assert_eq!(outcome.mesh.routes.len(), 1, "taken all the same");
     }
     assert!(on(", port: 80").findings.is_empty());
+}
+
+#[test]
+fn a_backend_s_mirror_is_taken_and_one_to_nowhere_is_told() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0.1\n  \
+        ports: [{name: web, port: 80, appProtocol: http}]\n---\n";
+    let mirroring = |to: &str| {
+        let filter =
+            format!("{{type: RequestMirror, requestMirror: {{backendRef: {{name: {to}, port: 80}}}}}}");
+        let backend = format!("{{name: s, port: 80, filters: [{filter}]}}");
+        let parents = "[{group: \"\", kind: Service, name: s}]";
+        apply(&format!("{service}{ROUTE}  parentRefs: {parents}\n  rules: [{{backendRefs: [{backend}]}}]\n"))
+    };
+    let outcome = mirroring("s");
+    assert!(outcome.findings.is_empty(), "{:#?}", outcome.findings);
+    let route = outcome.mesh.routes.values().next().unwrap();
+    assert!(matches!(route.rules[0].backends[0].filters[..], [Filter::Mirror(_)]), "{route:?}");
+    let outcome = mirroring("nobody");
+    let [finding] = &outcome.findings[..] else { panic!("{:#?}", outcome.findings) };
+    assert_eq!(
+        (finding.severity, finding.reason),
+        (Severity::Warning, Reason::DanglingReference),
+        "{finding}"
+    );
+    assert!(finding.message.contains("nothing is mirrored"), "{finding}");
 }

@@ -48,6 +48,8 @@ pub struct Forward<'a> {
     pub cluster: &'a Arc<Cluster>,
     /// Changes of the chosen backend alone, after the rule's.
     pub backend_edits: Option<&'a Edits>,
+    /// Mirrors of the chosen backend alone, besides the rule's.
+    pub backend_mirrors: &'a [CompiledMirror],
     /// Length of the path prefix that matched, for prefix rewrites; 0 otherwise.
     pub matched_prefix: usize,
 }
@@ -55,7 +57,8 @@ pub struct Forward<'a> {
 /// Decides about a request. `chance(n)` gives a number below `n`, evenly; it is asked only where a choice is to be made.
 pub fn decide<'a>(table: &'a RouteTable, request: &Parts, chance: impl FnOnce(u32) -> u32) -> Decision<'a> {
     if let Some(cluster) = &table.default {
-        let forward = Forward { rule: None, cluster, backend_edits: None, matched_prefix: 0 };
+        let forward =
+            Forward { rule: None, cluster, backend_edits: None, backend_mirrors: &[], matched_prefix: 0 };
         return Decision::Forward(forward);
     }
     let matching =
@@ -75,6 +78,7 @@ pub fn decide<'a>(table: &'a RouteTable, request: &Parts, chance: impl FnOnce(u3
             rule: Some(rule),
             cluster,
             backend_edits: (!backend.edits.is_empty()).then_some(&backend.edits),
+            backend_mirrors: &backend.mirrors,
             matched_prefix,
         }),
         None => Decision::InvalidBackend { rule },
@@ -82,11 +86,12 @@ pub fn decide<'a>(table: &'a RouteTable, request: &Parts, chance: impl FnOnce(u3
 }
 
 /// The mirrors that get a copy of this request. `chance` as in [`decide`].
-pub fn mirrors(
-    rule: &CompiledRule,
+pub fn mirrors<'a>(
+    forward: &Forward<'a>,
     mut chance: impl FnMut(u32) -> u32,
-) -> impl Iterator<Item = &CompiledMirror> {
-    rule.mirrors.iter().filter(move |mirror| {
+) -> impl Iterator<Item = &'a CompiledMirror> {
+    let of_rule = forward.rule.map_or(&[][..], |rule| &rule.mirrors);
+    of_rule.iter().chain(forward.backend_mirrors).filter(move |mirror| {
         mirror.numerator >= mirror.denominator || chance(mirror.denominator) < mirror.numerator
     })
 }

@@ -42,6 +42,7 @@ fn rule(shares: &[(u32, Option<&str>)]) -> CompiledRule {
             cumulative_weight: total_weight,
             cluster: name.map(cluster),
             edits: Edits::default(),
+            mirrors: Vec::new(),
         }
     });
     CompiledRule {
@@ -205,10 +206,28 @@ fn an_only_backend_needs_no_chance_and_brings_its_edits_and_the_prefix() {
 #[test]
 fn a_mirror_copies_its_fraction() {
     let mirror = |numerator| CompiledMirror { cluster: cluster("shadow"), numerator, denominator: 100 };
-    let rule = CompiledRule { mirrors: vec![mirror(100), mirror(10), mirror(0)], ..rule(&[]) };
-    assert_eq!(mirrors(&rule, |_| 9).count(), 2);
-    assert_eq!(mirrors(&rule, |_| 10).count(), 1);
-    assert_eq!(mirrors(&rule, |_| 0).count(), 2);
+    let mirrored = [mirror(100), mirror(10), mirror(0)];
+    let rule = CompiledRule { mirrors: mirrored.into(), ..rule(&[(1, Some("one"))]) };
+    let table = table(vec![(everything(), rule)]);
+    let Decision::Forward(forward) = decide(&table, &get("/"), never) else { panic!() };
+    assert_eq!(mirrors(&forward, |_| 9).count(), 2);
+    assert_eq!(mirrors(&forward, |_| 10).count(), 1);
+    assert_eq!(mirrors(&forward, |_| 0).count(), 2);
+}
+
+#[test]
+fn a_backend_s_mirrors_copy_what_that_backend_gets_besides_the_rule_s() {
+    let mirror = |name| CompiledMirror { cluster: cluster(name), numerator: 1, denominator: 1 };
+    let mut rule =
+        CompiledRule { mirrors: vec![mirror("all")], ..rule(&[(1, Some("one")), (1, Some("two"))]) };
+    rule.backends[1].mirrors.push(mirror("second"));
+    let table = table(vec![(everything(), rule)]);
+    let copied_to = |ticket| {
+        let Decision::Forward(forward) = decide(&table, &get("/"), |_| ticket) else { panic!() };
+        mirrors(&forward, never).map(|mirror| mirror.cluster.service.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(copied_to(0), ["all"]);
+    assert_eq!(copied_to(1), ["all", "second"]);
 }
 
 fn redirect() -> Redirect {

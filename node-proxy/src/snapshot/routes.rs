@@ -74,7 +74,7 @@ pub struct CompiledRule {
     pub edits: Edits,
     /// Answer instead of forwarding.
     pub redirect: Option<config::model::Redirect>,
-    /// Copies of requests.
+    /// Copies of requests, whichever backend gets them.
     pub mirrors: Vec<CompiledMirror>,
     /// Shares of requests; cumulative weights, so that a pick is one search.
     pub backends: Vec<CompiledBackend>,
@@ -124,6 +124,8 @@ pub struct CompiledBackend {
     pub cluster: Option<Arc<Cluster>>,
     /// Changes of this backend alone.
     pub edits: Edits,
+    /// Copies of the requests that it gets.
+    pub mirrors: Vec<CompiledMirror>,
 }
 
 /// A mirror.

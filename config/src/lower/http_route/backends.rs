@@ -40,6 +40,7 @@ pub(super) fn lower(
     let reference = reference(context, node, route)?;
     super::at_most(context, node, "filters", super::MAX_FILTERS);
     let filters = filters::lower(context, node, route, prefix_only);
+    filters::check_no_redirect(context, node);
     Some(BackendDraft { weight, reference, filters })
 }
 

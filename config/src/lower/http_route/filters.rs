@@ -245,3 +245,12 @@ pub(super) fn check_redirect_alone(context: &mut Context<'_>, rule: &Node) {
         context.invalid(node, "a rule with a RequestRedirect filter has no backends: remove one of the two");
     }
 }
+
+/// What has come to a backend is for it to answer: it cannot be redirected any more, and must not be served as if nobody had said so.
+pub(super) fn check_no_redirect(context: &mut Context<'_>, backend: &Node) {
+    let types = backend.items_of("filters").iter().filter_map(|filter| filter.get("type"));
+    for node in types.filter(|node| node.text() == Some("RequestRedirect")) {
+        let message = "RequestRedirect is not supported in a backend's filters: give the rule this filter, and no backends";
+        context.reject(node, Reason::NotObeyed, message);
+    }
+}

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::snapshot::routes::{Edits, HeaderChange};
 
-/// The edits among filters; redirects and mirrors are the rule's.
+/// The edits among filters. Redirects are the rule's alone; mirrors are compiled with what they lead to.
 pub(super) fn compile(filters: &[Filter]) -> Edits {
     let mut edits = Edits::default();
     for filter in filters {

@@ -172,7 +172,8 @@ fn resolve<'a>(
 ) -> impl Iterator<Item = Option<Arc<Cluster>>> + 'a {
     let rules = routes.iter().flat_map(|route| &route.source.rules);
     let targets = rules.flat_map(|rule| {
-        let mirrors = rule.filters.iter().filter_map(|filter| match filter {
+        let of_backends = rule.backends.iter().flat_map(|backend| &backend.filters);
+        let mirrors = rule.filters.iter().chain(of_backends).filter_map(|filter| match filter {
             Filter::Mirror(mirror) => Some(&mirror.target),
             _ => None,
         });
@@ -197,10 +198,25 @@ fn link(route: &Compiled, position: usize, rule: &Rule, clusters: &Clusters) -> 
             cumulative_weight: total_weight,
             cluster: find(&backend.target, clusters),
             edits: edits::compile(&backend.filters),
+            mirrors: mirrors(&backend.filters, clusters),
         });
     }
-    // A mirror to nowhere is left out: its answers are ignored anyway, and the request itself is served.
-    let mirrors = rule.filters.iter().filter_map(|filter| match filter {
+    Arc::new(CompiledRule {
+        route: route.source.name.clone(),
+        name: rule.name.clone().unwrap_or_else(|| position.to_string()),
+        edits: edits::compile(&rule.filters),
+        redirect: edits::redirect(&rule.filters),
+        mirrors: mirrors(&rule.filters, clusters),
+        backends,
+        total_weight,
+        request_timeout: rule.timeouts.request,
+        backend_timeout: rule.timeouts.backend_request,
+    })
+}
+
+/// A mirror to nowhere is left out: its answers are ignored anyway, and the request itself is served.
+fn mirrors(filters: &[Filter], clusters: &Clusters) -> Vec<CompiledMirror> {
+    let mirrors = filters.iter().filter_map(|filter| match filter {
         Filter::Mirror(mirror) => Some(CompiledMirror {
             cluster: find(&mirror.target, clusters)?,
             numerator: mirror.numerator,
@@ -208,15 +224,5 @@ fn link(route: &Compiled, position: usize, rule: &Rule, clusters: &Clusters) -> 
         }),
         _ => None,
     });
-    Arc::new(CompiledRule {
-        route: route.source.name.clone(),
-        name: rule.name.clone().unwrap_or_else(|| position.to_string()),
-        edits: edits::compile(&rule.filters),
-        redirect: edits::redirect(&rule.filters),
-        mirrors: mirrors.collect(),
-        backends,
-        total_weight,
-        request_timeout: rule.timeouts.request,
-        backend_timeout: rule.timeouts.backend_request,
-    })
+    mirrors.collect()
 }

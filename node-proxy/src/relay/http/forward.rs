@@ -67,8 +67,8 @@ impl Call<'_> {
         if let Some(route) = self.route {
             if let Some(rule) = route.rule {
                 self.exchange.routed(rule);
-                copies = mirror::start(self.session, self.permit, rule, &parts, &self.shape);
             }
+            copies = mirror::start(self.session, self.permit, route, &parts, &self.shape);
             edit_request(route, &mut parts);
         }
         let (upload, opener) = self.upload(body, copies);

@@ -21,8 +21,8 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{forward, inspect::Shape, plan::Target, session::Session, translate};
 use crate::{
     policy::Permit,
-    route,
-    snapshot::{Cluster, routes::CompiledRule},
+    route::{self, Forward},
+    snapshot::Cluster,
     tenancy::Taken,
     upstream::{
         UpstreamError,
@@ -62,16 +62,16 @@ struct Place {
     _taken: Taken,
 }
 
-/// Starts the copies that a rule asks for.
+/// Starts the copies that a rule and its backend ask for.
 pub(super) fn start(
     session: &Rc<Session>,
     permit: &Permit,
-    rule: &CompiledRule,
+    route: &Forward<'_>,
     parts: &Parts,
     shape: &Shape,
 ) -> Copies {
     let mut copies = Copies::default();
-    for mirror in route::mirrors(rule, |bound| fastrand::u32(..bound)) {
+    for mirror in route::mirrors(route, |bound| fastrand::u32(..bound)) {
         let Some(place) = Place::take(session) else {
             session.cell.ledger.mirror_dropped();
             continue;

@@ -177,6 +177,34 @@ fn weights_add_up_and_what_has_none_is_left_out() {
 }
 
 #[test]
+fn a_backend_s_mirror_is_its_own_and_follows_its_service() {
+    let mut mesh = mesh();
+    let mirror = |service: &str| {
+        let target = BackendTarget::Service { service: service_name(service), port: 80 };
+        config::model::Filter::Mirror(config::model::Mirror { target, numerator: 1, denominator: 0 })
+    };
+    let copied =
+        Backend { filters: vec![mirror("bank/copy"), mirror("bank/vanished")], ..backend("shop/cart") };
+    add_route(&mut mesh, "shop/r", "shop/cart", vec![rule(vec![], vec![backend("shop/cart"), copied])]);
+    let mut compiler = Compiler::default();
+    let mut mirrors = |mesh: &Mesh| {
+        let snapshot = Arc::clone(&compiler.compile(mesh)[&tenant("bank")]);
+        let destination = snapshot.resolve(&namespace("bank"), "10.96.0.1:80".parse().unwrap());
+        let rule = Arc::clone(&entry_of(destination).1.entries[0].rule);
+        assert!(rule.mirrors.is_empty(), "not the rule's");
+        let of = |backend: &crate::snapshot::routes::CompiledBackend| {
+            let mirrors = backend.mirrors.iter();
+            mirrors.map(|mirror| (mirror.cluster.service.to_string(), mirror.denominator)).collect::<Vec<_>>()
+        };
+        rule.backends.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(mirrors(&mesh), [vec![], vec![]], "nowhere to copy to");
+    add_service(&mut mesh, "bank/copy", "10.96.0.9", AppProtocol::Http1, &["10.0.1.1:80"]);
+    mesh.version += 1;
+    assert_eq!(mirrors(&mesh), [vec![], vec![("bank/copy".to_owned(), 1)]]);
+}
+
+#[test]
 fn headers_that_frame_messages_cannot_be_edited_and_a_host_only_be_set() {
     use crate::snapshot::routes::HeaderChange;
     let pairs = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect();

@@ -147,6 +147,30 @@ async fn a_mirror_gets_a_copy_and_cannot_slow_the_request() {
 }
 
 #[tokio::test]
+async fn a_backend_s_mirror_gets_a_copy_of_what_that_backend_gets() {
+    local(async {
+        let (one, other, copy) =
+            (Endpoint1::answering(OK).await, Endpoint1::answering(OK).await, Endpoint1::answering(OK).await);
+        let bench = Bench::new(&[one.at()]);
+        bench.service("other", "10.0.0.2:80", &[other.at()]);
+        bench.service("copy", "10.0.0.3:80", &[copy.at()]);
+        let target = BackendTarget::Service { service: service_name("copy"), port: 80 };
+        let mut split = rule("cart", Vec::new());
+        split.backends.extend(rule("other", Vec::new()).backends);
+        split.backends[1].filters.push(Filter::Mirror(Mirror { target, numerator: 1, denominator: 1 }));
+        for (weights, served, copied) in [([1, 0], &one, ""), ([0, 1], &other, GET)] {
+            let mut split = split.clone();
+            split.backends.iter_mut().zip(weights).for_each(|(backend, weight)| backend.weight = weight);
+            bench.rules(vec![split]);
+            bench.publish();
+            assert_eq!(bench.exchange(GET).await, OK);
+            assert_eq!((served.heard().as_str(), copy.heard().as_str()), (GET, copied));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_live_edit_moves_the_next_request_of_an_open_connection() {
     local(async {
         let (old, new) = (Endpoint1::answering(OK).await, Endpoint1::answering(OK).await);
