@@ -1,14 +1,13 @@
 //! HTTP/2 as both ends of a tunnel speak it.
 //!
-//! Windows as other implementations have them: a stalled stream holds a quarter of its connection's window at most, so the
-//! others go on. What a peer may make this side keep is bounded by the connection's window.
+//! A connection's window has room for all that its streams may leave unread: those that nobody reads never hold up the others,
+//! which may be of other clients. What a peer may make this side keep is bounded by the stream's window for each stream, which
+//! counts as a connection, and by the connection's for each tunnel.
 
 use h2::{client, server};
 
-/// Bytes of one stream on their way, unread.
-const STREAM_WINDOW: u32 = 4 << 20;
-/// Bytes of all streams of a connection on their way, unread.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Bytes of one stream on their way, unread: enough for a full pipe at 8 Gbit/s and 1 ms.
+pub const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes of one frame.
 const FRAME: u32 = 1 << 20;
 /// Bytes of headers that a server may answer with.
@@ -19,8 +18,11 @@ const REQUEST_HEADERS: u32 = 64 << 10;
 const SEND_BUFFER: usize = 400 << 10;
 /// Streams that one connection carries, whatever the peer allows.
 pub const MOST_STREAMS: usize = 100;
-/// Streams that a client may have open.
-const ACCEPTED_STREAMS: u32 = 200;
+/// Streams that a client may have open: some more than ours open, since a stream may have ended at one end and not yet at the other.
+const ACCEPTED_STREAMS: u32 = 128;
+/// Bytes of all streams of a connection on their way, unread: as many as either end may have, each with a window of its own. With
+/// less, the streams that fill it stop all others.
+const CONNECTION_WINDOW: u32 = ACCEPTED_STREAMS * STREAM_WINDOW;
 
 /// Who opens streams.
 pub fn client() -> client::Builder {

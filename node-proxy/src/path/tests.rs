@@ -24,6 +24,7 @@ mod handshakes;
 mod policy;
 mod silence;
 mod sockets;
+mod stalls;
 mod targets;
 mod trust;
 mod tunnels;

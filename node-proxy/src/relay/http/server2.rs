@@ -1,6 +1,7 @@
 //! The client's HTTP/2 connection: hyper's server, one task per stream.
 //!
-//! Bounded against floods of streams, resets and fields; a client that does not answer pings is closed.
+//! Bounded against floods of streams, resets and fields; a client that does not answer pings is closed. More streams than a
+//! connection has room for wait at the client.
 
 use std::{
     future::poll_fn,
@@ -15,7 +16,7 @@ use super::{Client, answer::answer, session::Session};
 use crate::{
     sys::hyper_io::HyperIo,
     upstream::{
-        pool::http2::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW},
+        pool::http2::{CONNECTION_WINDOW, MOST_STREAMS, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW},
         rt::{LocalExecutor, TokioTimer},
     },
 };
@@ -32,7 +33,7 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         .auto_date_header(false)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(MOST_STREAMS)
         // Beyond it h2 answers by itself and tells nobody; up to it, a head too large is refused, counted and logged here.
         .max_header_list_size(u32::try_from(2 * limits.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS)
@@ -62,9 +63,6 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         tracing::debug!(%error, "a client's HTTP/2 connection ended");
     }
 }
-
-/// Streams of one client at a time; more wait at the client.
-const STREAMS: u32 = 256;
 
 /// Streams that a client may open and reset before they are looked at (rapid reset, CVE-2023-44487).
 const PENDING_RESETS: usize = 32;

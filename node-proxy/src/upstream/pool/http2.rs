@@ -1,7 +1,8 @@
 //! HTTP/2 connections of the pool: shared by requests, each a stream. One task per connection drives it.
 //!
 //! A connection takes no more streams than its peer allows, and none after GOAWAY. One that does not answer pings is closed, so that no
-//! half-open connection stays.
+//! half-open connection stays. Streams that nobody reads must never keep the others from being read: a connection's window has room
+//! for all that its streams may leave unread.
 
 use std::{
     cell::Cell,
@@ -96,7 +97,7 @@ impl Connection {
 
     /// Whether one more stream can be opened now.
     pub(super) fn has_room(&self) -> bool {
-        self.is_open() && self.streams.get() < self.allowed.get().min(MOST_STREAMS)
+        self.is_open() && self.streams.get() < self.allowed.get().min(MOST_STREAMS as usize)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -175,16 +176,19 @@ impl Drop for Lease {
     }
 }
 
-/// What one stream may have on its way, unread: enough for a full pipe at 10 Gbit/s and 200 µs.
+/// What one stream may have on its way, unread: enough for a full pipe at 10 Gbit/s and 200 µs. It bounds what a request
+/// can make a cell keep each way, less than the kernel keeps of an HTTP/1.1 connection that nobody reads (`tcp_rmem`: 6 MiB).
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// What all streams of a connection may have on their way. At least four times a stream's, or one stalled stream takes
-/// the connection from all others (hyper#4003).
-pub const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-
 /// Streams on one connection before another is opened, where the peer allows more: one connection is one lock and one
-/// TCP window.
-const MOST_STREAMS: usize = 256;
+/// TCP window. And as many as a client may have on its own.
+pub const MOST_STREAMS: u32 = 128;
+
+/// What all streams of a connection may have on their way: 32 MiB, room for every stream's. With less, as many stalled
+/// streams as fill it take the connection from all others for as long as they stall: bytes are given back only as
+/// somebody reads them (hyper#4003). So a client can make a cell keep [`STREAM_WINDOW`] each way for each of its requests
+/// in flight, and half as much again for frames that are smaller than what keeping them takes; h2 ends a connection beyond that.
+pub const CONNECTION_WINDOW: u32 = MOST_STREAMS * STREAM_WINDOW;
 
 /// How often a connection is asked whether it is still there.
 pub const PING_EVERY: Duration = Duration::from_secs(20);

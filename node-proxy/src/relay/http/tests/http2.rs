@@ -29,7 +29,7 @@ use crate::{
     upstream::rt::{LocalExecutor, TokioTimer},
 };
 
-type AnyBody = UnsyncBoxBody<Bytes, h2::Error>;
+pub(super) type AnyBody = UnsyncBoxBody<Bytes, h2::Error>;
 
 /// Frames as a test sends them.
 struct Fed(mpsc::UnboundedReceiver<Result<Frame<Bytes>, h2::Error>>);
@@ -54,7 +54,7 @@ fn full(text: &'static str) -> AnyBody {
     Full::new(Bytes::from_static(text.as_bytes())).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-fn empty() -> AnyBody {
+pub(super) fn empty() -> AnyBody {
     Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
@@ -113,7 +113,7 @@ async fn client(bench: &Bench) -> SendRequest<AnyBody> {
     send
 }
 
-fn request(path: &str, body: AnyBody) -> Request<AnyBody> {
+pub(super) fn request(path: &str, body: AnyBody) -> Request<AnyBody> {
     let uri = format!("http://cart.shop{path}");
     Request::post(uri).header("content-type", "application/grpc").body(body).unwrap()
 }

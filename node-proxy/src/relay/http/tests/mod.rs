@@ -7,5 +7,6 @@ mod http1;
 mod http2;
 mod routes;
 mod sockets;
+mod stalls;
 mod support;
 mod targets;
