@@ -42,6 +42,8 @@ pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) kind: Type,
     pub(crate) required: bool,
+    /// Whether it is of a type of Kubernetes itself, or of Gateway API.
+    pub(crate) is_built_in: bool,
     pub(crate) verdict: Verdict,
 }
 
@@ -58,21 +60,28 @@ const NO_REMARK: &str = "known to Kubernetes, not obeyed by Canopy";
 
 static TABLES: LazyLock<HashMap<&'static str, Vec<Field>>> = LazyLock::new(|| {
     let verdicts = verdicts();
-    let tables = [KUBERNETES, ISTIO, CANOPY];
-    tables.into_iter().flat_map(lines).map(|line| parse_type(line, &verdicts)).collect()
+    let tables = [(KUBERNETES, true), (ISTIO, false), (CANOPY, false)];
+    let types =
+        tables.into_iter().flat_map(|(table, built_in)| lines(table).map(move |line| (line, built_in)));
+    types.map(|(line, is_built_in)| parse_type(line, is_built_in, &verdicts)).collect()
 });
 
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
     table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-fn parse_type(line: &'static str, verdicts: &HashMap<&'static str, Verdict>) -> (&'static str, Vec<Field>) {
+fn parse_type(
+    line: &'static str,
+    is_built_in: bool,
+    verdicts: &HashMap<&'static str, Verdict>,
+) -> (&'static str, Vec<Field>) {
     let mut words = line.split(' ');
     let name = words.next().unwrap_or_default();
     let fields = words.filter_map(|word| word.split_once(':')).map(|(field, kind)| Field {
         name: field,
         kind: parse_kind(kind.trim_end_matches('!')),
         required: kind.ends_with('!'),
+        is_built_in,
         verdict: verdict_of(verdicts, name, field),
     });
     (name, fields.collect())

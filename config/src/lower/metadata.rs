@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Context, Meta};
 use crate::{
-    document::Node,
+    document::{Node, Value},
     finding::{Reason, Severity},
     name::{Name, Namespace},
     object::Kind,
@@ -77,10 +77,15 @@ fn own_annotations(context: &mut Context<'_>, meta: &Node, kind: Kind) {
     }
 }
 
-/// A mapping of texts: labels or a selector.
+/// A mapping of texts: labels or a selector. Nothing is an empty text, as it is for the API server; where it is refused,
+/// the schema says so.
 pub(super) fn texts(node: Option<&Node>) -> BTreeMap<String, String> {
     let entries = node.map_or(&[][..], Node::entries);
-    entries.iter().filter_map(|entry| Some((entry.key.clone(), entry.node.text()?.to_owned()))).collect()
+    let text = |node: &Node| match node.value {
+        Value::Null => Some(String::new()),
+        _ => node.text().map(str::to_owned),
+    };
+    entries.iter().filter_map(|entry| Some((entry.key.clone(), text(&entry.node)?))).collect()
 }
 
 /// An annotation, with its node.

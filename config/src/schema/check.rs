@@ -12,7 +12,7 @@ use crate::{
 
 /// Checks an object of the given type; findings go to the context.
 pub(crate) fn check(context: &mut Context<'_>, root: &Node, type_name: &'static str) {
-    let mut walk = Walk { context, path: String::new(), listing: true };
+    let mut walk = Walk { context, path: String::new(), listing: true, is_built_in: true };
     walk.fields(root, type_name);
 }
 
@@ -21,6 +21,8 @@ struct Walk<'a, 'c> {
     path: String,
     /// Whether fields that are not obeyed are worth a finding here: not below one that was listed already.
     listing: bool,
+    /// Whether the type of the field that is looked at is one of Kubernetes' own.
+    is_built_in: bool,
 }
 
 impl Walk<'_, '_> {
@@ -36,18 +38,33 @@ impl Walk<'_, '_> {
             | (Type::IntOrText, Value::Int(_) | Value::Text(_)) => {}
             (Type::List(item), Value::List(items)) => {
                 for (index, node) in items.iter().enumerate() {
-                    self.below(&format!("[{index}]"), |walk| walk.value(node, item));
+                    self.below(&format!("[{index}]"), |walk| walk.item(node, item));
                 }
             }
             (Type::Dict(value), Value::Map(entries)) => {
                 self.duplicates(entries, |key| format!("[{key}]"));
                 for entry in entries {
-                    self.below(&format!("[{}]", entry.key), |walk| walk.value(&entry.node, value));
+                    self.below(&format!("[{}]", entry.key), |walk| walk.item_of_mapping(&entry.node, value));
                 }
             }
             (Type::Struct(name), Value::Map(_)) => self.fields(node, name),
             _ => self.wrong_type(node, kind),
         }
+    }
+
+    /// Nothing, as an item, would be lost on its way, and an alternative less may mean that anything will do: so it never
+    /// counts as absent, as it does for a field. Where nothing is read from it, it is none of our business.
+    fn item(&mut self, node: &Node, kind: &Type) {
+        match node.value {
+            Value::Null if self.listing => self.wrong_type(node, kind),
+            _ => self.value(node, kind),
+        }
+    }
+
+    /// The API server takes nothing for an empty text in mappings of its own types (labels, selectors).
+    fn item_of_mapping(&mut self, node: &Node, kind: &Type) {
+        let is_blank = self.is_built_in && *kind == Type::Text;
+        if is_blank { self.value(node, kind) } else { self.item(node, kind) }
     }
 
     fn fields(&mut self, node: &Node, type_name: &'static str) {
@@ -101,6 +118,7 @@ impl Walk<'_, '_> {
             self.find(Severity::NotObeyed, reason, entry.at, message);
             self.listing = false;
         }
+        self.is_built_in = field.is_built_in;
         self.value(&entry.node, &field.kind);
         self.listing = listing;
     }
