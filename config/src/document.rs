@@ -7,10 +7,14 @@ use serde_yaml::{MessageFormatter, UserMessageFormatter};
 
 use crate::finding::{Position, Reason};
 
-pub(crate) use self::node::{Entry, Node, Value, shorten, shorten_line};
+pub(crate) use self::{
+    node::{Entry, Node, Value, shorten, shorten_line},
+    paths::Paths,
+};
 
 mod node;
 mod split;
+mod paths;
 
 /// How much is read before a file, document or object is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 //!
 //! One file per kind. What needs other objects (references, addresses taken twice) is `link`'s.
 
-use std::{path::Path, sync::Arc};
+use std::{cell::OnceCell, path::Path, sync::Arc};
 
 use crate::{
-    document::Node,
+    document::{Node, Paths},
     finding::{Finding, ObjectRef, Position, Reason, Severity},
     model::{NetworkPolicy, PeerAuthentication},
     name::{Name, NameError, Namespace},
@@ -23,7 +23,7 @@ pub(crate) use self::{
     namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft},
     service::{PortDraft, ServiceDraft, TargetPort},
-    service_entry::EntryDraft,
+    service_entry::{EntryDraft, HOSTS},
     stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
     tenant::TenantDraft,
 };
@@ -162,11 +162,13 @@ pub(crate) struct Context<'a> {
     object: &'a Object,
     findings: Vec<Finding>,
     rejected: bool,
+    /// Made when the first place is asked for.
+    paths: OnceCell<Paths<'a>>,
 }
 
 impl<'a> Context<'a> {
     fn new(file: &'a Arc<Path>, object: &'a Object) -> Self {
-        Self { file, object, findings: Vec::new(), rejected: false }
+        Self { file, object, findings: Vec::new(), rejected: false, paths: OnceCell::new() }
     }
 
     /// Where a node is, for findings that are made when it is no longer at hand.
@@ -176,8 +178,7 @@ impl<'a> Context<'a> {
 
     /// The object cannot be accepted because of this value.
     pub(crate) fn reject(&mut self, node: &Node, reason: Reason, message: impl Into<String>) {
-        let place = self.place(node);
-        self.push(Severity::Rejected, reason, place, message.into());
+        self.find(Severity::Rejected, reason, node, message);
     }
 
     /// The object cannot be accepted because of this value, which is not allowed.
@@ -201,6 +202,10 @@ impl<'a> Context<'a> {
         node: &Node,
         message: impl Into<String>,
     ) {
+        self.find(severity, reason, node, message);
+    }
+
+    fn find(&mut self, severity: Severity, reason: Reason, node: &Node, message: impl Into<String>) {
         let place = self.place(node);
         self.push(severity, reason, place, message.into());
     }
@@ -252,8 +257,7 @@ impl<'a> Context<'a> {
     }
 
     fn path(&self, node: &Node) -> String {
-        let path = self.object.root.path_to(node).unwrap_or_default();
-        path.trim_start_matches('.').to_owned()
+        self.paths.get_or_init(|| Paths::of(&self.object.root)).to(node)
     }
 }
 

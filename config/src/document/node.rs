@@ -103,22 +103,6 @@ impl Node {
         }
     }
 
-    /// The path from here to a node below, as `spec.ports[0].name`; keys with dots or slashes in brackets.
-    ///
-    /// Searched for when a finding is made instead of carried along: most objects have no finding.
-    pub(crate) fn path_to(&self, target: &Node) -> Option<String> {
-        if std::ptr::eq(self, target) {
-            return Some(String::new());
-        }
-        let list = self.items().iter().enumerate().map(|(index, item)| (format!("[{index}]"), item));
-        let map = self.entries().iter().map(|entry| {
-            let plain = !entry.key.contains(['.', '/']);
-            let step = if plain { format!(".{}", entry.key) } else { format!("[{}]", entry.key) };
-            (step, &entry.node)
-        });
-        list.chain(map).find_map(|(step, node)| node.path_to(target).map(|rest| step + &rest))
-    }
-
     /// What it is, in words of YAML.
     pub(crate) fn describe(&self) -> String {
         match &self.value {

@@ -90,3 +90,24 @@ fn nesting_files_and_documents_are_bounded() {
     assert_eq!(documents.len(), 3);
     assert_eq!(documents[2].as_ref().unwrap_err().at, at(4, 1));
 }
+
+#[test]
+fn every_node_of_a_tree_has_the_path_that_its_author_would_write() {
+    let documents = read_text("a: {b: [x, {c.d/e: {f: 1}}]}\ng/h: y\n");
+    let root = documents[0].as_ref().unwrap();
+    let paths = Paths::of(root);
+    let list = root.at_path(&["a", "b"]).unwrap();
+    let inner = list.items()[1].get("c.d/e").unwrap();
+    let nodes = [
+        root,
+        root.get("a").unwrap(),
+        list,
+        &list.items()[0],
+        inner,
+        inner.get("f").unwrap(),
+        root.get("g/h").unwrap(),
+    ];
+    let expected = ["", "a", "a.b", "a.b[0]", "a.b[1][c.d/e]", "a.b[1][c.d/e].f", "[g/h]"];
+    assert_eq!(nodes.map(|node| paths.to(node)), expected);
+    assert_eq!(paths.to(&root.clone()), "", "of another tree");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Linking, Refusal, tenants};
 use crate::{
     finding::{Reason, Severity},
-    lower::{AuthorizationDraft, Draft, EntryDraft, Lowered},
+    lower::{AuthorizationDraft, Draft, EntryDraft, HOSTS, Lowered},
     model::{Action, AuthorizationPolicy, Mesh, Scope},
     name::ServiceName,
 };
@@ -26,9 +26,6 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     }
     Ok(())
 }
-
-/// Every node looks up every name, so a tenant has so many at most, each counted once.
-const HOSTS: usize = 64;
 
 fn service_entry(linking: &mut Linking, lowered: &Lowered, draft: &EntryDraft) {
     let mut entry = draft.entry.clone();

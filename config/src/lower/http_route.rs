@@ -1,5 +1,7 @@
 //! HTTPRoute with a Service as parent (Gateway API v1, GAMMA), by Gateway API's own rules of validity.
 
+use std::collections::BTreeSet;
+
 use super::{Context, Meta, Place, duration};
 use crate::{
     document::Node,
@@ -165,15 +167,14 @@ fn timeouts(context: &mut Context<'_>, rule: &Node) -> Timeouts {
 }
 
 fn unique_names(context: &mut Context<'_>, spec: &Node) {
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for node in spec.items_of("rules").iter().filter_map(|rule| rule.get("name")) {
         let name = node.text().unwrap_or_default();
         if crate::name::Name::try_from(name).is_err() {
             context.invalid(node, "must be lower case letters, digits, '-' or '.', at most 253");
-        } else if seen.contains(&name) {
+        } else if !seen.insert(name) {
             context.reject(node, Reason::Duplicate, "another rule of this route has this name: change one");
         }
-        seen.push(name);
     }
 }
 

@@ -3,7 +3,10 @@
 //! Connections show addresses, and what a client says of names (`Host`, SNI) proves nothing: so a name opens only the
 //! addresses that the node itself finds for it, and one that cannot be looked up must never open anything.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{Context, Meta, Place, address, authorization_policy::network, scope::Home};
 use crate::{
@@ -58,6 +61,9 @@ pub(super) fn lower(
     }
     Some(EntryDraft { entry, host_places })
 }
+
+/// Every node looks up every name, so a tenant has so many at most, each counted once.
+pub(crate) const HOSTS: usize = 64;
 
 fn no_hosts() -> (Vec<HostName>, Vec<Place>) {
     Default::default()
@@ -122,13 +128,22 @@ fn endpoint_address(context: &mut Context<'_>, node: &Node) -> Option<IpAddr> {
     None
 }
 
+/// As many as one tenant may have looked up: what is beyond them is nobody's, whoever else names it.
 fn hosts(context: &mut Context<'_>, spec: &Node) -> (Vec<HostName>, Vec<Place>) {
     let mut hosts = Vec::new();
     let mut places = Vec::new();
+    let mut seen = BTreeSet::new();
     for node in spec.items_of("hosts") {
         match host(node.text().unwrap_or_default()) {
-            Ok(host) if hosts.contains(&host) => {}
+            Ok(host) if seen.contains(&host) => {}
+            Ok(_) if hosts.len() == HOSTS => {
+                let message =
+                    format!("opens nothing, as all hosts after it: {HOSTS} are as many as are looked up");
+                context.note(Severity::NotObeyed, Reason::TooLarge, node, message);
+                break;
+            }
             Ok(host) => {
+                seen.insert(host.clone());
                 hosts.push(host);
                 places.push(context.place(node));
             }

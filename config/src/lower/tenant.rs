@@ -1,5 +1,7 @@
 //! Tenant (canopy.mesh/v1alpha1): membership, isolation, egress, and the shape of the budget.
 
+use std::collections::BTreeSet;
+
 use super::{Context, Meta, Place, quantity};
 use crate::{
     document::Node,
@@ -19,10 +21,11 @@ pub(crate) struct TenantDraft {
 pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Option<TenantDraft> {
     let spec = root.get("spec")?;
     let mut namespaces: Vec<Namespace> = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut namespace_places = Vec::new();
     for node in spec.items_of("namespaces") {
         let Some(namespace) = context.name::<Namespace>(node) else { continue };
-        if namespaces.contains(&namespace) {
+        if !seen.insert(namespace.clone()) {
             context.reject(node, Reason::Duplicate, format!("{namespace} is listed twice: remove one"));
             continue;
         }
