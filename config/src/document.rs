@@ -27,7 +27,7 @@ pub struct Limits {
     pub nodes_per_document: usize,
     /// Mappings and lists inside each other.
     pub depth: usize,
-    /// Objects in all files.
+    /// Pods, Namespaces, Tenants and security objects in all files, and as many others.
     pub objects: usize,
     /// Findings of one file; further ones are counted only.
     pub findings_per_file: usize,

@@ -25,6 +25,7 @@ mod doubtful;
 mod excerpt;
 mod file;
 mod named;
+mod room;
 
 /// What came of the files as they are now.
 #[derive(Debug, Clone)]
@@ -118,27 +119,22 @@ impl Store {
         let mut findings = named.duplicates(&lost);
         let is_lost = |entry: &Entry<'_>| lost.contains_key(&entry.object.name);
         let entries: Vec<Entry<'_>> = named.in_order().filter(|entry| !is_lost(entry)).collect();
-        // What is in force has its place; newcomers have what is left.
-        let known =
-            entries.iter().filter(|entry| self.good.contains_key(&entry.object.name)).count() + lost.len();
-        let mut room = self.options.limits.objects.saturating_sub(known);
+        let limit = self.options.limits.objects;
+        let is_in_force = |object: &ObjectRef| self.good.contains_key(object);
+        let beyond = room::beyond(&entries, is_in_force, lost.keys(), limit);
+        let first = beyond.first().copied();
         let mut candidates = Vec::with_capacity(entries.len() + lost.len());
-        let mut is_full = false;
-        for Entry { read, object } in entries {
+        for (index, Entry { read, object }) in entries.into_iter().enumerate() {
             let mut candidate = self.candidate(&named, &Entry { read, object });
-            if candidate.in_force.is_none() {
-                if room == 0 {
-                    if !std::mem::replace(&mut is_full, true) {
-                        findings.push(too_many(&read.file, object, self.options.limits.objects));
-                    }
-                    candidate.stand_in = doubtful::strictest(object).filter(|_| is_security(&object.name));
-                    if candidate.stand_in.is_none() {
-                        continue;
-                    }
-                    (candidate.fresh, candidate.doubt) = (None, Doubt::TooMany);
-                } else {
-                    room -= 1;
+            if beyond.contains(&index) {
+                if first == Some(index) {
+                    findings.push(too_many(&read.file, object, limit, beyond.len()));
                 }
+                candidate.stand_in = doubtful::strictest(object).filter(|_| is_security(&object.name));
+                if candidate.stand_in.is_none() {
+                    continue;
+                }
+                (candidate.fresh, candidate.doubt) = (None, Doubt::TooMany);
             }
             candidates.push(candidate);
         }
@@ -211,8 +207,8 @@ impl Store {
     }
 }
 
-fn too_many(file: &Arc<Path>, object: &file::ReadObject, limit: usize) -> Finding {
-    let message = format!("more than {limit} objects: this and all further ones are not read");
+fn too_many(file: &Arc<Path>, object: &file::ReadObject, limit: usize, beyond: usize) -> Finding {
+    let message = format!("more than {limit} objects: this one and {} others are not read", beyond - 1);
     rejected(file, object, Reason::TooLarge, message)
 }
 

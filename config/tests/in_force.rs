@@ -95,13 +95,6 @@ fn cases() -> Vec<Case> {
             taken,
         ),
         case(
-            "a Service's cluster address, by a pod",
-            ledger(),
-            pod("shop", "a", "10.96.0.1", "/run/netns/a"),
-            "Service bank/ledger already (50-bank.yaml:2)",
-            taken,
-        ),
-        case(
             "a pod's address, by a pod",
             teller(),
             pod("shop", "a", "10.1.0.1", "/run/netns/a"),
@@ -242,8 +235,56 @@ fn service_in_force_is_not_lost_to_a_pod_that_calls_its_address_a_node_s() {
 }
 
 #[test]
+fn a_pod_has_the_address_of_a_service_that_is_in_force_and_the_service_is_told() {
+    let told = "Pod shop/a already (00-shop.yaml:2)";
+    let ledger = service("bank", "ledger", "10.96.0.1");
+    let mut directory = Directory::new();
+    directory.set(BANK, &ledger);
+    let after = directory.set(SHOP, &pod("shop", "a", "10.96.0.1", "/run/netns/a"));
+    assert_eq!((workloads(&after), services(&after)), (vec!["shop/a".to_owned()], Vec::new()));
+    let [finding] = rejections(&after)[..] else { panic!("{:#?}", after.findings) };
+    assert!(*finding.file == *PathBuf::from(BANK) && finding.message.contains(told), "{finding}");
+    // A pod that is in force and moves there has it, too; and what the pod leaves, the Service has back.
+    let mut directory = Directory::new();
+    directory.set(SHOP, &pod("shop", "a", "10.1.0.1", "/run/netns/a"));
+    directory.set(BANK, &ledger);
+    let moved = directory.set(SHOP, &pod("shop", "a", "10.96.0.1", "/run/netns/a"));
+    let [finding] = rejections(&moved)[..] else { panic!("{:#?}", moved.findings) };
+    assert!(finding.message.contains(told), "{finding}");
+    let gone = directory.remove(SHOP);
+    assert_eq!((services(&gone), rejections(&gone).len()), (vec!["bank/ledger".to_owned()], 0));
+}
+
+#[test]
+fn many_objects_of_one_namespace_push_out_no_pods_and_nothing_of_another_one() {
+    let limits = config::Limits { objects: 4, ..config::Limits::default() };
+    let account = |namespace: &str, number: u32| {
+        format!(
+            "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: a{number}, namespace: {namespace}}}\n"
+        )
+    };
+    let many: String = (0..9).map(|number| account("shop", number)).collect();
+    let one = pod("bank", "teller", "10.1.0.1", "/run/netns/b") + &service("bank", "ledger", "10.96.0.1");
+    // At once, and when the many are in force already.
+    for is_first in [false, true] {
+        let mut directory = Directory::new();
+        directory.store = Store::new(Options { limits: limits.clone(), ..Options::default() });
+        directory.files.insert(PathBuf::from(SHOP), FileText::from(&*many));
+        if is_first {
+            directory.set(BANK, "");
+        }
+        let outcome = directory.set(BANK, &one);
+        assert_eq!(workloads(&outcome), ["bank/teller"], "{:#?}", outcome.findings);
+        assert_eq!(services(&outcome).len(), usize::from(!is_first), "{:#?}", outcome.findings);
+        let told: Vec<_> =
+            outcome.findings.iter().filter(|finding| finding.reason == Reason::TooLarge).collect();
+        assert_eq!(told.len(), 1, "{told:#?}");
+    }
+}
+
+#[test]
 fn objects_beyond_the_limit_are_newcomers_never_what_is_in_force() {
-    let limits = config::Limits { objects: 3, ..config::Limits::default() };
+    let limits = config::Limits { objects: 1, ..config::Limits::default() };
     let mut directory = Directory::new();
     directory.store = Store::new(Options { limits, ..Options::default() });
     directory.set(BANK, &service("bank", "ledger", "10.96.0.1"));

@@ -1,7 +1,7 @@
 //! Who holds what there is only once: addresses, network namespaces, namespaces of tenants.
 //!
 //! What is in force holds its things until it changes itself or goes, so that nobody takes another's by writing a
-//! file. Decided before anything is placed: an edit may move several objects at once (two that swap), and one of
+//! file; but for the address of a Service, which a pod takes. Decided before anything is placed: an edit may move several objects at once (two that swap), and one of
 //! the moves may fail, which gives that object back what it had. Must never depend on what a file is called where
 //! an object is in force; among newcomers the older one is first, then the path.
 
@@ -64,13 +64,21 @@ fn one_spelling(path: &Path) -> PathBuf {
 pub(super) fn take(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
     let wanted = things(lowered, linking.node.as_ref());
     for (thing, place) in &wanted {
-        let holder = [&linking.reserved, &linking.taken].into_iter().find_map(|holders| holders.get(thing));
-        if let Some(holder) = holder.filter(|holder| holder.object != lowered.object) {
+        let mut holders = [&linking.reserved, &linking.taken].into_iter().filter_map(|held| held.get(thing));
+        let is_others =
+            |holder: &&Arc<Lowered>| holder.object != lowered.object && !gives_way(holder, lowered, thing);
+        if let Some(holder) = holders.find(is_others) {
             return Err(taken(thing, place, holder));
         }
     }
     linking.taken.extend(wanted.into_iter().map(|(thing, _)| (thing, Arc::clone(lowered))));
     Ok(())
+}
+
+/// A pod has its address from the network, and who writes a Service may write any: nobody shuts a pod out, which would then
+/// be open, by a Service that was there first.
+fn gives_way(holder: &Lowered, claimant: &Lowered, thing: &Thing) -> bool {
+    matches!(thing, Thing::Address(_)) && as_service(holder).is_some() && as_pod(claimant).is_some()
 }
 
 fn taken(thing: &Thing, place: &Place, holder: &Lowered) -> Refusal {
