@@ -21,7 +21,7 @@ pub(crate) use self::{
     http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft},
     metadata::{MODE, MODE_NODE, NETNS},
     namespace::{NamespaceDraft, undescribed},
-    pod::{Membership, PodDraft, WorkloadDraft},
+    pod::{Membership, PodDraft, WorkloadDraft, netns_of},
     service::{PortDraft, ServiceDraft, TargetPort},
     service_entry::{EntryDraft, HOSTS},
     stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},

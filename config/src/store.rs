@@ -36,12 +36,24 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// What differs from the mesh before.
     pub changes: Changes,
+    /// Pods that are there, but not in the mesh.
+    pub rejected: Rejected,
     /// How many files were given.
     pub files: usize,
     /// How many objects the files name, good or bad, each counted once.
     pub objects: usize,
     /// How many objects are in force, in any version.
     pub accepted: usize,
+}
+
+/// Pods of this node of which no version is in force. They are not served; but they are there, and what held them before must
+/// not let go of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rejected {
+    /// The network namespaces that they name.
+    pub netns: BTreeSet<PathBuf>,
+    /// Whether a part of the files cannot be read that may hold further ones.
+    pub may_be_more: bool,
 }
 
 /// Files over time.
@@ -98,8 +110,23 @@ impl Store {
         findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
         excerpt::fill(&mut findings, files);
         let changes = changes::adopt(&mut self.mesh, mesh);
-        let mesh = Arc::clone(&self.mesh);
-        Outcome { mesh, findings, changes, files: self.files.len(), objects, accepted: self.good.len() }
+        Outcome {
+            mesh: Arc::clone(&self.mesh),
+            findings,
+            changes,
+            rejected: self.rejected(),
+            files: self.files.len(),
+            objects,
+            accepted: self.good.len(),
+        }
+    }
+
+    /// Pods of which no version is in force, as far as can be told.
+    fn rejected(&self) -> Rejected {
+        let all = self.files.values().flat_map(|read| &read.objects);
+        let out = all.filter(|object| !self.good.contains_key(&object.name));
+        let netns = out.filter_map(|object| object.netns.clone()).collect();
+        Rejected { netns, may_be_more: self.files.values().any(|read| read.has_gap) }
     }
 
     fn read(&self, files: &BTreeMap<PathBuf, FileText>) -> BTreeMap<PathBuf, Arc<file::FileRead>> {

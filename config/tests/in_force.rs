@@ -316,3 +316,27 @@ fn among_newcomers_the_older_object_comes_first_and_then_the_path() {
     };
     assert_eq!(workloads(&pods("2026-01-01T00:00:00Z")), ["bank/teller"]);
 }
+
+#[test]
+fn pods_that_are_rejected_are_not_forgotten_by_their_network_namespaces() {
+    let mut directory = Directory::new();
+    let named = |outcome: &Outcome| outcome.rejected.netns.iter().cloned().collect::<Vec<_>>();
+    let good = pod("shop", "a", "10.1.0.1", "/run/netns/a");
+    // By itself, and for what another has.
+    let outcome = directory.set(SHOP, &good.replace("podIP: 10.1.0.1", "podIP: nonsense"));
+    assert_eq!(named(&outcome), [PathBuf::from("/run/netns/a")], "{:#?}", outcome.findings);
+    let outcome = directory.set(SHOP, &(good.clone() + &pod("shop", "b", "10.1.0.1", "/run/netns/b")));
+    assert_eq!(named(&outcome), [PathBuf::from("/run/netns/b")]);
+    assert!(!outcome.rejected.may_be_more);
+    // One that is in force is no such pod, whatever its file has become; what is broken may hold others.
+    let outcome = directory.set(SHOP, "\u{7f}: [");
+    assert!(named(&outcome).is_empty() && outcome.rejected.may_be_more, "{:#?}", outcome.rejected);
+    let outcome = directory.set(SHOP, &good);
+    assert_eq!(outcome.rejected, Default::default());
+    // That of another node is not here.
+    let options = Options { node: "here".try_into().ok(), ..Options::default() };
+    directory.store = Store::new(options);
+    let there =
+        good.replace("spec: {", "spec: {nodeName: there, ").replace("podIP: 10.1.0.1", "podIP: nonsense");
+    assert!(named(&directory.set(SHOP, &there)).is_empty());
+}

@@ -2,18 +2,18 @@
 //! unless a test says otherwise.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::BorrowedFd,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use crate::{
     Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting, Redirect,
-    RedirectError, Side, WayBack,
+    RedirectError, Side, Spared, WayBack,
 };
 
 /// A [`Redirect`] whose answers a test sets.
@@ -23,12 +23,16 @@ pub struct FakeRedirect {
     ways_back: Arc<AtomicUsize>,
     left: Arc<Mutex<Vec<Parting>>>,
     enrolments: AtomicUsize,
+    unclaimed: Arc<Mutex<HashSet<Place>>>,
 }
+
+/// Device and inode of a namespace's file.
+type Place = (u64, u64);
 
 impl FakeRedirect {
     /// Says that connections from `client` were going to `destination`.
     pub fn steer(&self, client: SocketAddr, destination: SocketAddr) {
-        self.destinations.lock().unwrap_or_else(PoisonError::into_inner).insert(client, destination);
+        lock(&self.destinations).insert(client, destination);
     }
 
     /// How many pods are not steered any more, but have a way back that is held.
@@ -38,7 +42,17 @@ impl FakeRedirect {
 
     /// How pods were left, in that order.
     pub fn left(&self) -> Vec<Parting> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.left).clone()
+    }
+
+    /// Says that a process which has ended left whoever is in this namespace.
+    pub fn leave_behind(&self, netns: BorrowedFd<'_>) {
+        lock(&self.unclaimed).extend(place(netns));
+    }
+
+    /// How many pods are refused that nobody has enrolled.
+    pub fn unclaimed(&self) -> usize {
+        lock(&self.unclaimed).len()
     }
 
     /// How many pods were enrolled so far, each time counted.
@@ -58,10 +72,18 @@ impl Redirect for FakeRedirect {
         ListenPlan { outbound_v4: v4, outbound_v6: v6, inbound_v4: v4, inbound_v6: v6, transparent: false }
     }
 
-    fn enrol(&self, _: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
+    fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
         self.enrolments.fetch_add(1, Relaxed);
+        let place = place(pod.netns);
+        lock(&self.unclaimed).retain(|left| Some(*left) != place);
         let (ways_back, left) = (Arc::clone(&self.ways_back), Arc::clone(&self.left));
-        Ok(Box::new(FakeEnrolled { ways_back, left }))
+        Ok(Box::new(FakeEnrolled { ways_back, left, place, unclaimed: Arc::clone(&self.unclaimed) }))
+    }
+
+    fn release_unclaimed(&self, spared: Spared<'_>) -> Result<usize, RedirectError> {
+        let Spared::These(namespaces) = spared else { return Ok(0) };
+        let spared: HashSet<Place> = namespaces.iter().filter_map(|netns| place(*netns)).collect();
+        Ok(lock(&self.unclaimed).extract_if(|left| !spared.contains(left)).count())
     }
 
     fn exempt(&self, _: BorrowedFd<'_>, _: Option<SocketAddr>) -> Result<(), RedirectError> {
@@ -74,7 +96,7 @@ impl Redirect for FakeRedirect {
         side: Side,
         accept_addr: SocketAddr,
     ) -> Result<Origin, RedirectError> {
-        let destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
+        let destinations = lock(&self.destinations);
         let told = destinations.get(&accept_addr).copied();
         // Inbound, nothing is rewritten: the socket itself says where it was going.
         let own = || (side == Side::Inbound).then(|| own_address(accepted)).flatten();
@@ -87,6 +109,14 @@ impl Redirect for FakeRedirect {
     }
 }
 
+fn place(netns: BorrowedFd<'_>) -> Option<Place> {
+    rustix::fs::fstat(netns).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn own_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     rustix::net::getsockname(socket).ok()?.try_into().ok()
 }
@@ -95,6 +125,8 @@ fn own_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 struct FakeEnrolled {
     ways_back: Arc<AtomicUsize>,
     left: Arc<Mutex<Vec<Parting>>>,
+    place: Option<Place>,
+    unclaimed: Arc<Mutex<HashSet<Place>>>,
 }
 
 #[derive(Debug)]
@@ -115,7 +147,8 @@ impl Enrolled for FakeEnrolled {
     }
 
     fn leave(self: Box<Self>, parting: Parting) {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(parting);
+        lock(&self.left).push(parting);
+        lock(&self.unclaimed).extend(self.place);
     }
 
     fn set_exclusions(&mut self, _: &Exclusions, _: &Listeners<'_>) -> Result<(), RedirectError> {

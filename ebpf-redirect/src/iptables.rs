@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting, Redirect,
-    RedirectError, Side, WayBack, netns, sys,
+    RedirectError, Side, Spared, WayBack, netns, sys,
 };
 
 mod claim;
@@ -62,7 +62,7 @@ struct Counts {
 
 impl IptablesRedirect {
     /// Finds the tools, and what a process that has ended left with the same state directory: its pods stay refused until
-    /// they are enrolled, or [`release_unclaimed`](Self::release_unclaimed) is called.
+    /// they are enrolled, or [`release_unclaimed`](Redirect::release_unclaimed) is called.
     pub fn open(options: Options) -> Result<Self, RedirectError> {
         if !geteuid().is_root() {
             return Err(RedirectError::Permission { what: "change the rules of pods" });
@@ -72,14 +72,6 @@ impl IptablesRedirect {
         let found = leftovers.find()?;
         let claims = Arc::new(Claims::beside(found.iter().map(|left| left.inode)));
         Ok(Self { tools, leftovers, claims, counts: Counts::default() })
-    }
-
-    /// Lets the pods go that a process which has ended left, and that nobody has enrolled again. To be called once the first
-    /// configuration is complete; returns how many there were. Until then what was found stays, also where a start fails.
-    pub fn release_unclaimed(&self) -> usize {
-        let left = self.leftovers.take_those(self.claims.settle());
-        clear_all(&self.tools, &left);
-        left.len()
     }
 }
 
@@ -146,6 +138,19 @@ impl Redirect for IptablesRedirect {
             Side::Inbound => self.counts.inbound_steered.fetch_add(1, Relaxed),
         };
         Ok(Origin { destination, client: accept_addr })
+    }
+
+    fn release_unclaimed(&self, spared: Spared<'_>) -> Result<usize, RedirectError> {
+        let spared = match spared {
+            Spared::All => None,
+            Spared::These(namespaces) => {
+                let inode = |netns: &BorrowedFd<'_>| leftovers::inode("a pod that is not enrolled", *netns);
+                Some(namespaces.iter().map(inode).collect::<Result<_, _>>()?)
+            }
+        };
+        let left = self.leftovers.take_those(self.claims.settle(spared.as_ref()));
+        clear_all(&self.tools, &left);
+        Ok(left.len())
     }
 
     fn counters(&self) -> Result<Vec<Counter>, RedirectError> {

@@ -15,7 +15,7 @@ use ebpf_redirect_abi::{Endpoint, Note, kind};
 
 use crate::{
     Counter, Enrolled, Enrolment, FenceChoice, FencedPod, ListenPlan, Mechanism, Origin, Redirect,
-    RedirectError, Side, canonical,
+    RedirectError, Side, Spared, canonical,
 };
 
 pub use trace::{Decision, Filter, Trace};
@@ -70,7 +70,7 @@ impl Default for Options {
 /// A [`Redirect`] by eBPF hooks.
 ///
 /// When it and the guards of all its pods are dropped, nothing is left in the kernel; but see
-/// [`release_unclaimed`](Self::release_unclaimed).
+/// [`release_unclaimed`](Redirect::release_unclaimed).
 #[derive(Debug)]
 pub struct KernelRedirect {
     state: Arc<state::State>,
@@ -85,13 +85,6 @@ impl KernelRedirect {
     /// Pods that a dead process left steered, and that nobody has enrolled again: their connections are refused.
     pub fn unclaimed(&self) -> usize {
         self.state.registry.unclaimed()
-    }
-
-    /// Stops steering the pods that a dead process left and nobody has enrolled again. To be called once the
-    /// first configuration is complete; returns how many there were. Until then, what a dead process left also outlives
-    /// this value and the guards: a start that fails lets no pod go.
-    pub fn release_unclaimed(&self) -> Result<usize, RedirectError> {
-        pod::release_unclaimed(&self.state)
     }
 
     /// Watches single decisions, from now on, until the value is dropped.
@@ -138,6 +131,10 @@ impl Redirect for KernelRedirect {
             Side::Outbound => self.outbound_origin(accepted),
             Side::Inbound => inbound_origin(accepted, accept_addr),
         }
+    }
+
+    fn release_unclaimed(&self, spared: Spared<'_>) -> Result<usize, RedirectError> {
+        pod::release_unclaimed(&self.state, spared)
     }
 
     fn counters(&self) -> Result<Vec<Counter>, RedirectError> {

@@ -90,6 +90,12 @@ pub trait Redirect: Send + Sync + fmt::Debug {
         accept_addr: SocketAddr,
     ) -> Result<Origin, RedirectError>;
 
+    /// Lets those pods go that a process which has ended left, or that [were left](Enrolled::leave) since, and that nobody has
+    /// enrolled again; returns how many. Those to spare stay refused, until they are enrolled or a later call does not spare
+    /// them. To be called once the first configuration is complete, and whenever it has changed; until the first call, what
+    /// was found outlives also this value and the guards: a start that fails lets no pod go.
+    fn release_unclaimed(&self, spared: Spared<'_>) -> Result<usize, RedirectError>;
+
     /// What the hooks have counted since they were attached, for metrics and `canopy check`.
     fn counters(&self) -> Result<Vec<Counter>, RedirectError>;
 
@@ -106,8 +112,8 @@ pub trait Enrolled: Send + fmt::Debug {
     /// could not be taken down. What is returned, if anything is needed, keeps those that live going.
     fn release(self: Box<Self>) -> Option<Box<dyn WayBack>>;
 
-    /// Ends with the daemon and leaves the pod as it says, until the next start of the instance takes it over, or
-    /// [`remains::Remains::release`] lets it go. Connections that live go on; new ones are refused from now on, but for what
+    /// Leaves the pod as it says, until it is enrolled again, by this process or by the next of the instance, or until
+    /// [`Redirect::release_unclaimed`] or [`remains::Remains::release`] lets it go. Connections that live go on; new ones are refused from now on, but for what
     /// waits in the listeners already.
     fn leave(self: Box<Self>, parting: Parting);
 
@@ -133,7 +139,21 @@ pub trait Enrolled: Send + fmt::Debug {
     }
 }
 
-/// How a pod is left whose daemon ends.
+/// Pods that are to stay refused although nobody has enrolled them.
+#[derive(Debug, Clone, Copy)]
+pub enum Spared<'a> {
+    /// Those in these network namespaces.
+    These(&'a [BorrowedFd<'a>]),
+    /// All: who they are is not known.
+    All,
+}
+
+impl Spared<'static> {
+    /// Nobody.
+    pub const NOBODY: Self = Self::These(&[]);
+}
+
+/// How a pod is left whose daemon ends, or that is about to be enrolled anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parting {
     /// Nothing begins, in or out, but what is excluded.

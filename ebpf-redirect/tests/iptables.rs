@@ -14,7 +14,7 @@ use std::{
 };
 
 use ebpf_redirect::{
-    Enrolment, Exclusions, Parting, Redirect, RedirectError, Side,
+    Enrolment, Exclusions, Parting, Redirect, RedirectError, Side, Spared,
     iptables::{IptablesRedirect, Options},
 };
 use socket2::{Domain, Socket, Type};
@@ -321,7 +321,7 @@ fn next_start_clears_what_a_crash_left_of_a_released_pod() {
     std::mem::forget(way_back);
     steering.open_again();
     assert!(!rules(&pod).is_empty(), "until it is in force");
-    assert_eq!(steering.redirect.release_unclaimed(), 1);
+    assert_eq!(steering.redirect.release_unclaimed(Spared::NOBODY).unwrap(), 1);
     assert_eq!((rules(&pod), routing(&pod)), (String::new(), before));
 }
 
@@ -335,7 +335,7 @@ fn next_start_clears_the_rules_that_a_crash_left() {
     assert!(rules(&pod).contains("REDIRECT"));
     steering.open_again();
     assert!(!rules(&pod).is_empty(), "until it is in force");
-    assert_eq!(steering.redirect.release_unclaimed(), 1);
+    assert_eq!(steering.redirect.release_unclaimed(Spared::NOBODY).unwrap(), 1);
     assert_eq!(rules(&pod), "");
 }
 
@@ -365,7 +365,7 @@ fn a_pod_that_was_left_closed_is_taken_over_without_a_moment_in_which_it_is_open
     steering.open_again();
     let proxy = pod.listen(&steering.redirect);
     let guard = pod.enrol(&steering.redirect, &proxy);
-    assert_eq!(steering.redirect.release_unclaimed(), 0);
+    assert_eq!(steering.redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     assert_eq!(rules(&pod).lines().count(), left.lines().count());
     assert_connected(&pod.dial(addr(pod.v4, 8080)).unwrap(), &accept(&proxy.inbound_v4).0);
     drop(guard);
@@ -388,6 +388,6 @@ fn of_a_pod_that_was_left_open_outbound_nothing_that_is_begun_with_it_comes_to_i
         assert!(pod.dial(own).is_err(), "{own}");
     }
     steering.open_again();
-    assert_eq!(steering.redirect.release_unclaimed(), 1);
+    assert_eq!(steering.redirect.release_unclaimed(Spared::NOBODY).unwrap(), 1);
     assert_eq!(rules(&pod), "");
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-pub(crate) use self::membership::Membership;
+pub(crate) use self::{annotations::netns_of, membership::Membership};
 use super::{Context, Meta, Place, address, metadata};
 use crate::{
     document::Node,

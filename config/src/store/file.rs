@@ -2,7 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -61,6 +61,8 @@ pub(super) struct FileRead {
     pub(super) suspects: Vec<Suspect>,
     /// A part of it cannot be read, and does not say what it is.
     pub(super) is_mute: bool,
+    /// A part of it is no object that could be told, and may have been any.
+    pub(super) has_gap: bool,
 }
 
 /// An object of a file.
@@ -72,6 +74,8 @@ pub(super) struct ReadObject {
     pub(super) lowered: Option<Arc<Lowered>>,
     /// What stands in for it where it was rejected and no earlier version is known.
     pub(super) stand_in: Option<Arc<Lowered>>,
+    /// The network namespace that it names, if it is a Pod of this node, accepted or not.
+    pub(super) netns: Option<PathBuf>,
 }
 
 impl FileRead {
@@ -107,6 +111,7 @@ pub(super) fn read(path: &Path, text: &FileText, options: &Options) -> FileRead 
             first_defect: None,
             suspects: Vec::new(),
             is_mute: false,
+            has_gap: false,
         },
         left_out: 0,
     };
@@ -162,7 +167,9 @@ impl Reader<'_> {
         if accepted.is_none() {
             self.read.first_defect.get_or_insert(object.root.at);
         }
+        let netns = lower::netns_of(&object, self.options.node.as_ref());
         self.read.objects.push(ReadObject {
+            netns,
             name: object.name,
             at: object.root.at,
             lowered: accepted.map(Arc::new),
@@ -175,6 +182,7 @@ impl Reader<'_> {
     fn defect(&mut self, defect: NotAnObject) {
         if defect.severity == Severity::Rejected {
             self.read.first_defect.get_or_insert(defect.at);
+            self.read.has_gap = true;
         }
         let mut finding = Finding {
             severity: defect.severity,
@@ -193,7 +201,7 @@ impl Reader<'_> {
             let stand_in = lower::of_named(&self.read.file, &object, self.options).map(Arc::new);
             let (name, at) = (object.name, object.root.at);
             names.push((name.clone(), at));
-            self.read.objects.push(ReadObject { name, at, lowered: None, stand_in });
+            self.read.objects.push(ReadObject { name, at, lowered: None, stand_in, netns: None });
         }
         if let [(name, _)] = &names[..] {
             finding.object = Some(name.clone());

@@ -23,8 +23,10 @@ pub(super) struct Claims(Mutex<All>);
 #[derive(Debug, Default)]
 struct All {
     claimed: HashMap<u64, Namespace>,
-    /// Those that a process which has ended left rules in, by inode, until a start is in force.
+    /// Those that were left refused, by inode: by a process that has ended, or by a claim since.
     found: HashSet<u64>,
+    /// Whether a start is in force: whoever captures has taken over what was found.
+    settled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,11 +60,15 @@ impl Claims {
         Self(Mutex::new(All { found: found.into_iter().collect(), ..All::default() }))
     }
 
-    /// From now on nothing stays because it was found. Returns what nobody has claimed.
-    pub(super) fn settle(&self) -> HashSet<u64> {
+    /// From now on nothing stays because it was found, but what is spared and nobody has claimed; without a list, all of
+    /// that. Returns what does not stay.
+    pub(super) fn settle(&self, spared: Option<&HashSet<u64>>) -> HashSet<u64> {
         let mut all = self.lock();
-        let found = std::mem::take(&mut all.found);
-        found.into_iter().filter(|inode| !all.claimed.contains_key(inode)).collect()
+        let All { claimed, found, settled } = &mut *all;
+        *settled = true;
+        found.retain(|inode| !claimed.contains_key(inode));
+        let Some(spared) = spared else { return HashSet::new() };
+        found.extract_if(|inode| !spared.contains(inode)).collect()
     }
 
     /// Claims a pod's namespace. There is a note of it from now on.
@@ -111,7 +117,12 @@ impl Claim {
             tools.clear(&stale);
             rules.iter().try_for_each(|(family, rules)| tools.set_up(*family, rules))
         })?
-        .map_err(|failure| failure.explain(&self.pod))
+        .map_err(|failure| failure.explain(&self.pod))?;
+        namespace.stays = false;
+        if all.settled {
+            all.found.remove(&self.inode);
+        }
+        Ok(())
     }
 
     /// Captures no more, unless somebody else does by now.
@@ -187,7 +198,9 @@ impl Drop for Claim {
         if namespace.claims == 0 {
             let families = std::mem::take(&mut namespace.families);
             all.claimed.remove(&self.inode);
-            if !stays {
+            if stays {
+                all.found.insert(self.inode);
+            } else {
                 self.clear(&families);
             }
         } else if stays {
@@ -195,5 +208,21 @@ impl Drop for Claim {
         } else if let Err(error) = self.release(namespace) {
             tracing::warn!(pod = self.pod, %error, "a pod may still be steered to listeners that are gone");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_stays_for_as_long_as_it_is_spared() {
+        let claims = Claims::beside([1, 2, 3]);
+        let settle = |spared: &[u64]| claims.settle(Some(&spared.iter().copied().collect()));
+        assert!(claims.settle(None).is_empty(), "nobody says who they are");
+        assert_eq!(settle(&[1, 3, 7]), HashSet::from([2]));
+        assert_eq!(settle(&[3]), HashSet::from([1]));
+        assert_eq!(settle(&[]), HashSet::from([3]));
+        assert!(settle(&[]).is_empty(), "each is let go once");
     }
 }

@@ -160,7 +160,10 @@ impl Fences {
                 Ok(PodFence { links: site.ends.host, denials: denials::InForce::default() })
             }
             Err(error) => {
-                works.take_down(instance, netns);
+                // Where it is required, the pod is not enrolled: then it goes, or stays, with the rest of its steering.
+                if self.choice != FenceChoice::Required {
+                    works.take_down(instance, netns);
+                }
                 self.without(netns, pod.pod, chain(&error)).map(Option::unwrap_or_default)
             }
         }

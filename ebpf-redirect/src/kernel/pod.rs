@@ -3,6 +3,7 @@
 //! which must never stand where a pod is not steered.
 
 use std::{
+    collections::HashSet,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
@@ -19,7 +20,9 @@ use super::{
     networks::{Rows, sweep},
     state::State,
 };
-use crate::{Denial, Enrolled, Enrolment, Exclusions, Listeners, Parting, RedirectError, WayBack, netns};
+use crate::{
+    Denial, Enrolled, Enrolment, Exclusions, Listeners, Parting, RedirectError, Spared, WayBack, netns,
+};
 
 /// Keeps a pod steered.
 #[derive(Debug)]
@@ -55,6 +58,7 @@ impl EnrolledPod {
             Some(site) => state.fences.raise(&state.instance, cookie, pod, site)?,
             None => PodFence::default(),
         };
+        row.parting = None;
         Ok(Self { slots, fence, row, addresses: pod.addresses.to_vec() })
     }
 }
@@ -69,7 +73,6 @@ impl Enrolled for EnrolledPod {
     /// Whatever cannot be taken back of the outbound side stays refused, as all would.
     fn leave(self: Box<Self>, parting: Parting) {
         let Self { slots, mut row, .. } = *self;
-        row.state.instance.stay();
         if let Err(error) = slots.clear() {
             tracing::warn!(pod = row.pod, %error, "what comes while the daemon ends may be reset instead of refused");
         }
@@ -93,10 +96,23 @@ impl Enrolled for EnrolledPod {
     }
 }
 
-/// Stops steering what a dead process left and nobody has claimed.
-pub(crate) fn release_unclaimed(state: &State) -> Result<usize, RedirectError> {
+/// Stops steering what nobody has claimed, but for those to spare.
+pub(crate) fn release_unclaimed(state: &State, spared: Spared<'_>) -> Result<usize, RedirectError> {
     state.instance.set_in_force();
-    let left = state.registry.take_unclaimed();
+    let Spared::These(namespaces) = spared else { return Ok(0) };
+    if state.registry.unclaimed() == 0 {
+        return Ok(0);
+    }
+    let mut spared = HashSet::new();
+    for netns in namespaces {
+        match netns::cookie("a pod that is not enrolled", *netns) {
+            Ok(cookie) => drop(spared.insert(cookie)),
+            // Whatever it is, nobody is in it.
+            Err(RedirectError::NotANetns { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let left = state.registry.take_unclaimed(&spared);
     left.iter().for_each(|cookie| remove(state, *cookie));
     Ok(left.len())
 }
@@ -112,7 +128,7 @@ struct Row {
     netns: Option<OwnedFd>,
     /// Whether a dead process left it.
     claimed: bool,
-    /// How it is left, where it is to outlive this.
+    /// How it is left, where it is to outlive this: as it was found, until the pod is steered again.
     parting: Option<Parting>,
     tw_reuse_before: u32,
 }
@@ -127,7 +143,7 @@ impl Row {
             pod: pod.pod.to_owned(),
             netns: pod.netns.try_clone_to_owned().ok(),
             claimed,
-            parting: None,
+            parting: claimed.then_some(Parting::Closed),
             tw_reuse_before: before.unwrap_or(TW_REUSE_UNKNOWN),
         })
     }

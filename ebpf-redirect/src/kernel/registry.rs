@@ -58,9 +58,9 @@ impl Registry {
         self.lock().unclaimed.len()
     }
 
-    /// Takes those that nobody has claimed; from now on nobody can.
-    pub(crate) fn take_unclaimed(&self) -> Vec<u64> {
-        self.lock().unclaimed.drain().collect()
+    /// Takes those that nobody has claimed and that are not spared; from now on nobody can claim them.
+    pub(crate) fn take_unclaimed(&self, spared: &HashSet<u64>) -> Vec<u64> {
+        self.lock().unclaimed.extract_if(|netns| !spared.contains(netns)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -76,6 +76,15 @@ impl State {
     }
 }
 
+impl Drop for State {
+    /// What is refused while nobody serves it stays so.
+    fn drop(&mut self) {
+        if self.registry.unclaimed() > 0 {
+            self.instance.stay();
+        }
+    }
+}
+
 fn load(instance: &Instance, cgroup: &File) -> Result<(Loader, Ebpf), RedirectError> {
     let mut loader = Loader::new(Some(instance));
     let mut ebpf = loader.load(Object::Hooks)?;

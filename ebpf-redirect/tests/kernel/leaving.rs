@@ -3,7 +3,7 @@
 use std::{fs, io::ErrorKind, net::SocketAddr};
 
 use ebpf_redirect::{
-    Parting, RedirectError,
+    Parting, Redirect as _, RedirectError, Spared,
     iptables::{IptablesRedirect, Options},
     remains::{Places, Remains, dead},
 };
@@ -46,7 +46,7 @@ fn pods_that_were_left_closed_are_refused_until_the_next_start_takes_them_over()
     let guard = pod.enrol(&redirect, &proxy);
     let client = pod.dial(SocketAddr::new(pod.v4, 8080)).unwrap();
     assert_connected(&client, &accept(&proxy.inbound_v4).0);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     drop((guard, redirect));
     assert!(pins(&instance).is_empty());
 }
@@ -66,7 +66,7 @@ fn of_a_pod_that_was_left_open_outbound_nothing_that_is_begun_with_it_comes_to_i
     let guard = pod.enrol(&redirect, &proxy);
     let client = pod.connect(addr(WORLD_V4, 80)).unwrap();
     assert_connected(&client, &accept(&proxy.outbound_v4).0);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     drop((guard, redirect));
     assert!(pins(&instance).is_empty());
 }
@@ -78,7 +78,7 @@ fn a_pod_that_goes_while_nobody_runs_is_let_go_by_the_next_start() {
     leave(&instance, &gone, Parting::Closed);
     drop(gone);
     let redirect = named(&instance);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 1);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 1);
     drop(redirect);
     assert!(pins(&instance).is_empty());
 }

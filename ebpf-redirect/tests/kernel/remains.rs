@@ -9,7 +9,7 @@ use std::{
 };
 
 use ebpf_redirect::{
-    Mechanism, Redirect as _, RedirectError,
+    Mechanism, Redirect as _, RedirectError, Spared,
     iptables::{IptablesRedirect, Options},
     remains::{Places, Remains, dead},
 };
@@ -77,7 +77,7 @@ fn hooks_of_another_layout_stay_until_the_next_start_is_in_force() {
     let proxy = pod.listen(&redirect);
     let guard = pod.enrol(&redirect, &proxy);
     assert!(pod.connect(addr(WORLD_V4, 80)).is_err(), "neither to the new proxy nor around it");
-    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     remains.clear(Mechanism::Kernel);
     assert!(!foreign.0.parent().unwrap().exists(), "nor is the layout's folder left");
     assert_gone(&programs, &maps);

@@ -6,6 +6,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use ebpf_redirect::{
+    Exclusions, FenceChoice, Parting, Redirect as _, RedirectError, Spared,
+    kernel::{KernelRedirect, Options},
+};
+
 use super::{
     lifecycle::pins,
     support::{Pod, WORLD_V4, accept, addr, assert_connected, listener, named, unique},
@@ -58,7 +63,7 @@ fn after_a_kill_pods_are_refused_until_the_next_start_takes_them_over() {
     assert_connected(&client, &accepted);
     let client = pod.dial(SocketAddr::new(pod.v4, 8080)).unwrap();
     assert_connected(&client, &accept(&proxy.inbound_v4).0);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     drop((guard, redirect));
     assert!(pins(&instance).is_empty());
 }
@@ -90,7 +95,7 @@ fn a_start_that_fails_before_it_is_in_force_leaves_the_pods_refused() {
     let guard = pod.enrol(&redirect, &proxy);
     let client = pod.connect(addr(WORLD_V4, 80)).unwrap();
     assert_connected(&client, &accept(&proxy.outbound_v4).0);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     drop((guard, redirect));
     assert!(pins(&instance).is_empty());
 }
@@ -102,10 +107,47 @@ fn pods_that_nobody_takes_over_are_released() {
     let server = pod.world.inside(|| listener(addr(WORLD_V4, 80)));
     steer_and_die(&instance, &pod);
     let redirect = named(&instance);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 1);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 1);
     let client = pod.connect(addr(WORLD_V4, 80)).unwrap();
     assert_connected(&client, &accept(&server).0);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
+}
+
+#[test]
+fn a_pod_that_somebody_names_stays_refused_until_it_is_enrolled_however_long_that_fails() {
+    let (instance, pod, other) = (unique(), Pod::new(), Pod::new());
+    let _app = pod.serve(SocketAddr::new(pod.v4, 8080));
+    let servers = [&pod, &other].map(|pod| pod.world.inside(|| listener(addr(WORLD_V4, 80))));
+    steer_and_die(&instance, &pod);
+    steer_and_die(&instance, &other);
+    // It wants a fence, which the link of these pods has no place for: an enrolment fails when its pod is found already.
+    let options = Options { instance: instance.clone(), fence: FenceChoice::Required, ..Options::default() };
+    let redirect = KernelRedirect::open(options).unwrap();
+    assert_eq!(redirect.release_unclaimed(Spared::All).unwrap(), 0);
+    [&pod, &other].into_iter().for_each(assert_refused);
+    assert_eq!(redirect.release_unclaimed(Spared::These(&[pod.netns.fd()])).unwrap(), 1);
+    assert_connected(&other.connect(addr(WORLD_V4, 80)).unwrap(), &accept(&servers[1]).0);
+    assert_refused(&pod);
+    let proxy = pod.listen(&redirect);
+    let failed = pod.try_enrol(&redirect, &proxy, &Exclusions::default()).unwrap_err();
+    assert!(matches!(failed, RedirectError::NoFence { .. }), "{failed}");
+    assert_refused(&pod);
+    assert_eq!(redirect.unclaimed(), 1);
+    drop(redirect);
+    // And one that succeeds, and leaves the pod to be enrolled anew.
+    let redirect = named(&instance);
+    pod.enrol(&redirect, &proxy).leave(Parting::Closed);
+    assert_eq!(redirect.unclaimed(), 1);
+    assert_refused(&pod);
+    drop(redirect);
+    let redirect = named(&instance);
+    assert_refused(&pod);
+    let guard = pod.enrol(&redirect, &proxy);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
+    let client = pod.dial(SocketAddr::new(pod.v4, 8080)).unwrap();
+    assert_connected(&client, &accept(&proxy.inbound_v4).0);
+    drop((guard, redirect));
+    assert!(pins(&instance).is_empty());
 }
 
 #[test]
@@ -123,7 +165,7 @@ fn pins_that_cannot_be_taken_over_are_cleared() {
     let guard = pod.enrol(&redirect, &proxy);
     let client = pod.connect(addr(WORLD_V4, 80)).unwrap();
     assert_connected(&client, &accept(&proxy.outbound_v4).0);
-    assert_eq!(redirect.release_unclaimed().unwrap(), 0);
+    assert_eq!(redirect.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     drop((guard, redirect));
     assert!(pins(&instance).is_empty(), "{:?}", pins(&instance));
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use config::store::Outcome;
+use config::store::{Outcome, Rejected};
 
 use self::{compile::Compiler, names::Names};
 use crate::forest::{Configuration, ForestHandle};
@@ -57,14 +57,14 @@ impl Control {
         let stopped = Arc::clone(&stop);
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             let mut compiler = Compiler::for_node(node_addresses);
-            let mut mesh = None;
+            let (mut mesh, mut rejected) = (None, Rejected::default());
             while !stopped.load(Relaxed) {
                 let outcome = source.next(PATIENCE);
                 let mut changed = outcome.is_some();
                 if let Some(outcome) = outcome {
                     status.take(&outcome);
                     names.want(&outcome.mesh);
-                    mesh = Some(outcome.mesh);
+                    (mesh, rejected) = (Some(outcome.mesh), outcome.rejected);
                 }
                 if names.turn() {
                     changed = true;
@@ -72,7 +72,8 @@ impl Control {
                 if let Some(mesh) = mesh.as_ref().filter(|_| changed) {
                     compiler.know(names.answers());
                     let snapshots = compiler.compile(mesh);
-                    forest.apply(Configuration { mesh: mesh.clone(), snapshots });
+                    let (mesh, rejected) = (mesh.clone(), rejected.clone());
+                    forest.apply(Configuration { mesh, snapshots, rejected });
                 }
             }
         })?;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, rc::Rc, sync::Arc, time::Duration};
 
-use config::{model::Mesh, name::TenantId};
+use config::{model::Mesh, name::TenantId, store::Rejected};
 use ebpf_redirect::Redirect;
 
 use crate::{
@@ -85,6 +85,8 @@ pub struct Configuration {
     pub mesh: Arc<Mesh>,
     /// Each tenant's part of it, compiled.
     pub snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+    /// Pods of this node that are not in the mesh, since they are rejected.
+    pub rejected: Rejected,
 }
 
 impl fmt::Debug for Settings {

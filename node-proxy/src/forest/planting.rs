@@ -162,7 +162,7 @@ impl Planting {
     }
 
     /// Whether a workload names this very namespace, by whatever path.
-    fn is_where(&self, now: &Workload) -> bool {
+    pub(super) fn is_where(&self, now: &Workload) -> bool {
         self.workload.netns == now.netns || now.netns.as_deref().is_some_and(|path| self.netns.is_at(path))
     }
 
@@ -210,7 +210,7 @@ impl Planting {
         Some((way_back, self.presence.clone()))
     }
 
-    /// Ends with the forest, and leaves its steering as it says; whether it still had any.
+    /// Ends, and leaves its steering as it says; whether it still had any.
     pub(super) fn leave(&mut self, parting: Parting) -> bool {
         self.enrolled.take().map(|enrolled| enrolled.leave(parting)).is_some()
     }

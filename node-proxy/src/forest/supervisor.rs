@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
 
+mod closed;
 mod denials;
 mod ending;
 mod remains;
@@ -141,7 +142,7 @@ impl Supervisor {
     /// Takes up the configuration that lies ready, if one does.
     fn apply_next(&mut self) {
         let next = self.shared.next().take();
-        let Some(Configuration { mesh, snapshots }) = next else { return };
+        let Some(Configuration { mesh, snapshots, rejected }) = next else { return };
         if self.stop_at.is_some() {
             return;
         }
@@ -163,6 +164,7 @@ impl Supervisor {
         }
         self.connect(now);
         self.deny_early();
+        self.release_unclaimed(&rejected);
         self.publish();
         self.phase.send_if_modified(|phase| {
             let first = *phase == Phase::Starting;
@@ -212,7 +214,13 @@ impl Supervisor {
                 continue;
             }
             tracing::info!(%pod, "pod removed");
-            self.uproot(&pod, self.settings.grace, now);
+            let is_replanted =
+                |new: &Arc<Workload>| self.trees.get(&pod).is_some_and(|tree| tree.is_where(new));
+            if mesh.workloads.get(&pod).is_some_and(is_replanted) {
+                self.clear_for_replanting(&pod, now);
+            } else {
+                self.uproot(&pod, self.settings.grace, now);
+            }
         }
         self.dismiss_idle_cells(now);
     }
@@ -254,15 +262,6 @@ impl Supervisor {
         self.trees.insert(workload.pod.clone(), planting);
         self.denials_pending = true;
         Ok(())
-    }
-
-    /// Ends the tree of a pod that was removed, in whose namespace another has proven to be.
-    fn make_room(&mut self, newcomer: &Planting, now: Instant) {
-        let left = handover::left_in(newcomer.netns(), &self.mesh, &self.trees, &self.home);
-        for pod in left {
-            tracing::info!(%pod, by = %newcomer.workload.pod, "pod removed: its namespace is another's now");
-            self.uproot(&pod, self.settings.grace, now);
-        }
     }
 
     /// Remembers that a workload has no tree. Said once per problem, not at every try.

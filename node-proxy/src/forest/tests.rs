@@ -18,6 +18,7 @@ use config::{
     identity::{Identity, TrustDomain},
     model::{AppProtocol, Endpoint, Exclusions, Labels, Mesh, Workload},
     name::{Name, Namespace, PodName, ServiceAccount, ServiceName, TenantId},
+    store::Rejected,
 };
 use ebpf_redirect::{Side, fake::FakeRedirect};
 use futures_util::future::LocalBoxFuture;
@@ -40,6 +41,7 @@ use crate::{
 };
 
 mod changes;
+mod closed;
 mod handoff;
 mod namespaces;
 mod network;
@@ -156,7 +158,7 @@ impl World {
             snapshots.insert(workload.tenant.clone(), Arc::new(snapshot));
             mesh.workloads.insert(workload.pod.clone(), Arc::new(workload));
         }
-        self.forest.apply(Configuration { mesh: Arc::new(mesh), snapshots });
+        self.forest.apply(Configuration { mesh: Arc::new(mesh), snapshots, rejected: Rejected::default() });
     }
 
     /// Waits until the forest looks as it should.

@@ -306,7 +306,7 @@ async fn serve(
     let control = control().map_err(|source| RunError::System { what: "the control thread", source })?;
     let until_ready = async {
         daemon.forest.reached(Phase::Ready).await;
-        daemon.steering.release_unclaimed();
+        daemon.steering.settle();
         let (version, planted, waiting) = daemon.forest.standing();
         tracing::info!(
             version,

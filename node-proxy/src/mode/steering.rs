@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use ebpf_redirect::{
-    FenceChoice, Mechanism, Redirect, RedirectError,
+    FenceChoice, Redirect, RedirectError,
     iptables::{self, IptablesRedirect},
     kernel::{self, Filter, KernelRedirect, Trace},
     remains::{self, Dead, Places, Remains},
@@ -53,19 +53,10 @@ impl Steering {
         }
     }
 
-    /// Stops steering pods that a daemon which has ended left and that are not of this node any more, and clears what it left by another
-    /// mechanism or in another layout.
-    pub fn release_unclaimed(&self) {
-        match &self.way {
-            Way::Kernel(kernel) => {
-                release(kernel);
-                self.remains.clear(Mechanism::Kernel);
-            }
-            Way::Iptables(iptables) => {
-                said(iptables.release_unclaimed());
-                self.remains.clear(Mechanism::Iptables);
-            }
-        }
+    /// Clears what a daemon that has ended left by another mechanism or in another layout. To be called once the pods of the
+    /// first configuration are enrolled.
+    pub fn settle(&self) {
+        self.remains.clear(self.redirect().mechanism());
         self.settled.store(true, Relaxed);
     }
 
@@ -146,20 +137,6 @@ fn by_iptables(fence: FenceChoice, places: &Places, instance: &str) -> Result<Wa
     }
     let options = iptables::Options { state: places.notes(instance) };
     Ok(Way::Iptables(Arc::new(IptablesRedirect::open(options)?)))
-}
-
-/// Lets go of the pods that a dead daemon left and nobody has enrolled again.
-fn release(kernel: &KernelRedirect) {
-    match kernel.release_unclaimed() {
-        Ok(pods) => said(pods),
-        Err(error) => tracing::warn!(%error, "pods that an earlier daemon left are still steered"),
-    }
-}
-
-fn said(released: usize) {
-    if released > 0 {
-        tracing::info!(pods = released, "pods that an earlier daemon left are no longer steered");
-    }
 }
 
 /// Whether another way of steering may work where this one does not.

@@ -16,7 +16,7 @@ use std::{
 
 use e2e::{HTTP, Listener, Origin, Stage, Vip, built, dial, eventually, files_of, port, rules_of};
 use rustix::process::Signal;
-use testkit::{Daemon, Netns, Options, Outcome, Pod, http};
+use testkit::{Daemon, KitError, Netns, Options, Outcome, Pod, http};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -275,6 +275,35 @@ fn while_it_drains_everybody_is_served_until_what_was_there_has_finished() -> Ou
         scene.assert_closed("while nobody runs");
         assert_eq!(scene.release()?.0, Some(0));
         scene.assert_nothing_left()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_keeps_itself_from_being_planted_stays_closed_after_the_next_start_and_is_served_when_it_ceases()
+-> Outcome {
+    for way in WAYS {
+        let scene = Scene::new(way)?;
+        let mut daemon = scene.daemon("close")?;
+        scene.assert_served(&daemon);
+        stop(&mut daemon);
+        // Whoever may administer the network of the pod.
+        let address = format!("{}/64", scene.web.v6());
+        let inside = |command: &[&str]| {
+            let ip = scene.web.run(|| Command::new("ip").args(command).output())?;
+            ip.map_err(|source| KitError::Start { what: command.join(" "), source })
+        };
+        assert!(inside(&["-6", "addr", "del", &address, "dev", "eth0"])?.status.success());
+        let daemon = scene.daemon("close")?;
+        assert!(daemon.output().contains("is on no interface"), "{way}: {}", daemon.output());
+        scene.assert_closed("although it could not be planted");
+        let called = http::get(&scene.web, scene.vip.at(80), "peer", "/");
+        assert!(called.is_err(), "{way}: nor does it get out: {called:?}");
+        assert!(inside(&["-6", "addr", "add", &address, "dev", "eth0", "nodad"])?.status.success());
+        eventually("it is planted", || scene.answers(scene.peer.netns(), scene.web.at(80)))?;
+        scene.heard.store(0, Relaxed);
+        scene.assert_served(&daemon);
+        scene.assert_closed("and nobody else is heard");
     }
     Ok(())
 }

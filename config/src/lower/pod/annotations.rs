@@ -10,6 +10,8 @@ use crate::{
     document::{Node, shorten},
     lower::{Context, Place, metadata},
     model::Exclusions,
+    name::NodeName,
+    object::{Kind, Object},
 };
 
 /// Entries of one list. They are searched one by one and end in kernel tables that all tenants share; nobody
@@ -26,6 +28,14 @@ pub(super) fn netns(context: &mut Context<'_>, root: &Node) -> Option<(PathBuf, 
         None => return Some((PathBuf::from(node.text()?), context.place(node))),
     }
     None
+}
+
+/// The network namespace that a Pod of this node names, whatever else is wrong with it.
+pub(crate) fn netns_of(object: &Object, node: Option<&NodeName>) -> Option<PathBuf> {
+    let of = object.root.at_path(&["spec", "nodeName"]).and_then(Node::text);
+    let is_here = object.kind == Kind::Pod && node.is_none_or(|here| of.is_none_or(|of| of == here.as_str()));
+    let path = metadata::annotation(&object.root, metadata::NETNS).filter(|_| is_here)?.text()?;
+    complaint(path).is_none().then(|| path.into())
 }
 
 /// What is wrong with the path of a network namespace, if anything is.

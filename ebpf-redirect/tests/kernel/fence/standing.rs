@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ebpf_redirect::{Enrolment, Exclusions, FenceChoice, FenceState, Redirect as _, kernel::Filter};
+use ebpf_redirect::{Enrolment, Exclusions, FenceChoice, FenceState, Redirect as _, Spared, kernel::Filter};
 
 use super::{
     frames::{PacketSocket, SYN, TCP, Wire, ip, tcp},
@@ -91,7 +91,7 @@ fn the_fence_of_a_daemon_that_was_killed_stands_until_the_next_one_takes_it_over
     assert_connected(&pod.through(&next, there), &accept(&server).0);
     let client = pod.pod.dial(pod.at(8080)[0]).unwrap();
     assert_connected(&client, &accept(&proxy.inbound_v4).0);
-    assert_eq!(next.release_unclaimed().unwrap(), 0);
+    assert_eq!(next.release_unclaimed(Spared::NOBODY).unwrap(), 0);
     drop((guard, next));
     assert!(pins(&instance).is_empty());
     assert!(escapes(&pod));

@@ -80,7 +80,7 @@ fn protect(world: &World, policies: [(&str, Option<InboundPolicy>); 3]) {
         snapshots.insert(workload.tenant.clone(), Arc::new(snapshot));
         mesh.workloads.insert(workload.pod.clone(), Arc::new(workload));
     }
-    world.forest.apply(Configuration { mesh: Arc::new(mesh), snapshots });
+    world.forest.apply(Configuration { mesh: Arc::new(mesh), snapshots, rejected: Rejected::default() });
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use ebpf_redirect::Mechanism;
+
 use super::*;
 
 fn no_sk_lookup() -> RedirectError {
