@@ -21,6 +21,7 @@ use crate::{
 pub use trace::{Decision, Filter, Trace};
 
 pub(crate) mod address;
+mod exceptions;
 mod fence;
 mod hooks;
 mod instance;

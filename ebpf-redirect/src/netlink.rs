@@ -58,8 +58,21 @@ pub(crate) fn known_netns(netns: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     Ok(id.map(|id| id as i32).filter(|id| *id >= 0))
 }
 
-/// The two ends of every TCP connection of this namespace that can still send: own end first.
-pub(crate) fn connections() -> io::Result<Vec<(Endpoint, Endpoint)>> {
+/// A connected TCP socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Connection {
+    /// Its own end.
+    pub(crate) own: Endpoint,
+    /// The other.
+    pub(crate) peer: Endpoint,
+    /// The number of the file that a process has of it; 0 where none has.
+    pub(crate) inode: u32,
+    /// How the kernel tells it from others: its family, and `inet_diag_sockid`.
+    id: (u8, [u8; SOCKET_ID]),
+}
+
+/// Every TCP connection of this namespace that can still send.
+pub(crate) fn connections() -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let mut request = [0; INET_DIAG_REQ];
@@ -70,6 +83,20 @@ pub(crate) fn connections() -> io::Result<Vec<(Endpoint, Endpoint)>> {
         found.extend(answers.iter().filter_map(|answer| connection(answer)));
     }
     Ok(found)
+}
+
+/// Ends a connection: both ends see a reset. One that has ended meanwhile is none to end.
+pub(crate) fn end(connection: &Connection) -> io::Result<()> {
+    let (family, id) = connection.id;
+    let mut request = [0; INET_DIAG_REQ];
+    request[0] = family;
+    request[1] = libc::IPPROTO_TCP as u8;
+    request[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+    request[8..].copy_from_slice(&id);
+    match ask(NETLINK_SOCK_DIAG, SOCK_DESTROY, libc::NLM_F_ACK, &request) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn link(answer: &[u8]) -> Option<Link> {
@@ -91,15 +118,21 @@ fn link(answer: &[u8]) -> Option<Link> {
     Some(Link { index, name, kind, loopback, peer, peer_netns })
 }
 
-fn connection(answer: &[u8]) -> Option<(Endpoint, Endpoint)> {
-    let v4 = i32::from(*answer.first()?) == libc::AF_INET;
+fn connection(answer: &[u8]) -> Option<Connection> {
+    let family = *answer.first()?;
+    let v4 = i32::from(family) == libc::AF_INET;
     let port = |at: usize| Some(u16::from_be_bytes([*answer.get(at)?, *answer.get(at + 1)?]));
     let address = |at: usize| {
         let words = [word(answer, at)?, word(answer, at + 4)?, word(answer, at + 8)?, word(answer, at + 12)?];
         Some(if v4 { words_of_v4(words[0]) } else { words })
     };
     let end = |ip, port: u16| Endpoint { ip, port: u32::from(port) };
-    Some((end(address(8)?, port(4)?), end(address(24)?, port(6)?)))
+    Some(Connection {
+        own: end(address(8)?, port(4)?),
+        peer: end(address(24)?, port(6)?),
+        inode: word(answer, INODE)?,
+        id: (family, answer.get(4..)?.first_chunk().copied()?),
+    })
 }
 
 /// Sends one request and gathers the answers' bodies, until the kernel says it was all.
@@ -195,7 +228,12 @@ const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
 const INET_DIAG_REQ: usize = 56;
+/// `inet_diag_sockid`, which follows the first four bytes of `inet_diag_msg` and the first eight of the request.
+const SOCKET_ID: usize = 48;
+/// Of `idiag_inode` in `inet_diag_msg`.
+const INODE: usize = 68;
 /// All of TCP's states but TIME_WAIT, CLOSE and LISTEN.
 const CAN_SEND: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
 
@@ -224,8 +262,15 @@ mod tests {
             let (own, peer) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
             let [own, peer] = [own, peer].map(crate::kernel::address::endpoint);
             let found = connections().unwrap();
-            assert!(found.contains(&(own, peer)) && found.contains(&(peer, own)), "{at}");
-            assert!(!found.iter().any(|(own, other)| own.port == peer.port && other.port == 0), "a listener");
+            let is_there = |here, there| found.iter().any(|found| (found.own, found.peer) == (here, there));
+            assert!(is_there(own, peer) && is_there(peer, own), "{at}");
+            assert!(
+                !found.iter().any(|found| found.own.port == peer.port && found.peer.port == 0),
+                "a listener"
+            );
+            let inode = rustix::fs::fstat(&client).unwrap().st_ino;
+            let of_client = found.iter().find(|found| (found.own, found.peer) == (own, peer)).unwrap();
+            assert_eq!(u64::from(of_client.inode), inode);
         }
     }
 

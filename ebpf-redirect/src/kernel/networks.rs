@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use ebpf_redirect_abi::{NetworkKey, PortKey, network};
+use ebpf_redirect_abi::{Endpoint, NetworkKey, PortKey, network};
 use ipnet::IpNet;
 
 use super::{address::words, tables::Tables};
@@ -37,6 +37,45 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// Whether they let a pod's own connection to there go its own way.
+    pub(crate) fn let_out(&self, to: &Endpoint) -> bool {
+        let of_port = |port: &PortKey| port.side == PortKey::OUTBOUND && port.port == to.port;
+        let within = self.networks.iter().filter(|((length, ip), _)| holds((*length, *ip), to));
+        let nearest = within.max_by_key(|((length, _), _)| *length).map(|(_, what)| *what);
+        match nearest {
+            Some(network::OWN) => false,
+            Some(network::EXCLUDED) => true,
+            _ => self.ports.iter().any(of_port),
+        }
+    }
+
+    /// Whether they let in what comes to this port of the pod.
+    pub(crate) fn let_in(&self, port: u32) -> bool {
+        self.ports.iter().any(|row| row.side == PortKey::INBOUND && row.port == port)
+    }
+
+    /// Whether all of them are among others.
+    pub(crate) fn are_in(&self, others: &Self) -> bool {
+        self.networks.iter().all(|(prefix, what)| others.networks.get(prefix) == Some(what))
+            && self.ports.iter().all(|port| others.ports.contains(port))
+    }
+
+    /// Those that are in force for a pod.
+    pub(crate) fn read(netns: u64, tables: &Tables) -> Result<Self, RedirectError> {
+        let failed = |error| RedirectError::syscall("read", "the tables of a pod", error);
+        let mut rows = Self { networks: HashMap::new(), ports: tables.ports.keys().map_err(failed)? };
+        rows.ports.retain(|port| port.netns == netns);
+        let halves = NetworkKey::new(netns, [0; 4], 0).netns;
+        for key in tables.networks.keys().map_err(failed)?.iter().filter(|key| key.netns == halves) {
+            if let Some(what) = tables.networks.get(key).map_err(failed)? {
+                rows.networks.insert((key.prefix_len - 64, key.ip), what);
+            }
+        }
+        Ok(rows)
+    }
+}
+
 /// Removes all rows of a pod but those in `keep`.
 pub(crate) fn sweep(netns: u64, keep: &Rows, tables: &Tables) -> Result<(), RedirectError> {
     let failed = |error| RedirectError::syscall("sweep", "the tables of a pod", error);
@@ -52,6 +91,15 @@ pub(crate) fn sweep(netns: u64, keep: &Rows, tables: &Tables) -> Result<(), Redi
         }
     }
     Ok(())
+}
+
+/// Whether an address is in a network. One of IPv6, however wide, has no address of IPv4 in it.
+fn holds((length, ip): Prefix, address: &Endpoint) -> bool {
+    let bits = |words: [u32; 4]| {
+        words.iter().fold(0_u128, |bits, word| bits << 32 | u128::from(u32::from_be(*word)))
+    };
+    let differ = bits(ip) ^ bits(address.ip);
+    (length >= 96 || !address.is_v4()) && differ.checked_shr(128 - length).unwrap_or(0) == 0
 }
 
 fn networks(own: &[IpAddr], exclusions: &Exclusions) -> HashMap<Prefix, u32> {
@@ -89,7 +137,7 @@ mod tests {
 
     use ebpf_redirect_abi::network;
 
-    use super::{networks, words};
+    use super::{Rows, networks, words};
     use crate::Exclusions;
 
     fn rows(cidrs: &[&str]) -> super::HashMap<super::Prefix, u32> {
@@ -104,6 +152,34 @@ mod tests {
         assert_eq!(rows.get(&(104, ip("10.0.0.0"))), Some(&network::EXCLUDED));
         assert_eq!(rows.get(&(16, ip("fd00::"))), Some(&network::EXCLUDED));
         assert_eq!(rows.get(&(128, ip("10.0.0.7"))), Some(&network::OWN));
+    }
+
+    #[test]
+    fn what_they_let_out_is_what_the_kernel_finds_nearest() {
+        let rows = |cidrs: &[&str], ports: &[u16]| {
+            let outbound_cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+            let exclusions =
+                Exclusions { outbound_cidrs, outbound_ports: ports.to_vec(), inbound_ports: vec![9090] };
+            Rows::of(7, &["10.0.0.7".parse().unwrap()], &exclusions)
+        };
+        let lets =
+            |rows: &Rows, to: &str| rows.let_out(&crate::kernel::address::endpoint(to.parse().unwrap()));
+        let narrow = rows(&["10.1.0.0/16", "fd00:8::/32"], &[25]);
+        for (to, is_let) in [
+            ("10.1.255.255:80", true),
+            ("10.2.0.0:80", false),
+            ("10.2.0.0:25", true),
+            ("[fd00:8::1]:80", true),
+            ("[fd00:9::1]:80", false),
+            ("10.2.0.0:9090", false),
+        ] {
+            assert_eq!(lets(&narrow, to), is_let, "{to}");
+        }
+        let wide = rows(&["::/0", "10.0.0.0/8"], &[]);
+        for (to, is_let) in [("[2001:db8::1]:80", true), ("192.0.2.1:80", false), ("10.0.0.7:80", false)] {
+            assert_eq!(lets(&wide, to), is_let, "{to}");
+        }
+        assert!(lets(&rows(&["0.0.0.0/0"], &[]), "192.0.2.1:80") && wide.let_in(9090) && !wide.let_in(80));
     }
 
     #[test]

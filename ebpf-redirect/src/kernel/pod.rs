@@ -13,6 +13,7 @@ use ebpf_redirect_abi::{Pod, TW_REUSE_UNKNOWN};
 
 use super::{
     address::words,
+    exceptions,
     fence::PodFence,
     instance::unpin_link,
     listeners::ListenerSlots,
@@ -47,9 +48,10 @@ impl EnrolledPod {
         let mut row = Row::enter(state, cookie, pod)?;
         let site = state.fences.survey(cookie, pod)?;
         let rows = Rows::of(cookie, pod.addresses, pod.exclusions);
-        rows.write(cookie, &state.tables)?;
         if row.claimed {
-            sweep(cookie, &rows, &state.tables)?;
+            row.leave_alone(pod.addresses, &rows)?;
+        } else {
+            rows.write(cookie, &state.tables)?;
         }
         row.reuse_time_wait();
         let slots = lookup.attach(state, cookie, pod.netns)?;
@@ -85,10 +87,8 @@ impl Enrolled for EnrolledPod {
     }
 
     fn set_exclusions(&mut self, exclusions: &Exclusions, _: &Listeners<'_>) -> Result<(), RedirectError> {
-        let Row { state, cookie, .. } = &self.row;
-        let rows = Rows::of(*cookie, &self.addresses, exclusions);
-        rows.write(*cookie, &state.tables)?;
-        sweep(*cookie, &rows, &state.tables)
+        let rows = Rows::of(self.row.cookie, &self.addresses, exclusions);
+        self.row.leave_alone(&self.addresses, &rows)
     }
 
     fn set_denials(&mut self, denials: &[Denial], spared: &[IpAddr]) -> Result<bool, RedirectError> {
@@ -158,6 +158,25 @@ impl Row {
                 tracing::warn!(pod = self.pod, reason = error.reason(), "tcp_tw_reuse could not be set");
             }
         }
+    }
+
+    /// Leaves alone what these rows say in the place of what others had said, and ends what only those let by.
+    fn leave_alone(&self, addresses: &[IpAddr], rows: &Rows) -> Result<(), RedirectError> {
+        let tables = &self.state.tables;
+        let former = Rows::read(self.cookie, tables)?;
+        rows.write(self.cookie, tables)?;
+        sweep(self.cookie, rows, tables)?;
+        let Some(netns) = &self.netns else { return Ok(()) };
+        match exceptions::end((&self.pod, netns.as_fd()), addresses, &former, rows) {
+            Ok(0) => {}
+            Ok(ended) => {
+                tracing::info!(pod = self.pod, ended, "connections that an exclusion had let by are ended")
+            }
+            Err(error) => {
+                tracing::warn!(pod = self.pod, %error, "connections that an exclusion had let by may go on");
+            }
+        }
+        Ok(())
     }
 
     fn steer(&self, addresses: &[IpAddr], fenced: bool) -> Result<(), RedirectError> {

@@ -1,7 +1,10 @@
 //! A tenant that is kept to the mesh is so whatever anybody writes but its Tenant object and ServiceEntries of its own or of
 //! the root namespace: one row per way that was thought of.
 
-use std::{io::Read, net::SocketAddr};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
 
 use e2e::{HTTP, Origin, Stage, dial, eventually, head, is_reset};
 use testkit::{Daemon, KitError, Outcome, Pod, http};
@@ -259,7 +262,7 @@ fn what_a_service_leads_out_of_the_mesh_is_cut_when_its_entry_goes() -> Outcome 
         scene.stage.put(&scene.daemon, "extra.yaml", &led_out("bank", protocol, address))?;
         let mut stream = dial(&scene.client, vip(9))?;
         let before = scene.heard.seen().len();
-        std::io::Write::write_all(&mut stream, b"GET /?ms=20000 HTTP/1.1\r\nhost: out\r\n\r\n")?;
+        stream.write_all(b"GET /?ms=20000 HTTP/1.1\r\nhost: out\r\n\r\n")?;
         eventually("it is under way", || scene.heard.seen().len() > before)?;
         scene.stage.put(&scene.daemon, "entry.yaml", "")?;
         if protocol == "tcp" {
@@ -271,6 +274,46 @@ fn what_a_service_leads_out_of_the_mesh_is_cut_when_its_entry_goes() -> Outcome 
         }
     }
     scene.daemon.wait_logged(|line| line["reason"] == "egress_forbidden" && line["status"] == 403)?;
+    Ok(())
+}
+
+/// Whether a connection still carries a request and its answer.
+fn asks(stream: &mut TcpStream) -> std::io::Result<bool> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: out\r\n\r\n")?;
+    Ok(head(stream)?.starts_with("HTTP/1.1 200 "))
+}
+
+#[test]
+fn what_an_exclusion_let_out_ends_with_it_and_with_the_tenants_being_free_and_nothing_else_does() -> Outcome {
+    let scene = Scene::new()?;
+    let tenant = scene.stage.manifests.read("tenant.yaml")?;
+    let pod = scene.stage.manifests.read("shop-client-pod.yaml")?;
+    let let_out =
+        pod.replacen("annotations: {", "annotations: {canopy.mesh/exclude-outbound-ports: '7000', ", 1);
+    let put = |file: &str, text: &str| scene.stage.put(&scene.daemon, file, text);
+    put("tenant.yaml", &tenant.replace("mesh}", "any}"))?;
+    // The daemon's own connection to the same place, and one to the mesh.
+    let (mut through, mut within) =
+        (dial(&scene.client, scene.outside.at(OUTSIDE))?, dial(&scene.client, vip(1))?);
+    assert!(asks(&mut through)? && asks(&mut within)?);
+    for (file, text) in [("shop-client-pod.yaml", &pod), ("tenant.yaml", &tenant)] {
+        put("shop-client-pod.yaml", &let_out)?;
+        let mut around = dial(&scene.client, scene.outside.at(OUTSIDE))?;
+        assert!(asks(&mut around)?);
+        let heard = scene.heard.seen().last().map(|seen| (seen.peer.ip().to_canonical(), seen.peer.port()));
+        let own = (scene.client.v4().into(), around.local_addr()?.port());
+        assert_eq!(heard, Some(own), "past the proxy");
+        put("labels.yaml", "")?;
+        assert!(asks(&mut around)?, "another edit leaves it alone");
+        put(file, text)?;
+        let end = around.read(&mut [0]);
+        let is_ended = |error: &std::io::Error| {
+            matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+        };
+        assert!(end.as_ref().is_err_and(is_ended), "{file}: {end:?} {}", scene.daemon.output());
+        assert!(asks(&mut within)?, "{file}");
+        assert!(file == "tenant.yaml" || asks(&mut through)?, "what the daemon itself carries goes on");
+    }
     Ok(())
 }
 

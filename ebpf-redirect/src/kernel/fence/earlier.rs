@@ -13,8 +13,8 @@ use crate::{
 pub(crate) fn note(tables: &FenceTables, netns: u64, pod: &Enrolment<'_>) -> Result<(), RedirectError> {
     let own: Vec<_> = pod.addresses.iter().map(|ip| words(*ip)).collect();
     let found = netns::inside(pod.pod, pod.netns, netlink::connections)?;
-    let crossing =
-        found.into_iter().filter(|(here, there)| own.contains(&here.ip) && !own.contains(&there.ip));
+    let ends = found.into_iter().map(|connection| (connection.own, connection.peer));
+    let crossing = ends.filter(|(here, there)| own.contains(&here.ip) && !own.contains(&there.ip));
     for (source, destination) in crossing {
         let noted = tables.earlier.set(&FlowKey { netns, source, destination }, &1);
         if noted.is_err_and(|error| error.raw_os_error() == Some(libc::E2BIG)) {
