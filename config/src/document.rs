@@ -13,8 +13,8 @@ pub(crate) use self::{
 };
 
 mod node;
-mod split;
 mod paths;
+mod split;
 
 /// How much is read before a file, document or object is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -87,7 +87,7 @@ impl Stream {
     pub fn pipe(&self) -> Option<Handle> {
         match self {
             Self::Handoff(pipe) => pipe.handle(),
-            Self::Tcp(_) | Self::Tunnel(_) => None,
+            Self::Tcp(..) | Self::Tunnel(_) => None,
         }
     }
 

@@ -37,7 +37,7 @@ async fn ends() -> (Wire, server::TlsStream<TcpStream>) {
         TlsConnector::from(client).connect(name, socket),
         TlsAcceptor::from(server).accept(accepted)
     );
-    (Wire::new(client.unwrap().into()), server.unwrap())
+    (Wire::new(client.unwrap().into(), None), server.unwrap())
 }
 
 #[tokio::test]
