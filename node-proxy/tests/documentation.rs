@@ -70,7 +70,7 @@ struct Everything(Arc<Ledger>);
 
 impl Readings for Everything {
     fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)> {
-        vec![(TenantId::Tenant(Name::try_from("shop").unwrap()), Arc::clone(&self.0))]
+        vec![(TenantId::Tenant(Name::try_from("shop").expect("a name")), Arc::clone(&self.0))]
     }
     fn hooks(&self) -> Vec<Counter> {
         vec![Counter { hook: "connect4", event: "steered", count: 1 }]
