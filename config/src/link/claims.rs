@@ -1,9 +1,9 @@
 //! Who holds what there is only once: addresses, network namespaces, namespaces of tenants.
 //!
-//! What is in force holds its things until it changes itself or goes, so that nobody takes another's by writing a
-//! file; but for the address of a Service, which a pod takes. Decided before anything is placed: an edit may move several objects at once (two that swap), and one of
-//! the moves may fail, which gives that object back what it had. Must never depend on what a file is called where
-//! an object is in force; among newcomers the older one is first, then the path.
+//! What is in force holds its things until it changes itself or goes, so that nobody takes another's by writing a file; but
+//! for the address of a Service, which a pod takes. Decided before anything is placed: an edit may move several objects at
+//! once (two that swap), and one of the moves may fail, which gives that object back what it had. Must never depend on what
+//! a file is called where an object is in force; among newcomers the older one is first, then the path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

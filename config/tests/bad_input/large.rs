@@ -53,8 +53,8 @@ fn a_list_that_is_wrong_in_every_item_is_told_of_its_first_items_by_their_places
     ] {
         let findings: Vec<Finding> = apply(&text).findings;
         assert!((2..=130).contains(&findings.len()), "{first}: {}", findings.len());
-        assert_eq!(findings[0].field, first, "{:#?}", &findings[..2]);
-        let second = first.replacen("[0]", "[1]", 1);
-        assert!(findings.iter().any(|finding| finding.field == second), "{second}");
+        for place in [first, &first.replacen("[0]", "[1]", 1)] {
+            assert!(findings.iter().any(|finding| finding.field == place), "{place}: {:#?}", &findings[..2]);
+        }
     }
 }
