@@ -14,7 +14,7 @@ const PEERS: &str = "security.istio.io/v1 PeerAuthentication";
 const NETWORK: &str = "networking.k8s.io/v1 NetworkPolicy";
 
 fn manifest(kind: &str, spec: &str) -> String {
-    let (version, kind) = kind.split_once(' ').unwrap();
+    let Some((version, kind)) = kind.split_once(' ') else { panic!("{kind}: not a version and a kind") };
     format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: p, namespace: shop}}\nspec: {spec}\n")
 }
 
