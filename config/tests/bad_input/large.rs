@@ -46,7 +46,7 @@ fn a_list_that_is_wrong_in_every_item_is_told_of_its_first_items_by_their_places
         (
             format!(
                 "{SERVICE}  ports: [{}]\n",
-                items(20_000, |number| format!("{{name: p{number}, port: 0}}"))
+                items(10_000, |number| format!("{{name: p{number}, port: 0}}"))
             ),
             "spec.ports[0].port",
         ),
