@@ -3,6 +3,7 @@
 //! A malformed document is one finding and the others of the file are still read. Memory is bounded by
 //! [`Limits`] whatever the text says; aliases count for what they expand to.
 
+use serde::de::DeserializeSeed;
 use serde_yaml::{MessageFormatter, UserMessageFormatter};
 
 use crate::finding::{Position, Reason};
@@ -63,6 +64,8 @@ pub(crate) struct Unread {
     /// Lines of the file before it.
     pub(crate) lines_before: u32,
     pub(crate) text: String,
+    /// It may go on: only so much of the file was read.
+    pub(crate) is_cut: bool,
 }
 
 /// Every document of a file, in order; `Err` for those that could not be read.
@@ -72,7 +75,7 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
             "the file has more than {} bytes, which is all that is read: split it into several files",
             limits.file_bytes
         );
-        let unread = Unread { lines_before: 0, text: legible(bytes) };
+        let unread = Unread { lines_before: 0, text: legible(bytes), is_cut: true };
         return vec![Err(Defect { at: START, reason: Reason::TooLarge, message, unread })];
     }
     let text = match std::str::from_utf8(bytes) {
@@ -114,11 +117,25 @@ fn parse(text: &str, lines_before: u32, limits: &Limits) -> Result<Node, Defect>
     let mut node = serde_yaml::from_str_with_options::<Node>(text, options(limits))
         .map_err(|error| several(text, lines_before).unwrap_or_else(|| malformed(&error, lines_before)))
         .map_err(|defect| Defect {
-            unread: Unread { lines_before, text: text.replace('\0', "") },
+            unread: Unread { lines_before, text: text.replace('\0', ""), is_cut: false },
             ..defect
         })?;
     node.shift_lines(lines_before);
     Ok(node)
+}
+
+/// Reads of a well-formed document what the seed keeps, however many values it has: the memory that this takes is the
+/// seed's to bound. `None` if it is not well-formed, or worse than large.
+pub(crate) fn skim<'t, S: DeserializeSeed<'t>>(text: &'t str, seed: S) -> Option<S::Value> {
+    let known = Limits::default();
+    let limits = Limits { nodes_per_document: text.len(), depth: 2 * known.depth, ..known };
+    let mut options = options(&limits);
+    if let Some(budget) = &mut options.budget {
+        budget.max_recorded_anchor_events = known.nodes_per_document;
+    }
+    options.alias_limits.max_total_replayed_events = known.nodes_per_document;
+    serde_yaml::with_deserializer_from_str_with_options(text, options, |document| seed.deserialize(document))
+        .ok()
 }
 
 fn options(limits: &Limits) -> serde_yaml::Options {
@@ -197,7 +214,7 @@ fn too_many(text: String, lines_before: u32, limits: &Limits) -> Defect {
         limits.documents_per_file
     );
     let at = Position { line: lines_before + 1, column: 1 };
-    Defect { at, reason: Reason::TooLarge, message, unread: Unread { lines_before, text } }
+    Defect { at, reason: Reason::TooLarge, message, unread: Unread { lines_before, text, is_cut: false } }
 }
 
 fn not_utf8(bytes: &[u8], valid: usize) -> Defect {
@@ -210,7 +227,7 @@ fn not_utf8(bytes: &[u8], valid: usize) -> Defect {
         at: Position { line: narrow(newlines + 1), column: narrow(column) },
         reason: Reason::Unreadable,
         message: format!("byte 0x{:02x} is not UTF-8: save the file as UTF-8", bytes[valid]),
-        unread: Unread { lines_before: 0, text: legible(bytes) },
+        unread: Unread { lines_before: 0, text: legible(bytes), is_cut: false },
     }
 }
 

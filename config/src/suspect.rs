@@ -12,6 +12,7 @@ pub(crate) use self::{
 };
 use crate::{finding::Position, name::Namespace, object::Kind};
 
+mod outline;
 mod signs;
 mod text;
 mod tree;

@@ -25,7 +25,7 @@ pub(super) fn of_rejected(
     object: &Object,
     options: &Options,
 ) -> (Option<Lowered>, Vec<Suspect>) {
-    let mut found = suspect::in_tree(&object.root);
+    let found = suspect::in_tree(&object.root);
     let is_itself = |found: &Object| found.name == object.name;
     if Kind::SECURITY.contains(&object.kind)
         && found.suspects.is_empty()
@@ -36,8 +36,7 @@ pub(super) fn of_rejected(
             return (Some(lowered(object.name.clone(), file, object.root.at, draft)), Vec::new());
         }
     }
-    found.suspects.extend(found.objects.iter().map(as_suspect));
-    (None, found.suspects)
+    (None, found.into_suspects())
 }
 
 /// What stands in for an object that may be written in wrong words, but says what it is.
@@ -138,11 +137,6 @@ fn of_object(file: &Arc<Path>, object: &Object, options: &Options) -> Option<Dra
         Kind::NetworkPolicy => network_policy::unreadable(meta).map(Draft::Network),
         _ => None,
     }
-}
-
-fn as_suspect(object: &Object) -> Suspect {
-    let place = suspect::whereabouts(object.root.entries()).0;
-    Suspect { kind: object.kind, is_sure: true, place, at: object.root.at }
 }
 
 fn authorization(policy: AuthorizationPolicy) -> Draft {

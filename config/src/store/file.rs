@@ -1,6 +1,7 @@
 //! One file: what is in it, read once per version of its text.
 
 use std::{
+    collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::Arc,
@@ -145,7 +146,7 @@ impl Reader<'_> {
             Err(document::Defect { at, reason, message, unread }) => {
                 for suspect in suspect::in_text(&unread) {
                     self.read.is_mute |= suspect.is_none();
-                    self.read.suspects.extend(suspect);
+                    self.read.suspects.extend(suspect.map(|suspect| self.not_of_all(suspect)));
                 }
                 self.unread(reason, at, message);
             }
@@ -216,6 +217,13 @@ impl Reader<'_> {
         }
     }
 
+    /// The root namespace speaks for everybody. Where another one is named as well, either may only be a word in what the
+    /// part says, and who wrote it may be of the other one, which does not let them close the whole mesh.
+    fn not_of_all(&self, mut suspect: Suspect) -> Suspect {
+        leave_out_root(&mut suspect.place.namespaces, self.options);
+        suspect
+    }
+
     /// Where the namespace of a part cannot be read, it may be the one of objects that name none, or any other one that
     /// the file names: a slip does not reach beyond its file.
     fn locate(&mut self, text: &FileText) {
@@ -224,6 +232,7 @@ impl Reader<'_> {
             return;
         }
         let mut namespaces = suspect::namespaces_in(&document::legible(bytes));
+        leave_out_root(&mut namespaces, self.options);
         namespaces.extend(Namespace::try_from("default").ok());
         for suspect in self.read.suspects.iter_mut().filter(|suspect| suspect.place.elsewhere) {
             suspect.place.namespaces.extend(namespaces.iter().cloned());
@@ -246,5 +255,11 @@ impl Reader<'_> {
             self.read.findings.push(more);
         }
         self.read
+    }
+}
+
+fn leave_out_root(namespaces: &mut BTreeSet<Namespace>, options: &Options) {
+    if namespaces.len() > 1 {
+        namespaces.remove(&options.root_namespace.0);
     }
 }

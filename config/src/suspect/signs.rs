@@ -15,6 +15,9 @@ const GROUPS: [(&str, Kind, &[&str]); 2] = [
     ("networking.k8s.io", Kind::NetworkPolicy, &["IPAddress", "Ingress", "IngressClass", "ServiceCIDR"]),
 ];
 
+/// Fields of metadata that name kinds of other objects, or what anybody likes.
+pub(super) const OF_OTHERS: [&str; 4] = ["annotations", "labels", "managedFields", "ownerReferences"];
+
 impl<'a> Signs<'a> {
     /// Takes over what stands where a version is written; a kind may have run into it.
     pub(super) fn version(&mut self, text: &'a str) {

@@ -1,9 +1,10 @@
-//! Signs in text of which no tree could be made: words, and what stands behind keys on the same line.
+//! Signs in text of which no tree could be made: where it is well-formed, what its objects say of themselves; else words,
+//! and what stands behind keys on the same line.
 
 use std::collections::BTreeSet;
 
 use super::{
-    Suspect, Whereabouts,
+    Suspect, Whereabouts, outline,
     signs::{self, Signs},
 };
 use crate::{
@@ -14,8 +15,15 @@ use crate::{
 
 /// What security objects the documents of a text may be; `None` for a document that tells not even a kind.
 pub(crate) fn in_text(unread: &Unread) -> Vec<Option<Suspect>> {
-    let documents = document::split(&unread.text);
-    documents.flat_map(|(lines, text)| in_document(text, unread.lines_before + lines)).collect()
+    let documents: Vec<_> = document::split(&unread.text).collect();
+    let found = |(index, (lines, text)): (usize, (u32, &str))| {
+        let before = unread.lines_before + lines;
+        // What is cut off may be well-formed, and not say the whole of it.
+        let is_whole = !unread.is_cut || index + 1 < documents.len();
+        let outline = is_whole.then(|| outline::in_document(text, before)).flatten();
+        outline.unwrap_or_else(|| in_document(text, before))
+    };
+    documents.iter().copied().enumerate().flat_map(found).collect()
 }
 
 /// Every namespace that a text names as an object's.
@@ -135,7 +143,8 @@ mod tests {
 
     /// What is found, as `KIND in NAMESPACES`, with `?` for a kind and a namespace that cannot be read.
     fn found(text: &str) -> Vec<String> {
-        let unread = Unread { lines_before: 0, text: text.to_owned() };
+        let is_cut = !text.ends_with('\n');
+        let unread = Unread { lines_before: 0, text: text.to_owned(), is_cut };
         let show = |suspect: Option<Suspect>| {
             let Some(Suspect { kind, is_sure, place, .. }) = suspect else { return "nothing".to_owned() };
             let mut names: Vec<&str> = place.namespaces.iter().map(Namespace::as_str).collect();
@@ -194,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_suspect_knows_its_line() {
-        let unread = Unread { lines_before: 4, text: "a: [\n  kind: AuthorizationPolicy\n".to_owned() };
+        let unread =
+            Unread { lines_before: 4, text: "a: [\n  kind: AuthorizationPolicy\n".to_owned(), is_cut: false };
         let at = in_text(&unread)[0].as_ref().unwrap().at;
         assert_eq!((at.line, at.column), (6, 3));
     }

@@ -27,13 +27,24 @@ impl Found {
     pub(crate) fn is_empty(&self) -> bool {
         self.objects.is_empty() && self.suspects.is_empty()
     }
+
+    /// All that is found, by its signs alone.
+    pub(crate) fn into_suspects(mut self) -> Vec<Suspect> {
+        let suspect = |object: &Object| {
+            let place = whereabouts(object.root.entries()).0;
+            Suspect { kind: object.kind, is_sure: true, place, at: object.root.at }
+        };
+        self.suspects.extend(self.objects.iter().map(suspect));
+        self.suspects
+    }
 }
 
 /// Looks through a tree that was rejected.
 pub(crate) fn in_tree(root: &Node) -> Found {
     let mut found = Found::default();
     if let Value::Text(text) = &root.value {
-        let unread = Unread { lines_before: root.at.line.saturating_sub(1), text: text.clone() };
+        let unread =
+            Unread { lines_before: root.at.line.saturating_sub(1), text: text.clone(), is_cut: false };
         found.suspects = in_text(&unread).into_iter().flatten().collect();
     }
     walk(root, (None, true), &mut found);
@@ -56,7 +67,7 @@ fn walk(node: &Node, (typed, is_top): (Option<Kind>, bool), found: &mut Found) {
         _ => None,
     };
     if meant.is_empty() || is_list {
-        for entry in entries.iter().filter(|entry| !OF_OTHERS.contains(&entry.key.as_str())) {
+        for entry in entries.iter().filter(|entry| !signs::OF_OTHERS.contains(&entry.key.as_str())) {
             if !matches!(entry.node.value, Value::Text(_)) {
                 walk(&entry.node, (of_list.filter(|_| entry.key == "items"), false), found);
             }
@@ -66,9 +77,6 @@ fn walk(node: &Node, (typed, is_top): (Option<Kind>, bool), found: &mut Found) {
     note(node, &signs, &meant, found);
     items.into_iter().for_each(|items| walk(items, (None, false), found));
 }
-
-/// Fields of metadata that name kinds of other objects, or what anybody likes.
-const OF_OTHERS: [&str; 4] = ["annotations", "labels", "managedFields", "ownerReferences"];
 
 fn note(node: &Node, signs: &Signs<'_>, meant: &[(Kind, bool)], found: &mut Found) {
     let (place, is_exact) = whereabouts(node.entries());
