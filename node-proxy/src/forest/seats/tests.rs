@@ -108,7 +108,9 @@ fn whoever_comes_and_goes_all_cells_together_hold_no_more_than_there_is() {
 #[test]
 fn cells_that_let_go_all_come_to_their_share() {
     let (descriptors, mut cells) = (20_000, Vec::<Given>::new());
-    let free = |cells: &[Given]| cells.iter().fold(room(descriptors), |free, cell| free - cell.committed());
+    let free = |cells: &[Given]| {
+        cells.iter().fold(room(descriptors), |free, cell| free.saturating_sub(cell.committed()))
+    };
     for tenants in 1..=10 {
         let bound = first(share(descriptors, tenants), free(&cells), 1);
         cells.push(Given { bound, holding: Holding { bound, held: bound } });
