@@ -351,6 +351,7 @@ fn an_endpoint_that_does_not_answer_is_a_time_out() {
 #[test]
 fn a_connections_future_stays_small() {
     let size = world::size_of_carry();
-    // Every open connection costs this much, and no buffer while nothing waits.
-    assert!(size <= 2048, "{size} bytes");
+    // Every open connection costs this much, and no buffer while nothing waits. Of it, 88 are for the places of its sockets in
+    // the cell's share.
+    assert!(size <= 2048 + 88, "{size} bytes");
 }

@@ -16,7 +16,11 @@ use tokio::{
 };
 
 use super::support::{At, Bench, Endpoint1, local, say};
-use crate::{accept::Protocol, sys::hyper_io::HyperIo, upstream::rt::LocalExecutor};
+use crate::{
+    accept::Protocol,
+    sys::hyper_io::HyperIo,
+    upstream::{pool::http2::MOST_STREAMS, rt::LocalExecutor},
+};
 
 const HEADERS: u8 = 1;
 const RESET: u8 = 3;
@@ -156,9 +160,9 @@ async fn no_more_streams_are_served_at_a_time_than_were_allowed() {
             }
             refused += usize::from(kind == RESET && payload == REFUSED_STREAM.to_be_bytes());
         }
-        assert_eq!(allowed, Some(256_u32.to_be_bytes().to_vec()));
-        assert_eq!(refused, 300 - 256);
-        assert_eq!(bench.cell.ledger.requests_in_flight.load(Relaxed), 256);
+        assert_eq!(allowed, Some(MOST_STREAMS.to_be_bytes().to_vec()));
+        assert_eq!(refused, 300 - MOST_STREAMS as usize);
+        assert_eq!(bench.cell.ledger.requests_in_flight.load(Relaxed), u64::from(MOST_STREAMS));
     })
     .await;
 }
