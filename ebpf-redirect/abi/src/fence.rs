@@ -90,7 +90,8 @@ pub enum Reason {
     NoSocket = 3,
     /// A socket sent it that neither the proxy nor an exception accounts for: it was never steered.
     NotSteered = 4,
-    /// The pod's own rules turned a connection of the proxy, or an exception, to another destination.
+    /// The pod's own rules turned a connection of the proxy, or an exception, to another destination, or a segment of it into
+    /// one that such a socket never sends.
     Rewritten = 5,
     /// It is a fragment that has, or may have, TCP in it.
     Fragment = 6,

@@ -13,7 +13,7 @@ mod event;
 mod fence;
 
 /// Version of the layout of everything that is pinned; part of every pin path.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// The loopback port that outbound connections are rewritten to. No listener is bound there: the lookup program
 /// assigns the pod's own, and only to connections that the connect hooks have rewritten, so an application
@@ -63,10 +63,12 @@ pub mod kind {
     pub const DELIVERED: u32 = 5;
     /// An application's socket whose connect was rewritten, but whose note could not be sent ahead: it is refused.
     pub const LOST: u32 = 6;
-    /// An application's connection that an exception lets go its own way, through the fence as well.
+    /// A connection that an application began and an exception lets go its own way, through the fence as well.
     pub const EXCEPTED: u32 = 7;
     /// An application's connection from before the pod was fenced.
     pub const EARLIER: u32 = 8;
+    /// An application's accepted connection that an exception lets come its own way; it answers, and never asks for one.
+    pub const ADMITTED: u32 = 9;
 }
 
 /// What is remembered of one socket, in its socket storage.

@@ -17,6 +17,7 @@ mod packet;
 mod senders;
 #[allow(dead_code, reason = "shared with the hooks, which use the rest of it")]
 mod shared;
+mod states;
 mod verdict;
 
 /// The kernel gives GPL-only helpers (`bpf_sk_storage_get` among them) to compatible programs only.

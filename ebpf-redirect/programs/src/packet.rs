@@ -43,10 +43,10 @@ impl Tcp {
         self.flags & (SYN | ACK) == SYN
     }
 
-    /// Whether it answers such a request.
+    /// Whether it answers such a request and does nothing else.
     #[inline(always)]
-    pub fn is_second(&self) -> bool {
-        self.flags & (SYN | ACK | RST) == SYN | ACK
+    pub fn is_bare_second(&self) -> bool {
+        !self.payload && self.flags & (FIN | SYN | RST | ACK) == SYN | ACK
     }
 
     /// Whether it acknowledges and does nothing else.

@@ -15,6 +15,7 @@ use crate::{
     notes::note,
     packet::{Packet, Tcp},
     shared::port_excluded,
+    states::{TCP_LISTEN, TCP_SYN_SENT, can_accepted_send, can_mini_send, is_mini},
 };
 
 /// Whether the socket that sent this segment may send.
@@ -29,9 +30,10 @@ pub fn may_send(ctx: &TcContext, fence: &Fence, packet: &Packet, tcp: &Tcp) -> R
     let (state, family) =
         unsafe { ((&raw const (*sk).state).read_volatile(), (&raw const (*sk).family).read_volatile()) };
     if is_mini(state) && (family == AF_INET || family == AF_INET6) {
-        return Ok(());
+        let own = can_mini_send(state, tcp) && goes_where_it_was_sent(sk, packet);
+        return own.then_some(()).ok_or(Reason::Rewritten);
     }
-    if let Some(verdict) = marked(sk, packet) {
+    if let Some(verdict) = marked(sk, state, packet, tcp) {
         return verdict;
     }
     // SAFETY: the helper takes any socket.
@@ -49,27 +51,25 @@ pub fn may_send(ctx: &TcContext, fence: &Fence, packet: &Packet, tcp: &Tcp) -> R
     match kind {
         SOCK_STREAM if remember(sk, fence.netns, packet) => Ok(()),
         SOCK_STREAM => Err(Reason::NotSteered),
-        // Before Linux 6.13 the kernel answers for connections in TIME_WAIT by a raw socket of its own.
-        _ if tcp.is_bare_ack() && is_in_time_wait(ctx, fence, packet) => Ok(()),
+        // Before Linux 6.13 the kernel answers for such connections by a raw socket of its own.
+        _ if tcp.is_bare_ack() && has_mini(ctx, fence, packet) => Ok(()),
         _ => Err(Reason::Raw),
     }
 }
 
 /// What the socket's marks say of a segment, if it has any.
 #[inline(always)]
-fn marked(sk: *mut bpf_sock, packet: &Packet) -> Option<Result<(), Reason>> {
-    if let Some(note) = note(sk) {
-        // SAFETY: the socket's own note.
-        match unsafe { (*note).kind } {
-            kind::EXEMPT | kind::DELIVERY | kind::EXCEPTED if goes_where_it_was_sent(sk, packet) => {
-                return Some(Ok(()));
-            }
-            kind::EXEMPT | kind::DELIVERY | kind::EXCEPTED => return Some(Err(Reason::Rewritten)),
-            kind::EARLIER => return Some(Ok(())),
-            _ => {}
-        }
-    }
-    is_door(sk).then_some(Ok(()))
+fn marked(sk: *mut bpf_sock, state: u32, packet: &Packet, tcp: &Tcp) -> Option<Result<(), Reason>> {
+    // SAFETY: the socket's own note.
+    let kind = note(sk).map_or(kind::NONE, |note| unsafe { (*note).kind });
+    let may = match kind {
+        kind::EXEMPT | kind::DELIVERY | kind::EXCEPTED | kind::EARLIER => state != TCP_LISTEN,
+        _ if kind == kind::ADMITTED || is_door(sk) => can_accepted_send(state, tcp),
+        _ => return None,
+    };
+    // A listener answers for connections that it is about to have, and has no peer.
+    let own = may && (state == TCP_LISTEN || goes_where_it_was_sent(sk, packet));
+    Some(own.then_some(()).ok_or(Reason::Rewritten))
 }
 
 /// Whether the segment is for the socket's own peer: rules in the pod's namespace could lead a connection that policy
@@ -97,8 +97,9 @@ fn goes_where_it_was_sent(sk: *mut bpf_sock, packet: &Packet) -> bool {
     destination.same_ip(&peer) && destination.port == peer.port
 }
 
-/// The packet lost its socket (answers by SYN cookie have none; some offloads drop it): the pod's own table of
-/// connections says whose it is. Weaker: what is forged on the proxy's live connection passes.
+/// The packet has no socket (answers by SYN cookie have none; some offloads drop it; nor has what is forwarded): the pod's
+/// own table of connections says whose it is. Weaker: what is forged on the proxy's live connection passes, and the pod can
+/// put a connection with any peer into that table, so it must at least be nothing that a server would begin one with.
 #[inline(always)]
 fn looked_up(ctx: &TcContext, fence: &Fence, packet: &Packet, tcp: &Tcp) -> Result<(), Reason> {
     let sk = look_up(ctx, fence, packet);
@@ -108,22 +109,25 @@ fn looked_up(ctx: &TcContext, fence: &Fence, packet: &Packet, tcp: &Tcp) -> Resu
     // SAFETY: a field that every socket has.
     let state = unsafe { (&raw const (*sk).state).read_volatile() };
     let verdict = match state {
-        TCP_TIME_WAIT | TCP_NEW_SYN_RECV => Ok(()),
+        _ if tcp.is_first() && state != TCP_SYN_SENT => Err(Reason::NoSocket),
+        _ if is_mini(state) => can_mini_send(state, tcp).then_some(()).ok_or(Reason::NoSocket),
         // There is no such connection: the look-up ends with the listener that would get it, whatever the port.
         TCP_LISTEN => {
             let excluded = || port_excluded(fence.netns, packet.source.port, PortKey::INBOUND);
-            if tcp.is_second() && (is_door(sk) || excluded()) { Ok(()) } else { Err(Reason::NoSocket) }
+            let answer = tcp.is_bare_second() && (is_door(sk) || excluded());
+            answer.then_some(()).ok_or(Reason::NoSocket)
         }
         _ if is_earlier(fence.netns, packet) => Ok(()),
-        _ => marked(sk, packet).unwrap_or(Err(Reason::NotSteered)),
+        _ => marked(sk, state, packet, tcp).unwrap_or(Err(Reason::NotSteered)),
     };
     // SAFETY: the helper gave it, and nobody uses it from here.
     unsafe { bpf_sk_release(sk.cast()) };
     verdict
 }
 
+/// Whether the pod has this connection in handshake, or remembers its end.
 #[inline(always)]
-fn is_in_time_wait(ctx: &TcContext, fence: &Fence, packet: &Packet) -> bool {
+fn has_mini(ctx: &TcContext, fence: &Fence, packet: &Packet) -> bool {
     let sk = look_up(ctx, fence, packet);
     if sk.is_null() {
         return false;
@@ -132,7 +136,7 @@ fn is_in_time_wait(ctx: &TcContext, fence: &Fence, packet: &Packet) -> bool {
     let state = unsafe { (&raw const (*sk).state).read_volatile() };
     // SAFETY: the helper gave it, and nobody uses it from here.
     unsafe { bpf_sk_release(sk.cast()) };
-    state == TCP_TIME_WAIT
+    is_mini(state)
 }
 
 /// The pod's socket for this connection: it is looked for as if its peer had sent the segment.
@@ -170,16 +174,7 @@ struct TupleV6 {
     dport: u16,
 }
 
-/// Whether it is a socket that the kernel made for a handshake, or keeps after the end: neither can send data.
-#[inline(always)]
-fn is_mini(state: u32) -> bool {
-    state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV
-}
-
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 const IPPROTO_TCP: u32 = 6;
 const SOCK_STREAM: u32 = 1;
-const TCP_TIME_WAIT: u32 = 6;
-const TCP_LISTEN: u32 = 10;
-const TCP_NEW_SYN_RECV: u32 = 12;

@@ -88,14 +88,14 @@ fn connecting_alone(ctx: &SockOpsContext) {
     if network(netns, destination.ip) == Some(network::EXCLUDED)
         || port_excluded(netns, destination.port, PortKey::OUTBOUND)
     {
-        except(ctx);
+        except(ctx, kind::EXCEPTED);
     }
 }
 
 /// Without memory for the mark, the fence drops what the connection sends, and counts it.
 #[inline(always)]
-fn except(ctx: &SockOpsContext) {
-    set_note(socket(ctx), Note { kind: kind::EXCEPTED, ..Note::default() });
+fn except(ctx: &SockOpsContext, kind: u32) {
+    set_note(socket(ctx), Note { kind, ..Note::default() });
 }
 
 /// Takes the note.
@@ -109,7 +109,7 @@ fn accepted(ctx: &SockOpsContext) {
     let key = FlowKey { netns, source, destination };
     let Some(flow) = FLOWS.get_ptr(key) else {
         if !destination.is_local() && port_excluded(netns, destination.port, PortKey::INBOUND) {
-            except(ctx);
+            except(ctx, kind::ADMITTED);
         }
         return;
     };

@@ -6,6 +6,7 @@ pub(crate) mod lab;
 mod denials;
 mod earlier;
 mod escapes;
+mod forged;
 mod neighbours;
 mod ordinary;
 mod standing;
