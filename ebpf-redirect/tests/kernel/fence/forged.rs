@@ -179,22 +179,39 @@ fn assert_rewritten_in_vain(lab: &Lab, pod: &LabPod, accepted: &mut TcpStream, w
 fn what_was_accepted_asks_for_no_connection_and_goes_nowhere_else() {
     let lab = Lab::new();
     let pod = lab.pod();
+    let before = pod.pod.serve(pod.at(7070)[0]);
+    let before = (pod.pod.dial(pod.at(7070)[0]).unwrap(), accept(&before).0);
     let exclusions = Exclusions { inbound_ports: vec![9090], ..Exclusions::default() };
     let fenced = lab.enrol_with(&pod, &exclusions);
-    pod.pod.world.ip("addr add 10.78.0.200/24 dev eth0");
-    let (here, excluded) = (pod.at(8080)[0], pod.at(9090)[0]);
-    let app = pod.pod.serve(excluded);
-    for (at, listener) in [(here, fenced.proxy.inbound(here)), (excluded, &app)] {
-        for what in ["tcp flags set syn", "ip daddr set 10.78.0.200", "tcp dport set 81"] {
-            rewrite(&pod, 1, "accept");
-            let client = pod.pod.dial(at).unwrap();
-            let mut accepted = accept(listener).0;
-            assert_connected(&client, &accepted);
-            assert_rewritten_in_vain(&lab, &pod, &mut accepted, what);
-            // Nothing is sent again, when other rules hold.
-            SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).unwrap();
+    let [other, other6] = ["10.78.0.200", "fd78::c8"];
+    // The second is nobody's source, be it the newest.
+    pod.pod.world.ip(&format!("addr add {other}/24 dev eth0"));
+    pod.pod.world.ip(&format!("addr add {other6}/64 dev eth0 nodad preferred_lft 0"));
+    for (here, excluded) in pod.at(8080).into_iter().zip(pod.at(9090)) {
+        let app = pod.pod.serve(excluded);
+        for (at, listener) in [(here, fenced.proxy.inbound(here)), (excluded, &app)] {
+            for what in [
+                "tcp flags set syn".to_owned(),
+                if at.is_ipv4() {
+                    format!("ip daddr set {other}")
+                } else {
+                    format!("ip6 daddr set {other6}")
+                },
+                "tcp dport set 81".to_owned(),
+            ] {
+                rewrite(&pod, 1, "accept");
+                let client = pod.pod.dial(at).unwrap();
+                let mut accepted = accept(listener).0;
+                assert_connected(&client, &accepted);
+                assert_rewritten_in_vain(&lab, &pod, &mut accepted, &what);
+                // Nothing is sent again, when other rules hold.
+                SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).unwrap();
+            }
         }
     }
+    let (client, mut earlier) = before;
+    assert_connected(&client, &earlier);
+    assert_rewritten_in_vain(&lab, &pod, &mut earlier, &format!("ip daddr set {other}"));
 }
 
 #[test]
