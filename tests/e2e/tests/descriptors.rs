@@ -15,7 +15,7 @@ const DESCRIPTORS: u32 = 1024;
 const SHARE: usize = 128;
 /// HTTP/2 connections of the tenant that wants too much, and as many streams of each as the daemon takes.
 const CONNECTIONS: usize = 12;
-const STREAMS: usize = 256;
+const STREAMS: usize = 128;
 
 #[test]
 fn streams_to_an_endpoint_that_never_answers_leave_another_tenant_its_connections() -> Outcome {
