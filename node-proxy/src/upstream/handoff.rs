@@ -31,15 +31,22 @@ const TO_A_CELL: usize = 64;
 #[derive(Debug, Default)]
 pub struct Calls {
     trees: RefCell<HashMap<u64, Rc<Semaphore>>>,
-    /// By address; the weak pointer keeps the address from being anybody else's.
-    cells: RefCell<HashMap<*const Inbox, (Weak<Inbox>, Rc<Semaphore>)>>,
+    /// By address.
+    cells: RefCell<HashMap<*const Inbox, Receiver>>,
+}
+
+#[derive(Debug)]
+struct Receiver {
+    /// Keeps its address from being anybody else's.
+    inbox: Weak<Inbox>,
+    turns: Rc<Semaphore>,
 }
 
 impl Calls {
     /// Forgets trees, and receivers that are gone; openings that wait go on, and count on.
     pub fn clear(&self) {
         self.trees.borrow_mut().clear();
-        self.cells.borrow_mut().retain(|_, (inbox, _)| inbox.strong_count() > 0);
+        self.cells.borrow_mut().retain(|_, receiver| receiver.inbox.strong_count() > 0);
     }
 
     fn to_tree(&self, tree: u64) -> Rc<Semaphore> {
@@ -49,8 +56,8 @@ impl Calls {
 
     fn to_cell(&self, inbox: &Arc<Inbox>) -> Rc<Semaphore> {
         let mut cells = self.cells.borrow_mut();
-        let new = || (Arc::downgrade(inbox), Rc::new(Semaphore::new(TO_A_CELL)));
-        Rc::clone(&cells.entry(Arc::as_ptr(inbox)).or_insert_with(new).1)
+        let new = || Receiver { inbox: Arc::downgrade(inbox), turns: Rc::new(Semaphore::new(TO_A_CELL)) };
+        Rc::clone(&cells.entry(Arc::as_ptr(inbox)).or_insert_with(new).turns)
     }
 }
 
