@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     match decide(&TABLE, &request, |below| chance % below) {
         Decision::Forward(forward) => {
             let rule = forward.rule.expect("a route is attached");
-            for mirror in mirrors(rule, |below| chance % below) {
+            for mirror in mirrors(&forward, |below| chance % below) {
                 assert!(mirror.denominator > 0);
             }
             let matched = forward.matched_prefix;
