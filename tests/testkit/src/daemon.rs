@@ -253,5 +253,6 @@ fn metrics_address() -> SocketAddr {
 
 const METRICS: &str = "127.0.0.1:15020";
 const READY_LIMIT: Duration = Duration::from_secs(10);
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// A little more than a drain may take by default: a peer that is slow to let go of a connection is waited for so long.
+const STOP_LIMIT: Duration = Duration::from_secs(33);
 static NEXT_INSTANCE: AtomicU32 = AtomicU32::new(0);
