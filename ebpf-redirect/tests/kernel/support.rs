@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, BorrowedFd},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -17,7 +17,7 @@ use ebpf_redirect::{
     kernel::{KernelRedirect, Options},
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// The longest a connection over these wires may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -216,6 +216,21 @@ impl Proxy {
     pub(crate) fn inbound(&self, to: SocketAddr) -> &TcpListener {
         if to.is_ipv4() { &self.inbound_v4 } else { &self.inbound_v6 }
     }
+}
+
+/// With its end nobody listens any more, at once.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        [&self.outbound_v4, &self.outbound_v6, &self.inbound_v4, &self.inbound_v6]
+            .into_iter()
+            .for_each(stop_listening);
+    }
+}
+
+/// Closing alone is not enough: a child that another test is starting just now has all descriptors of this process until
+/// it is another program, and as long the kernel goes on establishing connections.
+pub(crate) fn stop_listening(listener: &TcpListener) {
+    SockRef::from(listener).shutdown(Shutdown::Both).expect("shutdown");
 }
 
 /// A listener that other sockets of its port do not disturb.

@@ -16,7 +16,7 @@ use super::{
     frames::{ACK, PacketSocket, RST, TCP, UDP, Wire, ip, ipv4, ping, tcp, udp},
     lab::{Lab, LabPod, eventually},
 };
-use crate::support::{PATIENCE, accept, assert_connected, listener, try_accept};
+use crate::support::{PATIENCE, accept, assert_connected, listener, stop_listening, try_accept};
 
 fn sysctl(pod: &LabPod, name: &str, value: &str) {
     let path = format!("/proc/sys/net/ipv4/{name}");
@@ -326,7 +326,7 @@ fn an_application_restarts_on_its_port_while_the_proxys_connections_to_it_live()
         let app = pod.pod.serve(here);
         let client = pod.pod.dial(here).unwrap();
         let accepted = accept(fenced.proxy.inbound(here)).0;
-        drop(app);
+        stop_listening(&app);
         let _again: TcpListener = pod.pod.serve(here);
         assert_connected(&client, &accepted);
     }
