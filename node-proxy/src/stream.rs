@@ -83,6 +83,14 @@ impl Stream {
         }
     }
 
+    /// The socket that carries it alone, for what only sockets can.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream, _) => Some(stream),
+            Self::Handoff(_) | Self::Tunnel(_) => None,
+        }
+    }
+
     /// What ends the pipe that carries it; `None` where there is no such pipe.
     pub fn pipe(&self) -> Option<Handle> {
         match self {

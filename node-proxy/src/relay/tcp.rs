@@ -2,7 +2,7 @@
 //!
 //! One scratch buffer per thread serves every connection; a connection owns a buffer only for what its peer would not take
 //! yet, and is not read from meanwhile. So idle connections hold no buffers, and a peer that stops reading stops the other.
-//! It must never hold more than `SCRATCH` bytes per direction.
+//! Bulk between two sockets is not copied at all (`splice.rs`). It must never hold more than `splice::BYTES` per direction.
 
 use std::{
     cell::RefCell,
@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     cell::Live,
+    relay::splice::Pipe,
     stream::{Stream, told},
     telemetry::Reason,
     tenancy::Ledger,
@@ -172,6 +173,8 @@ struct Way<'a> {
 struct Pump {
     /// What the sink would not take yet.
     pending: Bytes,
+    /// The same, of bulk: boxed, since few have it.
+    spliced: Option<Box<Pipe>>,
     /// Bytes to read next time.
     appetite: usize,
     state: State,
@@ -187,7 +190,7 @@ enum State {
 
 impl Pump {
     fn new(pending: Bytes) -> Self {
-        Self { pending, appetite: FIRST, state: State::Open }
+        Self { pending, spliced: None, appetite: FIRST, state: State::Open }
     }
 
     /// Moves what can be moved. Ready when the source has finished and the sink knows.
@@ -205,6 +208,7 @@ impl Pump {
                 self.pending.advance(written);
                 count(written);
             }
+            ready!(self.pour(cx, way, &mut count))?;
             match self.state {
                 State::Finished => return Poll::Ready(Ok(())),
                 State::Finishing => self.finish(cx, way)?,
@@ -217,6 +221,56 @@ impl Pump {
         }
     }
 
+    /// Empties the pipe, if there is one with bytes in it. An empty one is given back: who waits for more holds none.
+    fn pour(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &Way<'_>,
+        count: &mut impl FnMut(usize),
+    ) -> Poll<Result<(), Broken>> {
+        let (Some(pipe), Some(sink)) = (&mut self.spliced, way.sink.tcp()) else {
+            return Poll::Ready(Ok(()));
+        };
+        while pipe.held() > 0 {
+            count(ready!(pipe.poll_empty(cx, sink)).map_err(Broken::Sink)?);
+        }
+        self.spliced = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// As `step`, without copying. `None` where that cannot be done.
+    fn splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &Way<'_>,
+        count: &mut impl FnMut(usize),
+    ) -> Option<Poll<Result<usize, Broken>>> {
+        let (source, sink) = (way.source.tcp()?, way.sink.tcp()?);
+        let mut pipe = Pipe::take()?;
+        let filled = match pipe.poll_fill(cx, source) {
+            Poll::Ready(filled) => filled.map_err(Broken::Source),
+            Poll::Pending => return Some(Poll::Pending),
+        };
+        Some(Poll::Ready(filled.and_then(|filled| {
+            match filled {
+                0 => self.state = State::Finishing,
+                // A connection that has gone back to small messages is served by fewer steps.
+                little if little < FIRST => self.appetite = FIRST,
+                _ => {}
+            }
+            while pipe.held() > 0 {
+                match pipe.poll_empty(cx, sink) {
+                    Poll::Ready(taken) => count(taken.map_err(Broken::Sink)?),
+                    Poll::Pending => {
+                        self.spliced = Some(Box::new(pipe));
+                        break;
+                    }
+                }
+            }
+            Ok(filled)
+        })))
+    }
+
     /// Reads once and writes at once what the sink takes.
     fn step(
         &mut self,
@@ -224,6 +278,11 @@ impl Pump {
         way: &mut Way<'_>,
         count: &mut impl FnMut(usize),
     ) -> Poll<Result<usize, Broken>> {
+        if self.appetite == SCRATCH
+            && let Some(moved) = self.splice(cx, way, count)
+        {
+            return moved;
+        }
         BUFFER.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(&mut scratch[..self.appetite]);
             ready!(Pin::new(&mut *way.source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
