@@ -14,7 +14,11 @@ use std::{
 use ebpf_redirect_abi::LAYOUT;
 
 use super::{Options, mounts, object};
-use crate::{RedirectError, lock, sys::bpf};
+use crate::{
+    RedirectError,
+    lock::{self, Locked},
+    sys::bpf,
+};
 
 /// A held instance.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(crate) struct Instance {
     /// Whether pods are left steered by what is pinned here.
     stays: AtomicBool,
     /// Locked while the process lives; the kernel unlocks it whatever ends us.
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Instance {
@@ -46,10 +50,10 @@ impl Instance {
         for part in [MAPS, LINKS, PODS, FENCES] {
             create(&path.join(part)).map_err(failed)?;
         }
-        let lock = File::open(&path).map_err(failed)?;
-        if !lock::take(&lock).map_err(failed)? {
+        let folder = File::open(&path).map_err(failed)?;
+        let Some(lock) = lock::take(folder).map_err(failed)? else {
             return Err(RedirectError::InstanceInUse { name: options.instance.clone() });
-        }
+        };
         Ok(Self {
             path,
             adopted,

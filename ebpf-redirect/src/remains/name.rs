@@ -7,13 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{RedirectError, lock};
+use crate::{
+    RedirectError,
+    lock::{self, Locked},
+};
 
 /// A name that is taken. It is free again when this is dropped, or its process ends.
 #[derive(Debug)]
 pub(super) struct Name {
     path: PathBuf,
-    _file: File,
+    _file: Locked,
 }
 
 impl Name {
@@ -27,11 +30,11 @@ impl Name {
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
         loop {
             let file = open(&path).map_err(failed)?;
-            if !lock::take(&file).map_err(failed)? {
+            let Some(file) = lock::take(file).map_err(failed)? else {
                 return Err(RedirectError::InstanceInUse { name: instance.to_owned() });
-            }
+            };
             // Whoever had it may have removed it in between: then it is not this file that others see.
-            if is_at(&file, &path) {
+            if is_at(file.file(), &path) {
                 return Ok(Self { path, _file: file });
             }
         }

@@ -51,9 +51,7 @@ impl Pins {
     /// Takes everything down, unless the daemon lives.
     pub(super) fn clear(&self) {
         let Ok(folder) = File::open(&self.path) else { return };
-        if !lock::take(&folder).unwrap_or(false) {
-            return;
-        }
+        let Ok(Some(_locked)) = lock::take(folder) else { return };
         let (instance, layout, pods) = (&self.instance, self.layout, self.pods());
         remove(&self.path);
         // Other layouts and names may be in the parents; then they stay, which is no failure.
