@@ -56,7 +56,7 @@ impl Daemon {
     /// Starts `canopy run --config` on a node and waits until it is ready.
     ///
     /// # Errors
-    /// There is no binary, or it ended or was not ready in ten seconds; with the end of its output.
+    /// There is no binary, or it ended or was not ready in a minute; with the end of its output.
     pub fn start(node: &Node, config: &Path) -> Result<Self, KitError> {
         Self::start_with(node, config, &Options::default())
     }
@@ -179,16 +179,37 @@ impl Daemon {
     /// connection, so a little after its client has seen that.
     ///
     /// # Errors
-    /// None came in five seconds; with the daemon's output.
+    /// None came in half a minute; with the daemon's output.
     pub fn wait_logged(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value, KitError> {
-        for _ in 0..500 {
+        for _ in 0..LOG_LIMIT.as_millis() / POLL.as_millis() {
             if let Some(line) = self.access_log().into_iter().find(&wanted) {
                 return Ok(line);
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(POLL);
         }
-        let limit = Duration::from_secs(5);
-        Err(KitError::TimedOut { what: "the access-log line".into(), limit, output: self.output() })
+        Err(KitError::TimedOut {
+            what: "the access-log line".into(),
+            limit: LOG_LIMIT,
+            output: self.output(),
+        })
+    }
+
+    /// Waits until a metric, summed as by [`Daemon::metric`], is exactly so much: what a client has seen may be counted a
+    /// little later.
+    ///
+    /// # Errors
+    /// It was not within half a minute; with what it was in the end.
+    pub fn wait_metric(&self, name: &str, labels: &[&str], wanted: f64) -> Result<(), KitError> {
+        let mut last = f64::NAN;
+        for _ in 0..LOG_LIMIT.as_millis() / POLL.as_millis() {
+            last = self.metric(name, labels).unwrap_or(f64::NAN);
+            if last == wanted {
+                return Ok(());
+            }
+            thread::sleep(POLL);
+        }
+        let what = format!("{name} {labels:?} to be {wanted}: it is {last}");
+        Err(KitError::TimedOut { what, limit: LOG_LIMIT, output: self.output() })
     }
 
     fn wait_ready(&mut self) -> Result<(), KitError> {
@@ -252,7 +273,10 @@ fn metrics_address() -> SocketAddr {
 }
 
 const METRICS: &str = "127.0.0.1:15020";
-const READY_LIMIT: Duration = Duration::from_secs(10);
-/// A little more than a drain may take by default: a peer that is slow to let go of a connection is waited for so long.
-const STOP_LIMIT: Duration = Duration::from_secs(33);
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// For what follows what a client has seen.
+const LOG_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+/// Well above what a drain may take by default: a peer that is slow to let go of a connection is waited for so long.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 static NEXT_INSTANCE: AtomicU32 = AtomicU32::new(0);

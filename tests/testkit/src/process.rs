@@ -6,7 +6,7 @@
 use std::{
     fs,
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     net::SocketAddr,
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
@@ -39,7 +39,17 @@ impl Process {
         let output = tempfile::tempfile().map_err(failed)?;
         let (stdout, stderr) = (output.try_clone().map_err(failed)?, output.try_clone().map_err(failed)?);
         command.process_group(0).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        let child = netns.run(|| command.spawn())?.map_err(|source| {
+        let mut spawned = netns.run(|| command.spawn())?;
+        // Another thread that is about to start a program of its own holds every file that was open, also for writing,
+        // when it forked.
+        for _ in 0..BUSY_TRIES {
+            if !spawned.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy) {
+                break;
+            }
+            thread::sleep(POLL);
+            spawned = netns.run(|| command.spawn())?;
+        }
+        let child = spawned.map_err(|source| {
             tool::start_error(&what, "`make setup` installs what the tests need", source)
         })?;
         let group = Pid::from_child(&child);
@@ -167,5 +177,7 @@ fn is_listener(line: &str, port: u16) -> bool {
 }
 
 const POLL: Duration = Duration::from_millis(5);
-const START_LIMIT: Duration = Duration::from_secs(10);
-const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// Of a program whose file is held for writing.
+const BUSY_TRIES: u32 = 1000;
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(15);

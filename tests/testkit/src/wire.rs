@@ -72,8 +72,6 @@ impl Capture {
     /// # Errors
     /// The packet socket failed meanwhile.
     pub fn finish(mut self) -> Result<Vec<Segment>, KitError> {
-        // What was sent just before is still to be read.
-        std::thread::sleep(SLICE);
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(segments)) => segments,
@@ -103,14 +101,16 @@ fn listen(socket: &OwnedFd, stop: &AtomicBool) -> Result<Vec<Segment>, KitError>
     let mut segments = Vec::new();
     // Offloads let a frame be larger than any link takes.
     let mut buffer = vec![MaybeUninit::uninit(); 128 << 10];
-    while !stop.load(Ordering::Relaxed) {
+    loop {
+        let is_last = stop.load(Ordering::Relaxed);
         match recv(socket, &mut buffer[..], RecvFlags::empty()) {
             Ok(((frame, _), _)) => segments.extend(segment(frame)),
+            // What was sent just before the end is read, too: it ends with a slice in which nothing came.
+            Err(Errno::AGAIN) if is_last => return Ok(segments),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(failed(error.into())),
         }
     }
-    Ok(segments)
 }
 
 fn failed(source: std::io::Error) -> KitError {

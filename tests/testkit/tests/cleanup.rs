@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use testkit::{Addresses, Node, Outcome};
+use testkit::{Addresses, Node, Outcome, eventually};
 
 #[test]
 fn pods_of_a_node_reach_each_other_over_both_families() -> Outcome {
@@ -69,7 +69,7 @@ fn nothing_is_left_of_a_node_that_was_dropped() -> Outcome {
     assert!(!path.exists());
     assert!(!ip(&["-n", &name, "link"])?.contains("pod10"));
     drop(node);
-    assert!(!ip(&["netns", "list"])?.contains(&name));
+    assert!(!is_listed(&name)?);
     Ok(())
 }
 
@@ -108,10 +108,13 @@ fn what_a_killed_process_left_is_swept_by_the_next_node() -> Outcome {
     while fs::read_link(format!("/proc/{}/ns/net", inside.id()))? == ours {
         thread::sleep(Duration::from_millis(5));
     }
-    // Named only now: from here on, any other test's sweep may find it.
-    ip(&["netns", "attach", stale, &inside.id().to_string()])?;
+    // Named only now: from here on, any other test's sweep may find it, even half made, or be at it just now.
+    let id = inside.id().to_string();
+    eventually("it has a name", || {
+        Command::new("ip").args(["netns", "attach", stale, &id]).status().is_ok_and(|status| status.success())
+    })?;
     let _node = Node::new()?;
-    assert!(!ip(&["netns", "list"])?.contains(stale));
+    eventually("it is swept", || is_listed(stale).is_ok_and(|is_listed| !is_listed))?;
     assert!(!inside.wait()?.success());
     Ok(())
 }
@@ -143,6 +146,12 @@ fn sleep() -> Command {
 
 fn is_running(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Whether `ip netns` lists a namespace of exactly this name.
+fn is_listed(name: &str) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let list = ip(&["netns", "list"])?;
+    Ok(list.lines().any(|line| line.split(' ').next() == Some(name)))
 }
 
 fn ip(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {

@@ -117,7 +117,7 @@ fn a_call_that_its_caller_gives_up_is_counted_by_the_server() -> Outcome {
             let mut replies = caller.expand(endless).await?.into_inner();
             replies.message().await?;
             drop(replies);
-            for _ in 0..200 {
+            for _ in 0..3000 {
                 if server.cancelled() == 1 {
                     return Ok(());
                 }

@@ -30,7 +30,7 @@ pub enum CallError {
 /// Connects to an echo server. `authority` is what the application would have written in its URL.
 ///
 /// # Errors
-/// No connection came about in five seconds.
+/// No connection came about in half a minute.
 pub async fn connect(to: SocketAddr, authority: &str) -> Result<Client, CallError> {
     let endpoint = Endpoint::from_shared(format!("http://{to}"))?.connect_timeout(LIMIT).timeout(LIMIT);
     let endpoint = match format!("http://{authority}").parse() {
@@ -54,4 +54,4 @@ pub fn say(from: &Pod, to: SocketAddr, authority: &str, words: Words) -> Result<
     })?
 }
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
