@@ -187,7 +187,7 @@ fn only(spiffe_id: &str) -> Value {
 }
 
 fn originating(ways: &[(u16, Shown<'_>)], to: SocketAddr) -> Value {
-    let mut listeners = vec![sign_of_life()];
+    let mut listeners = Vec::new();
     let mut clusters = vec![cluster("nowhere", local(1))];
     for (port, shown) in ways {
         let name = format!("tunnel-{port}");
@@ -210,10 +210,11 @@ fn originating(ways: &[(u16, Shown<'_>)], to: SocketAddr) -> Value {
         });
         clusters.push(tunnel);
     }
+    listeners.push(sign_of_life());
     json!({ "static_resources": { "listeners": listeners, "clusters": clusters } })
 }
 
-/// A port that tells that the others are there, too, and reaches nobody: Envoy accepts at all of them once it runs.
+/// A port that tells that the others are there, too, and reaches nobody: the last of all, since Envoy opens them in order.
 fn sign_of_life() -> Value {
     let proxy = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -240,4 +241,4 @@ fn address(at: SocketAddr) -> Value {
 }
 
 const LIFE: SocketAddr = local(9999);
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);

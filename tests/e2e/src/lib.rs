@@ -12,7 +12,7 @@ pub use envoy::{Envoy, Shown, foreign, local};
 pub use left::{files_of, rules_of};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
-pub use raw::{Listener, dial, head, is_reset};
+pub use raw::{Listener, dial, end_of, head, is_reset};
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, port};
 pub use testkit::{Tally, Traffic, eventually};

@@ -145,7 +145,7 @@ pub const TRUST_DOMAIN: &str = "mesh.test";
 /// The SPIFFE ID that an agent takes for a delegate.
 pub const DELEGATE: &str = "spiffe://mesh.test/canopy";
 const PORT: u16 = 8081;
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 fn run(program: &str, arguments: &[&str]) -> Result<String, KitError> {
     let mut command = Command::new(tool(program)?);

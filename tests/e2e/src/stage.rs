@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde_json::Value;
 use testkit::{
     Daemon, KitError, Node, Options, Pod,
     manifests::{Manifests, Port, Service},
@@ -84,7 +85,7 @@ impl Stage {
         self.manifests.write(&format!("{name}.yaml"), &text)
     }
 
-    /// Writes a file and waits until the daemon has taken it up; without text, what was in the file goes.
+    /// Writes a file and waits until the daemon and all its cells have taken it up; without text, what was in the file goes.
     ///
     /// # Errors
     /// The manifest cannot be written, or is not taken up in time.
@@ -95,7 +96,8 @@ impl Stage {
         let mark = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: mark-{before}}}\n");
         let text = text.trim_end().trim_end_matches("---");
         self.manifests.write(file, &if text.is_empty() { mark } else { format!("{text}\n---\n{mark}") })?;
-        crate::eventually("the edit is in force", || version() > before)
+        crate::eventually("the edit is in force", || version() > before)?;
+        crate::eventually("every cell has taken it up", || is_taken_up(daemon, before))
     }
 
     /// The daemon, when it is ready.
@@ -115,6 +117,16 @@ impl Stage {
         let options = Options { arguments, ..Options::default() };
         Daemon::start_with(&self.node, self.manifests.path(), &options)
     }
+}
+
+/// Whether the forest has a later configuration than this, and all its cells: each takes up one thing after the other, so
+/// which answers has taken up what it was told before.
+fn is_taken_up(daemon: &Daemon, before: f64) -> bool {
+    let Ok(told) = daemon.canopy(&["tree", "--json"]) else { return false };
+    let forest: Value = serde_json::from_slice(&told.stdout).unwrap_or_default();
+    let answers = |cell: &Value| cell["state"].as_str().is_some_and(|state| !state.contains("not answer"));
+    let is_later = forest["configuration_version"].as_f64().is_some_and(|version| version > before);
+    is_later && forest["cells"].as_array().is_some_and(|cells| cells.iter().all(answers))
 }
 
 /// A port by its name and number.
