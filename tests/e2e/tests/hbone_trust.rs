@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, Origin, Traffic, built, dial, eventually, is_reset, port};
+use e2e::{HTTP, Listener, Mesh, Origin, Traffic, built, dial, end_of, eventually, is_reset, port};
 use serde_json::Value;
 use testkit::{Daemon, Outcome, pki::Authority};
 
@@ -44,7 +44,7 @@ fn a_certificate_on_a_revocation_list_ends_its_tunnels_in_and_out_and_makes_no_n
     };
     eventually("the receiver says why", || times(&there, "shop/client", "certificate_revoked") == 2)?;
     eventually("the caller was told", || times(&here, "shop/client", "peer_denied") == 2)?;
-    assert!(is_reset(&dial(&client, at)?.read(&mut [0])));
+    assert!(is_reset(&end_of(&client, at)));
     let refused = here.wait_logged(|line| of(line, "shop/client", "certificate_refused"));
     assert!(refused.is_ok(), "{:?}", here.access_log());
     echoes(&mut others)?;
@@ -54,7 +54,7 @@ fn a_certificate_on_a_revocation_list_ends_its_tunnels_in_and_out_and_makes_no_n
     let end = others.read(&mut [0]);
     assert!(is_reset(&end), "{end:?}");
     here.wait_logged(|line| of(line, "shop/other", "certificate_revoked"))?;
-    assert!(is_reset(&dial(&other, at)?.read(&mut [0])));
+    assert!(is_reset(&end_of(&other, at)));
     eventually("no tunnel is left", || {
         [&here, &there]
             .iter()
@@ -85,8 +85,10 @@ fn a_change_of_root_under_traffic_fails_no_request_and_cuts_what_is_left_on_the_
     let issued =
         |daemon: &Daemon| daemon.metric("canopy_identity_certificates_total", &[]).unwrap_or_default();
     step("prepare")?;
-    // Both daemons look every second.
-    std::thread::sleep(Duration::from_millis(2500));
+    let knows = |daemon: &Daemon| daemon.output().contains("the roots that are trusted have changed roots=2");
+    eventually("both trust the next root, too", || knows(&here) && knows(&there))?;
+    // It is said just before the cells are told.
+    std::thread::sleep(Duration::from_secs(1));
     let before = [issued(&here), issued(&there)];
     step("switch")?;
     eventually("both have certificates of the new root", || {

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, dial, eventually, files_of, is_reset, port, rules_of};
+use e2e::{HTTP, Listener, Origin, Stage, dial, end_of, eventually, files_of, is_reset, port, rules_of};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use testkit::{Daemon, KitError, Options, Outcome, Server, http};
 
 const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
-const LIMIT: Duration = Duration::from_secs(5);
+/// More than a busy machine needs.
+const LIMIT: Duration = Duration::from_secs(40);
 
 #[test]
 fn http_is_captured_in_both_families_within_and_across_tenants() -> Outcome {
@@ -36,8 +37,10 @@ fn http_is_captured_in_both_families_within_and_across_tenants() -> Outcome {
         }
     }
     assert_eq!(origin.seen().len(), 8);
-    let tree = String::from_utf8(daemon.canopy(&["tree"])?.stdout)?;
-    assert!(tree.contains("iptables"), "{tree}");
+    eventually("it says how it steers", || {
+        let told = daemon.canopy(&["tree"]);
+        told.is_ok_and(|told| String::from_utf8_lossy(&told.stdout).contains("iptables"))
+    })?;
     Ok(())
 }
 
@@ -69,8 +72,7 @@ fn opaque_bytes_keep_their_order_their_ends_and_their_resets() -> Outcome {
         stream.read_to_string(&mut text)?;
         assert_eq!(text, "100000 bytes");
 
-        // The reset may come before the client has looked at its new connection.
-        let end = dial(client, vip.at_v6(7000)).and_then(|mut nobody| nobody.read(&mut [0]));
+        let end = end_of(client, vip.at_v6(7000));
         assert!(is_reset(&end), "nobody listens there: {end:?}");
     }
     Ok(())
@@ -104,7 +106,7 @@ fn rules_are_in_the_pods_while_it_runs_and_gone_when_it_has_ended() -> Outcome {
     let mut daemon = daemon_of(&stage, "kit-iptables")?;
     assert_eq!(http::get(&client, vip.at(80), "web", "/")?.status, 200, "{}", daemon.output());
     daemon.process().signal(Signal::TERM);
-    let ended = daemon.process().wait(Duration::from_secs(10));
+    let ended = daemon.process().wait(LIMIT);
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
     assert_eq!(added()?, Vec::<String>::new());
     assert!(files_of(&instance("kit-iptables")).is_empty(), "{:?}", files_of(&instance("kit-iptables")));
@@ -144,7 +146,7 @@ fn what_it_does_otherwise_than_the_hooks_is_as_the_operators_guide_says() -> Out
 
 fn kill(daemon: &mut Daemon) -> Outcome {
     daemon.process().signal(Signal::KILL);
-    daemon.process().wait(Duration::from_secs(5)).ok_or("a killed process ends")?;
+    daemon.process().wait(LIMIT).ok_or("a killed process ends")?;
     Ok(())
 }
 

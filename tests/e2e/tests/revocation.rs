@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, Stage, dial, eventually, head, is_reset, port};
+use e2e::{HTTP, Listener, Mesh, Stage, dial, end_of, eventually, head, is_reset, port};
 use serde_json::Value;
 use testkit::{KitError, Outcome, Pod, http, manifests::Port};
 use tokio::time::Instant;
@@ -66,7 +66,7 @@ fn what_one_endpoint_of_another_node_denies_is_asked_of_no_other() -> Outcome {
     for _ in 0..3 {
         let answer = http::get(&client, vip.at(80), "ledger.bank", "/")?;
         assert_eq!((answer.status.as_u16(), answer.header("canopy-refused")), (403, "peer_denied"));
-        let end = dial(&client, vip.at(7000))?.read(&mut [0]);
+        let end = end_of(&client, vip.at(7000));
         assert!(is_reset(&end), "{end:?}");
         denied += 2;
     }
@@ -247,5 +247,6 @@ fn of(line: &Value, from: &Pod, to: SocketAddr) -> bool {
         && line["dst.addr"] == to.to_string()
 }
 
-/// The design's bound is 100 ms from the moment a change is read; a directory is looked at a little later.
-const SOON: Duration = Duration::from_secs(2);
+/// The design's bound is 100 ms from the moment a change is read, and `prompt.rs` holds it; a directory is looked at a little
+/// later, and a busy machine takes its time.
+const SOON: Duration = Duration::from_secs(20);

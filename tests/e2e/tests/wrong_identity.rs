@@ -3,7 +3,7 @@
 //! show, in `wrong_identity_envoy.rs`; what is revoked while it is used is in `hbone_trust.rs`.)
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     path::Path,
     sync::{
         Arc,
@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use e2e::{Listener, Mesh, dial, eventually, is_reset, port};
+use e2e::{Listener, Mesh, end_of, eventually, is_reset, port};
 use serde_json::Value;
 use testkit::{
     Daemon, Outcome,
@@ -63,10 +63,8 @@ impl Scene {
             }
             None => mesh.daemon_here(&words(&self.here))?,
         };
-        let mut stream = dial(&client, ledger.at(7000))?;
         // One that has no certificate waits five seconds for it.
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(15)))?;
-        let end = stream.read(&mut [0]);
+        let end = end_of(&client, ledger.at(7000));
         assert!(is_reset(&end), "{end:?}");
         for (daemon, pod, reason) in
             [(&here, "shop/client", Some(by_caller)), (&there, "bank/ledger", by_receiver)]
@@ -78,10 +76,9 @@ impl Scene {
             let said = || says(daemon, pod, reason);
             let found = eventually(reason, || said() == 1);
             assert!(found.is_ok(), "{pod}: not {reason}: {:?}\n{}", daemon.access_log(), daemon.output());
+            daemon.wait_metric("canopy_refused_total", &[&format!("reason=\"{reason}\"")], 1.0)?;
             assert_eq!(daemon.metric("canopy_refused_total", &[])?, 1.0, "{pod}: and no other reason");
-            let counted = daemon.metric("canopy_refused_total", &[&format!("reason=\"{reason}\"")])?;
-            assert_eq!(counted, 1.0, "{pod}: {reason}");
-            assert_eq!(daemon.metric("canopy_hbone_tunnels_open", &[])?, 0.0, "{pod}");
+            daemon.wait_metric("canopy_hbone_tunnels_open", &[], 0.0)?;
         }
         assert_eq!(asked.load(Relaxed), 0, "the app was reached");
         Ok(())
