@@ -17,8 +17,10 @@ fn certificate_of_the_embedded_authority_is_shown_and_outlives_a_change_of_root(
     let _web = stage.pod("shop", "web", &[HTTP])?;
     let daemon = stage.daemon()?;
     eventually("the first certificate is there", || serial(&daemon).is_some())?;
-    let page = daemon.canopy(&["tree"])?;
-    assert!(String::from_utf8_lossy(&page.stdout).contains("certificate of embedded, valid until 20"));
+    eventually("the page shows it", || {
+        let page = daemon.canopy(&["tree"]).map(|page| String::from_utf8_lossy(&page.stdout).into_owned());
+        page.is_ok_and(|page| page.contains("certificate of embedded, valid until 20"))
+    })?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
     let left = daemon.metric("canopy_identity_certificate_expiry_seconds", &["tenant=\"ns/shop\""])? - now;
     assert!((3500.0..=3601.0).contains(&left), "{left}");

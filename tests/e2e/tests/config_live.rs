@@ -27,12 +27,16 @@ fn a_broken_edit_is_rejected_with_its_place_while_the_last_good_version_stays() 
     let line = stage.manifests.read("web.yaml")?.lines().position(|line| line.contains("seven"));
     let place = format!("web.yaml:{}:", line.ok_or("the edit was made")? + 1);
     eventually("the daemon names the place", || daemon.output().contains(&place))?;
+    // The log says it before the status does.
+    eventually("the status has it", || {
+        daemon.canopy(&["status"]).is_ok_and(|status| status.status.code() == Some(1))
+    })?;
     let status = daemon.canopy(&["status"])?;
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
     assert_eq!(status.status.code(), Some(1), "{said}");
     assert!(said.contains("rejected") && said.contains(&place) && said.contains("HTTPRoute"), "{said}");
     assert!(said.contains("backendRefs[0].weight"), "the field is named: {said}");
-    assert_eq!(daemon.metric("canopy_configuration_rejected_objects", &[])?, 1.0);
+    daemon.wait_metric("canopy_configuration_rejected_objects", &[], 1.0)?;
     let meanwhile = traffic.next(50)?;
     assert_eq!((meanwhile.of("new"), meanwhile.failures), (0, 0), "{meanwhile:?}");
 
@@ -101,7 +105,7 @@ fn a_pod_comes_and_goes_without_touching_the_live_connections_of_others() -> Out
         stage.manifests.remove("shop-guest-pod.yaml")?;
         eventually("the pod has no tree", || enrolled(&daemon) == Some(3.0))?;
         // What was under way may still be answered.
-        traffic.next(3)?;
+        eventually("the pod gets no more", || traffic.next(10).is_ok_and(|lately| lately.of("guest") == 0))?;
         let since = traffic.tally().of("guest");
         traffic.next(20)?;
         assert_eq!(traffic.tally().of("guest"), since, "nothing goes to a pod that is gone");
@@ -132,12 +136,14 @@ fn a_namespace_that_is_missing_is_reported_and_planted_when_it_appears() -> Outc
     eventually("it is counted", || {
         daemon.metric("canopy_forest_workloads_failed", &[]).is_ok_and(|failed| failed == 1.0)
     })?;
-    let tree = String::from_utf8(daemon.canopy(&["tree"])?.stdout)?;
-    assert!(tree.contains("late") && tree.contains(&path), "{tree}");
+    eventually("the tree shows it", || {
+        let told = daemon.canopy(&["tree"]).map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
+        told.is_ok_and(|tree| tree.contains("late") && tree.contains(&path))
+    })?;
     let late = stage.node.pod_at("shop", "late", Addresses::of_host(99))?;
     eventually("it is planted", || enrolled(&daemon) == Some(3.0))?;
     assert_eq!(http::get(&late, vip.at(80), "web.shop", "/")?.text(), "web");
-    assert_eq!(daemon.metric("canopy_forest_workloads_failed", &[])?, 0.0);
+    daemon.wait_metric("canopy_forest_workloads_failed", &[], 0.0)?;
     Ok(())
 }
 

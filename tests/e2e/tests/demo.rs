@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{built, repository};
+use e2e::{built, eventually, repository};
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::Outcome;
 
@@ -34,6 +34,7 @@ fn interrupted_at_any_time_the_demo_leaves_nothing() -> Outcome {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     for after in [100, 400, 900, 2_500, 5_000] {
         let mut running = quiet().spawn()?;
+        eventually("it heeds the signal", || catches(running.id(), Signal::INT))?;
         thread::sleep(Duration::from_millis(after));
         kill_process(pid(&running)?, Signal::INT)?;
         let status = running.wait()?;
@@ -56,6 +57,7 @@ fn a_demo_whose_time_is_over_fails_and_leaves_nothing() -> Outcome {
 fn what_a_killed_demo_left_is_removed_by_the_next() -> Outcome {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut killed = quiet().spawn()?;
+    eventually("it has begun", || assert_nothing_left().is_err())?;
     thread::sleep(Duration::from_millis(2_500));
     kill_process(pid(&killed)?, Signal::KILL)?;
     killed.wait()?;
@@ -97,6 +99,14 @@ fn quiet() -> Command {
 fn pid(child: &Child) -> Result<Pid, std::io::Error> {
     Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
         .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+}
+
+/// Whether a process handles a signal: until it has come so far, the signal would just end it.
+fn catches(id: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    caught >> (signal.as_raw() - 1) & 1 == 1
 }
 
 /// No namespace, process, lock or pinned hook of the demo.

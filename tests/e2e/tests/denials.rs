@@ -95,16 +95,16 @@ impl Scene {
     }
 }
 
-/// Asks for a page. Silence is half a second of it: who is answered at all is answered by the kernel, at once.
+/// Asks for a page. Silence is a second and a half of it: who is answered at all is answered by the kernel, at once.
 fn fate(to: SocketAddr) -> Fate {
-    let mut stream = match TcpStream::connect_timeout(&to, Duration::from_millis(500)) {
+    let mut stream = match TcpStream::connect_timeout(&to, Duration::from_millis(1500)) {
         Ok(stream) => stream,
         Err(error) if error.kind() == ErrorKind::TimedOut => return Silence,
         Err(_) => return Refused,
     };
     let mut answer = [0; 12];
     let asked = stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
+        .set_read_timeout(Some(Duration::from_secs(30)))
         .and_then(|()| stream.write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n"))
         .and_then(|()| stream.read_exact(&mut answer));
     if asked.is_ok() && &answer == b"HTTP/1.1 200" { LetIn } else { Refused }
@@ -315,7 +315,7 @@ fn what_a_dead_daemon_denied_is_denied_until_the_next_one_knows_better() -> Outc
     scene.stage.manifests.write("deny.yaml", &scene.deny_near())?;
     let kill = |mut daemon: Daemon| -> Outcome {
         daemon.process().signal(Signal::KILL);
-        daemon.process().wait(Duration::from_secs(5)).ok_or("a killed process ends")?;
+        daemon.process().wait(Duration::from_secs(30)).ok_or("a killed process ends")?;
         Ok(())
     };
     let daemon = start()?;

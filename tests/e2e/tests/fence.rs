@@ -14,10 +14,10 @@ use testkit::{Daemon, Outcome, Pod};
 fn arrives_raw(from: &Pod, to: (&Pod, SocketAddr)) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     let (receiver, to) = to;
     let mut there = receiver.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)))??;
-    there.set_read_timeout(Some(Duration::from_millis(500)))?;
+    there.set_read_timeout(Some(Duration::from_secs(2)))?;
     send_raw(from, to)?;
     let mut packet = [0; 1500];
-    // Whatever else arrives meanwhile is passed over: it ends with half a second in which nothing does.
+    // Whatever else arrives meanwhile is passed over: it ends with two seconds in which nothing does.
     while let Ok(length) = there.read(&mut packet) {
         // Behind 20 bytes of IP.
         if length >= 40 && packet[20..22] == SOURCE.to_be_bytes() {
@@ -69,7 +69,7 @@ fn pods_are_fenced_unless_it_is_told_otherwise() -> Outcome {
         [(&[], enforcing), (&["--fence", "on"], enforcing), (&["--fence", "observe"], observing)];
     for (arguments, (state, verdict)) in runs {
         let daemon = stage.daemon_with(arguments)?;
-        assert_eq!(pods(&daemon, state), 2.0, "{arguments:?}");
+        eventually("both are fenced", || pods(&daemon, state) == 2.0)?;
         calls(&client, outside.at(80))?;
         assert_eq!(packets(&daemon, verdict), 0.0, "{arguments:?}");
         let arrived = arrives_raw(&client, (&outside, outside.at(80)))?;
@@ -77,7 +77,7 @@ fn pods_are_fenced_unless_it_is_told_otherwise() -> Outcome {
         eventually("the segment is counted", || packets(&daemon, verdict) == 1.0)?;
     }
     let daemon = stage.daemon_with(&["--fence", "off"])?;
-    assert_eq!((pods(&daemon, "off"), pods(&daemon, "enforcing")), (2.0, 0.0));
+    eventually("neither is fenced", || (pods(&daemon, "off"), pods(&daemon, "enforcing")) == (2.0, 0.0))?;
     assert!(arrives_raw(&client, (&outside, outside.at(80)))?, "nobody is in the way");
     calls(&client, outside.at(80))
 }

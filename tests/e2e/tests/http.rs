@@ -80,7 +80,7 @@ fn a_line_of_the_access_log_names_both_ends_the_service_the_endpoint_and_the_tim
     }
     assert_eq!((line["status"].as_u64(), line["bytes_sent"].as_u64()), (Some(200), Some(16 * 1024)));
     for time in ["duration_ms", "connect_ms", "first_byte_ms"] {
-        assert!(line[time].as_f64().is_some_and(|ms| ms < 5_000.0), "{time} of {line}");
+        assert!(line[time].as_f64().is_some_and(|ms| ms < 30_000.0), "{time} of {line}");
     }
     assert!(line["duration_ms"].as_f64() > Some(0.0) && line["reason"].is_null(), "{line}");
 
@@ -110,8 +110,8 @@ fn a_connection_is_kept_and_used_again_on_both_sides() -> Outcome {
     let seen = origin.seen();
     assert_eq!(seen.len(), 50);
     assert!(seen.iter().all(|request| request.connection == 1), "one connection is enough for one client");
-    assert_eq!(daemon.metric("canopy_accept_connections_total", &["tenant=\"ns/shop\""])?, 1.0);
-    assert_eq!(daemon.metric("canopy_relay_requests_total", &["tenant=\"ns/shop\""])?, 50.0);
+    daemon.wait_metric("canopy_accept_connections_total", &["tenant=\"ns/shop\""], 1.0)?;
+    daemon.wait_metric("canopy_relay_requests_total", &["tenant=\"ns/shop\""], 50.0)?;
     Ok(())
 }
 
@@ -129,7 +129,7 @@ fn large_bodies_pass_both_ways_sized_and_in_chunks() -> Outcome {
     std::fs::write(&sent, &body)?;
     for framing in ["content-type: application/octet-stream", "transfer-encoding: chunked"] {
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--max-time", "20", "--header", framing, "--header"]);
+        curl.args(["--silent", "--show-error", "--max-time", "120", "--header", framing, "--header"]);
         curl.args(["expect:", "--data-binary"]).arg(format!("@{}", sent.display()));
         curl.arg("--output").arg(&got).arg(format!("http://{}/echo", vip.at(80)));
         let output = client.run(|| curl.output())??;

@@ -195,10 +195,10 @@ fn dumping(folder: &Path, program: &Path) -> io::Result<PathBuf> {
 
 fn crash(process: &mut Process) -> Result<ExitStatus, KitError> {
     process.signal(Signal::ABORT);
-    let ended = process.wait(Duration::from_secs(10));
+    let ended = process.wait(Duration::from_secs(40));
     ended.ok_or_else(|| KitError::TimedOut {
         what: "the end of a process".to_owned(),
-        limit: Duration::from_secs(10),
+        limit: Duration::from_secs(40),
         output: process.output(),
     })
 }
@@ -215,7 +215,7 @@ fn cores(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// What the admin socket answers, whole.
 fn ask(socket: &Path, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();

@@ -12,6 +12,9 @@ use e2e::{HTTP, Origin, Stage, Vip, built, files_of, rules_of};
 use rustix::process::Signal;
 use testkit::{Daemon, KitError, Options, Outcome, Pod, http, manifests::Manifests};
 
+/// More than a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(40);
+
 /// A caller and a server, and what is in their namespaces without a daemon.
 struct Scene {
     origin: Origin,
@@ -47,7 +50,7 @@ impl Scene {
         let mut daemon = self.daemon(instance, redirect)?;
         self.assert_served(&daemon);
         daemon.process().signal(Signal::KILL);
-        daemon.process().wait(Duration::from_secs(5)).ok_or("a killed process ends")?;
+        daemon.process().wait(PATIENCE).ok_or("a killed process ends")?;
         assert!(self.direct().is_none(), "cut off, or this test shows nothing");
         Ok(())
     }
@@ -74,7 +77,7 @@ impl Scene {
 
     fn end(&self, mut daemon: Daemon, instance: &str) -> Outcome {
         daemon.process().signal(Signal::TERM);
-        let ended = daemon.process().wait(Duration::from_secs(10));
+        let ended = daemon.process().wait(PATIENCE);
         assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
         assert!(files_of(instance).is_empty(), "{:?}", files_of(instance));
         assert_eq!([rules_of(&self.client)?, rules_of(&self.web)?], self.rules);

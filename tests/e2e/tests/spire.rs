@@ -60,7 +60,7 @@ fn certificates_of_two_minutes_are_renewed_under_traffic_between_nodes_and_nothi
     }
     let tally = traffic.tally();
     assert_eq!(tally.failures, 0, "{}", tally.last_failure);
-    assert!(tally.total() > 10_000 && single > 100, "{tally:?}, {single} on connections of their own");
+    assert!(tally.total() > 2_000 && single > 30, "{tally:?}, {single} on connections of their own");
     assert!(near_serials.len() >= 3 && far_serials.len() >= 3, "renewed: {near_serials:?} {far_serials:?}");
     assert!(here.output().contains("the roots that are trusted have changed roots=2"), "{}", here.output());
     let line = here.wait_logged(|line| line["dst.addr"] == vip.at(80).to_string())?;

@@ -118,7 +118,7 @@ fn a_tenant_that_is_kept_to_the_mesh_reaches_nothing_outside() -> Outcome {
         );
     }
     let refused = ["tenant=\"shop\"", "reason=\"egress_forbidden\""];
-    assert_eq!(daemon.metric("canopy_refused_total", &refused)?, 2.0);
+    daemon.wait_metric("canopy_refused_total", &refused, 2.0)?;
     ask(&client, vip.at(80), 1)?;
     ask(&free, outside.at(80), 1)?;
 
@@ -169,12 +169,15 @@ fn ledgers_of_the_tenants_add_up_to_what_was_sent() -> Outcome {
     ask(&teller, ledger_vip.at(80), 7)?;
     ask(&teller, web_vip.at(80), 5)?;
     assert_eq!(origins.each_ref().map(|origin| origin.seen().len()), [35, 27]);
-    let count = |name: &str, tenant: &str| daemon.metric(name, &[&format!("tenant=\"ns/{tenant}\"")]);
     // Requests are the caller's; what comes from another tenant is bytes, and one connection for all of it.
-    assert_eq!(count("canopy_relay_requests_total", "shop")?, f64::from(30 + 20));
-    assert_eq!(count("canopy_relay_requests_total", "bank")?, f64::from(7 + 5));
-    assert_eq!(count("canopy_accept_connections_total", "shop")?, f64::from(2 + 1));
-    assert_eq!(count("canopy_accept_connections_total", "bank")?, f64::from(2 + 1));
+    for (name, tenant, count) in [
+        ("canopy_relay_requests_total", "shop", 30 + 20),
+        ("canopy_relay_requests_total", "bank", 7 + 5),
+        ("canopy_accept_connections_total", "shop", 2 + 1),
+        ("canopy_accept_connections_total", "bank", 2 + 1),
+    ] {
+        daemon.wait_metric(name, &[&format!("tenant=\"ns/{tenant}\"")], f64::from(count))?;
+    }
     let in_flight = || daemon.metric("canopy_relay_requests_in_flight", &[]);
     eventually("none is in flight", || in_flight().is_ok_and(|count| count == 0.0))?;
     let lines = |direction: &str, tenant: &str| {
