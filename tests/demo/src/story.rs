@@ -102,6 +102,11 @@ impl Stage<'_> {
     fn forest(&self) -> Result<(), DemoError> {
         self.screen.heading("4. The forest, while requests run: canopy tree");
         self.stop.sleep(Duration::from_millis(500))?;
+        // A cell that is busy does not answer at once.
+        self.stop.wait_until(PATIENCE, || {
+            evidence::ask(&self.daemon, "tree")
+                .is_ok_and(|tree| self.cast.pods().all(|(pod, _)| tree.contains(pod.name())))
+        })?;
         let tree = evidence::ask(&self.daemon, "tree")?;
         self.screen.quote(&tree);
         for (pod, _) in self.cast.pods() {
@@ -137,6 +142,7 @@ impl Stage<'_> {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(20);
 /// About 250 requests a second.
 const PACE: Duration = Duration::from_millis(3);
 const EXPLORE: &str = "\

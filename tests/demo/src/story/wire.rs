@@ -93,7 +93,7 @@ impl Stage<'_> {
             let log = far.access_log().into_iter();
             log.rev().find(|line| line["workload"] == "bank/archive" && line["policy"] == POLICY)
         };
-        let logged = self.stop.wait_until(Duration::from_secs(3), || denied().is_some())?;
+        let logged = self.stop.wait_until(Duration::from_secs(20), || denied().is_some())?;
         claim(logged, "the archive's own daemon has logged the denial", || {
             format!("{:?}\n{}", far.access_log(), far.output())
         })?;
