@@ -3,6 +3,7 @@
 use std::{
     io::ErrorKind,
     net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -12,7 +13,8 @@ use socket2::{Domain, Socket, Type};
 use super::lab::{Fenced, Lab, LabPod};
 use crate::support::{accept, assert_connected, try_accept};
 
-const SOON: Duration = Duration::from_millis(300);
+/// Long enough for a second try of who was not heard at his first.
+const SOON: Duration = Duration::from_millis(1500);
 
 fn denial(cidr: String, ports: &[u16]) -> Denial {
     Denial { cidr: cidr.parse().unwrap(), ports: ports.to_vec() }
@@ -167,17 +169,27 @@ fn what_a_refused_connection_costs_in_the_fence_and_in_user_space() {
         let denials = if by_fence { vec![denial("10.78.0.0/24".into(), &[80])] } else { Vec::new() };
         fenced.guard.set_denials(&denials, &[]).unwrap();
         let listener = &fenced.proxy.inbound_v4;
+        let is_over = AtomicBool::new(false);
         let refused = |listener: &std::net::TcpListener| {
             let (begun, mut count) = (cpu(), 0);
-            while let Some((stream, _)) = try_accept(listener, Duration::from_millis(300)) {
-                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-                count += 1;
+            loop {
+                // Nothing is left to the next round.
+                let is_last = is_over.load(Relaxed);
+                match try_accept(listener, Duration::from_millis(300)) {
+                    Some((stream, _)) => {
+                        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                        count += 1;
+                    }
+                    None if is_last => return (cpu() - begun, count),
+                    None => {}
+                }
             }
-            (cpu() - begun, count)
         };
         let (sender, (proxy, accepted)) = std::thread::scope(|scope| {
             let proxy = scope.spawn(|| refused(listener));
-            (flood(&pod, to, CONNECTIONS), proxy.join().unwrap())
+            let sender = flood(&pod, to, CONNECTIONS);
+            is_over.store(true, Relaxed);
+            (sender, proxy.join().unwrap())
         });
         assert_eq!(accepted == 0, by_fence, "round {round}");
         let all = sender + proxy.as_secs_f64() * 1e6 / f64::from(CONNECTIONS);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     lifecycle::pins,
-    support::{accept, assert_connected, listener, try_accept},
+    support::{PATIENCE, accept, assert_connected, listener, try_accept},
 };
 
 /// Connections of the application before it is enrolled: out and in, for each family.
@@ -131,7 +131,8 @@ fn stop_steering_inbound(lab: &Lab) {
     let lookup = pins(&lab.instance).into_iter().find(|pin| pin.parent().unwrap().ends_with("pods")).unwrap();
     let link: FdLink = PinnedLink::from_pin(lookup).unwrap().unpin().unwrap();
     drop(link);
-    std::thread::sleep(Duration::from_millis(100));
+    // A child that is just being started has it, too, until it is another program.
+    std::thread::sleep(Duration::from_secs(1));
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn a_marked_client_socket_that_is_turned_into_a_listener_hands_nothing_on() {
         socket.listen(8).unwrap();
         let client = pod.pod.dial(here).unwrap();
         let listening: std::net::TcpListener = socket.into();
-        let Some((accepted, _)) = try_accept(&listening, Duration::from_secs(1)) else {
+        let Some((accepted, _)) = try_accept(&listening, PATIENCE) else {
             panic!("{of}: the handshake is the kernel's own and passes")
         };
         let before = lab.dropped(&pod, "not_steered");

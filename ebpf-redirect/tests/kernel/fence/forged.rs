@@ -4,7 +4,7 @@
 use std::{
     any::Any,
     io::{ErrorKind, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     process::Command,
     thread,
     time::Duration,
@@ -87,7 +87,7 @@ fn forge(pod: &LabPod, from: SocketAddr, port: u16) -> (Netns, Socket) {
 /// this can fail.
 fn assert_no_way_out(lab: &Lab, choice: FenceChoice, pod: &LabPod, (nested, to): (&Netns, SocketAddr)) {
     let server = pod.pod.world.inside(|| listener(to));
-    let out = nested.inside(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)));
+    let out = nested.inside(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)));
     if choice == FenceChoice::Observe {
         assert_connected(&out.unwrap(), &accept(&server).0);
         assert!(lab.observed(pod, "no_socket") > 0);
@@ -145,8 +145,11 @@ fn a_connection_of_the_proxys_that_has_ended_lets_nothing_else_out() {
         let out = pod.through(&lab.redirect, to);
         let port = out.local_addr().unwrap().port();
         let far = accept(&server).0;
+        // Said before it is closed: a child that is just being started would put it off.
+        out.shutdown(Shutdown::Write).unwrap();
         drop(out);
         thread::sleep(Duration::from_millis(100));
+        far.shutdown(Shutdown::Write).unwrap();
         drop(far);
         eventually("the end", || is_in_state(pod, port, TIME_WAIT));
         Cover { port, _kept: Vec::new() }

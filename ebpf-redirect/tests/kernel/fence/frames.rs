@@ -170,7 +170,7 @@ pub(crate) fn ping(to: IpAddr) -> bool {
     }
     socket.send_to(&request, &std::net::SocketAddr::new(to, 0).into()).expect("send");
     let answer = if to.is_ipv4() { 0 } else { 129 };
-    PacketSocket(socket).sees(&[&[answer, 0][..]].concat(), Duration::from_secs(2))
+    PacketSocket(socket).sees(&[&[answer, 0][..]].concat(), Duration::from_secs(10))
 }
 
 fn address(index: u32) -> io::Result<SockAddr> {

@@ -148,8 +148,10 @@ fn the_last_acknowledgement_is_sent_from_time_wait() {
     let out = pod.through(&lab.redirect, there);
     let far = accept(&server).0;
     // The proxy closes first and is only a memory of the kernel's when its peer closes.
+    out.shutdown(std::net::Shutdown::Write).unwrap();
     drop(out);
     thread::sleep(Duration::from_millis(100));
+    far.shutdown(std::net::Shutdown::Write).unwrap();
     drop(far);
     drop(server);
     const LAST_ACK: &str = "09";
@@ -166,9 +168,13 @@ fn an_acknowledgement_for_a_connection_in_time_wait_passes_from_the_kernels_raw_
     let server = pod.pod.world.inside(|| listener(there));
     let out = pod.through(&lab.redirect, there);
     let own = out.local_addr().unwrap();
-    drop(out);
-    drop(accept(&server).0);
-    thread::sleep(Duration::from_millis(100));
+    let far = accept(&server).0;
+    // Said before they are closed: a child that is just being started would put it off.
+    for end in [&out, &far] {
+        end.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    drop((out, far));
+    thread::sleep(Duration::from_millis(500));
     // As the kernel's socket before Linux 6.13: raw, and of TCP.
     let raw =
         pod.pod.netns.inside(|| Socket::new(Domain::IPV4, Type::RAW, Some(socket2::Protocol::TCP)).unwrap());
