@@ -200,7 +200,7 @@ fn mesh(tenants: &[(&str, Egress)], entries: &[(&str, &str, bool)]) -> Mesh {
 
 /// Turns until something changes.
 fn until_changed(names: &mut Names) {
-    for _ in 0..500 {
+    for _ in 0..6000 {
         if names.turn() {
             return;
         }
@@ -263,7 +263,7 @@ fn a_resolver_that_panics_or_knows_nothing_ends_its_turn_and_no_other() {
     // The one that broke is not counted as under way for ever: it is asked for again.
     let panics = |host: &HostName| host.as_str() == "panic.example";
     let mut seen = 0;
-    for _ in 0..500 {
+    for _ in 0..6000 {
         names.turn();
         seen += asked.try_iter().filter(panics).count();
         if seen > 1 {

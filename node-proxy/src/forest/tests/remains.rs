@@ -36,7 +36,7 @@ async fn a_pods_way_back_is_kept_for_its_last_connection_and_goes_with_it() {
 
 #[tokio::test]
 async fn no_way_back_outlives_its_grace() {
-    let mut world = World::with_grace(Duration::from_millis(300));
+    let mut world = World::with_grace(Duration::from_secs(3));
     world.apply(&[("shop/cart", &own())]);
     let forest = world.until("a tree", |forest| trees(forest).len() == 1).await;
     let mut cart = world.connect(&forest, "shop/cart", world.echo);
@@ -60,7 +60,7 @@ async fn every_way_back_is_kept_while_all_drain() {
     world.ways_back(1).await;
     assert!(says(&mut cart, "during"), "the other tenant has left by now");
     drop(cart);
-    tokio::time::timeout(Duration::from_secs(5), draining).await.unwrap().unwrap();
+    tokio::time::timeout(LONG / 2, draining).await.unwrap().unwrap();
     assert_eq!(world.redirect.ways_back(), 0);
 }
 
@@ -72,10 +72,10 @@ async fn a_drain_waits_for_connections_and_not_for_ever() {
     let mut cart = world.connect(&forest, "shop/cart", world.echo);
     assert!(says(&mut cart, "before"));
     let handle = world.forest.clone();
-    let draining = tokio::spawn(async move { handle.drain(Duration::from_millis(600)).await });
+    let draining = tokio::spawn(async move { handle.drain(Duration::from_secs(3)).await });
     world.forest.reached(Phase::Draining).await;
     assert!(says(&mut cart, "during"));
-    tokio::time::timeout(Duration::from_secs(3), draining).await.unwrap().unwrap();
+    tokio::time::timeout(LONG / 2, draining).await.unwrap().unwrap();
     assert!(ends(cart));
     assert_eq!(world.forest.phase(), Phase::Stopped);
 }
@@ -125,7 +125,7 @@ async fn what_a_caller_had_that_leaves_goes_on_as_long_as_its_grace() {
 async fn a_neighbours_connection_is_the_receivers_as_well() {
     let server = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
     let app = server.local_addr().unwrap();
-    let (mut world, forest) = neighbours(Duration::from_secs(1), (app.port(), AppProtocol::Tcp)).await;
+    let (mut world, forest) = neighbours(Duration::from_secs(4), (app.port(), AppProtocol::Tcp)).await;
     let mut web = world.connect(&forest, "shop/web", app);
     let mut upstream = acquainted(&mut web, &server);
     world.apply(&[("shop/web", &own())]);
@@ -142,7 +142,7 @@ async fn a_neighbours_connection_is_the_receivers_as_well() {
 async fn a_neighbours_request_is_cut_when_the_receivers_grace_is_over() {
     let server = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
     let app = server.local_addr().unwrap();
-    let (mut world, forest) = neighbours(Duration::from_millis(500), (app.port(), AppProtocol::Http1)).await;
+    let (mut world, forest) = neighbours(Duration::from_secs(3), (app.port(), AppProtocol::Http1)).await;
     let mut web = world.connect(&forest, "shop/web", app);
     web.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let (mut upstream, _) = server.accept().unwrap();

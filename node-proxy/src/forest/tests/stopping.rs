@@ -14,7 +14,7 @@ fn drain(world: &World, grace: Duration) -> tokio::task::JoinHandle<()> {
 }
 
 async fn ended(draining: tokio::task::JoinHandle<()>) {
-    tokio::time::timeout(Duration::from_secs(5), draining).await.unwrap().unwrap();
+    tokio::time::timeout(LONG / 2, draining).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn what_does_not_finish_is_cut_in_time_and_what_came_meanwhile_has_had_its
     let forest = world.until("a tree", |forest| trees(forest).len() == 1).await;
     let mut old = world.connect(&forest, "shop/cart", world.echo);
     assert!(says(&mut old, "before"));
-    let draining = drain(&world, Duration::from_millis(1200));
+    let draining = drain(&world, Duration::from_secs(6));
     world.until("closed", |_| world.redirect.left() == [Parting::Closed]).await;
     assert!(says(&mut old, "still within its time"));
     ended(draining).await;

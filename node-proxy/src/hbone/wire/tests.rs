@@ -61,7 +61,7 @@ async fn what_the_socket_did_not_take_at_once_is_sent_although_nothing_is_writte
         });
         let mut received = vec![0; written];
         tokio::select! {
-            read = timeout(Duration::from_secs(10), peer.read_exact(&mut received)) => read.unwrap().unwrap(),
+            read = timeout(Duration::from_secs(60), peer.read_exact(&mut received)) => read.unwrap().unwrap(),
             () = driver => unreachable!("it drives for ever"),
         };
         assert!(received.iter().all(|byte| *byte == 7));

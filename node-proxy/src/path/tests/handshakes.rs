@@ -41,7 +41,7 @@ async fn pair() -> Pair {
 }
 
 async fn is_served(pair: &Pair) {
-    let (mut client, mut server) = timeout(Duration::from_secs(5), pair.connect()).await.unwrap();
+    let (mut client, mut server) = timeout(Duration::from_secs(30), pair.connect()).await.unwrap();
     flows(&mut client, &mut server).await;
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::snapshot::policies::{InboundPolicy, PeerRule};
 
 /// What the design promises is 100 ms; a busy machine's scheduler gets the rest.
-const SOON: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_secs(10);
 
 fn name(text: &str) -> PolicyName {
     PolicyName::new("shop".try_into().unwrap(), text.try_into().unwrap())

@@ -8,7 +8,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::support::{Bench, Endpoint1, hear, local, say};
+use super::support::{Bench, Endpoint1, hear, is_silent, local, say};
 use crate::{accept::Protocol, cell::Limits, telemetry::Reason};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -89,7 +89,7 @@ async fn a_permission_taken_away_ends_the_idle_connection_it_allowed() {
         say(&mut client, GET).await;
         assert_eq!(hear(&mut client).await, OK);
         bench.publish();
-        assert_eq!(hear(&mut client).await, "", "a change that concerns nobody ends nothing");
+        assert!(is_silent(&mut client).await, "a change that concerns nobody ends nothing");
         revoke(&bench);
         assert_eq!(hear(&mut client).await, "<closed>");
     })
@@ -119,6 +119,7 @@ async fn a_client_that_closes_its_sending_side_is_taken_for_gone_and_its_request
         let endpoint = Endpoint1::scripted(|mut stream, heard| async move {
             let mut buffer = vec![0; 4096];
             let _request = stream.read(&mut buffer).await.unwrap();
+            heard.borrow_mut().push_str("asked, ");
             let cancelled = matches!(stream.read(&mut buffer).await, Ok(0) | Err(_));
             heard.borrow_mut().push_str(if cancelled { "cancelled" } else { "more" });
         })
@@ -126,11 +127,15 @@ async fn a_client_that_closes_its_sending_side_is_taken_for_gone_and_its_request
         let (bench, log) = Bench::logging(&[endpoint.at()], Limits::default());
         let mut client = bench.connect(Protocol::Http1).await;
         say(&mut client, GET).await;
-        sleep(Duration::from_millis(50)).await;
+        while endpoint.heard().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
         client.shutdown().await.unwrap();
         assert_eq!(hear(&mut client).await, "<reset>", "no answer");
-        sleep(Duration::from_millis(50)).await;
-        assert_eq!(endpoint.heard(), "cancelled");
+        while endpoint.heard() == "asked, " {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(endpoint.heard(), "asked, cancelled");
         let lines = log.lines(&bench);
         assert_eq!(lines[0]["reason"], "client_closed", "{lines:#?}");
     })
@@ -143,7 +148,7 @@ async fn a_pod_that_leaves_finishes_its_requests_and_no_more() {
         let endpoint = Endpoint1::scripted(|mut stream, _| async move {
             let mut buffer = vec![0; 4096];
             let _request = stream.read(&mut buffer).await.unwrap();
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(1000)).await;
             stream.write_all(OK.as_bytes()).await.unwrap();
         })
         .await;
@@ -190,12 +195,11 @@ async fn bytes_after_an_upgrade_are_counted_while_they_flow_and_once() {
 async fn a_silent_tunnel_ends_after_the_idle_time_out() {
     local(async {
         let endpoint = echoing().await;
-        let limits = Limits { idle: Some(Duration::from_millis(400)), ..Limits::default() };
+        let limits = Limits { idle: Some(Duration::from_secs(2)), ..Limits::default() };
         let (bench, log) = Bench::logging(&[endpoint.at()], limits);
         let mut client = bench.connect(Protocol::Http1).await;
         say(&mut client, UPGRADE).await;
         assert!(hear(&mut client).await.starts_with("HTTP/1.1 101"));
-        sleep(Duration::from_millis(700)).await;
         assert!(client.read(&mut [0; 8]).await.is_err(), "reset: what was cut short must not look complete");
         assert_eq!(bench.cell.ledger.refusals(Reason::IdleTimeout), 1);
         assert_eq!(log.lines(&bench)[0]["reason"], "idle_timeout");

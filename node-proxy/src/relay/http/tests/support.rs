@@ -77,7 +77,7 @@ pub(super) struct At {
 
 /// Runs a test with a place for local tasks, and not for ever.
 pub(super) async fn local<F: Future<Output = ()>>(test: F) {
-    timeout(Duration::from_secs(10), LocalSet::new().run_until(test)).await.expect("the test hangs");
+    timeout(Duration::from_secs(90), LocalSet::new().run_until(test)).await.expect("the test hangs");
 }
 
 impl Bench {
@@ -293,11 +293,13 @@ pub(super) async fn say(stream: &mut TcpStream, bytes: &str) {
     stream.write_all(bytes.as_bytes()).await.unwrap();
 }
 
-/// What comes until the stream is closed or reset, which is written out, or silent for a moment.
+/// What comes, however late, until the stream is closed or reset, which is written out, or silent for a moment.
 pub(super) async fn hear(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(read) = timeout(QUIET, stream.read(&mut buffer)).await {
+    let mut patience = PATIENCE;
+    while let Ok(read) = timeout(patience, stream.read(&mut buffer)).await {
+        patience = QUIET;
         match read {
             Ok(0) => heard.extend_from_slice(b"<closed>"),
             Ok(read) => heard.extend_from_slice(&buffer[..read]),
@@ -308,6 +310,11 @@ pub(super) async fn hear(stream: &mut TcpStream) -> String {
         }
     }
     String::from_utf8_lossy(&heard).into_owned()
+}
+
+/// Nothing comes for a moment, nor does the stream end.
+pub(super) async fn is_silent(stream: &mut TcpStream) -> bool {
+    timeout(QUIET, stream.read(&mut [0])).await.is_err()
 }
 
 /// A rule that sends everything to a Service, with these filters.
@@ -367,5 +374,7 @@ fn mesh(workload: Arc<Workload>) -> Mesh {
     mesh
 }
 
+/// Longer than what is answered at all takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than anything on this machine takes between two of a test's bytes.
 const QUIET: Duration = Duration::from_millis(150);
