@@ -91,7 +91,11 @@ impl Stage {
     /// The manifest cannot be written, or is not taken up in time.
     pub fn put(&self, daemon: &Daemon, file: &str, text: &str) -> Result<(), KitError> {
         let version = || daemon.metric("canopy_configuration_version", &[]).unwrap_or_default();
-        let before = version();
+        let mut before = 0.0;
+        crate::eventually("it says what is in force", || {
+            before = version();
+            before > 0.0
+        })?;
         // Text that says nothing makes no version: an object besides does.
         let mark = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: mark-{before}}}\n");
         let text = text.trim_end().trim_end_matches("---");
