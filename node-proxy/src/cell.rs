@@ -122,6 +122,8 @@ pub struct Limits {
     pub unacknowledged: Duration,
     /// How long a connection may be idle in the pool.
     pub pool_idle: Duration,
+    /// How long a client may be silent that was asked to let go of its connection and has nothing under way on it.
+    pub farewell: Duration,
     /// How long a relayed connection may be silent in both directions; `None` is for ever.
     pub idle: Option<Duration>,
     /// Bytes of a request's or response's head.
@@ -165,6 +167,8 @@ impl Default for Limits {
             tunnel_keepalive: Duration::from_secs(10),
             unacknowledged: Duration::from_secs(30),
             pool_idle: Duration::from_secs(60),
+            // Three packets may be lost on the way, one after the other.
+            farewell: Duration::from_secs(2),
             idle: None,
             head_bytes: 64 * 1024,
             connections: 65_536,

@@ -122,7 +122,7 @@ async fn stages(cell: &Rc<Cell>, captured: Captured, live: Rc<Live>) -> End {
     if is_tunnel(&captured, &live) {
         return Box::pin(tunnel::serve(cell, captured, &live)).await;
     }
-    let accepted = match accept::accept(cell, captured, live.origin).await {
+    let accepted = match accept::accept(cell, captured, &live).await {
         Ok(accepted) => accepted,
         Err(error) => return error.reason().map_or(End::Told, End::Because),
     };

@@ -28,6 +28,7 @@ use crate::{
 
 pub use self::told::{Told, told};
 
+pub mod farewell;
 mod told;
 
 /// A connection, by what carries it.

@@ -11,7 +11,7 @@ use ebpf_redirect::{Origin, Side};
 
 use crate::{
     capture::{Arrival, Captured, Tree},
-    cell::Cell,
+    cell::{Cell, Live},
     snapshot::{Destination, Snapshot, WorkloadEntry},
     telemetry::Reason,
 };
@@ -89,7 +89,8 @@ impl AcceptError {
 }
 
 /// Finds out where a connection is going and what it speaks.
-pub async fn accept(cell: &Cell, mut captured: Captured, origin: Origin) -> Result<Accepted, AcceptError> {
+pub async fn accept(cell: &Cell, mut captured: Captured, live: &Live) -> Result<Accepted, AcceptError> {
+    let origin = live.origin;
     let destination = destination(&cell.snapshot(), &captured.tree, captured.side, origin);
     let declared = destination.protocol();
     let (protocol, prefix) = match declared {
@@ -97,7 +98,8 @@ pub async fn accept(cell: &Cell, mut captured: Captured, origin: Origin) -> Resu
         AppProtocol::Tcp => (Protocol::Tcp, Bytes::new()),
         AppProtocol::Undeclared => reading::undeclared(&mut captured.stream, &cell.limits).await?,
         AppProtocol::Http1 | AppProtocol::Http2 => {
-            reading::http(&mut captured.stream, declared, &cell.limits).await?
+            let is_to_end = || live.is_finishing();
+            reading::http(&mut captured.stream, declared, &cell.limits, is_to_end).await?
         }
     };
     Ok(Accepted { captured, origin, destination, protocol, prefix })

@@ -5,15 +5,15 @@
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
-    task::{Poll, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use config::model::AppProtocol;
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -39,15 +39,16 @@ pub(super) async fn undeclared<R: AsyncRead + Unpin>(
 }
 
 /// Tells the version of a connection that was declared as HTTP. The client speaks first there, so its first byte is
-/// waited for as long as a connection may lie idle in a pool; from then on a head's time runs.
+/// waited for as long as a connection may lie idle in a pool, but not where all connections are to end; from then on a head's time
+/// runs.
 pub(super) async fn http<R: AsyncRead + Unpin>(
     stream: &mut R,
     declared: AppProtocol,
     limits: &Limits,
+    is_to_end: impl Fn() -> bool,
 ) -> Result<(Protocol, Bytes), AcceptError> {
     let mut seen = Seen::default();
-    let first = timeout(limits.pool_idle, seen.more(stream)).await.map_err(|_elapsed| AcceptError::Slow)?;
-    if first.map_err(AcceptError::Broken)? == 0 {
+    if seen.first(stream, limits, is_to_end).await? == 0 {
         return Err(AcceptError::Unused);
     }
     let patience = if declared == AppProtocol::Http2 { limits.detect } else { limits.head };
@@ -82,16 +83,45 @@ impl Seen {
         }
     }
 
-    /// Reads once; 0 is the end.
-    async fn more<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> io::Result<usize> {
+    /// Reads for the first time. A client that connected a moment before all was to end may have a request on its way.
+    async fn first<R: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut R,
+        limits: &Limits,
+        is_to_end: impl Fn() -> bool,
+    ) -> Result<usize, AcceptError> {
+        let mut timer = pin!(sleep(limits.pool_idle));
+        let mut is_ending = false;
         poll_fn(|cx| {
-            let mut chunk = [0; READ];
-            let mut buffer = ReadBuf::new(&mut chunk);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
-            self.bytes.extend_from_slice(buffer.filled());
-            Poll::Ready(Ok(buffer.filled().len()))
+            if let Poll::Ready(read) = self.poll_more(stream, cx) {
+                return Poll::Ready(read.map_err(AcceptError::Broken));
+            }
+            if !is_ending && is_to_end() {
+                is_ending = true;
+                let last = timer.deadline().min(Instant::now() + limits.farewell);
+                timer.as_mut().reset(last);
+            }
+            let given_up = || if is_ending { AcceptError::Unused } else { AcceptError::Slow };
+            timer.as_mut().poll(cx).map(|()| Err(given_up()))
         })
         .await
+    }
+
+    /// Reads once; 0 is the end.
+    async fn more<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_more(stream, cx)).await
+    }
+
+    fn poll_more<R: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut R,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut chunk = [0; READ];
+        let mut buffer = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        self.bytes.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     fn bytes(&mut self) -> Bytes {
@@ -206,7 +236,7 @@ mod tests {
             let send = async {
                 for piece in scenario.pieces {
                     client.write_all(piece).await.unwrap();
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    sleep(Duration::from_millis(1)).await;
                 }
                 if scenario.closes {
                     client.shutdown().await.unwrap();
@@ -216,7 +246,7 @@ mod tests {
             let read = async {
                 match scenario.declared {
                     AppProtocol::Undeclared => undeclared(&mut server, &limits).await,
-                    declared => http(&mut server, declared, &limits).await,
+                    declared => http(&mut server, declared, &limits, || false).await,
                 }
             };
             let ((), read) = tokio::join!(send, read);
@@ -238,8 +268,25 @@ mod tests {
         let limits = Limits::default();
         let (_client, mut server) = duplex(16);
         let begun = Instant::now();
-        let end = http(&mut server, AppProtocol::Http1, &limits).await;
+        let end = http(&mut server, AppProtocol::Http1, &limits, || false).await;
         assert!(matches!(end, Err(AcceptError::Slow)));
         assert_eq!(begun.elapsed(), limits.pool_idle);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn an_http_connection_without_a_byte_ends_soon_where_all_are_to_end_but_not_at_once() {
+        let limits = Limits::default();
+        let (_client, mut server) = duplex(16);
+        let begun = Instant::now();
+        let end = http(&mut server, AppProtocol::Http1, &limits, || true).await;
+        assert!(matches!(end, Err(AcceptError::Unused)));
+        assert_eq!(begun.elapsed(), limits.farewell);
+
+        let (mut client, mut server) = duplex(64);
+        let late = async {
+            sleep(limits.farewell / 2).await;
+            client.write_all(b"GET / HTTP/1.1\r\nhost: shop\r\n").await.unwrap();
+        };
+        let ((), read) = tokio::join!(late, http(&mut server, AppProtocol::Http1, &limits, || true));
+        assert_eq!(read.unwrap().0, Protocol::Http1, "its request was on its way");
     }
 }

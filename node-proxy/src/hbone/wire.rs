@@ -4,7 +4,7 @@
 //! costs one TLS record and one system call, not one per frame. It must never hold more than a record's bytes back.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
     io::{self, IoSlice, Read},
@@ -35,6 +35,8 @@ pub struct Wire(Rc<Inner>);
 struct Inner {
     io: RefCell<Io>,
     failure: RefCell<Option<rustls::Error>>,
+    /// Reads that brought something.
+    heard: Cell<u64>,
     /// The socket's place in the cell's share, where the cell made it. After the socket: it is dropped later.
     _taken: Option<Taken>,
 }
@@ -50,7 +52,12 @@ impl Wire {
     /// Of an established connection; `taken` is held as long as its socket.
     pub fn new(tls: TlsStream<TcpStream>, taken: Option<Taken>) -> Self {
         let io = Io { tls, gathered: Vec::new(), gone: 0 };
-        Self(Rc::new(Inner { io: RefCell::new(io), failure: RefCell::default(), _taken: taken }))
+        Self(Rc::new(Inner {
+            io: RefCell::new(io),
+            failure: RefCell::default(),
+            heard: Cell::new(0),
+            _taken: taken,
+        }))
     }
 
     /// Sends what has gathered. To be called when HTTP/2 has been polled.
@@ -78,6 +85,11 @@ impl Wire {
     /// Why TLS failed, where it did: HTTP/2 does not pass that on.
     pub fn failure(&self) -> Option<rustls::Error> {
         self.0.failure.borrow().clone()
+    }
+
+    /// How often something has come from the peer.
+    pub fn heard(&self) -> u64 {
+        self.0.heard.get()
     }
 
     fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -175,7 +187,11 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.0.io.borrow_mut().tls).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.0.heard.set(self.0.heard.get() + 1);
+        }
         self.note(read)
     }
 }

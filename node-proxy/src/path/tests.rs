@@ -21,6 +21,7 @@ mod denials;
 mod early;
 mod egress;
 mod facts;
+mod farewell;
 mod handshakes;
 mod policy;
 mod silence;

@@ -5,7 +5,7 @@
 
 use std::{
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -32,6 +32,7 @@ use crate::{
         failure,
         verify::{PeerError, Usage},
     },
+    stream::farewell::{Farewell, Signs},
     sys::socket::reset,
     telemetry::Reason,
 };
@@ -92,7 +93,10 @@ pub struct Connection {
     keepalive: Keepalive,
     session: Session,
     idle: Idle,
-    is_finishing: bool,
+    /// How long its peer may be silent once it is to end.
+    patience: Duration,
+    /// Of a tunnel that is to end.
+    farewell: Option<Farewell>,
     /// Its streams.
     pub streams: Rc<Streams>,
     /// Who opened it, proven.
@@ -166,7 +170,8 @@ pub async fn accept(
         keepalive,
         session,
         idle: Idle { since: Instant::now(), most: IDLE * cell.limits.tunnel_idle },
-        is_finishing: false,
+        patience: cell.limits.farewell,
+        farewell: None,
         streams: Rc::default(),
         peer,
     }))
@@ -175,8 +180,9 @@ pub async fn accept(
 impl Connection {
     /// Takes no new streams, and says so; those there are go on.
     pub fn finish(&mut self) {
-        if !std::mem::replace(&mut self.is_finishing, true) {
+        if self.farewell.is_none() {
             self.http.graceful_shutdown();
+            self.farewell = Some(Farewell::begin(self.patience, self.signs()));
         }
     }
 
@@ -203,7 +209,7 @@ impl Connection {
             }
             self.wire.rest_without(&self.streams);
             match self.keepalive.poll(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return self.poll_farewell(cx).map(|()| None),
                 Poll::Ready(Pulse::Dead) => {
                     self.streams.cut(Reason::PeerSilent);
                     return Poll::Ready(Some(Err(BrokenError::Silent)));
@@ -213,10 +219,29 @@ impl Connection {
         }
     }
 
+    /// Ready when it is to end, and its peer, which may be gone, does not say that it has heard so. Nothing runs through it then.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let signs = self.signs();
+        let Some(farewell) = &mut self.farewell else { return Poll::Pending };
+        ready!(farewell.poll(signs, cx));
+        tracing::debug!(peer = %self.peer, "a tunnel ends whose peer is silent");
+        self.depart(h2::Reason::NO_ERROR, cx);
+        Poll::Ready(())
+    }
+
+    fn signs(&self) -> Signs {
+        Signs { busy: self.streams.count() > 0 || self.http.has_streams(), heard: self.wire.heard() }
+    }
+
     /// Ends it and all its streams; the peer is told as much as HTTP/2 can say.
     fn cut(&mut self, reason: Reason, cx: &mut Context<'_>) {
         self.streams.cut(reason);
-        self.http.abrupt_shutdown(DENIED);
+        self.depart(DENIED, cx);
+    }
+
+    /// Says that it ends now.
+    fn depart(&mut self, reason: h2::Reason, cx: &mut Context<'_>) {
+        self.http.abrupt_shutdown(reason);
         // As far as it goes at once: nothing is waited for.
         let _farewell = self.http.poll_closed(cx);
         let _sent = self.wire.poll_send(cx);

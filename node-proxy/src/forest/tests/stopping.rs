@@ -41,6 +41,27 @@ async fn what_is_new_is_served_until_what_was_there_has_finished_and_then_all_is
 }
 
 #[tokio::test]
+async fn clients_that_keep_connections_without_a_request_are_not_waited_for() {
+    let (vip, server) = (SocketAddr::from(([192, 0, 2, 1], 80)), TcpListener::bind("127.0.0.1:0").unwrap());
+    let directory = Arc::new(http_service(vip, server.local_addr().unwrap()));
+    let mut world = World::stopping(OnStop::Close, LONG);
+    world.apply_with(&[("shop/cart", &own())], &directory);
+    let forest = world.until("a tree", |forest| trees(forest).len() == 1).await;
+    let mut kept = world.connect(&forest, "shop/cart", vip);
+    let answering = thread::spawn(move || answer_one(&server));
+    assert!(asks(&mut kept));
+    let _upstream = answering.join().unwrap();
+    let mut silent = world.connect(&forest, "shop/cart", vip);
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    assert!(silent.read(&mut [0; 9]).unwrap() > 0);
+    let unused = world.connect(&forest, "shop/cart", vip);
+    world.until("three connections", |forest| forest.cells[0].trees[0].connections_open == 3).await;
+    // Long before the grace is over, and before HTTP/2 or a head's time would end them.
+    tokio::time::timeout(Duration::from_secs(9), drain(&world, LONG)).await.unwrap().unwrap();
+    drop((kept, silent, unused));
+}
+
+#[tokio::test]
 async fn what_does_not_finish_is_cut_in_time_and_what_came_meanwhile_has_had_its_own() {
     let mut world = World::stopping(OnStop::Close, LONG);
     world.apply(&[("shop/cart", &own())]);

@@ -76,6 +76,7 @@ impl Exchange {
                 first_byte: None,
             }))
         });
+        session.requests.set(session.requests.get() + 1);
         Rc::new(Self {
             session: Rc::clone(session),
             _in_flight: RequestGuard::begin(&session.cell.ledger),
@@ -229,6 +230,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.session.requests.set(self.session.requests.get() - 1);
         if !self.done.get() {
             if let Some(busy) = &self.busy {
                 busy.cut_short();

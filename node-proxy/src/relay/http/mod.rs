@@ -26,6 +26,7 @@ mod download;
 mod exchange;
 mod expect;
 mod forward;
+mod heard;
 mod inspect;
 mod mirror;
 mod plan;

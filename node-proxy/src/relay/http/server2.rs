@@ -1,9 +1,10 @@
 //! The client's HTTP/2 connection: hyper's server, one task per stream.
 //!
-//! Bounded against floods of streams, resets and fields; a client that does not answer pings is closed. More streams than a
-//! connection has room for wait at the client.
+//! Bounded against floods of streams, resets and fields; a client that does not answer pings is closed, and soon where it has no
+//! request and is to let go. More streams than a connection has room for wait at the client.
 
 use std::{
+    cell::Cell as Slot,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -12,8 +13,9 @@ use std::{
 
 use hyper::{server::conn::http2, service::service_fn};
 
-use super::{Client, answer::answer, session::Session};
+use super::{Client, answer::answer, heard::Heard, session::Session};
 use crate::{
+    stream::farewell::{Farewell, Signs},
     sys::hyper_io::HyperIo,
     upstream::{
         pool::http2::{CONNECTION_WINDOW, MOST_STREAMS, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW},
@@ -28,6 +30,7 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         let session = Rc::clone(&session);
         service_fn(move |request| answer(Rc::clone(&session), request, None))
     };
+    let heard: Rc<Slot<u64>> = Rc::default();
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer)
         .auto_date_header(false)
@@ -40,22 +43,27 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         .max_local_error_reset_streams(OUR_RESETS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(HyperIo(client), service);
+        .serve_connection(HyperIo(Heard { io: client, often: Rc::clone(&heard) }), service);
     let mut connection = pin!(connection);
-    let mut finishing = false;
+    let signs = || Signs { busy: session.requests.get() > 0, heard: heard.get() };
+    let mut farewell: Option<Farewell> = None;
     let ended = poll_fn(|context| {
-        if !finishing && session.is_ending() {
-            finishing = true;
+        if farewell.is_none() && session.is_ending() {
+            farewell = Some(Farewell::begin(limits.farewell, signs()));
             connection.as_mut().graceful_shutdown();
         }
-        let polled = Pin::new(&mut connection).poll(context);
-        // A request may have found that no further one is permitted.
-        if polled.is_pending() && !finishing && session.is_ending() {
-            context.waker().wake_by_ref();
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
+            return Poll::Ready(ended);
         }
-        match polled {
-            Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending => Poll::Pending,
+        match &mut farewell {
+            Some(farewell) => farewell.poll(signs(), context).map(Ok),
+            None => {
+                // A request may have found that no further one is permitted.
+                if session.is_ending() {
+                    context.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
         }
     })
     .await;

@@ -39,6 +39,8 @@ pub(super) struct Session {
     pub(super) tunnel: RefCell<Option<Tunnel>>,
     /// No further request is to be read: a permission was taken away.
     pub(super) closing: Slot<bool>,
+    /// Requests that are under way.
+    pub(super) requests: Slot<usize>,
     /// Copies of requests that are under way.
     pub(super) mirrors: Slot<usize>,
     version: Slot<u64>,
@@ -60,6 +62,7 @@ impl Session {
             original,
             tunnel: RefCell::default(),
             closing: Slot::new(false),
+            requests: Slot::new(0),
             mirrors: Slot::new(0),
             permit: RefCell::new(permit),
             known: RefCell::default(),

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod endings;
+mod farewell;
 mod floods;
 mod http1;
 mod http2;

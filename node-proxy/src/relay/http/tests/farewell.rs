@@ -1,0 +1,104 @@
+//! Clients that keep a connection and do not let go of it when they are asked to.
+
+use std::time::Duration;
+
+use config::model::AppProtocol;
+use http::Request;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::support::{At, Bench, Endpoint1, hear, local, say};
+use crate::{accept::Protocol, cell::Limits};
+
+const FAREWELL: Duration = Duration::from_millis(150);
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+/// What an HTTP/2 client says first: its preface and SETTINGS of nothing.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn limits() -> Limits {
+    Limits { farewell: FAREWELL, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn a_kept_http1_connection_is_closed_when_all_are_to_end_though_its_client_never_closes() {
+    local(async {
+        let endpoint = Endpoint1::answering(OK).await;
+        let bench = Bench::new(&[endpoint.at()]);
+        let mut client = bench.connect(Protocol::Http1).await;
+        say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
+        assert!(hear(&mut client).await.ends_with("ok"), "it is kept");
+        bench.cell.live.finish_tree(bench.tree.id);
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        gone(&bench).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_closed_when_all_are_to_end_though_its_client_says_nothing() {
+    local(async {
+        let bench = Bench::with_limits(&[], limits());
+        let mut client = bench.connect(Protocol::Http2).await;
+        client.write_all(HELLO).await.unwrap();
+        sleep(2 * FAREWELL).await;
+        assert_eq!(bench.cell.live.len(), 1, "it is kept until it is to end");
+        bench.cell.live.finish_tree(bench.tree.id);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        gone(&bench).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_however_silent_its_http2_client_is() {
+    local(async {
+        let (asked, answers) = (Notify::new(), Notify::new());
+        let told = std::rc::Rc::new((asked, answers));
+        let its = std::rc::Rc::clone(&told);
+        let endpoint = Endpoint1::scripted(move |mut stream, _| {
+            let told = std::rc::Rc::clone(&its);
+            async move {
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                told.0.notify_one();
+                told.1.notified().await;
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let at = At { address: endpoint.address, protocol: AppProtocol::Http1 };
+        let bench = Bench::with_limits(&[at], limits());
+        let stream = bench.connect(Protocol::Http2).await;
+        let (mut send, mut connection) = h2::client::handshake(stream).await.unwrap();
+        let request = Request::get("http://cart.shop/").body(()).unwrap();
+        let (response, _body) = send.send_request(request, true).unwrap();
+        tokio::select! {
+            () = told.0.notified() => {}
+            ended = &mut connection => panic!("it ended: {ended:?}"),
+        }
+        bench.cell.live.finish_tree(bench.tree.id);
+        sleep(5 * FAREWELL).await;
+        assert_eq!(bench.cell.live.len(), 1, "nobody polls its client");
+        told.1.notify_one();
+        let answer = async {
+            let mut body = response.await.unwrap().into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), "ok");
+        };
+        let (ended, ()) = tokio::join!(&mut connection, answer);
+        ended.unwrap();
+        gone(&bench).await;
+    })
+    .await;
+}
+
+async fn gone(bench: &Bench) {
+    let gone = async {
+        while !bench.cell.live.is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(8), gone).await.expect("it ends");
+}
