@@ -31,6 +31,8 @@ impl Supervisor {
             return self.close(now);
         }
         self.phase.send_replace(Phase::Draining);
+        // Before pods are let go, which are not looked at again: what leads to one that is gone may never hear of its end.
+        self.look_after_trees(now);
         self.waiting.clear();
         self.close_at = Some(now + grace - LAST_CALL.min(grace / 2));
         self.cells.values_mut().for_each(|keeper| keeper.finish(now));

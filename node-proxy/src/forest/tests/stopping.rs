@@ -62,6 +62,24 @@ async fn clients_that_keep_connections_without_a_request_are_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_pod_that_goes_just_before_the_daemon_does_not_hold_it_up() {
+    for on_stop in [OnStop::Open, OnStop::Close] {
+        let directory = tempfile::tempdir().unwrap();
+        let netns = directory.path().join("netns");
+        std::os::unix::fs::symlink(own(), &netns).unwrap();
+        let mut world = World::stopping(on_stop, LONG);
+        world.apply(&[("shop/cart", &netns)]);
+        let forest = world.until("a tree", |forest| trees(forest).len() == 1).await;
+        let mut old = world.connect(&forest, "shop/cart", world.echo);
+        assert!(says(&mut old, "before"));
+        std::fs::remove_file(&netns).unwrap();
+        let draining = drain(&world, LONG);
+        tokio::time::timeout(Duration::from_secs(20), draining).await.unwrap().unwrap();
+        assert!(ends(old));
+    }
+}
+
+#[tokio::test]
 async fn what_does_not_finish_is_cut_in_time_and_what_came_meanwhile_has_had_its_own() {
     let mut world = World::stopping(OnStop::Close, LONG);
     world.apply(&[("shop/cart", &own())]);
