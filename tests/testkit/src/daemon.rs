@@ -277,6 +277,6 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// For what follows what a client has seen.
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
-/// Well above what a drain may take by default: a peer that is slow to let go of a connection is waited for so long.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Well below what a drain may take by default: where nothing is under way, nobody is waited for so long.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 static NEXT_INSTANCE: AtomicU32 = AtomicU32::new(0);
