@@ -20,7 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// The longest a connection over these wires may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the world's servers are; the pods have a route there.
 pub(crate) const WORLD_V4: &str = "198.51.100.7";
