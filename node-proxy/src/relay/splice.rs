@@ -1,35 +1,47 @@
 //! Bulk from one socket to another without copying: the kernel moves its pages through a pipe.
 //!
 //! A pipe costs two descriptors, so a cell has few, and a connection holds one only while bytes are in it. It must never be
-//! filled before it is empty: of a full pipe and of an empty socket the kernel says the same.
+//! filled before it is empty: of a full pipe and of an empty socket the kernel says the same. Nor may it say of a source that it
+//! has finished, or has nothing: at a byte that its peer called urgent the kernel splices no further, and says either; only
+//! reading goes on behind it.
 
 use std::{
     cell::RefCell,
     io,
     os::fd::{AsFd, OwnedFd},
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::{
+    io::Errno,
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+};
 use tokio::{io::Interest, net::TcpStream};
 
 /// Most bytes moved at a time, and so the most that a peer that stops reading leaves in the pipe.
 pub(super) const BYTES: usize = 256 * 1024;
-/// Pages that a pipe may hold, in bytes: of 4 KiB each where the sender's are, so that `BYTES` fit.
+/// What a pipe has room for: so many pages, of each of which any part may be in it. `BYTES` fit where they are whole ones.
 const ROOM: usize = BYTES;
 /// Pipes of one cell at a time. Who finds none copies. Their descriptors are of the third that cells' connections leave
 /// (`cell.rs`).
 const PIPES: usize = 8;
+/// How long none is made after one could not be.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Pipes kept for the next.
 const KEPT: usize = 2;
+/// Errors that say nothing of the connection: there is nothing now, or this kernel does not splice here.
+const NOT_THIS_WAY: [Errno; 5] = [Errno::AGAIN, Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::NOMEM];
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { made: 0, free: Vec::new() }) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { made: 0, free: Vec::new(), not_before: None }) };
 }
 
 struct Pool {
     made: usize,
     free: Vec<Ends>,
+    /// After one could not be made.
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -51,12 +63,10 @@ impl Pipe {
         POOL.with_borrow_mut(|pool| {
             let ends = match pool.free.pop() {
                 Some(ends) => ends,
-                None if pool.made >= PIPES => return None,
-                None => {
-                    let ends = Ends::make().ok()?;
-                    pool.made += 1;
-                    ends
+                None if pool.made >= PIPES || pool.not_before.is_some_and(|at| Instant::now() < at) => {
+                    return None;
                 }
+                None => pool.make()?,
             };
             Some(Self { ends: Some(ends), held: 0 })
         })
@@ -67,21 +77,18 @@ impl Pipe {
         self.held
     }
 
-    /// Fills it from `source`, once. 0 when the source has finished.
+    /// Fills it from `source`, once. 0 where nothing comes this way: what that means is for a read to say.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<io::Result<usize>> {
         debug_assert_eq!(self.held, 0, "filled before it was empty");
         let Some(ends) = &self.ends else { return Poll::Ready(Ok(0)) };
-        loop {
-            ready!(source.poll_read_ready(cx))?;
-            match source.try_io(Interest::READABLE, || pass(source, &ends.write, BYTES)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                filled => {
-                    let filled = filled?;
-                    self.held = filled;
-                    return Poll::Ready(Ok(filled));
-                }
-            }
-        }
+        ready!(source.poll_read_ready(cx))?;
+        // Not by `try_io`: the readiness stays, so that the read that follows is made.
+        self.held = match pass(source, &ends.write, BYTES) {
+            Err(error) if NOT_THIS_WAY.contains(&error) => 0,
+            // The kernel says it once: a read would take it for the end.
+            filled => filled?,
+        };
+        Poll::Ready(Ok(self.held))
     }
 
     /// Empties it into `sink`, once. Gives what the sink took.
@@ -89,7 +96,7 @@ impl Pipe {
         let Some(ends) = &self.ends else { return Poll::Ready(Ok(0)) };
         loop {
             ready!(sink.poll_write_ready(cx))?;
-            match sink.try_io(Interest::WRITABLE, || pass(&ends.read, sink, self.held)) {
+            match sink.try_io(Interest::WRITABLE, || Ok(pass(&ends.read, sink, self.held)?)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 taken => {
@@ -117,6 +124,23 @@ impl Drop for Pipe {
     }
 }
 
+impl Pool {
+    /// Makes one. Where that cannot be, whoever asks next need not try.
+    fn make(&mut self) -> Option<Ends> {
+        match Ends::make() {
+            Ok(ends) => {
+                self.made += 1;
+                Some(ends)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no pipe can be made: bulk is copied");
+                self.not_before = Some(Instant::now() + PAUSE);
+                None
+            }
+        }
+    }
+}
+
 impl Ends {
     fn make() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
@@ -125,8 +149,8 @@ impl Ends {
     }
 }
 
-fn pass(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
-    Ok(splice(from, None, to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?)
+fn pass(from: impl AsFd, to: impl AsFd, most: usize) -> Result<usize, Errno> {
+    splice(from, None, to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
 }
 
 /// How many pipes the cell of this thread has, and how many of them nobody uses.
@@ -137,6 +161,10 @@ pub(crate) fn pipes() -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -149,16 +177,52 @@ mod tests {
         }
     }
 
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    async fn fill(pipe: &mut Pipe, source: &TcpStream) -> usize {
+        poll_fn(|cx| pipe.poll_fill(cx, source)).await.unwrap()
+    }
+
     #[tokio::test]
     async fn a_pipe_that_is_given_up_with_bytes_in_it_is_nobody_elses() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (source, _) = listener.accept().await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut client, b"secret").await.unwrap();
+        let (mut client, source) = connected().await;
+        client.write_all(b"secret").await.unwrap();
         let mut pipe = Pipe::take().unwrap();
-        assert_eq!(std::future::poll_fn(|cx| pipe.poll_fill(cx, &source)).await.unwrap(), 6);
-        assert_eq!(pipe.held(), 6);
+        assert_eq!((fill(&mut pipe, &source).await, pipe.held()), (6, 6));
         drop(pipe);
         assert_eq!(pipes(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn at_an_urgent_byte_nothing_comes_through_and_a_read_goes_on_behind_it() {
+        let (mut client, mut source) = connected().await;
+        client.write_all(b"before").await.unwrap();
+        assert_eq!(socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap(), 1);
+        client.write_all(b"behind").await.unwrap();
+        client.shutdown().await.unwrap();
+        let (mut pipe, mut sink) = (Pipe::take().unwrap(), connected().await);
+        assert_eq!(fill(&mut pipe, &source).await, 6);
+        assert_eq!(poll_fn(|cx| pipe.poll_empty(cx, &sink.0)).await.unwrap(), 6);
+        let mut come = [0; 6];
+        sink.1.read_exact(&mut come).await.unwrap();
+        assert_eq!(&come, b"before");
+        assert_eq!(fill(&mut pipe, &source).await, 0, "which is not the end");
+        let mut rest = Vec::new();
+        source.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"behind");
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_an_error_and_not_nothing() {
+        let (client, source) = connected().await;
+        crate::sys::socket::reset(&client);
+        drop(client);
+        let mut pipe = Pipe::take().unwrap();
+        let reset = poll_fn(|cx| pipe.poll_fill(cx, &source)).await.unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -31,6 +31,8 @@ use crate::{
 const SCRATCH: usize = 128 * 1024;
 /// Bytes read at a time by a connection that has not shown to need more: bounds what a peer that stops reading costs.
 const FIRST: usize = 16 * 1024;
+/// Bytes that came through a pipe at a time, below which copying takes fewer steps: small messages, or pages of which little is used.
+const LITTLE: usize = 32 * 1024;
 /// Bytes after which a direction lets other connections of the cell run.
 const TURN: usize = 1024 * 1024;
 /// How often per idle time-out it is looked whether bytes moved, so that moving bytes need not touch a timer.
@@ -238,7 +240,7 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    /// As `step`, without copying. `None` where that cannot be done.
+    /// As `step`, without copying. `None` where that cannot be done, or moves nothing: then it is for a read.
     fn splice(
         &mut self,
         cx: &mut Context<'_>,
@@ -248,27 +250,25 @@ impl Pump {
         let (source, sink) = (way.source.tcp()?, way.sink.tcp()?);
         let mut pipe = Pipe::take()?;
         let filled = match pipe.poll_fill(cx, source) {
-            Poll::Ready(filled) => filled.map_err(Broken::Source),
             Poll::Pending => return Some(Poll::Pending),
+            Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Source(error)))),
+            Poll::Ready(Ok(0)) => return None,
+            Poll::Ready(Ok(filled)) => filled,
         };
-        Some(Poll::Ready(filled.and_then(|filled| {
-            match filled {
-                0 => self.state = State::Finishing,
-                // A connection that has gone back to small messages is served by fewer steps.
-                little if little < FIRST => self.appetite = FIRST,
-                _ => {}
-            }
-            while pipe.held() > 0 {
-                match pipe.poll_empty(cx, sink) {
-                    Poll::Ready(taken) => count(taken.map_err(Broken::Sink)?),
-                    Poll::Pending => {
-                        self.spliced = Some(Box::new(pipe));
-                        break;
-                    }
+        if filled < LITTLE {
+            self.appetite = FIRST;
+        }
+        while pipe.held() > 0 {
+            match pipe.poll_empty(cx, sink) {
+                Poll::Ready(Ok(taken)) => count(taken),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Sink(error)))),
+                Poll::Pending => {
+                    self.spliced = Some(Box::new(pipe));
+                    break;
                 }
             }
-            Ok(filled)
-        })))
+        }
+        Some(Poll::Ready(Ok(filled)))
     }
 
     /// Reads once and writes at once what the sink takes.
