@@ -87,6 +87,16 @@ impl Wire {
         self.0.failure.borrow().clone()
     }
 
+    /// Whether bytes wait here that the socket has not taken.
+    pub fn is_unsent(&self) -> bool {
+        let io = self.0.io.borrow();
+        let tls = match &io.tls {
+            TlsStream::Client(tls) => tls.get_ref().1.wants_write(),
+            TlsStream::Server(tls) => tls.get_ref().1.wants_write(),
+        };
+        tls || io.gone < io.gathered.len()
+    }
+
     /// How often something has come from the peer.
     pub fn heard(&self) -> u64 {
         self.0.heard.get()

@@ -230,7 +230,8 @@ impl Connection {
     }
 
     fn signs(&self) -> Signs {
-        Signs { busy: self.streams.count() > 0 || self.http.has_streams(), heard: self.wire.heard() }
+        let busy = self.streams.count() > 0 || self.http.has_streams() || self.wire.is_unsent();
+        Signs { busy, heard: self.wire.heard() }
     }
 
     /// Ends it and all its streams; the peer is told as much as HTTP/2 can say.
