@@ -4,14 +4,14 @@
 //! a Service the same is derived here.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use super::{Candidate, Linking, Owner, Refusal, as_pod, as_service};
 use crate::{
-    finding::Reason,
+    finding::{Reason, Severity},
     lower::{Draft, Lowered, Place, PortDraft, ServiceDraft, SliceEndpoint, TargetPort, WorkloadDraft},
     model::{AppProtocol, Endpoint, Members, Service, ServicePort},
     name::PodName,
@@ -105,27 +105,60 @@ fn members(linking: &Linking, draft: &ServiceDraft, slices: &[Arc<Lowered>]) -> 
 }
 
 /// An address that stands in several slices, as while a controller moves it from one to another, is one endpoint: ready
-/// if any of them says so.
-fn from_slices(linking: &Linking, slices: &[Arc<Lowered>], port: &PortDraft) -> Vec<Endpoint> {
+/// if any of them says so. A slice says for its own addresses what they speak; where two say different things of one, neither
+/// counts, whichever is read first, and it speaks what the Service says.
+fn from_slices(linking: &mut Linking, slices: &[Arc<Lowered>], port: &PortDraft) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
-    let mut positions = HashMap::new();
-    for slice in slices {
-        let Draft::EndpointSlice(slice) = &slice.draft else { continue };
+    let mut said: BTreeMap<SocketAddr, Said<'_>> = BTreeMap::new();
+    for lowered in slices {
+        let Draft::EndpointSlice(slice) = &lowered.draft else { continue };
         for slice_port in slice.ports.iter().filter(|slice_port| slice_port.name == port.name) {
             for endpoint in &slice.endpoints {
                 let address = SocketAddr::new(endpoint.address, slice_port.number);
-                let position = *positions.entry(address).or_insert(endpoints.len());
-                if let Some(known) = endpoints.get_mut(position) {
-                    known.ready |= endpoint.ready;
+                let words = Words { protocol: slice_port.protocol, of: lowered, place: &endpoint.place };
+                if let Some(known) = said.get_mut(&address) {
+                    endpoints[known.position].ready |= endpoint.ready;
+                    known.words.push(words);
                     continue;
                 }
+                said.insert(address, Said { position: endpoints.len(), words: vec![words] });
                 let workload = pod_at(linking, endpoint.address);
                 let (ready, protocol) = (endpoint.ready, slice_port.protocol);
                 endpoints.push(Endpoint { address, ready, workload, protocol });
             }
         }
     }
+    for (address, Said { position, words }) in said.iter().filter(|(_, said)| said.words.len() > 1) {
+        endpoints[*position].protocol = agreed(linking, *address, words);
+    }
     endpoints
+}
+
+/// What slices say of one endpoint.
+struct Said<'a> {
+    position: usize,
+    words: Vec<Words<'a>>,
+}
+
+struct Words<'a> {
+    protocol: AppProtocol,
+    of: &'a Lowered,
+    place: &'a Place,
+}
+
+/// The protocol that all slices of an endpoint agree on which say any.
+fn agreed(linking: &mut Linking, address: SocketAddr, words: &[Words<'_>]) -> AppProtocol {
+    let mut outright = words.iter().filter(|words| words.protocol != AppProtocol::Undeclared);
+    let Some(first) = outright.next() else { return AppProtocol::Undeclared };
+    let Some(other) = outright.find(|other| other.protocol != first.protocol) else { return first.protocol };
+    let message = format!(
+        "{address} has another appProtocol in {} ({}:{}): neither counts, write the same in both",
+        first.of.object,
+        first.of.file.display(),
+        first.of.at.line
+    );
+    linking.find(other.of, (Severity::Warning, Reason::Conflict), other.place, message);
+    AppProtocol::Undeclared
 }
 
 fn pod_at(linking: &Linking, address: IpAddr) -> Option<PodName> {

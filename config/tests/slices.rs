@@ -1,0 +1,54 @@
+//! Several EndpointSlices of one Service: what they say of one address, whichever of them is read first.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use config::{
+    finding::{Finding, Reason, Severity},
+    model::AppProtocol,
+    store::{FileText, Options, Store},
+};
+
+fn slice(name: &str, protocol: &str) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, labels: {{kubernetes.io/service-name: s}}}}\n\
+         addressType: IPv4\nports: [{{port: 8080{protocol}}}]\nendpoints: [{{addresses: [10.1.0.1]}}]\n"
+    )
+}
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}\n";
+
+/// What the one endpoint speaks, and what is said of slices that contradict each other.
+fn endpoint(slices: &[String]) -> (AppProtocol, Vec<Finding>) {
+    let text = [SERVICE.to_owned()].iter().chain(slices).cloned().collect::<Vec<_>>().join("---\n");
+    let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))]);
+    let outcome = Store::new(Options::default()).apply(&files);
+    let endpoints = &outcome.mesh.services.values().next().unwrap().ports[0].endpoints;
+    assert_eq!(endpoints.len(), 1, "{:#?}", outcome.findings);
+    let of_slices = outcome.findings.into_iter().filter(|finding| finding.reason == Reason::Conflict);
+    (endpoints[0].protocol, of_slices.collect())
+}
+
+#[test]
+fn slices_that_say_different_things_of_one_address_are_told_and_neither_counts_whichever_comes_first() {
+    let (http, h2c, tcp, none) = (
+        slice("a", ", appProtocol: http"),
+        slice("b", ", appProtocol: kubernetes.io/h2c"),
+        slice("c", ", appProtocol: tcp"),
+        slice("d", ""),
+    );
+    for slices in [[&http, &h2c, &none], [&h2c, &none, &http], [&none, &tcp, &http], [&h2c, &tcp, &http]] {
+        let (protocol, told) = endpoint(&slices.map(Clone::clone));
+        assert_eq!(protocol, AppProtocol::Undeclared, "{slices:?}");
+        let [finding] = &told[..] else { panic!("{told:#?}") };
+        assert_eq!((finding.severity, &*finding.field), (Severity::Warning, "endpoints[0].addresses[0]"));
+        assert!(
+            finding.message.contains("10.1.0.1:8080 has another appProtocol in EndpointSlice"),
+            "{finding}"
+        );
+    }
+    // What one of them does not say is no contradiction.
+    for slices in [[&http, &none], [&none, &http]] {
+        let (protocol, told) = endpoint(&slices.map(Clone::clone));
+        assert_eq!((protocol, told.len()), (AppProtocol::Http1, 0), "{slices:?}");
+    }
+}
