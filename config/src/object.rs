@@ -107,37 +107,39 @@ pub(crate) struct NotAnObject {
 /// Takes a document apart into objects; more than one for a list.
 pub(crate) fn objects(root: Node) -> Vec<Result<Object, NotAnObject>> {
     let mut out = Vec::new();
-    collect(root, "", &mut out);
+    collect(root, ("", None), &mut out);
     out
 }
 
-fn collect(mut root: Node, prefix: &str, out: &mut Vec<Result<Object, NotAnObject>>) {
+/// `of` is the kind of the list that this is an item of, if it has one.
+fn collect(mut root: Node, (prefix, of): (&str, Option<Kind>), out: &mut Vec<Result<Object, NotAnObject>>) {
     // An object of a kind that is read says so itself, under its name.
     if known_kind(&root).is_none()
         && let Some(merged) = kind::merged(&root, prefix)
     {
-        out.push(Err(suspicious(merged, &root)));
+        out.push(Err(suspicious(merged, &root, of)));
         return;
     }
     let Some(list) = list(&root) else {
         let object = identify(&root, prefix);
         out.push(match object {
             Ok((kind, name)) => Ok(Object { kind, name, root }),
-            Err(defect) => Err(suspicious(defect, &root)),
+            Err(defect) => Err(suspicious(defect, &root, of)),
         });
         return;
     };
     let items = match items(&root, &list, prefix) {
         Ok(()) => root.entries_mut().iter_mut().find(|entry| entry.key == "items"),
         Err(defect) => {
-            out.push(Err(suspicious(defect, &root)));
+            out.push(Err(suspicious(defect, &root, of)));
             return;
         }
     };
     let items = items.map(|entry| entry.node.take_items()).unwrap_or_default();
     for (index, mut item) in items.into_iter().enumerate() {
         list.inherit(&mut item);
-        collect(item, &join(prefix, &format!("items[{index}]")), out);
+        let kind = list.of.as_ref().map(|(kind, _)| *kind);
+        collect(item, (&join(prefix, &format!("items[{index}]")), kind), out);
     }
 }
 
@@ -172,8 +174,12 @@ impl List {
 
 /// Whether a list has its items where they belong.
 fn items(root: &Node, list: &List, prefix: &str) -> Result<(), NotAnObject> {
-    let items = root.entries().iter().find(|entry| entry.key == "items").map(|entry| &entry.node);
+    let mut all = root.entries().iter().filter(|entry| entry.key == "items");
+    let items = all.next().map(|entry| &entry.node);
     let reject = |at, reason, message| Err(rejected(at, join(prefix, "items"), reason, message));
+    if let Some(second) = all.next() {
+        return reject(second.at, Reason::Duplicate, "given twice: make one list of both".to_owned());
+    }
     match (items, &list.of) {
         (Some(Node { value: Value::List(_) | Value::Null, .. }), _) => Ok(()),
         (Some(node), _) => {
@@ -195,10 +201,10 @@ fn items(root: &Node, list: &List, prefix: &str) -> Result<(), NotAnObject> {
 
 /// Adds what a part may have been. A part that is not for Canopy is looked into as well where it has items: kubectl
 /// would take it apart.
-fn suspicious(mut defect: NotAnObject, root: &Node) -> NotAnObject {
+fn suspicious(mut defect: NotAnObject, root: &Node, of: Option<Kind>) -> NotAnObject {
     let has_items = root.get("items").is_some_and(|items| matches!(items.value, Value::List(_)));
     if defect.severity == Severity::Rejected || has_items {
-        defect.found = suspect::in_tree(root);
+        defect.found = suspect::in_item(root, of);
     }
     if defect.severity != Severity::Rejected && !defect.found.is_empty() {
         defect.severity = Severity::Rejected;

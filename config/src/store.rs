@@ -25,6 +25,7 @@ mod doubtful;
 mod excerpt;
 mod file;
 mod named;
+mod rest;
 mod room;
 
 /// What came of the files as they are now.

@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 
 pub(crate) use self::{
-    signs::is_meant,
+    signs::{is_meant, is_near},
     text::{in_text, namespaces_in},
-    tree::{Found, in_tree, whereabouts},
+    tree::{Found, in_item, in_tree, kinds_of, named_in, whereabouts},
 };
 use crate::{finding::Position, name::Namespace, object::Kind};
 
 mod outline;
+mod parts;
 mod signs;
 mod text;
 mod tree;
@@ -37,13 +38,18 @@ pub(crate) struct Whereabouts {
 }
 
 impl Whereabouts {
-    /// Takes over what stands where a namespace is named.
+    /// Takes over what stands where a namespace is named. If it is none, one may be in it.
     fn named(&mut self, text: Option<&str>) {
         match text.and_then(|text| Namespace::try_from(text).ok()) {
             Some(namespace) => {
                 self.namespaces.insert(namespace);
             }
-            None => self.elsewhere = true,
+            None => {
+                let text = text.unwrap_or_default().to_lowercase();
+                let words = text.split_whitespace();
+                self.namespaces.extend(words.filter_map(|word| Namespace::try_from(word).ok()));
+                self.elsewhere = true;
+            }
         }
     }
 }

@@ -82,6 +82,26 @@ fn what_is_left_of_a_policy_denies_its_target_or_all_namespaces_that_it_may_be_o
         ),
         ("another version", with("istio.io/v1", "istio.io/v2"), "shop app=cart"),
         ("another group", with("security.istio.io", "rbac.istio.io"), "shop app=cart"),
+        ("a kind in a list", with("kind: A", "kind:\n- A"), "shop app=cart"),
+        (
+            "a kind in a mapping",
+            with("kind: AuthorizationPolicy", "kind: {AuthorizationPolicy: }"),
+            "shop app=cart",
+        ),
+        (
+            "a kind of a list in a list",
+            with("kind: AuthorizationPolicy", "kind: [AuthorizationPolicyList]"),
+            "shop app=cart",
+        ),
+        ("a namespace in a list", with("namespace: shop", "namespace: [shop]"), "default, shop"),
+        ("a namespace under another key", with("namespace:", "foo:"), "default, shop"),
+        ("a rule less than one", with("rules: [{}]", "rules: []"), "shop app=cart"),
+        ("a line too much", with("spec: {", "---\nspec: {"), "shop"),
+        (
+            "a line too much in its metadata",
+            POLICY.replace("{name: p, ", "\n  name: p\n---\n  ").replace("shop}", "shop"),
+            "default, shop",
+        ),
         (
             "a kind that became a key",
             with("kind: AuthorizationPolicy", "? AuthorizationPolicy").replace("istio.io/v1", "istio"),
@@ -188,6 +208,9 @@ fn what_is_somebody_elses_or_says_that_it_is_something_else_denies_nothing() {
         "apiVersion: v1\nkind: Pod\nmetadata: {labels: {kind: AuthorizationPolicy}}\nspec: {env: [{name: a, value: b}, {x: {value: AuthorizationPolicy}}]}\n",
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nrules: [{apiGroups: [security.istio.io], resources: [authorizationpolicies}]\n",
         "{",
+        "apiVersion: v1\nkind: [ConfigMap]\nmetadata: {name: c, annotations: {kind: AuthorizationPolicy}}\ndata: {x: {kind: [AuthorizationPolicy], apiVersion: [security.istio.io/v1]}}\n",
+        "apiVersion: kyverno.io/v1\nkind: [ClusterPolicy]\nspec: {rules: [{match: {kinds: [AuthorizationPolicy]}, kinds: [NetworkPolicy]}]}\n",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: shop}\n---\nspec: {ports: [{port: 80}]}\n",
     ] {
         let outcome = apply(&[("a.yaml", text)]);
         assert!(denied(&outcome.mesh).is_empty(), "{text}: {:#?}", outcome.findings);

@@ -23,13 +23,13 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = Chunk<'_>> {
         rest = (!after.is_empty()).then_some(after);
         Some(chunk)
     })
-    .filter(|chunk| chunk.text.lines().any(says_something))
+    .filter(|chunk| chunk.text.split(BREAKS).any(says_something))
 }
 
 /// The first document and what follows. An end marker (`...`) still belongs to the first one.
 fn cut(text: &str) -> (&str, &str) {
     let mut offset = 0;
-    for (number, line) in text.split_inclusive('\n').enumerate() {
+    for (number, line) in text.split_inclusive(BREAKS).enumerate() {
         if number > 0 && is_marker(line, "---") {
             return text.split_at(offset);
         }
@@ -40,6 +40,9 @@ fn cut(text: &str) -> (&str, &str) {
     }
     (text, "")
 }
+
+/// What ends a line for YAML, which has the one of old as well.
+const BREAKS: [char; 2] = ['\n', '\r'];
 
 fn is_marker(line: &str, marker: &str) -> bool {
     line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
@@ -66,8 +69,15 @@ mod tests {
     }
 
     #[test]
+    fn lines_may_end_otherwise() {
+        assert_eq!(documents("# b\ra: 1\r---\rb: 2\r"), [(0, "# b\ra: 1\r"), (0, "---\rb: 2\r")]);
+        assert_eq!(documents("a: 1\r\n---\r\nb: 2\r\n"), [(0, "a: 1\r\n"), (1, "---\r\nb: 2\r\n")]);
+    }
+
+    #[test]
     fn document_of_comments_or_directives_is_no_document() {
         assert_eq!(documents("# hello\n---\n---\n%YAML 1.2\n---\na: 1"), [(4, "---\na: 1")]);
+        assert_eq!(documents("# hello\r\n---\r\n"), []);
         assert_eq!(documents(""), []);
     }
 

@@ -49,7 +49,13 @@ pub(super) fn lower(
     let targets = scope::targets(context, spec, home);
     let deciding = action.unwrap_or(Action::Allow);
     let rules = spec.items_of("rules").iter().filter_map(|node| rule(context, node, &namespace, deciding));
-    let rules = rules.collect();
+    let rules: Vec<_> = rules.collect();
+    if deciding == Action::Deny && spec.items_of("rules").is_empty() {
+        // Istio refuses it, too. The end of a file may be lost.
+        let message =
+            "required: a policy that denies says what. Add rules, or an empty rule {} for everything";
+        context.missing(spec, "rules", message);
+    }
     let targets_place = spec.get("targetRefs").or(spec.get("targetRef")).map(|node| context.place(node));
     let scope = match (targets, scope::selector(spec)) {
         // All of its targets are somebody else's.

@@ -28,6 +28,9 @@ pub(super) fn lower(
     if let (Some(node), None) = (ports, &labels) {
         context.invalid(node, "ports are for selected workloads only: add selector.matchLabels");
     }
+    if let Some(node) = ports.filter(|node| node.entries().is_empty()) {
+        context.invalid(node, "says nothing of any port: remove it, or add one");
+    }
     let mut read = |entry: &crate::document::Entry| {
         let number = entry.key.parse::<u16>().ok().filter(|port| *port > 0);
         if number.is_none() {

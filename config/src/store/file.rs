@@ -3,18 +3,19 @@
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::Options;
+use super::{Options, rest};
 use crate::{
     document::{self, Node},
     finding::{Finding, ObjectRef, Position, Reason, Severity},
     lower::{self, Lowered, Lowering},
     name::Namespace,
-    object::{self, NotAnObject},
-    suspect::{self, Found, Suspect},
+    object::{self, Kind, NotAnObject},
+    suspect::{self, Found, Suspect, Whereabouts},
 };
 
 /// What the caller found under a path.
@@ -115,6 +116,8 @@ pub(super) fn read(path: &Path, text: &FileText, options: &Options) -> FileRead 
             has_gap: false,
         },
         left_out: 0,
+        last: (0..0, 0..0),
+        last_kinds: Vec::new(),
     };
     match text {
         FileText::Bytes(bytes) => {
@@ -137,10 +140,67 @@ struct Reader<'a> {
     options: &'a Options,
     read: FileRead,
     left_out: usize,
+    /// The objects and suspects of the document before, and of all that may be its rest.
+    last: (Range<usize>, Range<usize>),
+    /// The kinds that it says itself to be, or to be a list of.
+    last_kinds: Vec<Kind>,
 }
 
 impl Reader<'_> {
     fn document(&mut self, document: Result<Node, document::Defect>) {
+        let (objects, suspects) = (self.read.objects.len(), self.read.suspects.len());
+        let rest = rest::namespaces(&document);
+        let kinds = document.as_ref().map(suspect::kinds_of).unwrap_or_default();
+        let at = document.as_ref().map_or_else(|defect| defect.at, |root| root.at);
+        if let Some(namespaces) = &rest {
+            self.doubt_last(namespaces, at);
+        }
+        self.take(document);
+        if rest.is_none() {
+            self.last = (objects..self.read.objects.len(), suspects..self.read.suspects.len());
+            self.last_kinds = kinds;
+        }
+    }
+
+    /// What may go on in another part is not in force without it.
+    fn doubt_last(&mut self, namespaces: &BTreeSet<Namespace>, at: Position) {
+        let (objects, suspects) = self.last.clone();
+        let place = Whereabouts { namespaces: namespaces.clone(), elsewhere: false };
+        // Only the last thing in it can go on.
+        let last = self.read.suspects[suspects].iter().max_by_key(|suspect| suspect.at);
+        let mut meant = self.last_kinds.clone();
+        meant.extend(last.map(|last| last.kind));
+        let mut withdrawn = None;
+        if let Some(object) = self.read.objects[objects].last_mut()
+            && let Some(kind) = Kind::SECURITY.into_iter().find(|kind| kind.as_str() == &*object.name.kind)
+        {
+            meant.push(kind);
+            if let Some(lowered) = object.lowered.take() {
+                object.stand_in = lower::strictest(&lowered).map(Arc::new);
+                withdrawn = Some((object.name.clone(), object.at));
+            }
+        }
+        if let Some((object, position)) = withdrawn {
+            let message = "may go on in the part behind it, which says nothing of what it is: is the line --- between them too much?";
+            self.find(Finding {
+                severity: Severity::Rejected,
+                reason: Reason::Malformed,
+                file: Arc::clone(&self.read.file),
+                position,
+                object: Some(object),
+                field: String::new(),
+                message: message.to_owned(),
+                excerpt: None,
+            });
+            self.read.first_defect.get_or_insert(position);
+        }
+        let suspect = |kind| Suspect { kind, is_sure: true, place: place.clone(), at };
+        if !namespaces.is_empty() {
+            self.read.suspects.extend(meant.into_iter().map(suspect));
+        }
+    }
+
+    fn take(&mut self, document: Result<Node, document::Defect>) {
         match document {
             Ok(root) => object::objects(root).into_iter().for_each(|object| self.object(object)),
             Err(document::Defect { at, reason, message, unread }) => {

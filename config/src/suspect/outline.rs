@@ -24,7 +24,7 @@ pub(super) fn in_document(text: &str, lines_before: u32) -> Option<Vec<Option<Su
         return None;
     }
     let root = Node { value, at };
-    let says_kind = |entry: &Entry| signs::is_near(&entry.key, "kind") && entry.node.text().is_some();
+    let says_kind = |entry: &Entry| signs::is_near(&entry.key, "kind") && entry.node.value != Value::Null;
     let is_mute = !root.entries().iter().any(says_kind);
     let found = object::objects(root).into_iter().map(|object| match object {
         Ok(object) if Kind::SECURITY.contains(&object.kind) => in_tree(&object.root),
@@ -141,9 +141,13 @@ impl<'de> de::Visitor<'de> for Outline<'_> {
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
         while let Some(value) = access.next_element_seed(self)? {
-            if matches!(&value, Value::List(items) if !items.is_empty())
-                || matches!(&value, Value::Map(entries) if !entries.is_empty())
-            {
+            let is_kept = match &value {
+                Value::List(items) => !items.is_empty(),
+                Value::Map(entries) => !entries.is_empty(),
+                Value::Text(text) => signs::security_word(text).is_some() || signs::is_security_version(text),
+                _ => false,
+            };
+            if is_kept {
                 items.push(self.keep(value)?);
             }
         }

@@ -34,13 +34,11 @@ impl<'a> Signs<'a> {
         let mut meant: Vec<(Kind, bool)> =
             Kind::SECURITY.into_iter().filter(is_there).map(|kind| (kind, true)).collect();
         for (group, strictest, others) in GROUPS {
-            let of_group = self.versions.iter().filter(|version| is_near(group_of(version), group)).count();
+            let of_group = self.versions.iter().filter(|version| is_of(version, group)).count();
             // A kind in the wrong group is told as well, where its own is not there.
             let is_told =
                 |written: &&&str| match security_kind(written).map(|kind| group_of(kind.api_versions()[0])) {
-                    Some(own) => {
-                        own == group || !self.versions.iter().any(|version| is_near(group_of(version), own))
-                    }
+                    Some(own) => own == group || !self.versions.iter().any(|version| is_of(version, own)),
                     None => nearest_kind(written, others.iter().copied()).is_some(),
                 };
             let told = self.kinds.iter().filter(is_told).count();
@@ -76,7 +74,7 @@ pub(super) fn is_security_version(word: &str) -> bool {
 }
 
 /// Whether a key is this one, or a slip of it.
-pub(super) fn is_near(written: &str, wanted: &str) -> bool {
+pub(crate) fn is_near(written: &str, wanted: &str) -> bool {
     similar::nearest(written, std::iter::once(wanted)).is_some()
 }
 
@@ -108,6 +106,16 @@ fn is_foreign(api_version: &str) -> bool {
 
 /// Whose AuthorizationPolicy or NetworkPolicy is another thing.
 const FOREIGN: [&str; 4] = ["antrea.io", "cilium.io", "linkerd.io", "projectcalico.org"];
+
+/// Whether a version is of a group, misspelt or cut off.
+fn is_of(api_version: &str, group: &str) -> bool {
+    let is_begun =
+        || api_version.len() >= BEGUN && !api_version.contains('/') && group.starts_with(api_version);
+    is_near(group_of(api_version), group) || is_begun()
+}
+
+/// Bytes of the name of a group that no other group begins with.
+const BEGUN: usize = 4;
 
 fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)

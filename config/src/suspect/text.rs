@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Suspect, Whereabouts, outline,
+    Suspect, Whereabouts, outline, parts,
     signs::{self, Signs},
 };
 use crate::{
@@ -21,7 +21,9 @@ pub(crate) fn in_text(unread: &Unread) -> Vec<Option<Suspect>> {
         // What is cut off may be well-formed, and not say the whole of it.
         let is_whole = !unread.is_cut || index + 1 < documents.len();
         let outline = is_whole.then(|| outline::in_document(text, before)).flatten();
-        outline.unwrap_or_else(|| in_document(text, before))
+        let in_parts =
+            || parts::of(text).flat_map(|(lines, part)| in_document(part, before + lines)).collect();
+        outline.unwrap_or_else(in_parts)
     };
     documents.iter().copied().enumerate().flat_map(found).collect()
 }
@@ -30,10 +32,10 @@ pub(crate) fn in_text(unread: &Unread) -> Vec<Option<Suspect>> {
 pub(crate) fn namespaces_in(text: &str) -> BTreeSet<Namespace> {
     let mut place = Whereabouts::default();
     for word in words(text).filter(|word| signs::is_namespace_key(word.text)) {
-        if let Some(value) = word.value() {
-            place.named(value);
-        }
+        word.names(&mut place);
     }
+    let of_anchors = words(text).filter(|word| word.is_behind('&'));
+    place.namespaces.extend(of_anchors.filter_map(|word| Namespace::try_from(word.next()?).ok()));
     place.namespaces
 }
 
@@ -45,9 +47,8 @@ fn in_document(text: &str, lines_before: u32) -> Vec<Option<Suspect>> {
             continue;
         }
         let value = word.value();
-        if let Some(value) = value.filter(|_| signs::is_namespace_key(word.text)) {
-            // At the very end, it may be the beginning of a longer one.
-            place.named(value.filter(|value| !text.ends_with(value)));
+        if signs::is_namespace_key(word.text) && value.is_some() {
+            word.names(&mut place);
         } else if let Some(Some(kind)) = value.filter(|_| signs::is_near(word.text, "kind")) {
             signs.kinds.push(kind);
             value_at = Some((word.line, word.value_start()));
@@ -76,7 +77,9 @@ fn in_document(text: &str, lines_before: u32) -> Vec<Option<Suspect>> {
 /// A word, and the line it is on.
 struct Word<'a> {
     text: &'a str,
+    /// The line, and all behind it.
     of: &'a str,
+    rest: &'a str,
     /// Bytes of the line before it.
     start: usize,
     /// Counted from 1.
@@ -85,14 +88,20 @@ struct Word<'a> {
 
 /// The words of a text, without lines that are comments.
 fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
-    let lines = (1..).zip(text.split_inclusive('\n'));
-    let lines = lines.filter(|(_, line)| !line.trim_start().starts_with('#'));
-    lines.flat_map(|(line, of)| {
+    let (mut number, mut start) = (1, 0);
+    let lines = text.split_inclusive(['\n', '\r']).map(move |of| {
+        let (line, rest) = (number, &text[start + of.len()..]);
+        number += u32::from(of.ends_with('\n'));
+        start += of.len();
+        (line, of, rest)
+    });
+    let lines = lines.filter(|(_, line, _)| !line.trim_start().starts_with('#'));
+    lines.flat_map(|(line, of, rest)| {
         let mut end = 0;
         std::iter::from_fn(move || {
             let start = end + of[end..].find(is_of_word)?;
             end = start + length(&of[start..]);
-            Some(Word { text: &of[start..end], of, start, line })
+            Some(Word { text: &of[start..end], of, rest, start, line })
         })
     })
 }
@@ -100,9 +109,7 @@ fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
 impl<'a> Word<'a> {
     /// What it is the key of: `None` if it is no key, `Some(None)` if there is nothing legible behind it on the line.
     fn value(&self) -> Option<Option<&'a str>> {
-        let behind = self.of[self.end()..].trim_start_matches(is_quote);
-        let behind = behind.trim_start().strip_prefix(':')?;
-        let value = behind.trim_start_matches(|c: char| is_quote(c) || c.is_whitespace());
+        let value = without_properties(self.behind()?).trim_start_matches(is_quote);
         let length = length(value);
         // What goes on otherwise than a value ends is not the whole of it.
         let is_end = |next: char| next.is_whitespace() || matches!(next, ',' | '}' | ']' | '"' | '\'');
@@ -110,9 +117,44 @@ impl<'a> Word<'a> {
         Some((length > 0 && is_whole).then(|| &value[..length]))
     }
 
+    /// What is behind the key that it is, on the line.
+    fn behind(&self) -> Option<&'a str> {
+        let behind = self.of[self.end()..].trim_start_matches(is_quote);
+        behind.trim_start().strip_prefix(':')
+    }
+
+    /// Takes over the namespace that it is the key of; what became a list or a mapping, or goes on below, may have it in it.
+    fn names(&self, place: &mut Whereabouts) {
+        let Some(behind) = self.behind() else { return };
+        // At the very end, it may be the beginning of a longer one.
+        let is_at_end = |value: &&str| self.rest.is_empty() && self.of.ends_with(value);
+        place.named(self.value().flatten().filter(|value| !is_at_end(value)));
+        let value = without_properties(behind).trim_end();
+        let below = self.rest.split(['\n', '\r']).find(|line| !line.is_empty()).unwrap_or_default();
+        let scattered = match value.chars().next() {
+            None | Some('>' | '|') if !below.contains(':') => below,
+            Some('[' | '{') => value,
+            _ => return,
+        };
+        let words = scattered.split(|c| !is_of_word(c));
+        place.namespaces.extend(words.filter_map(|word| Namespace::try_from(word).ok()));
+    }
+
+    /// The word behind it, which is its value if it is an anchor's name.
+    fn next(&self) -> Option<&'a str> {
+        let value = self.of[self.end()..].trim_start().trim_start_matches(is_quote);
+        Some(&value[..length(value)])
+    }
+
+    fn is_behind(&self, sign: char) -> bool {
+        self.of[..self.start].ends_with(sign)
+    }
+
     /// Where its value starts on the line.
     fn value_start(&self) -> usize {
-        self.end() + self.of[self.end()..].find(is_of_word).unwrap_or_default()
+        let value = self.value().flatten().unwrap_or_default();
+        // Behind a tag or an anchor.
+        self.end() + self.of[self.end()..].find(value).unwrap_or_default()
     }
 
     fn end(&self) -> usize {
@@ -128,6 +170,15 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/')
 }
 
+/// A value without its tag and its anchor.
+fn without_properties(text: &str) -> &str {
+    let text = text.trim_start();
+    match text.strip_prefix(['!', '&']) {
+        Some(property) => without_properties(property.trim_start_matches(|c: char| !c.is_whitespace())),
+        None => text,
+    }
+}
+
 fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\'')
 }
@@ -137,75 +188,4 @@ fn length(text: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::object::Kind;
-
-    /// What is found, as `KIND in NAMESPACES`, with `?` for a kind and a namespace that cannot be read.
-    fn found(text: &str) -> Vec<String> {
-        let is_cut = !text.ends_with('\n');
-        let unread = Unread { lines_before: 0, text: text.to_owned(), is_cut };
-        let show = |suspect: Option<Suspect>| {
-            let Some(Suspect { kind, is_sure, place, .. }) = suspect else { return "nothing".to_owned() };
-            let mut names: Vec<&str> = place.namespaces.iter().map(Namespace::as_str).collect();
-            names.extend(place.elsewhere.then_some("?"));
-            let kind = if kind == Kind::AuthorizationPolicy { "Auth" } else { kind.as_str() };
-            format!("{kind}{} in {}", if is_sure { "" } else { "?" }, names.join(","))
-        };
-        in_text(&unread).into_iter().map(show).collect()
-    }
-
-    #[test]
-    fn signs_of_policies_are_found_in_whatever_is_left_of_a_text() {
-        for (text, expected) in [
-            ("kind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop\nspec: [\n", "Auth in shop"),
-            ("{\"kind\":\"AuthorizationPolicy\",\"metadata\":{\"namespace\":\"shop\"},", "Auth in shop"),
-            ("kind:AuthorizationPolicy\nnamespace:shop\n", "Auth in shop"),
-            ("apiVersion: security.istio.io/v1\nkind: [\nnamespce: 'shop'\n", "Auth? in shop"),
-            ("kind: AuthorizatonPolicy\n", "Auth in ?"),
-            ("kind: AuthorizationPolicyList\nnamespace: shop\nnamespace: bank\n", "Auth in bank,shop"),
-            ("kind: AuthorizationPolicy\nnamespace: [\n", "Auth in ?"),
-            ("kind: AuthorizationPolicy\nnamespace: Shop_1 \n", "Auth in ?"),
-            ("kind: AuthorizationPolicy\nnamespace: sh\u{f6}p\n", "Auth in ?"),
-            ("kind: AuthorizationPolicy\nnamespace: sh[p\n", "Auth in ?"),
-            ("apiVersion: security.istioAuthorizationPolicy\nnamespace: shop\n", "Auth in shop"),
-            ("kind: AuthorizationPolicy\nmetadata:\n  namespace: sh", "Auth in ?"),
-            ("knd: AuthorizationPolicy\nnamespace: shop\n", "Auth in shop"),
-            (
-                "kind: AuthorizationPolicy\nspec: {from: {namespaces: [bank]}}\nnamespace: shop\n",
-                "Auth in shop",
-            ),
-            ("kind: Service\n--\nkind: AuthorizationPolicy\nnamespace: shop\n", "Auth in shop"),
-            ("kind: PeerAuthentication\nnamespace: shop\n", "PeerAuthentication in shop"),
-            (
-                "apiVersion: extensions/v1beta1\nkind: NetworkPolicy\nnamespace: shop\n",
-                "NetworkPolicy in shop",
-            ),
-            // What says that it is something else is nothing of the kind.
-            ("kind: Service\nnamespace: shop\n{", ""),
-            ("# kind: AuthorizationPolicy\nkind: Service\n", ""),
-            ("apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n", ""),
-            ("apiVersion: policy.linkerd.io/v1\nkind: AuthorizationPolicy\n", ""),
-            (
-                "kind: ClusterRole\nrules: [{apiGroups: [security.istio.io], resources: [authorizationpolicies]}]\n",
-                "",
-            ),
-            ("{", "nothing"),
-            ("kind: [", "nothing"),
-        ] {
-            assert_eq!(found(text).join("; "), expected, "{text}");
-        }
-        let two = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\napiVersion: security.istio.io/v1\nkind: Polcy\n";
-        assert_eq!(found(two), ["Auth? in ?"]);
-        let both = "kind: PeerAuthentication\nkind: AuthorizationPolicy\nnamespace: shop\n---\n{\n";
-        assert_eq!(found(both), ["Auth in shop", "PeerAuthentication in shop", "nothing"]);
-    }
-
-    #[test]
-    fn a_suspect_knows_its_line() {
-        let unread =
-            Unread { lines_before: 4, text: "a: [\n  kind: AuthorizationPolicy\n".to_owned(), is_cut: false };
-        let at = in_text(&unread)[0].as_ref().unwrap().at;
-        assert_eq!((at.line, at.column), (6, 3));
-    }
-}
+mod tests;
