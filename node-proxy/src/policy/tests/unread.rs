@@ -160,6 +160,51 @@ fn a_policy_that_breaks_before_it_was_in_force_refuses_what_it_would_refuse_unbr
     }
 }
 
+/// Every list of a rule, as `ABOVE [~] BELOW`.
+const LISTS: [(&str, &str); 23] = [
+    ("{from: [{source: {principals: ", "}}]}"),
+    ("{from: [{source: {notPrincipals: ", "}}]}"),
+    ("{from: [{source: {namespaces: ", "}}]}"),
+    ("{from: [{source: {notNamespaces: ", "}}]}"),
+    ("{from: [{source: {serviceAccounts: ", "}}]}"),
+    ("{from: [{source: {notServiceAccounts: ", "}}]}"),
+    ("{from: [{source: {ipBlocks: ", "}}]}"),
+    ("{from: [{source: {notIpBlocks: ", "}}]}"),
+    ("{from: [{source: {requestPrincipals: ", "}}]}"),
+    ("{from: [{source: {notRequestPrincipals: ", "}}]}"),
+    ("{from: [{source: {remoteIpBlocks: ", "}}]}"),
+    ("{from: [{source: {notRemoteIpBlocks: ", "}}]}"),
+    ("{to: [{operation: {ports: ", "}}]}"),
+    ("{to: [{operation: {notPorts: ", "}}]}"),
+    ("{to: [{operation: {hosts: ", "}}]}"),
+    ("{to: [{operation: {notHosts: ", "}}]}"),
+    ("{to: [{operation: {methods: ", "}}]}"),
+    ("{to: [{operation: {paths: ", "}}]}"),
+    ("{when: [{key: source.namespace, values: ", "}]}"),
+    ("{when: [{key: source.ip, notValues: ", "}]}"),
+    ("{from: ", "}"),
+    ("{to: ", "}"),
+    ("{when: ", "}"),
+];
+
+#[test]
+fn nothing_as_an_item_of_any_list_of_a_rule_opens_nothing() {
+    let rules = |inside: &str| LISTS.map(|(above, below)| format!("[{above}{inside}{below}]"));
+    let all = rules("[~]").into_iter().chain(rules("[~, ~]")).chain(["[~]".to_owned()]);
+    for rules in all {
+        for action in ["ALLOW", "DENY"] {
+            // Beside one that allows everybody, what a DENY loses would open.
+            let allow = format!("{HEAD}spec: {{rules: [{{}}]}}\n").replace("name: p", "name: a");
+            let beside = if action == "DENY" { format!("{allow}---\n") } else { String::new() };
+            let text = format!("{beside}{HEAD}spec: {{action: {action}, rules: {rules}}}\n");
+            let outcome = look(&mut Store::new(Options::default()), &[("a.yaml", text.as_bytes())]);
+            assert!(decide(&outcome.mesh, "shop/cart").is_err(), "{text}\n{:#?}", outcome.findings);
+            let is_rejected = outcome.findings.iter().any(|finding| finding.severity == Severity::Rejected);
+            assert!(is_rejected, "{text}");
+        }
+    }
+}
+
 #[test]
 fn of_two_policies_of_one_name_neither_is_taken_and_both_refuse() {
     let [allow, deny, strict, _] = refusing();
