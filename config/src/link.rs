@@ -119,6 +119,7 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     of(Kind::ServiceAccount).for_each(|candidate| linking.settle(candidate, |_, _| Ok(())));
     by_age(Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
     tenants::namespaces_by_themselves(&mut linking, candidates);
+    of(Kind::Tenant).for_each(|candidate| tenants::keep(&mut linking, candidate));
     let namespaces = of(Kind::Namespace).filter_map(|candidate| linking.used.get(&candidate.object).cloned());
     for namespace in namespaces.collect::<Vec<_>>() {
         tenants::check_namespace(&mut linking, &namespace);

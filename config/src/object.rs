@@ -45,6 +45,12 @@ impl Kind {
     pub(crate) const SECURITY: [Kind; 3] =
         [Self::AuthorizationPolicy, Self::PeerAuthentication, Self::NetworkPolicy];
 
+    /// Whether what may have been such an object never vanishes: a security object, or a Tenant, which may keep its
+    /// namespaces to the mesh.
+    pub(crate) fn protects(self) -> bool {
+        self == Self::Tenant || Self::SECURITY.contains(&self)
+    }
+
     /// Its name in manifests, and its type in the schema tables.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

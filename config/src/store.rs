@@ -158,7 +158,8 @@ impl Store {
                 if first == Some(index) {
                     findings.push(too_many(&read.file, object, limit, beyond.len()));
                 }
-                candidate.stand_in = doubtful::strictest(object).filter(|_| is_security(&object.name));
+                candidate.stand_in = doubtful::strictest(object)
+                    .filter(|_| is_security(&object.name) || doubtful::is_tenant(&object.name));
                 if candidate.stand_in.is_none() {
                     continue;
                 }

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 pub(crate) use self::{
     signs::{is_meant, is_near},
-    text::{in_text, namespaces_in},
-    tree::{Found, in_item, in_tree, kinds_of, named_in, whereabouts},
+    text::{in_text, listed_in, namespaces_in},
+    tree::{Found, in_item, in_tree, kinds_of, named_in, of_tenant, whereabouts},
 };
 use crate::{finding::Position, name::Namespace, object::Kind};
 
@@ -38,6 +38,15 @@ pub(crate) struct Whereabouts {
 }
 
 impl Whereabouts {
+    /// Takes over a word of what may be a list of namespaces.
+    fn listed(&mut self, word: &str) {
+        for word in word.to_lowercase().split_whitespace() {
+            if self.namespaces.len() < LISTED {
+                self.namespaces.extend(Namespace::try_from(word).ok());
+            }
+        }
+    }
+
     /// Takes over what stands where a namespace is named. If it is none, one may be in it.
     fn named(&mut self, text: Option<&str>) {
         match text.and_then(|text| Namespace::try_from(text).ok()) {
@@ -53,3 +62,6 @@ impl Whereabouts {
         }
     }
 }
+
+/// Words that are taken for namespaces of a Tenant that cannot be read: no more are read of one, so that none costs memory.
+const LISTED: usize = 1000;

@@ -10,7 +10,7 @@ use crate::{
     finding::{Finding, Reason, Severity},
     lower::{AuthorizationDraft, Draft, Lowered},
     model::Scope,
-    name::{Name, PolicyName},
+    name::{Name, Namespace, PolicyName},
 };
 
 /// Puts the stand-in of a candidate into force, unless a version of it is.
@@ -55,8 +55,9 @@ fn free(name: &PolicyName, is_taken: impl Fn(&PolicyName) -> bool) -> PolicyName
 const STEM: usize = 240;
 
 /// Tells what is in force in the place of an object, for whom, and why.
-fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
+pub(super) fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
     let why = match candidate.doubt {
+        Doubt::Unreadable if candidate.fresh.is_some() => "is refused, and no other version is known",
         Doubt::Unreadable => "cannot be read, and no good version is known",
         Doubt::Signs => "may be in a part that cannot be read, and no good version is known",
         Doubt::Contradicted => "is there more than once, and not the same",
@@ -70,6 +71,10 @@ fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
         }
         Draft::Authorization(AuthorizationDraft { policy: Some(policy), .. }) => {
             format!("{} no connection", takes(&policy.scope))
+        }
+        Draft::Tenant(draft) => {
+            let names: Vec<&str> = draft.tenant.namespaces.iter().map(Namespace::as_str).collect();
+            format!("pods of namespace {} are kept to the mesh", names.join(", "))
         }
         _ => String::new(),
     };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Candidate, Linking, Refusal, claims, whole};
+use super::{Candidate, Linking, Refusal, claims, stand_ins, whole};
 use crate::{
     finding::{Reason, Severity},
     lower::{Draft, Lowered, NamespaceDraft, undescribed},
@@ -54,6 +54,30 @@ pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Cand
     }
     for namespace in linking.namespaces.clone() {
         join(linking, &namespace);
+    }
+}
+
+/// Keeps the namespaces to the mesh that a Tenant may keep there of which no version can be in force, where no other Tenant
+/// has them.
+pub(super) fn keep(linking: &mut Linking, candidate: &Candidate) {
+    if linking.used.contains_key(&candidate.object) {
+        return;
+    }
+    let Some(version) = candidate.stand_in.as_ref().or(candidate.fresh.as_ref()) else { return };
+    let Draft::Tenant(draft) = &version.draft else { return };
+    if draft.tenant.egress != Egress::Mesh {
+        return;
+    }
+    let mut kept = draft.clone();
+    kept.tenant.namespaces.retain(|namespace| {
+        let itself = TenantId::Namespace(namespace.clone());
+        let tenant = linking.mesh.tenants.get_mut(&itself);
+        tenant.map(|tenant| Arc::make_mut(tenant).egress = Egress::Mesh).is_some()
+    });
+    if !kept.tenant.namespaces.is_empty() {
+        let told = Lowered { draft: Draft::Tenant(kept), ..(**version).clone() };
+        linking.findings.push(stand_ins::stood_in(candidate, &told));
+        linking.stood_in.insert(candidate.object.clone(), Arc::clone(version));
     }
 }
 

@@ -6,12 +6,12 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    AuthorizationDraft, Context, Draft, Lowered, authorization_policy, metadata, network_policy,
+    AuthorizationDraft, Context, Draft, Lowered, TenantDraft, authorization_policy, metadata, network_policy,
     peer_authentication, scope::Home,
 };
 use crate::{
     finding::{ObjectRef, Position},
-    model::{AuthorizationPolicy, NetworkPolicy, PeerAuthentication, Scope},
+    model::{AuthorizationPolicy, Egress, NetworkPolicy, PeerAuthentication, Scope},
     name::{Namespace, PolicyName, RootNamespace},
     object::{Kind, Object},
     options::Options,
@@ -64,6 +64,7 @@ pub(crate) fn unreadable_in(
         Kind::AuthorizationPolicy => authorization(AuthorizationPolicy::unreadable(name, scope)),
         Kind::PeerAuthentication => Draft::PeerAuthentication(PeerAuthentication::unreadable(name, scope)),
         Kind::NetworkPolicy => Draft::Network(NetworkPolicy::unreadable(name)),
+        Kind::Tenant => Draft::Tenant(TenantDraft::kept(name.name, vec![name.namespace])),
         _ => return None,
     };
     Some(lowered(object, file, at, draft))
@@ -81,6 +82,11 @@ pub(crate) fn strictest(version: &Lowered) -> Option<Lowered> {
             Draft::PeerAuthentication(PeerAuthentication::unreadable(name.clone(), scope.clone()))
         }
         Draft::Network(policy) => Draft::Network(NetworkPolicy::unreadable(policy.name.clone())),
+        Draft::Tenant(draft) => {
+            let mut draft = draft.clone();
+            draft.tenant.egress = Egress::Mesh;
+            Draft::Tenant(draft)
+        }
         _ => return None,
     };
     Some(Lowered { draft, ..version.clone() })

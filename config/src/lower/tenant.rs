@@ -7,7 +7,7 @@ use crate::{
     document::Node,
     finding::Reason,
     model::{Budget, Egress, Isolation, Tenant},
-    name::{Namespace, TenantId},
+    name::{Name, Namespace, TenantId},
 };
 
 /// A tenant whose claims on namespaces are not settled yet.
@@ -16,6 +16,16 @@ pub(crate) struct TenantDraft {
     pub(crate) tenant: Tenant,
     /// Where each of its namespaces is written, in order.
     pub(crate) namespace_places: Vec<Place>,
+}
+
+impl TenantDraft {
+    /// What stands in for a tenant that cannot be read: nothing it could have said of egress is stricter.
+    pub(super) fn kept(name: Name, namespaces: Vec<Namespace>) -> Self {
+        let (isolation, budget) = (Isolation::default(), Budget::default());
+        let tenant =
+            Tenant { id: TenantId::Tenant(name), namespaces, isolation, egress: Egress::Mesh, budget };
+        Self { tenant, namespace_places: Vec::new() }
+    }
 }
 
 pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Option<TenantDraft> {

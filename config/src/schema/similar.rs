@@ -4,8 +4,11 @@
 pub(crate) fn nearest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase();
     // One slip in a short word, two in a longer one; more would suggest unrelated fields.
-    let allowed = if written.chars().count() < 5 { 1 } else { 2 };
+    let length = written.chars().count();
+    let allowed = if length < 5 { 1 } else { 2 };
     candidates
+        // So many letters at least are too many or missing: most words are told apart by that.
+        .filter(|candidate| candidate.len().abs_diff(length) <= allowed)
         .map(|candidate| (distance(&written, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)

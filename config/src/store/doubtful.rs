@@ -90,7 +90,10 @@ fn kept<'a>(
             && good.contains_key(&object.name)
     };
     let broken = named.in_order().filter(has_only_signs).map(|entry| &entry.object.name);
-    lost.map(|(object, _)| object).chain(broken).filter(|object| is_security(object)).collect()
+    lost.map(|(object, _)| object)
+        .chain(broken)
+        .filter(|object| is_security(object) || is_tenant(object))
+        .collect()
 }
 
 /// Parts that cannot be taken for what is kept. Each of the kept answers for one.
@@ -109,11 +112,19 @@ fn unanswered<'a>(suspects: &'a [Suspect], mut kept: Vec<&ObjectRef>) -> Vec<&'a
 }
 
 fn may_be(part: &Suspect, object: &ObjectRef) -> bool {
+    if part.kind == Kind::Tenant || is_tenant(object) {
+        // Of no namespace, whatever it lists.
+        return part.kind == Kind::Tenant && is_tenant(object);
+    }
     let is_kind = |kind: Kind| kind.as_str() == &*object.kind;
     let of_its_group = part.kind == Kind::AuthorizationPolicy && is_kind(Kind::PeerAuthentication);
     let is_there = |namespace: &Namespace| object.namespace.as_deref() == Some(namespace.as_str());
     (is_kind(part.kind) || !part.is_sure && of_its_group)
         && (part.place.elsewhere || part.place.namespaces.iter().any(is_there))
+}
+
+pub(super) fn is_tenant(object: &ObjectRef) -> bool {
+    Kind::Tenant.as_str() == &*object.kind
 }
 
 /// Under which name the access log has what stands in for the unreadable parts of a file.

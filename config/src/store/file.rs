@@ -8,14 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{Options, rest};
+use super::{Options, rest::Rest};
 use crate::{
     document::{self, Node},
     finding::{Finding, ObjectRef, Position, Reason, Severity},
     lower::{self, Lowered, Lowering},
     name::Namespace,
     object::{self, Kind, NotAnObject},
-    suspect::{self, Found, Suspect, Whereabouts},
+    suspect::{self, Found, Suspect},
 };
 
 /// What the caller found under a path.
@@ -149,11 +149,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn document(&mut self, document: Result<Node, document::Defect>) {
         let (objects, suspects) = (self.read.objects.len(), self.read.suspects.len());
-        let rest = rest::namespaces(&document);
+        let rest = Rest::of(&document);
         let kinds = document.as_ref().map(suspect::kinds_of).unwrap_or_default();
         let at = document.as_ref().map_or_else(|defect| defect.at, |root| root.at);
-        if let Some(namespaces) = &rest {
-            self.doubt_last(namespaces, at);
+        if let Some(rest) = &rest {
+            self.doubt_last(rest, at);
         }
         self.take(document);
         if rest.is_none() {
@@ -163,16 +163,16 @@ impl Reader<'_> {
     }
 
     /// What may go on in another part is not in force without it.
-    fn doubt_last(&mut self, namespaces: &BTreeSet<Namespace>, at: Position) {
+    fn doubt_last(&mut self, rest: &Rest, at: Position) {
         let (objects, suspects) = self.last.clone();
-        let place = Whereabouts { namespaces: namespaces.clone(), elsewhere: false };
         // Only the last thing in it can go on.
         let last = self.read.suspects[suspects].iter().max_by_key(|suspect| suspect.at);
         let mut meant = self.last_kinds.clone();
         meant.extend(last.map(|last| last.kind));
         let mut withdrawn = None;
         if let Some(object) = self.read.objects[objects].last_mut()
-            && let Some(kind) = Kind::SECURITY.into_iter().find(|kind| kind.as_str() == &*object.name.kind)
+            && let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == &*object.name.kind)
+            && kind.protects()
         {
             meant.push(kind);
             if let Some(lowered) = object.lowered.take() {
@@ -194,10 +194,9 @@ impl Reader<'_> {
             });
             self.read.first_defect.get_or_insert(position);
         }
-        let suspect = |kind| Suspect { kind, is_sure: true, place: place.clone(), at };
-        if !namespaces.is_empty() {
-            self.read.suspects.extend(meant.into_iter().map(suspect));
-        }
+        let suspect = |kind| Suspect { kind, is_sure: true, place: rest.place(kind).clone(), at };
+        let suspects = meant.into_iter().map(suspect);
+        self.read.suspects.extend(suspects.filter(|suspect| !suspect.place.namespaces.is_empty()));
     }
 
     fn take(&mut self, document: Result<Node, document::Defect>) {

@@ -4,25 +4,44 @@
 //! Only where it looks like one: a part that begins further in, or with what belongs into an object. It must never be a
 //! reason to accept anything.
 
-use std::collections::BTreeSet;
-
 use crate::{
     document::{Defect, Node, Value},
-    name::Namespace,
-    suspect,
+    object::Kind,
+    suspect::{self, Whereabouts},
 };
 
-/// The namespaces that it names before another object begins, if a part may be the rest of the one before it.
-pub(super) fn namespaces(document: &Result<Node, Defect>) -> Option<BTreeSet<Namespace>> {
-    match document {
-        Ok(root) => may_be(root).then(|| {
-            let items = root.items().iter().take_while(|item| !begins_object(item));
-            std::iter::once(root).chain(items).flat_map(suspect::named_in).collect()
-        }),
-        Err(defect) => {
-            let rest = before_next(&defect.unread.text);
-            begins_within(rest).then(|| suspect::namespaces_in(rest))
+/// What a part names that may be the rest of the one before it.
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// The namespaces that it names as an object's.
+    named: Whereabouts,
+    /// Those that it may list, if the one before it is a Tenant.
+    listed: Whereabouts,
+}
+
+impl Rest {
+    /// What a part says before another object begins, if it may be the rest of the one before it.
+    pub(super) fn of(document: &Result<Node, Defect>) -> Option<Self> {
+        match document {
+            Ok(root) if may_be(root) => {
+                let items = root.items().iter().take_while(|item| !begins_object(item));
+                let namespaces = std::iter::once(root).chain(items).flat_map(suspect::named_in).collect();
+                let named = Whereabouts { namespaces, elsewhere: false };
+                Some(Self { named, listed: suspect::of_tenant(root) })
+            }
+            Ok(_) => None,
+            Err(defect) => {
+                let rest = before_next(&defect.unread.text);
+                let namespaces = suspect::namespaces_in(rest);
+                let named = Whereabouts { namespaces, elsewhere: false };
+                begins_within(rest).then(|| Self { named, listed: suspect::listed_in(rest) })
+            }
         }
+    }
+
+    /// Where the whole of an object may be.
+    pub(super) fn place(&self, kind: Kind) -> &Whereabouts {
+        if kind == Kind::Tenant { &self.listed } else { &self.named }
     }
 }
 

@@ -27,11 +27,16 @@ pub(super) fn in_document(text: &str, lines_before: u32) -> Option<Vec<Option<Su
     let says_kind = |entry: &Entry| signs::is_near(&entry.key, "kind") && entry.node.value != Value::Null;
     let is_mute = !root.entries().iter().any(says_kind);
     let found = object::objects(root).into_iter().map(|object| match object {
-        Ok(object) if Kind::SECURITY.contains(&object.kind) => in_tree(&object.root),
+        Ok(object) if object.kind.protects() => in_tree(&object.root),
         Ok(_) => Default::default(),
         Err(defect) => defect.found,
     });
-    let suspects: Vec<_> = found.flat_map(|found| found.into_suspects()).map(Some).collect();
+    let mut suspects: Vec<_> = found.flat_map(|found| found.into_suspects()).collect();
+    // Their lists are not kept.
+    for tenant in suspects.iter_mut().filter(|suspect| suspect.kind == Kind::Tenant) {
+        tenant.place = super::listed_in(text);
+    }
+    let suspects: Vec<_> = suspects.into_iter().map(Some).collect();
     Some(if suspects.is_empty() && is_mute { vec![None] } else { suspects })
 }
 

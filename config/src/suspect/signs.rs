@@ -15,6 +15,9 @@ const GROUPS: [(&str, Kind, &[&str]); 2] = [
     ("networking.k8s.io", Kind::NetworkPolicy, &["IPAddress", "Ingress", "IngressClass", "ServiceCIDR"]),
 ];
 
+/// The API group of Tenants.
+const TENANTS: &str = "canopy.mesh";
+
 /// Fields of metadata that name kinds of other objects, or what anybody likes.
 pub(super) const OF_OTHERS: [&str; 4] = ["annotations", "labels", "managedFields", "ownerReferences"];
 
@@ -46,7 +49,20 @@ impl<'a> Signs<'a> {
                 meant.push((strictest, false));
             }
         }
+        meant.extend(self.tenant().map(|is_sure| (Kind::Tenant, is_sure)));
         meant
+    }
+
+    /// Whether a Tenant may be meant, and whether its kind is written. Others have Tenants in groups of their own.
+    fn tenant(&self) -> Option<bool> {
+        let name = || std::iter::once(Kind::Tenant.as_str());
+        let is_named = self.kinds.iter().any(|kind| nearest_kind(kind, name()).is_some());
+        let of_group = self.versions.iter().any(|version| is_of(version, TENANTS));
+        let says_else = |kind: &&str| nearest_kind(kind, name()).is_none();
+        let has_lost_group = || {
+            self.versions.iter().all(|version| !version.contains('/')) && !self.kinds.iter().any(says_else)
+        };
+        (of_group || is_named && has_lost_group()).then_some(is_named)
     }
 }
 
@@ -68,9 +84,15 @@ pub(super) fn security_word(word: &str) -> Option<&'static str> {
     names.into_iter().find(|name| name.eq_ignore_ascii_case(single) || word.contains(name))
 }
 
-/// Whether a word, wherever it stands, is a version of a group that has nothing but security objects.
+/// Whether a word, wherever it stands, is a version of a group that has nothing but security objects, or Tenants. Labels and
+/// annotations have the name of the latter before their slash.
 pub(super) fn is_security_version(word: &str) -> bool {
-    word.split_once('/').is_some_and(|(group, _)| group.eq_ignore_ascii_case(GROUPS[0].0))
+    let is_version = |version: &str| {
+        version.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    word.split_once('/').is_some_and(|(group, version)| {
+        group.eq_ignore_ascii_case(GROUPS[0].0) || group.eq_ignore_ascii_case(TENANTS) && is_version(version)
+    })
 }
 
 /// Whether a key is this one, or a slip of it.

@@ -11,6 +11,7 @@ use crate::{
     document::{self, Unread},
     finding::Position,
     name::Namespace,
+    object::Kind,
 };
 
 /// What security objects the documents of a text may be; `None` for a document that tells not even a kind.
@@ -37,6 +38,13 @@ pub(crate) fn namespaces_in(text: &str) -> BTreeSet<Namespace> {
     let of_anchors = words(text).filter(|word| word.is_behind('&'));
     place.namespaces.extend(of_anchors.filter_map(|word| Namespace::try_from(word.next()?).ok()));
     place.namespaces
+}
+
+/// Every word of a text that a Tenant may list.
+pub(crate) fn listed_in(text: &str) -> Whereabouts {
+    let mut place = Whereabouts::default();
+    words(text).for_each(|word| place.listed(word.text));
+    place
 }
 
 fn in_document(text: &str, lines_before: u32) -> Vec<Option<Suspect>> {
@@ -70,7 +78,10 @@ fn in_document(text: &str, lines_before: u32) -> Vec<Option<Suspect>> {
         return if signs.kinds.is_empty() { vec![None] } else { Vec::new() };
     }
     let at = at.unwrap_or(Position { line: lines_before + 1, column: 1 });
-    let suspect = |(kind, is_sure)| Some(Suspect { kind, is_sure, place: place.clone(), at });
+    let suspect = |(kind, is_sure)| {
+        let place = if kind == Kind::Tenant { listed_in(text) } else { place.clone() };
+        Some(Suspect { kind, is_sure, place, at })
+    };
     meant.into_iter().map(suspect).collect()
 }
 

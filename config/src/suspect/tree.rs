@@ -52,8 +52,7 @@ pub(crate) fn in_item(root: &Node, of: Option<Kind>) -> Found {
             Unread { lines_before: root.at.line.saturating_sub(1), text: text.clone(), is_cut: false };
         found.suspects = in_text(&unread).into_iter().flatten().collect();
     }
-    let typed: Vec<_> =
-        of.filter(|kind| Kind::SECURITY.contains(kind)).map(|kind| (kind, true)).into_iter().collect();
+    let typed: Vec<_> = of.filter(|kind| kind.protects()).map(|kind| (kind, true)).into_iter().collect();
     walk(root, (&typed, true), &mut found);
     found
 }
@@ -109,17 +108,23 @@ fn nowhere(node: &Node, meant: &[(Kind, bool)], found: &mut Found) {
 }
 
 fn suspects(meant: &[(Kind, bool)], place: &Whereabouts, node: &Node) -> impl Iterator<Item = Suspect> {
-    meant.iter().map(|(kind, is_sure)| Suspect {
-        kind: *kind,
-        is_sure: *is_sure,
-        place: place.clone(),
-        at: node.at,
+    meant.iter().map(|(kind, is_sure)| {
+        let place = if *kind == Kind::Tenant { of_tenant(node) } else { place.clone() };
+        Suspect { kind: *kind, is_sure: *is_sure, place, at: node.at }
     })
+}
+
+/// The namespaces that a Tenant may list: whatever it names.
+pub(crate) fn of_tenant(node: &Node) -> Whereabouts {
+    let mut place = Whereabouts::default();
+    words(node, &mut |word| place.listed(word));
+    place
 }
 
 fn note(node: &Node, signs: &Signs<'_>, meant: &[(Kind, bool)], found: &mut Found) {
     let (place, is_exact) = whereabouts(node.entries());
     if let [(kind, true)] = meant
+        && *kind != Kind::Tenant
         && is_exact
         && signs.kinds.len() <= 1
         && let Some(object) = object(node, *kind, &place)

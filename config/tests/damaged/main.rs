@@ -33,6 +33,13 @@ fn look(store: &mut Store, text: &str) -> Outcome {
     store.apply(&files)
 }
 
+/// The same beside a file that has nothing to do with it.
+fn look_beside(store: &mut Store, text: &str) -> Outcome {
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: kept}\n";
+    let files = [("a.yaml", text), ("b.yaml", namespace)];
+    store.apply(&files.map(|(path, text)| (PathBuf::from(path), FileText::from(text))).into())
+}
+
 /// A mesh without its version, which counts what a daemon has seen.
 fn unversioned(mesh: &Mesh) -> Mesh {
     Mesh { version: 0, ..mesh.clone() }
@@ -80,10 +87,10 @@ proptest! {
 
 /// What a daemon says and does of a text after it was damaged: one that starts, and one that has had it whole.
 fn lost(text: &str, objects: &[Written], damaged: &Damaged) -> Vec<String> {
-    let started = look(&mut Store::new(Options::default()), &damaged.text);
+    let started = look_beside(&mut Store::new(Options::default()), &damaged.text);
     let mut running = Store::new(Options::default());
-    look(&mut running, text);
-    let kept = look(&mut running, &damaged.text);
+    look_beside(&mut running, text);
+    let kept = look_beside(&mut running, &damaged.text);
     let mut lost = Vec::new();
     for (daemon, outcome) in [("starts", started), ("runs", kept)] {
         let left = protections(&outcome.mesh);
@@ -105,7 +112,7 @@ fn lost(text: &str, objects: &[Written], damaged: &Damaged) -> Vec<String> {
 
 /// Fails with all that is lost of a text, by every single damage to it.
 fn assert_none_is_lost(text: &str) {
-    let whole = look(&mut Store::new(Options::default()), text);
+    let whole = look_beside(&mut Store::new(Options::default()), text);
     let objects = written(text, &protections(&whole.mesh));
     assert!(
         !objects.is_empty() && objects.iter().all(|object| !object.does.stands_in),
@@ -132,6 +139,7 @@ const ALLOW: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy
 const DENY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: deny\n  namespace: bank\nspec:\n  action: DENY\n  rules:\n  - from:\n    - source:\n        ipBlocks:\n        - 10.0.0.0/8\n  - to:\n    - operation:\n        ports:\n        - \"22\"\n";
 const PEERS: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata:\n  name: strict\n  namespace: vault\nspec:\n  mtls:\n    mode: STRICT\n";
 const OF_ALL: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata:\n  name: mesh\n  namespace: istio-system\nspec:\n  mtls:\n    mode: STRICT\n";
+const TENANT: &str = "apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata:\n  name: team\nspec:\n  namespaces:\n  - kept\n  egress: mesh\n";
 const NETWORK: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: narrow\n  namespace: lab\nspec:\n  podSelector: {}\n  ingress:\n  - from:\n    - podSelector:\n        matchLabels:\n          app: web\n    ports:\n    - port: 8080\n";
 
 #[test]
@@ -139,6 +147,7 @@ fn no_security_object_of_a_file_of_documents_vanishes_by_any_single_damage() {
     assert_none_is_lost(&documents(&[ALLOW, PEERS]));
     assert_none_is_lost(&documents(&[DENY, SERVICE, NETWORK]));
     assert_none_is_lost(&documents(&[OF_ALL, PEERS]));
+    assert_none_is_lost(&documents(&[TENANT, PEERS]));
 }
 
 #[test]
