@@ -40,7 +40,7 @@ fn of_whole(text: &str, lines: usize) -> Vec<Damaged> {
         of("a bracket too much", format!("{text}]\n")),
     ];
     // Cut at every fifth byte, which ends in all places of words, and at every line.
-    let starts = |end: usize| text[..end].ends_with('\n') || end % 5 == 0;
+    let starts = |end: usize| text[..end].ends_with('\n') || end.is_multiple_of(5);
     for end in (0..text.len()).filter(|end| starts(*end)) {
         let first = text[..end].lines().count().saturating_sub(usize::from(!text[..end].ends_with('\n')));
         all.push(Damaged {

@@ -113,7 +113,9 @@ fn lost(text: &str, objects: &[Written], damaged: &Damaged) -> Vec<String> {
 /// Fails with all that is lost of a text, by every single damage to it.
 fn assert_none_is_lost(text: &str) {
     let whole = look_beside(&mut Store::new(Options::default()), text);
-    let objects = written(text, &protections(&whole.mesh));
+    let all = protections(&whole.mesh);
+    let objects = written(text, &all);
+    assert!(objects.len() == all.len(), "{all:#?}");
     assert!(
         !objects.is_empty() && objects.iter().all(|object| !object.does.stands_in),
         "{:#?}",

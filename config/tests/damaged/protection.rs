@@ -91,10 +91,10 @@ pub(crate) fn written(text: &str, whole: &[Protection]) -> Vec<Written> {
         starts.windows(2).map(|pair| (pair[0], lines[pair[0]..pair[1]].join("\n"))).collect();
     let of = |does: &Protection| {
         let has_it = |part: &String| part.contains(&format!("name: {}", does.name));
-        let (first, part) = parts.iter().find(|(_, part)| has_it(part)).unwrap();
-        Written { does: does.clone(), first: *first, last: first + part.lines().count() - 1 }
+        let (first, part) = parts.iter().find(|(_, part)| has_it(part))?;
+        Some(Written { does: does.clone(), first: *first, last: first + part.lines().count() - 1 })
     };
-    whole.iter().map(of).collect()
+    whole.iter().filter_map(of).collect()
 }
 
 /// Bytes of a text from a line on, without its indentation.
