@@ -22,7 +22,8 @@ fn endpoint(slices: &[String]) -> (AppProtocol, Vec<Finding>) {
     let text = [SERVICE.to_owned()].iter().chain(slices).cloned().collect::<Vec<_>>().join("---\n");
     let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))]);
     let outcome = Store::new(Options::default()).apply(&files);
-    let endpoints = &outcome.mesh.services.values().next().unwrap().ports[0].endpoints;
+    let ports = outcome.mesh.services.values().flat_map(|service| &service.ports);
+    let endpoints: Vec<_> = ports.flat_map(|port| &port.endpoints).cloned().collect();
     assert_eq!(endpoints.len(), 1, "{:#?}", outcome.findings);
     let of_slices = outcome.findings.into_iter().filter(|finding| finding.reason == Reason::Conflict);
     (endpoints[0].protocol, of_slices.collect())
