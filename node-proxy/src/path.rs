@@ -37,7 +37,7 @@ use crate::{
     tenancy::ConnectionGuard,
     upstream::{
         UpstreamError,
-        connect::{self, Connected, Peer},
+        connect::{Connected, Peer},
     },
 };
 
@@ -248,8 +248,7 @@ async fn reach(cell: &Cell, permit: &Permit, live: &Live) -> Result<(Connected, 
         Destination::Workload { entry, .. } => Some(&entry.workload.pod),
         Destination::Outside => None,
     };
-    let peer = Peer { address: permit.origin.destination, pod };
-    match one(cell, permit, peer, live).await {
+    match one(cell, permit, (permit.origin.destination, pod), live).await {
         Ok(connected) => Ok((connected, None)),
         Err(error) => Err(error.reason()),
     }
@@ -272,7 +271,7 @@ async fn any_of(
         }
         tried.push(address);
         let endpoint = Arc::clone(&picked.endpoint);
-        match one(cell, permit, Peer { address, pod: endpoint.workload.as_ref() }, live).await {
+        match one(cell, permit, (address, endpoint.workload.as_ref()), live).await {
             Ok(connected) => {
                 picked.succeeded(connected.took);
                 return Ok((connected, Some(picked)));
@@ -289,18 +288,16 @@ async fn any_of(
     Err(last)
 }
 
-async fn one(cell: &Cell, permit: &Permit, peer: Peer<'_>, live: &Live) -> Result<Connected, UpstreamError> {
-    let connected = match connect::choice(cell, permit, peer) {
-        Ok(choice) => {
-            live.aimed(peer, choice);
-            cell.connect.connect(cell, permit, peer).await
-        }
-        Err(error) => Err(error),
-    };
+async fn one(
+    cell: &Cell,
+    permit: &Permit,
+    (address, pod): (SocketAddr, Option<&PodName>),
+    live: &Live,
+) -> Result<Connected, UpstreamError> {
+    live.aimed(address, pod);
+    let connected = cell.connect.connect(cell, permit, Peer { address, pod, course: &live.course }).await;
     match &connected {
-        // It may have had to be made another way than it was meant to.
         Ok(connected) => {
-            live.aimed(peer, connected.choice);
             if let Some(proven) = connected.stream.tunnel().and_then(|tunnel| tunnel.peer()) {
                 drop(live.proven.set(proven));
             }

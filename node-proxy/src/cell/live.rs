@@ -32,7 +32,7 @@ use crate::{
     snapshot::Destination,
     sys::sockets::Registered,
     telemetry::Reason,
-    upstream::{choice::Choice, connect::Peer, shortcuts::Goal},
+    upstream::{course::Course, shortcuts::Goal},
 };
 
 /// One connection, as far as it is known by now.
@@ -51,8 +51,10 @@ pub struct Live {
     pub destination: OnceCell<Destination>,
     /// What it speaks; set by the accept stage.
     pub protocol: Cell<Option<Protocol>>,
-    /// The endpoint it was connected to, and how; for opaque connections.
-    pub endpoint: Cell<Option<(SocketAddr, Choice)>>,
+    /// The endpoint it was connected to; for opaque connections.
+    pub endpoint: Cell<Option<SocketAddr>>,
+    /// How; for opaque connections.
+    pub course: Course,
     /// Where an opaque connection goes that nobody else sees.
     pub receiver: OnceCell<Goal>,
     /// The pod behind the endpoint.
@@ -91,6 +93,7 @@ impl Live {
             destination: OnceCell::new(),
             protocol: Cell::default(),
             endpoint: Cell::default(),
+            course: Course::default(),
             receiver: OnceCell::new(),
             peer: RefCell::default(),
             proven: OnceCell::new(),
@@ -109,10 +112,10 @@ impl Live {
     }
 
     /// Notes the endpoint that is being connected to, in place of one that failed.
-    pub(crate) fn aimed(&self, peer: Peer<'_>, choice: Choice) {
-        if self.endpoint.replace(Some((peer.address, choice))) != Some((peer.address, choice)) {
-            drop(self.peer.replace(peer.pod.cloned()));
-        }
+    pub(crate) fn aimed(&self, address: SocketAddr, pod: Option<&PodName>) {
+        self.endpoint.set(Some(address));
+        drop(self.peer.replace(pod.cloned()));
+        self.course.begins_anew();
     }
 
     /// As whom the caller is proven: by the listener it came to, by its certificate, or by the cell that hands it over.

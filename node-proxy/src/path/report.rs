@@ -4,14 +4,15 @@
 
 use std::net::SocketAddr;
 
-use config::{identity::Identity, name::PodName};
+use config::identity::Identity;
 use ebpf_redirect::{Origin, Side};
+use http::request::Parts;
 
 use super::{End, source};
 use crate::{
     capture::{self, Arrival, Captured},
     cell::{Cell, Live, direction},
-    telemetry::{Reason, Record},
+    telemetry::{Reason, Record, access::after_user},
 };
 
 /// Reports a connection that went through the stages.
@@ -27,11 +28,11 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
     if !cell.access_log.is_on() {
         return;
     }
-    let endpoint = live.endpoint.get();
+    let choice = live.course.choice();
     let peer = live.peer.borrow();
     cell.access_log.write(&Record {
         direction: direction(live.side),
-        protocol: live.protocol.get().map_or("unknown", |protocol| protocol.as_str()),
+        protocol: live.protocol.get().map_or(UNKNOWN, |protocol| protocol.as_str()),
         workload: &live.tree.workload.pod,
         source: live.origin.client,
         source_workload: live.source.as_ref(),
@@ -42,9 +43,9 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
         destination_principal: live.proven.get().map(AsRef::as_ref),
         route: None,
         rule: None,
-        endpoint: endpoint.map(|(address, _)| address),
-        delivery: endpoint.map(|(_, choice)| choice.delivery.as_str()),
-        delivery_why: endpoint.map(|(_, choice)| choice.why.as_str()),
+        endpoint: live.endpoint.get(),
+        delivery: choice.map(|choice| choice.delivery.as_str()),
+        delivery_why: choice.map(|choice| choice.why.as_str()),
         method: None,
         authority: None,
         path: None,
@@ -72,12 +73,12 @@ pub(super) fn refused(cell: &Cell, captured: &Captured, reason: Reason) {
     let ends = asked.unwrap_or_else(|| of_the_socket(captured));
     let source = source(cell, captured, ends.client);
     let workload = &captured.tree.workload.pod;
-    let principal = principal(captured);
-    unserved(
-        cell,
-        Unserved { side: captured.side, workload, source: source.as_ref(), principal, ends },
-        reason,
-    );
+    let ends = (ends.client, ends.destination);
+    cell.access_log.write(&Record {
+        source_workload: source.as_ref(),
+        source_principal: principal(captured),
+        ..Record::unserved(direction(captured.side), UNKNOWN, workload, ends, reason)
+    });
 }
 
 /// As whom the caller of a connection that no stage saw is proven.
@@ -95,32 +96,31 @@ fn of_the_socket(captured: &Captured) -> Origin {
     Origin { destination: captured.stream.local_addr().unwrap_or(client), client }
 }
 
-/// Reports a stream of a tunnel that was refused before it became a connection.
-pub(super) fn refused_stream(cell: &Cell, tunnel: &Live, reason: Reason) {
+/// Reports a request in a tunnel that was refused before it became a connection, with what it asked for.
+pub(super) fn refused_stream(cell: &Cell, tunnel: &Live, head: &Parts, reason: Reason) {
     cell.ledger.refused(reason);
-    let workload = &tunnel.tree.workload.pod;
-    let (source, principal) = (tunnel.source.as_ref(), tunnel.principal());
-    unserved(cell, Unserved { side: tunnel.side, workload, source, principal, ends: tunnel.origin }, reason);
-}
-
-/// What is known of a connection that no stage saw.
-struct Unserved<'a> {
-    side: Side,
-    workload: &'a PodName,
-    source: Option<&'a PodName>,
-    principal: Option<&'a Identity>,
-    ends: Origin,
-}
-
-fn unserved(cell: &Cell, connection: Unserved<'_>, reason: Reason) {
     if !cell.access_log.is_on() {
         return;
     }
-    let Unserved { side, workload, source, principal, ends } = connection;
-    let ends = (ends.client, ends.destination);
+    let ends = (tunnel.origin.client, tunnel.origin.destination);
+    let workload = &tunnel.tree.workload.pod;
     cell.access_log.write(&Record {
-        source_workload: source,
-        source_principal: principal,
-        ..Record::unserved(direction(side), "unknown", workload, ends, reason)
+        source_workload: tunnel.source.as_ref(),
+        source_principal: tunnel.principal(),
+        method: Some(&head.method),
+        authority: head.uri.authority().map(|authority| bounded(after_user(authority.as_str()))),
+        status: Some(crate::hbone::status(reason).as_u16()),
+        ..Record::unserved(direction(tunnel.side), UNKNOWN, workload, ends, reason)
     });
 }
+
+/// As much of an authority as a host's name and a port can have.
+fn bounded(authority: &str) -> &str {
+    &authority[..authority.floor_char_boundary(LONGEST_AUTHORITY)]
+}
+
+/// A DNS name of 253 bytes, a colon and a port.
+const LONGEST_AUTHORITY: usize = 259;
+
+/// As which protocol a connection is logged of which nobody has said or found out what it carries.
+const UNKNOWN: &str = "unknown";

@@ -64,7 +64,7 @@ fn by_receiver(network: &ByNetwork<'_>, live: &Live) -> Result<(), Denied> {
     if let Some(source) = live.unseen_from.get() {
         return network.judge(Asked::Destination, source, &live.tree.workload, live.origin.destination);
     }
-    let (Some(to), Some((address, _)), Some(caller)) =
+    let (Some(to), Some(address), Some(caller)) =
         (live.receiver.get(), live.endpoint.get(), live.caller.get())
     else {
         return Ok(());
@@ -85,7 +85,7 @@ fn by_receiver(network: &ByNetwork<'_>, live: &Live) -> Result<(), Denied> {
 /// By the caller's egress, where a Service leads an opaque connection out of the mesh. An endpoint that was a pod when it was
 /// chosen has not become another's by leaving.
 fn by_egress(snapshot: &Snapshot, live: &Live) -> Result<(), Denied> {
-    let (Side::Outbound, Some((address, _))) = (live.side, live.endpoint.get()) else { return Ok(()) };
+    let (Side::Outbound, Some(address)) = (live.side, live.endpoint.get()) else { return Ok(()) };
     let is_outside = live.peer.borrow().is_none()
         && !snapshot.directory.workloads.contains_key(&address.ip().to_canonical());
     if is_outside {

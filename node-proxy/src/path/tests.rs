@@ -23,6 +23,8 @@ mod egress;
 mod facts;
 mod farewell;
 mod handshakes;
+mod log;
+mod logged;
 mod policy;
 mod silence;
 mod sockets;

@@ -88,7 +88,7 @@ fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked
             *answer.status_mut() = crate::hbone::status(error.reason());
             // Who asked may be gone.
             drop(respond.send_response(answer, true));
-            return report::refused_stream(cell, ends.live, error.reason());
+            return report::refused_stream(cell, ends.live, &head, error.reason());
         }
     };
     let mut answer = Response::new(());

@@ -21,6 +21,7 @@ use crate::{
     upstream::{
         UpstreamError,
         connect::{Connected, Peer},
+        course::Course,
         rt::{LocalExecutor, TokioTimer},
     },
 };
@@ -161,7 +162,8 @@ async fn ask(
 
 async fn connect(cell: &Cell, probe: &ProbePermit) -> Result<Connected, UpstreamError> {
     let permit = &probe.permit;
-    let peer = Peer { address: permit.origin.destination, pod: Some(&permit.tree.workload.pod) };
+    let (pod, course) = (Some(&permit.tree.workload.pod), &Course::default());
+    let peer = Peer { address: permit.origin.destination, pod, course };
     cell.connect.connect(cell, permit, peer).await
 }
 

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Delivery, UpstreamError,
     choice::{self, Choice, Facts, Place, Why},
+    course::Course,
     handoff,
     shortcuts::{Goal, Shortcut},
     tunnel::Callee,
@@ -43,6 +44,8 @@ pub struct Peer<'a> {
     pub address: SocketAddr,
     /// The pod behind it, where it is known.
     pub pod: Option<&'a PodName>,
+    /// Where it is noted how it is reached.
+    pub course: &'a Course,
 }
 
 /// A connection that was made.
@@ -130,7 +133,7 @@ fn stays(cell: &Cell, permit: &Permit, peer: Peer<'_>, made: Choice) -> Result<(
     Ok(())
 }
 
-/// How an endpoint is reached for a permit: part of what tells pooled connections apart.
+/// How an endpoint is reached for a permit, as far as this end can say: part of what tells pooled connections apart.
 pub fn choice(cell: &Cell, permit: &Permit, peer: Peer<'_>) -> Result<Choice, UpstreamError> {
     choose(cell, permit, peer).map(|way| way.choice)
 }
@@ -199,6 +202,7 @@ fn way(cell: &Cell, permit: &Permit, peer: Peer<'_>, known: Known) -> Result<Way
         // Whoever has the address by now is not who was meant, and must not get a byte in the clear.
         return Err(UpstreamError::Gone { address: peer.address });
     }
+    peer.course.takes(choice);
     let leaves = across && workload.is_none() && near.is_none();
     if leaves {
         let caller = &permit.tree.workload.pod.namespace;

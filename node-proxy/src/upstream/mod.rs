@@ -8,6 +8,7 @@ use crate::{identity::credentials::CredentialError, policy::Denied, telemetry::R
 
 pub mod choice;
 pub mod connect;
+pub mod course;
 pub mod handoff;
 pub mod pool;
 pub mod rt;

@@ -8,36 +8,27 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{
+    log::Log,
     on_a_cell,
     world::{LOOPBACK, World, listen, reads_reset, workload},
 };
-use crate::{
-    cell::Limits,
-    telemetry::access::{Target, Writer},
-};
+use crate::cell::Limits;
 
 /// A world, and the log that it writes.
 struct Scene {
     world: World,
-    file: tempfile::NamedTempFile,
-    writer: Writer,
+    log: Log,
 }
 
 impl Scene {
     fn with(limit: impl FnOnce(&mut Limits)) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let writer = Writer::start(Target::File(file.path().to_owned())).unwrap();
-        Self { world: World::logging(&writer, limit), file, writer }
+        let log = Log::new();
+        Self { world: World::logging(&log, limit), log }
     }
 
     /// The only line so far. Ends the log.
     fn line(self) -> Value {
-        self.world.cell.access_log.flush();
-        drop(self.writer);
-        let text = std::fs::read_to_string(self.file.path()).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        let [line] = lines[..] else { panic!("not one line: {lines:#?}") };
-        serde_json::from_str(line).unwrap()
+        self.log.line(&self.world)
     }
 }
 

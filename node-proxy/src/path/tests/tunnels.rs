@@ -18,6 +18,7 @@ use super::{
 use crate::{
     cell::{Bound, Limits},
     identity::{credentials::Sources, testing::TestAuthority},
+    telemetry::AccessLog,
     upstream::connect::Kernel,
 };
 
@@ -60,11 +61,26 @@ impl Pair {
     }
 
     /// What each end's certificates and trust come from: the caller's, the callee's.
-    pub(super) async fn of([ours, theirs]: [Sources; 2], limit: impl Fn(&mut Limits)) -> Self {
+    pub(super) async fn of(sources: [Sources; 2], limit: impl Fn(&mut Limits)) -> Self {
+        Self::writing(sources, limit, Default::default()).await
+    }
+
+    /// What each end writes its log to.
+    pub(super) async fn logging(logs: [AccessLog; 2]) -> Self {
+        let authority = TestAuthority::new();
+        Self::writing([authority.sources(), authority.sources()], |_| (), logs).await
+    }
+
+    async fn writing(
+        [ours, theirs]: [Sources; 2],
+        limit: impl Fn(&mut Limits),
+        [our_log, their_log]: [AccessLog; 2],
+    ) -> Self {
         let of = |workload, identity| Made { workload, connect: Rc::new(Kernel), identity };
-        let caller = World::of(of(named("caller", IpAddr::V4(Ipv4Addr::LOCALHOST)), ours), &limit);
+        let ours = of(named("caller", IpAddr::V4(Ipv4Addr::LOCALHOST)), ours);
+        let caller = World::writing(our_log, ours, &limit);
         let ip = own_address();
-        let callee = World::of(of(named("callee", ip), theirs), &limit);
+        let callee = World::writing(their_log, of(named("callee", ip), theirs), &limit);
         callee.serve_inbound(SocketAddr::new(ip, hbone::PORT));
         let app = TcpListener::bind((ip, 0)).await.unwrap();
         let address = app.local_addr().unwrap();

@@ -21,6 +21,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
+use super::log::Log;
 use crate::{
     capture::{Captured, Tree},
     cell::{Cell, CellParts, Limits},
@@ -33,7 +34,7 @@ use crate::{
         policies::{External, InboundPolicy},
     },
     sys::{netns::Netns, socket, sockets::Sockets},
-    telemetry::{AccessLog, access::Writer},
+    telemetry::AccessLog,
     tenancy::Throne,
     upstream::{
         UpstreamError,
@@ -98,12 +99,12 @@ impl World {
     }
 
     /// One that writes its log there.
-    pub(super) fn logging(writer: &Writer, limit: impl FnOnce(&mut Limits)) -> Self {
+    pub(super) fn logging(log: &Log, limit: impl FnOnce(&mut Limits)) -> Self {
         let made = Made { workload: workload(), connect: Rc::new(Kernel), identity: no_sources() };
-        Self::writing(writer.for_cell(&made.workload.tenant), made, limit)
+        Self::writing(log.for_cell(), made, limit)
     }
 
-    fn writing(access_log: AccessLog, made: Made, limit: impl FnOnce(&mut Limits)) -> Self {
+    pub(super) fn writing(access_log: AccessLog, made: Made, limit: impl FnOnce(&mut Limits)) -> Self {
         let Made { workload, connect, identity } = made;
         let mut limits = Limits { detect: Duration::from_millis(50), ..Limits::default() };
         limit(&mut limits);

@@ -18,9 +18,9 @@ use crate::{
     cell::direction,
     policy::{Denied, Permit},
     snapshot::routes::CompiledRule,
-    telemetry::{Reason, Record},
+    telemetry::{Reason, Record, access::after_user},
     tenancy::RequestGuard,
-    upstream::{choice::Choice, pool::Lease, shortcuts::Revoked},
+    upstream::{course::Course, pool::Lease, shortcuts::Revoked},
 };
 
 /// One request. Written to the log when dropped.
@@ -41,7 +41,9 @@ pub(super) struct Exchange {
     /// Why it may not go on, where a policy says so.
     denied: OnceCell<Denied>,
     /// Whether the connection it went out on was ended by us.
-    revoked: OnceCell<Rc<Revoked>>,
+    revoked: RefCell<Option<Rc<Revoked>>>,
+    /// How it is sent on.
+    course: Course,
     facts: Option<Box<RefCell<Facts>>>,
 }
 
@@ -54,7 +56,6 @@ struct Facts {
     host: Option<HeaderValue>,
     rule: Option<Arc<CompiledRule>>,
     endpoint: Option<Arc<Endpoint>>,
-    choice: Option<Choice>,
     proven: Option<Rc<Identity>>,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
@@ -70,7 +71,6 @@ impl Exchange {
                 host: request.headers().get(header::HOST).cloned(),
                 rule: None,
                 endpoint: None,
-                choice: None,
                 proven: None,
                 connect: None,
                 first_byte: None,
@@ -90,7 +90,8 @@ impl Exchange {
             opaque: Slot::new(false),
             grpc: Slot::new(false),
             denied: OnceCell::new(),
-            revoked: OnceCell::new(),
+            revoked: RefCell::default(),
+            course: Course::default(),
             facts,
         })
     }
@@ -129,14 +130,10 @@ impl Exchange {
         drop(self.denied.set(denied.clone()));
     }
 
-    /// It goes out on a connection that a change of policy may end.
-    pub(super) fn may_be_revoked(&self, revoked: &Rc<Revoked>) {
-        drop(self.revoked.set(Rc::clone(revoked)));
-    }
-
     /// Why its connection was ended by us, if it was.
     pub(super) fn revoked(&self) -> Option<Reason> {
-        let why = self.revoked.get()?.get()?;
+        let revoked = self.revoked.borrow();
+        let why = revoked.as_ref()?.get()?;
         if let Some(denied) = why.denied() {
             self.denied(denied);
         }
@@ -176,12 +173,20 @@ impl Exchange {
     }
 
     pub(super) fn chose(&self, endpoint: &Arc<Endpoint>) {
+        self.course.begins_anew();
         self.note(|facts, _| facts.endpoint = Some(Arc::clone(endpoint)));
     }
 
+    /// Where it is noted how it is sent on.
+    pub(super) fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// It goes out on this connection, which a change of policy may end.
     pub(super) fn connected(&self, lease: &Lease, took: Duration) {
+        self.course.takes(lease.choice());
+        self.revoked.replace(lease.shortcut().map(|shortcut| Rc::clone(shortcut.revoked())));
         self.note(|facts, _| {
-            facts.choice = Some(lease.choice());
             facts.proven = lease.proven();
             facts.connect = Some(took);
         });
@@ -197,6 +202,7 @@ impl Exchange {
         let permit = &facts.permit;
         let host = facts.host.as_ref().and_then(|host| host.to_str().ok());
         let (bytes_received, bytes_sent) = self.bytes();
+        let choice = self.course.choice();
         self.session.cell.access_log.write(&Record {
             direction: direction(permit.side),
             protocol: self.session.protocol.as_str(),
@@ -211,8 +217,8 @@ impl Exchange {
             route: facts.rule.as_ref().map(|rule| &rule.route),
             rule: facts.rule.as_ref().map(|rule| rule.name.as_str()),
             endpoint: facts.endpoint.as_ref().map(|endpoint| endpoint.address),
-            delivery: facts.choice.map(|choice| choice.delivery.as_str()),
-            delivery_why: facts.choice.map(|choice| choice.why.as_str()),
+            delivery: choice.map(|choice| choice.delivery.as_str()),
+            delivery_why: choice.map(|choice| choice.why.as_str()),
             method: Some(&facts.method),
             authority: facts.uri.authority().map(http::uri::Authority::as_str).or(host).map(after_user),
             path: Some(facts.uri.path()),
@@ -241,11 +247,6 @@ impl Drop for Exchange {
             self.write(&facts.borrow());
         }
     }
-}
-
-/// An authority or host without user information: a request with one is refused, and its password is not written down.
-fn after_user(authority: &str) -> &str {
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 fn pod(endpoint: &Endpoint) -> Option<&PodName> {

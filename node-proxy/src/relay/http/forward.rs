@@ -3,7 +3,7 @@
 //! Tried again, on another endpoint, where no connection could be made; on a fresh connection of the same endpoint, where a
 //! kept one turned out to be closed and the request cannot have been acted on. Never otherwise.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use http::{Request, Response, StatusCode, request::Parts, response};
 use http_body::Body as _;
@@ -32,7 +32,8 @@ use crate::{
     telemetry::Reason,
     upstream::{
         UpstreamError,
-        connect::Connected,
+        connect::{Connected, Peer},
+        course::Course,
         pool::{Lease, Unanswered, Upload},
     },
 };
@@ -128,8 +129,11 @@ impl Call<'_> {
                 None => Target::original(self.session),
             };
             self.exchange.chose(&target.endpoint);
-            let error = match lease(self.session, self.permit, &target, Some(self.exchange)).await {
-                Ok(lease) => return Ok((target, lease)),
+            let error = match lease(self.session, self.permit, &target, self.exchange.course()).await {
+                Ok((lease, took)) => {
+                    self.exchange.connected(&lease, took);
+                    return Ok((target, lease));
+                }
                 Err(error) => error,
             };
             if error.is_denial() {
@@ -175,14 +179,17 @@ impl Call<'_> {
 
     /// A connection that cannot be closed already. HTTP/2 tells when it is; HTTP/1.1 has to be new.
     async fn fresh(&self, target: &Target) -> Result<Lease, Failure> {
-        let bucket = self.session.bucket(self.permit, &target.endpoint, target.protocol);
+        let (session, permit, peer) = (self.session, self.permit, target.peer(self.exchange.course()));
+        let bucket = session.bucket(permit, peer, target.protocol);
         let bucket = bucket.map_err(|error| Failure::from(error.reason()))?;
+        let begun = Instant::now();
         let leased = match target.protocol {
-            Protocol::Http2 => bucket.lease(|| connect(self.session, self.permit, target)).await,
+            Protocol::Http2 => bucket.lease(|| connect(session, permit, peer)).await,
             Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => {
-                bucket.renew(|| connect(self.session, self.permit, target)).await
+                bucket.renew(|| connect(session, permit, peer)).await
             }
         };
+        let leased = leased.inspect(|lease| self.exchange.connected(lease, begun.elapsed()));
         leased.map_err(|error| {
             match &error {
                 UpstreamError::Denied(denied) => self.exchange.denied(denied),
@@ -275,37 +282,25 @@ async fn try_once(
     }
 }
 
-/// A connection to a target, kept or new.
+/// A connection to a target, kept or new, and how long it took to be made.
 pub(super) async fn lease(
     session: &Session,
     permit: &Permit,
     target: &Target,
-    exchange: Option<&Exchange>,
-) -> Result<Lease, UpstreamError> {
-    let bucket = session.bucket(permit, &target.endpoint, target.protocol)?;
+    course: &Course,
+) -> Result<(Lease, Duration), UpstreamError> {
+    let peer = target.peer(course);
+    let bucket = session.bucket(permit, peer, target.protocol)?;
     if let Some(lease) = bucket.ready() {
-        if let Some(exchange) = exchange {
-            connected(exchange, &lease, std::time::Duration::ZERO);
-        }
-        return Ok(lease);
+        return Ok((lease, Duration::ZERO));
     }
     let begun = Instant::now();
-    let lease = bucket.lease(|| connect(session, permit, target)).await?;
-    if let Some(exchange) = exchange {
-        connected(exchange, &lease, begun.elapsed());
-    }
-    Ok(lease)
+    let lease = bucket.lease(|| connect(session, permit, peer)).await?;
+    Ok((lease, begun.elapsed()))
 }
 
-fn connected(exchange: &Exchange, lease: &Lease, took: std::time::Duration) {
-    exchange.connected(lease, took);
-    if let Some(shortcut) = lease.shortcut() {
-        exchange.may_be_revoked(shortcut.revoked());
-    }
-}
-
-async fn connect(session: &Session, permit: &Permit, target: &Target) -> Result<Connected, UpstreamError> {
-    session.cell.connect.connect(&session.cell, permit, target.peer()).await
+async fn connect(session: &Session, permit: &Permit, peer: Peer<'_>) -> Result<Connected, UpstreamError> {
+    session.cell.connect.connect(&session.cell, permit, peer).await
 }
 
 /// The same request again; it has no body.

@@ -26,6 +26,7 @@ use crate::{
     tenancy::Taken,
     upstream::{
         UpstreamError,
+        course::Course,
         pool::{BodyError, Lease, Upload},
     },
 };
@@ -95,8 +96,9 @@ pub(super) fn start(
 async fn send(session: &Session, permit: &Permit, cluster: &Cluster, copy: (Parts, Shape, Copied)) {
     let (mut parts, shape, body) = copy;
     let Ok(target) = Target::of(session, cluster, None) else { return };
-    let mut lease = match forward::lease(session, permit, &target, None).await {
-        Ok(lease) => lease,
+    let unlogged = Course::default();
+    let mut lease = match forward::lease(session, permit, &target, &unlogged).await {
+        Ok((lease, _)) => lease,
         Err(UpstreamError::ConnectionLimit { .. }) => return session.cell.ledger.mirror_dropped(),
         Err(_) => return target.failed(),
     };

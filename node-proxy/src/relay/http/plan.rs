@@ -15,7 +15,7 @@ use crate::{
     route::{self, Decision, Forward},
     snapshot::{Cluster, Destination},
     telemetry::Reason,
-    upstream::connect::Peer,
+    upstream::{connect::Peer, course::Course},
 };
 
 /// What is to be done with a request.
@@ -68,9 +68,9 @@ impl Target {
         Self { endpoint, protocol: session.protocol, picked: None }
     }
 
-    /// Who is to be connected to.
-    pub(super) fn peer(&self) -> Peer<'_> {
-        Peer { address: self.endpoint.address, pod: self.endpoint.workload.as_ref() }
+    /// Who is to be connected to, and where it is noted how.
+    pub(super) fn peer<'a>(&'a self, course: &'a Course) -> Peer<'a> {
+        Peer { address: self.endpoint.address, pod: self.endpoint.workload.as_ref(), course }
     }
 
     /// The endpoint broke off or did not answer.

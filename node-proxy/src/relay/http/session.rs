@@ -20,6 +20,7 @@ use crate::{
     snapshot::Destination,
     upstream::{
         UpstreamError,
+        choice::Choice,
         connect::{self, Peer},
         pool::{Bucket, Key},
     },
@@ -45,7 +46,7 @@ pub(super) struct Session {
     pub(super) mirrors: Slot<usize>,
     version: Slot<u64>,
     permit: RefCell<Permit>,
-    known: RefCell<Vec<Rc<Bucket>>>,
+    known: RefCell<Vec<(Rc<Bucket>, Choice)>>,
     /// The cell's when those were found.
     epoch: Slot<u64>,
 }
@@ -115,7 +116,7 @@ impl Session {
     pub(super) fn bucket(
         &self,
         permit: &Permit,
-        endpoint: &Endpoint,
+        peer: Peer<'_>,
         protocol: Protocol,
     ) -> Result<Rc<Bucket>, UpstreamError> {
         let epoch = self.cell.epoch();
@@ -123,17 +124,17 @@ impl Session {
         if self.epoch.replace(epoch) != epoch {
             known.clear();
         }
-        let is_it = |bucket: &&Rc<Bucket>| {
+        let is_it = |(bucket, _): &&(Rc<Bucket>, Choice)| {
             let key = bucket.key();
-            key.address == endpoint.address && key.protocol == protocol
+            key.address == peer.address && key.protocol == protocol
         };
-        if let Some(bucket) = known.iter().find(is_it) {
+        if let Some((bucket, choice)) = known.iter().find(is_it) {
+            peer.course.takes(*choice);
             return Ok(Rc::clone(bucket));
         }
-        let peer = Peer { address: endpoint.address, pod: endpoint.workload.as_ref() };
         let choice = connect::choice(&self.cell, permit, peer)?;
         let bucket = self.cell.pool.bucket(Key {
-            address: endpoint.address,
+            address: peer.address,
             client: permit.origin.client.ip(),
             tree: permit.tree.id,
             side: permit.side,
@@ -143,7 +144,7 @@ impl Session {
         if known.len() >= KNOWN {
             known.clear();
         }
-        known.push(Rc::clone(&bucket));
+        known.push((Rc::clone(&bucket), choice));
         Ok(bucket)
     }
 }

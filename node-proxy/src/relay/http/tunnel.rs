@@ -37,7 +37,8 @@ impl Tunnel {
         let (upstream, from_upstream, shortcut) = lease.into_io();
         if let Some(shortcut) = shortcut {
             // As with every opaque connection, the live connection itself ends it.
-            session.live.aimed(target.peer(), choice);
+            session.live.aimed(target.endpoint.address, target.endpoint.workload.as_ref());
+            session.live.course.takes(choice);
             drop(session.live.receiver.set(shortcut.leave()));
         }
         let (unread, client) = client.into_parts();

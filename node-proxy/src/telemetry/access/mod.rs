@@ -121,6 +121,11 @@ impl<'a> Record<'a> {
     }
 }
 
+/// An authority or host without user information: a request with one is refused, and its password is not written down.
+pub fn after_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
 /// Where a cell's lines go; one per lane, made by [`Writer::for_cell`]. The default writes nothing.
 #[derive(Debug, Default)]
 pub struct AccessLog(Option<Lines>);

@@ -102,7 +102,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<AnyBody>, h2::Error
     Ok(response.body(body).unwrap())
 }
 
-async fn client(bench: &Bench) -> SendRequest<AnyBody> {
+pub(super) async fn client(bench: &Bench) -> SendRequest<AnyBody> {
     let stream = bench.connect(Protocol::Http2).await;
     let (send, connection) = hyper::client::conn::http2::Builder::new(LocalExecutor)
         .timer(TokioTimer)

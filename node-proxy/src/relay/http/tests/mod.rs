@@ -1,6 +1,7 @@
 //! The HTTP relay over real sockets on loopback: bytes in, bytes out.
 
 mod cuts;
+mod deliveries;
 mod endings;
 mod farewell;
 mod floods;
