@@ -108,6 +108,10 @@ impl World {
     }
 
     fn stopping(on_stop: OnStop, grace: Duration) -> Self {
+        Self::logging(on_stop, grace, Target::Off)
+    }
+
+    fn logging(on_stop: OnStop, grace: Duration, log: Target) -> Self {
         let redirect = Arc::new(FakeRedirect::default());
         let forest = ForestHandle::start(Settings {
             instance: "test".to_owned(),
@@ -115,7 +119,7 @@ impl World {
             // A cell that is stuck is found by its own CPU time, which a busy machine may deal out slowly.
             limits: Limits { connect: Duration::from_secs(60), ..Limits::default() },
             descriptors: 262_144,
-            access_log: Arc::new(Writer::start(Target::Off).unwrap()),
+            access_log: Arc::new(Writer::start(log).unwrap()),
             connect: || Rc::new(Trap),
             identity: crate::identity::testing::no_sources(),
             grace,

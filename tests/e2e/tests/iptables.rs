@@ -14,7 +14,7 @@ use testkit::{Daemon, KitError, Options, Outcome, Server, http};
 
 const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
 /// More than a busy machine needs.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(25);
 
 #[test]
 fn http_is_captured_in_both_families_within_and_across_tenants() -> Outcome {

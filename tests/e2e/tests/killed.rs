@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use testkit::{Daemon, KitError, Options, Outcome, Pod, http, manifests::Manifests};
 
 /// More than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// A caller and a server, and what is in their namespaces without a daemon.
 struct Scene {

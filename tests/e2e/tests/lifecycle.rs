@@ -346,4 +346,4 @@ fn name(what: &str) -> String {
 
 const SECOND: &str = "127.0.0.1:15021";
 /// More than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(25);

@@ -24,7 +24,7 @@ const WAYS: [&str; 2] = ["ebpf", "iptables"];
 /// A port that is left to the application itself.
 const EXCLUDED: u16 = 9090;
 /// More than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(25);
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
     metadata: {name: peers, namespace: shop}\nspec: {mtls: {mode: STRICT}}\n";
 

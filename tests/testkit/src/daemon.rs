@@ -203,10 +203,12 @@ impl Daemon {
         let mut last = f64::NAN;
         for _ in 0..LOG_LIMIT.as_millis() / POLL.as_millis() {
             last = self.metric(name, labels).unwrap_or(f64::NAN);
-            if last == wanted {
+            let seen = last == wanted;
+            thread::sleep(if seen { SETTLED } else { POLL });
+            // One that counts too much passes through the right value.
+            if seen && self.metric(name, labels)? == wanted {
                 return Ok(());
             }
-            thread::sleep(POLL);
         }
         let what = format!("{name} {labels:?} to be {wanted}: it is {last}");
         Err(KitError::TimedOut { what, limit: LOG_LIMIT, output: self.output() })
@@ -277,6 +279,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// For what follows what a client has seen.
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
+/// A figure that is right for so long has come to rest.
+const SETTLED: Duration = Duration::from_millis(200);
 /// Well below what a drain may take by default: where nothing is under way, nobody is waited for so long.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 static NEXT_INSTANCE: AtomicU32 = AtomicU32::new(0);

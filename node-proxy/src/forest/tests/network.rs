@@ -152,6 +152,44 @@ async fn a_caller_s_own_policies_are_its_own_cell_s_to_keep_whatever_the_receive
     assert_eq!((refusals(&forest, "shop"), refusals(&forest, "bank"), open(&forest)), (1, 0, 0));
 }
 
+#[tokio::test]
+async fn what_had_to_go_across_the_network_instead_is_logged_so_also_where_it_is_pooled_or_fails() {
+    let app = server(|mut stream| {
+        let mut asked = [0; 1024];
+        while stream.read(&mut asked).is_ok_and(|read| read > 0) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+        }
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let target = Target::File(file.path().to_owned());
+    let mut world = World::logging(OnStop::Open, Duration::from_millis(100), target);
+    let directory = knows_teller(app.port(), AppProtocol::Http1);
+    world.apply_each([workload("shop/cart", &own()), teller()], &directory, |snapshot| {
+        if snapshot.tenant.as_str() == "bank" {
+            told(snapshot, isolated);
+        }
+    });
+    let forest = until_planted(&world).await;
+    let mut requests = world.connect(&forest, "shop/cart", app);
+    assert!(is_answered(&mut requests) && is_answered(&mut requests));
+    let mut opaque = world.connect(&forest, "shop/cart", SocketAddr::new(app.ip(), NOBODY));
+    assert!(!says(&mut opaque, "nobody listens"));
+    let ways = || -> Vec<[serde_json::Value; 3]> {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let whole = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let ours = whole.filter(|line| line["direction"] == "outbound");
+        ours.map(|line| ["delivery", "delivery_why", "reason"].map(|field| line[field].clone())).collect()
+    };
+    world.until("all three have their line", |_| ways().len() == 3).await;
+    let (none, refused) = (serde_json::Value::Null, serde_json::Value::from("connect_refused"));
+    let way = ["network", "network_policy"].map(serde_json::Value::from);
+    let expected = [none.clone(), none, refused].map(|reason| [way[0].clone(), way[1].clone(), reason]);
+    assert_eq!(ways(), expected);
+}
+
+/// A port of nobody's.
+const NOBODY: u16 = 9;
+
 fn is_answered(stream: &mut TcpStream) -> bool {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let (mut answer, mut heard) = ([0; 1024], 0);

@@ -9,7 +9,7 @@ use config::{
     model::{Action, AuthorizationPolicy, AuthorizationRule, Clause, ConnectionMatch, Scope, TextMatch},
     name::PolicyName,
 };
-use h2::client::SendRequest;
+use h2::{SendStream, client::SendRequest};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -138,16 +138,19 @@ fn any_answer_but_200_is_a_refusal_with_the_reason_that_its_status_has() {
     });
 }
 
-/// A CONNECT with these fields, and what is answered.
-async fn ask(send: &mut SendRequest<Bytes>, target: SocketAddr, fields: &[(&str, &[u8])]) -> response::Parts {
+/// A CONNECT with these fields, what is answered, and the stream.
+async fn ask(
+    send: &mut SendRequest<Bytes>,
+    target: SocketAddr,
+    fields: &[(&str, &[u8])],
+) -> (response::Parts, SendStream<Bytes>) {
     let mut request = Request::builder().method(Method::CONNECT).uri(target.to_string());
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
     let (response, stream) = send.send_request(request.body(()).unwrap(), false).unwrap();
     let (head, _body) = response.await.unwrap().into_parts();
-    drop(stream);
-    head
+    (head, stream)
 }
 
 #[test]
@@ -170,16 +173,20 @@ fn what_a_peer_says_of_itself_opens_and_closes_nothing_however_broken_it_is() {
             &[("traceparent", b"00-00000000000000000000000000000000-0000000000000000-00")],
             &[("x-forwarded-network", b"other"), ("x-istio-source", b"waypoint")],
         ];
+        let mut held = Vec::new();
         for fields in table {
-            let head = ask(&mut send, pair.address, fields).await;
+            let (head, stream) = ask(&mut send, pair.address, fields).await;
             assert_eq!(head.status, StatusCode::OK, "{fields:?}");
             assert_eq!(head.headers["baggage"], "k8s.namespace.name=shop,k8s.pod.name=callee", "{fields:?}");
             assert_eq!(head.headers.len(), 1, "{:?}", head.headers);
+            held.push(stream);
         }
         // Nor does it make anybody of another address.
         let mut clients = Vec::new();
         pair.callee.cell.live.each(|live| clients.push(live.describe().client.ip()));
+        assert_eq!(clients.len(), 1 + table.len(), "the tunnel, and each stream");
         assert!(clients.iter().all(|ip| ip.is_loopback()), "{clients:?}");
+        drop(held);
         assert!(Reason::ALL.iter().all(|reason| {
             let its = pair.callee.cell.ledger.refusals(*reason);
             its == 0 || *reason == Reason::ClientClosed
@@ -208,7 +215,7 @@ fn a_stream_that_policy_denies_is_answered_401_and_only_by_who_asks() {
         for (account, expected) in [("somebody", StatusCode::UNAUTHORIZED), ("caller", StatusCode::OK)] {
             pair.callee.inbound_policy.replace(Arc::new(only(account)));
             pair.callee.limit(Egress::Any);
-            let head = ask(&mut send, pair.address, claims).await;
+            let (head, _stream) = ask(&mut send, pair.address, claims).await;
             assert_eq!(head.status, expected, "only {account} may");
         }
         assert_eq!(pair.callee.cell.ledger.refusals(Reason::NoPolicyAllows), 1);

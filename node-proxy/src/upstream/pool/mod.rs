@@ -48,7 +48,9 @@ pub struct Key {
     pub side: Side,
     /// `Http1` or `Http2`.
     pub protocol: Protocol,
-    /// How the endpoint is reached: what a rule forbids today is not reached over what was made yesterday.
+    /// How the endpoint is to be reached, as far as this end can say: what a rule forbids today is not reached over what was
+    /// made yesterday. Nothing that is shown to anybody is named by it: a connection whose receiver had it made another
+    /// way ([`Lease::choice`]) is of the key that it was asked for.
     pub delivery: Delivery,
 }
 

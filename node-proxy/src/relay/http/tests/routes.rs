@@ -142,6 +142,13 @@ async fn a_mirror_gets_a_copy_and_cannot_slow_the_request() {
         assert_eq!(copy.heard(), request);
         assert_eq!(bench.exchange(GET).await, OK);
         assert_eq!(copy.heard(), format!("{request}{GET}"));
+        // A copy without its end would be one that was cut off.
+        let chunked =
+            "POST /b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        assert!(bench.exchange(chunked).await.starts_with(OK));
+        while !copy.heard().ends_with("\r\n0\r\n\r\n") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     })
     .await;
 }

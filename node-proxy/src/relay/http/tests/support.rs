@@ -75,7 +75,7 @@ pub(super) struct At {
     pub(super) protocol: AppProtocol,
 }
 
-/// Runs a test with a place for local tasks, and not for ever.
+/// Runs a test with a place for local tasks, and not for ever: far longer than it takes where others need the machine too.
 pub(super) async fn local<F: Future<Output = ()>>(test: F) {
     timeout(Duration::from_secs(90), LocalSet::new().run_until(test)).await.expect("the test hangs");
 }
