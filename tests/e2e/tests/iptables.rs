@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use testkit::{Daemon, KitError, Options, Outcome, Server, http};
 
 const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
-/// More than a busy machine needs.
+/// More than a busy machine needs, and less than a drain may take by default: one that hangs is seen.
 const LIMIT: Duration = Duration::from_secs(25);
 
 #[test]

@@ -12,7 +12,7 @@ use e2e::{HTTP, Origin, Stage, Vip, built, files_of, rules_of};
 use rustix::process::Signal;
 use testkit::{Daemon, KitError, Options, Outcome, Pod, http, manifests::Manifests};
 
-/// More than a busy machine needs.
+/// More than a busy machine needs, and less than a drain may take by default: one that hangs is seen.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// A caller and a server, and what is in their namespaces without a daemon.

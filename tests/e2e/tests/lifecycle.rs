@@ -345,5 +345,5 @@ fn name(what: &str) -> String {
 }
 
 const SECOND: &str = "127.0.0.1:15021";
-/// More than a busy machine needs.
+/// More than a busy machine needs, and less than a drain may take by default: one that hangs is seen.
 const PATIENCE: Duration = Duration::from_secs(25);

@@ -23,7 +23,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const WAYS: [&str; 2] = ["ebpf", "iptables"];
 /// A port that is left to the application itself.
 const EXCLUDED: u16 = 9090;
-/// More than a busy machine needs.
+/// More than a busy machine needs, and less than a drain may take by default: one that hangs is seen.
 const PATIENCE: Duration = Duration::from_secs(25);
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
     metadata: {name: peers, namespace: shop}\nspec: {mtls: {mode: STRICT}}\n";
