@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Read as _,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -21,8 +21,12 @@ use super::support::{Pod, WORLD_V4, accept, addr, assert_connected, named, redir
 
 /// Everything that an instance has pinned.
 pub(crate) fn pins(instance: &str) -> Vec<PathBuf> {
-    let root = PathBuf::from(format!("/sys/fs/bpf/canopy/v{}", ebpf_redirect_abi::LAYOUT)).join(instance);
-    let parts = fs::read_dir(&root).into_iter().flatten().flatten();
+    pins_in(&PathBuf::from(format!("/sys/fs/bpf/canopy/v{}", ebpf_redirect_abi::LAYOUT)).join(instance))
+}
+
+/// What is pinned in an instance's folder.
+pub(crate) fn pins_in(root: &Path) -> Vec<PathBuf> {
+    let parts = fs::read_dir(root).into_iter().flatten().flatten();
     let pins = parts.flat_map(|part| fs::read_dir(part.path()).into_iter().flatten().flatten());
     pins.map(|pin| pin.path()).collect()
 }

@@ -2,6 +2,7 @@
 //! in force, and then nothing of it is left. Who lives is left alone.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,8 +16,8 @@ use ebpf_redirect::{
 };
 
 use super::{
-    lifecycle::{assert_gone, loaded, pins},
-    support::{Pod, WORLD_V4, accept, addr, assert_connected, listener, named, unique},
+    lifecycle::{assert_gone, loaded, pins, pins_in},
+    support::{Pod, Proxy, WORLD_V4, accept, addr, assert_connected, listener, named, unique},
     survival::{assert_refused, steer_and_die},
 };
 
@@ -31,6 +32,10 @@ impl Foreign {
         let foreign = Self(PathBuf::from(format!("/sys/fs/bpf/canopy/v{layout}")).join(instance));
         rename(&own_layout(instance), &foreign.0);
         foreign
+    }
+
+    fn pins(&self) -> BTreeSet<PathBuf> {
+        pins_in(&self.0).into_iter().collect()
     }
 }
 
@@ -155,4 +160,54 @@ fn one_name_is_one_daemon_whichever_way_and_in_whichever_layout_it_steers() {
     drop(held);
     drop(fs::remove_dir(foreign.0.parent().unwrap()));
     assert_nothing_left(&places, &instance);
+}
+
+/// Connections of the pod, out and in, come to this proxy.
+fn assert_steered(pod: &Pod, proxy: &Proxy) {
+    let client = pod.connect(addr(WORLD_V4, 80)).unwrap();
+    assert_eq!(client.peer_addr().unwrap(), addr(WORLD_V4, 80));
+    assert_connected(&client, &accept(&proxy.outbound_v4).0);
+    let client = pod.dial(SocketAddr::new(pod.v6, 8080)).unwrap();
+    assert_connected(&client, &accept(&proxy.inbound_v6).0);
+}
+
+#[test]
+fn a_living_daemon_of_another_layout_steers_on_while_one_of_ours_comes_and_goes() {
+    let (its_name, our_name, places) = (unique(), unique(), places());
+    let [its_pod, our_pod] = [Pod::new(), Pod::new()];
+    let server = our_pod.world.inside(|| listener(addr(WORLD_V4, 80)));
+    let its = named(&its_name);
+    let its_proxy = its_pod.listen(&its);
+    let its_guard = its_pod.enrol(&its, &its_proxy);
+    let foreign = Foreign::of(&its_name);
+    let its_pins = foreign.pins();
+    assert!(!its_pins.is_empty());
+    assert_steered(&its_pod, &its_proxy);
+
+    let remains = Remains::hold(places.clone(), &our_name).unwrap();
+    let ours = named(&our_name);
+    let our_proxy = our_pod.listen(&ours);
+    let our_guard = our_pod.enrol(&ours, &our_proxy);
+    assert_eq!(ours.release_unclaimed(Spared::NOBODY).unwrap(), 0, "nothing of another's is unclaimed");
+    remains.clear(Mechanism::Kernel);
+    assert_steered(&our_pod, &our_proxy);
+    assert_steered(&its_pod, &its_proxy);
+    assert!(dead(&places).iter().all(|dead| dead.instance != its_name), "it lives");
+
+    // Of a pod that both have enrolled, the connections are whose it was first.
+    let second_proxy = its_pod.listen(&ours);
+    let second_guard = its_pod.enrol(&ours, &second_proxy);
+    assert_steered(&its_pod, &its_proxy);
+    drop((second_guard, our_guard, ours));
+    assert_eq!(remains.release().unwrap(), [], "nothing of ours is left");
+    assert_connected(&our_pod.connect(addr(WORLD_V4, 80)).unwrap(), &accept(&server).0);
+    assert_steered(&its_pod, &its_proxy);
+    assert_eq!(foreign.pins(), its_pins);
+    drop(remains);
+    assert_nothing_left(&places, &our_name);
+    // It removes its pins where it made them.
+    rename(&foreign.0, &own_layout(&its_name));
+    drop(fs::remove_dir(foreign.0.parent().unwrap()));
+    drop((its_guard, its));
+    assert!(pins(&its_name).is_empty(), "{:?}", pins(&its_name));
 }
