@@ -4,9 +4,11 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
 };
 
-use e2e::{Envoy, Listener, Shown, Stage, dial, end_of, eventually, foreign, is_reset, local, port};
+use e2e::{Envoy, Listener, Shown, Stage, built, dial, end_of, eventually, foreign, is_reset, local, port};
 use serde_json::{Value, json};
 use testkit::{Daemon, KitError, Outcome, Pod, pki::Authority};
 
@@ -95,6 +97,67 @@ fn we_take_envoy_s_tunnel_and_know_who_it_is() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn we_take_the_tunnel_of_a_gateway_outside_the_mesh_by_its_certificate_of_the_embedded_authority() -> Outcome
+{
+    let stage = Stage::new()?;
+    let ledger = stage.pod("bank", "ledger", &[port("tcp-echo", 7000)])?;
+    // No manifest speaks of it, nor of its namespace.
+    let gateway = stage.node.pod("ingress", "gateway")?;
+    let _echo = Listener::echo(&ledger, ledger.at(7000))?;
+    stage.manifests.write("gateway-only.yaml", GATEWAY_ONLY)?;
+    // By default its authority is the embedded one.
+    let mut daemon = stage.daemon()?;
+    let files = tempfile::tempdir()?;
+    let [its, others] = ["gateway", "other"].map(|account| files.path().join(account));
+    certificate(&daemon, "gateway", &its)?;
+    certificate(&daemon, "other", &others)?;
+    let to = ledger.at(7000);
+    let ways = [(9000, Shown::of(&its)), (9001, Shown::of(&others))];
+    let _envoy = Envoy::originating(&gateway, &ways, to)?;
+    drop(echoes(&gateway, local(9000))?);
+    let line = daemon.wait_logged(|line| line["dst.addr"] == to.to_string())?;
+    for (field, wanted) in [
+        ("direction", "inbound"),
+        ("workload", "bank/ledger"),
+        ("src.principal", GATEWAY),
+        ("delivery", "local"),
+    ] {
+        assert_eq!(line[field], wanted, "{field} of {line}");
+    }
+    assert_eq!(line["reason"], Value::Null, "{line}");
+
+    assert!(is_ended(dial(&gateway, local(9001))), "another certificate of the authority opens nothing");
+    let line = daemon.wait_logged(|line| line["reason"] == "no_policy_allows")?;
+    assert_eq!(line["src.principal"], "spiffe://cluster.local/ns/ingress/sa/other", "{line}");
+    assert!(is_ended(dial(&gateway, to)), "nor does its address without any");
+    let line = daemon.wait_logged(|line| line["reason"] == "plaintext_refused")?;
+    assert_eq!(line["src.principal"], Value::Null, "{line}");
+    Ok(())
+}
+
+/// What docs/security.md tells who runs a gateway to do.
+fn certificate(
+    daemon: &Daemon,
+    account: &str,
+    to: &Path,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let identity = format!("spiffe://cluster.local/ns/ingress/sa/{account}");
+    let mut command = Command::new(built("canopy"));
+    command.args(["certificate", "--identity", &identity]);
+    let written = command.arg("--ca-dir").arg(daemon.ca_dir()).arg("--out").arg(to).output()?;
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    Ok(())
+}
+
+const GATEWAY: &str = "spiffe://cluster.local/ns/ingress/sa/gateway";
+/// It alone may call, and nobody in the clear.
+const GATEWAY_ONLY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+    metadata: {namespace: bank, name: gateway-only}\n\
+    spec: {rules: [{from: [{source: {principals: [cluster.local/ns/ingress/sa/gateway]}}]}]}\n---\n\
+    apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+    metadata: {namespace: bank, name: strict}\nspec: {mtls: {mode: STRICT}}\n";
 
 /// Who may call.
 const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
