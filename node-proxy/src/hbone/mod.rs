@@ -1,7 +1,8 @@
 //! HBONE: connections as HTTP/2 CONNECT streams over mutual TLS, to port 15008 of the pod they are for.
 //!
 //! What both ends share: `upstream::tunnel` opens, `accept::hbone` accepts. The wire is shared with other implementations of the
-//! protocol, so nothing here may be changed to suit ourselves alone.
+//! protocol, so what a peer has to know beforehand (port, ALPN, fields, status codes) must never be changed to suit ourselves alone.
+//! What each end announces and the other obeys (windows, frames, streams at a time) is ours to choose: decision 0013.
 
 use http::StatusCode;
 
