@@ -73,6 +73,8 @@ impl Control {
                     compiler.know(names.answers());
                     let snapshots = compiler.compile(mesh);
                     let (mesh, rejected) = (mesh.clone(), rejected.clone());
+                    // Before anybody is told: how soon a change is obeyed is counted from here.
+                    tracing::info!(version = mesh.version, "configuration compiled");
                     forest.apply(Configuration { mesh, snapshots, rejected });
                 }
             }
