@@ -143,7 +143,7 @@ impl Run {
             for subject in &group.subjects {
                 outcome.rows.push(samples.row(case.name, subject.name()));
             }
-            for of in group.subjects.iter().filter(|s| s.is_canopy() || **s == group.against_itself) {
+            for of in group.subjects.iter().filter(|kind| group.is_measured_twice(**kind)) {
                 for to in &group.subjects {
                     outcome.ratios.extend(samples.ratios(case.name, of.name(), to.name()));
                     outcome.differences.extend(samples.difference(case.name, of.name(), to.name()));

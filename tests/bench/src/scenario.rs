@@ -32,8 +32,20 @@ pub(crate) struct Group {
     pub name: &'static str,
     pub cases: Vec<Case>,
     pub subjects: Vec<Kind>,
-    /// Measured twice in each round.
+    /// Measured twice in each round, as every Canopy subject is.
     pub against_itself: Kind,
+}
+
+impl Group {
+    /// Every subject that ratios are of is measured twice in each round, so that what they are worth can be seen.
+    pub(crate) fn is_measured_twice(&self, kind: Kind) -> bool {
+        kind.is_canopy() || kind == self.against_itself
+    }
+
+    /// Measurements of a case in a round.
+    fn turns(&self) -> usize {
+        self.subjects.len() + self.subjects.iter().filter(|kind| self.is_measured_twice(**kind)).count()
+    }
 }
 
 /// A kind of load.
@@ -124,7 +136,7 @@ impl Scenario {
 
     /// Measurements in a round.
     pub(crate) fn measurements(&self) -> usize {
-        self.groups.iter().map(|group| group.cases.len() * (group.subjects.len() + 1)).sum()
+        self.groups.iter().map(|group| group.cases.len() * group.turns()).sum()
     }
 }
 
@@ -140,3 +152,33 @@ fn tcp_cases() -> Vec<Case> {
 
 /// One exchange of `bulk`: rps times this is the throughput in bytes per second.
 pub(crate) const BLOCK: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_that_a_ratio_is_of_is_measured_twice() {
+        let all = [Scenario::http(), Scenario::capture(), Scenario::mtls(), Scenario::forms()];
+        for group in all.iter().flat_map(|scenario| &scenario.groups) {
+            for kind in &group.subjects {
+                assert_eq!(
+                    group.is_measured_twice(*kind),
+                    kind.is_canopy(),
+                    "{} of {}",
+                    kind.name(),
+                    group.name
+                );
+            }
+        }
+        let turns: Vec<usize> = Scenario::mtls().groups.iter().map(Group::turns).collect();
+        assert_eq!(turns, [4, 4, 4, 4]);
+        assert_eq!(Scenario::capture().measurements(), 3 * 5);
+        let alone = Group {
+            subjects: vec![Kind::Envoy],
+            against_itself: Kind::Envoy,
+            ..Scenario::tcp().groups.remove(0)
+        };
+        assert_eq!(alone.turns(), 2, "also where only another is measured");
+    }
+}

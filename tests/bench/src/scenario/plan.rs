@@ -36,7 +36,7 @@ const FULL: Plan = Plan {
     rounds: 5,
     slices: 5,
     warm_up_ms: 100,
-    closed_ms: 2_000,
+    closed_ms: 1_600,
     open_ms: 1_200,
     settle_ms: 3_000,
     quick: false,

@@ -219,7 +219,7 @@ impl Rounds<'_> {
 /// Another subject begins in each round.
 fn turns<'a>(subjects: &'a [Subject], group: &Group, round: usize) -> Vec<Turn<'a>> {
     let mut turns: Vec<Turn<'a>> = subjects.iter().map(|subject| Turn { subject, again: false }).collect();
-    let twice = subjects.iter().find(|s| s.kind == group.against_itself);
+    let twice = subjects.iter().filter(|subject| group.is_measured_twice(subject.kind));
     turns.extend(twice.map(|subject| Turn { subject, again: true }));
     let first = round % turns.len().max(1);
     turns.rotate_left(first);
