@@ -15,7 +15,7 @@ use super::{
     Settings,
     health::{Backoff, Health, Signs, Verdict},
     lane::{Ending, Lane, LaneParts},
-    message::{INBOX, ToCell},
+    message::{INBOX, ToCell, VERSION},
     seats::Given,
 };
 use crate::{
@@ -126,6 +126,7 @@ impl Keeper {
         let sockets = Sockets::default();
         let handoffs = Arc::new(Inbox::default());
         let (inbox, messages) = mpsc::channel(INBOX);
+        tracing::debug!(tenant = %self.tenant, messages = VERSION, "a cell starts");
         let lane = Lane::start(LaneParts {
             tenant: self.tenant.clone(),
             redirect: Arc::clone(&settings.redirect),

@@ -1,6 +1,9 @@
-//! What the supervisor tells a cell. Bytes, descriptors and plain data only, so that a cell may be a process one day.
+//! What the supervisor tells a cell: a closed set of messages, with a version.
 //!
-//! Each message is complete in itself; a cell that missed none can be told everything again by planting anew.
+//! Each message is complete in itself; a cell that missed none can be told everything again by planting anew. A message carries
+//! descriptors, plain data, what is immutable and shared by count (the snapshot, a workload), where to answer, and the board with
+//! the inboxes that cells put each other's handoffs in; never a connection, its state, or a lock that is held. All are values of
+//! one process: nothing is encoded. That is what cells in processes of their own would add.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +18,8 @@ use crate::{
     sys::{listen::PodListeners, netns::Netns},
 };
 
+/// Of the set of messages. Whoever changes what may be told counts it up: a test compares the set with the one of this version.
+pub(super) const VERSION: u32 = 1;
 /// Messages that may wait for a cell. One that leaves more unread does not serve, and is replaced.
 pub(super) const INBOX: usize = 1024;
 
@@ -70,4 +75,43 @@ pub(super) struct Plant {
     pub(super) listeners: PodListeners,
     /// To be held as long as anything of it lives.
     pub(super) presence: Presence,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VERSION;
+
+    /// What may be told in this version, each with all it carries.
+    const SET: &str = "\
+        enum ToCell { \
+        Plant(Plant), \
+        Uproot { pod: PodName, tree: u64, grace: Duration, }, \
+        Board(Arc<Board>), \
+        Swap(Arc<Snapshot>), \
+        Share(usize), \
+        Describe(oneshot::Sender<Vec<TreeDescription>>), \
+        Unlisten { tree: u64, grace: Duration, }, \
+        Finish, \
+        Drain { grace: Duration, }, } \
+        struct Plant { \
+        workload: Arc<Workload>, \
+        netns: Netns, \
+        tree: u64, \
+        listeners: PodListeners, \
+        presence: Presence, }";
+
+    #[test]
+    fn the_set_of_messages_is_the_one_of_its_version() {
+        let source = include_str!("message.rs").split("#[cfg(test)]").next().unwrap();
+        let (_, set) = source.split_once("enum ToCell").unwrap();
+        let lines =
+            set.lines().map(str::trim).filter(|line| !line.starts_with("//") && !line.starts_with('#'));
+        let words: Vec<&str> =
+            lines.flat_map(str::split_whitespace).filter(|word| *word != "pub(super)").collect();
+        assert_eq!(
+            (VERSION, format!("enum ToCell {}", words.join(" "))),
+            (1, SET.to_owned()),
+            "count up the version"
+        );
+    }
 }

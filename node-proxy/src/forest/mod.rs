@@ -1,7 +1,9 @@
 //! The forest: all trees of the node, grouped by tenant into cells, kept by a supervisor.
 //!
-//! Everything that crosses a cell's boundary is bytes, a descriptor or a versioned message, so that a cell can be a thread or
-//! a process. The supervisor must never touch a cell's data path.
+//! A cell is a thread. What crosses its boundary is the closed, versioned set of messages in `message`, what it is started with
+//! (`lane`), the bytes of handoffs, and the counts of its ledger, which others read: descriptors, and values that are immutable or
+//! made to be shared, never a connection's state. Nothing is encoded; that is what a cell in a process of its own would add. The
+//! supervisor must never touch a cell's data path.
 
 use std::{collections::BTreeMap, fmt, rc::Rc, sync::Arc, time::Duration};
 
