@@ -4,18 +4,21 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::SocketAddr,
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use ebpf_redirect::{
-    Mechanism, Redirect as _, RedirectError, Spared,
+    Denial, Exclusions, FenceChoice, Mechanism, Redirect as _, RedirectError, Spared,
     iptables::{IptablesRedirect, Options},
     remains::{Places, Remains, dead},
 };
 
 use super::{
+    fence::lab::{self, Lab, LabPod},
     lifecycle::{assert_gone, loaded, pins, pins_in},
     support::{Pod, Proxy, WORLD_V4, accept, addr, assert_connected, listener, named, unique},
     survival::{assert_refused, steer_and_die},
@@ -210,4 +213,40 @@ fn a_living_daemon_of_another_layout_steers_on_while_one_of_ours_comes_and_goes(
     drop(fs::remove_dir(foreign.0.parent().unwrap()));
     drop((its_guard, its));
     assert!(pins(&its_name).is_empty(), "{:?}", pins(&its_name));
+}
+
+/// The fence lets the outsider connect, but not to the denied port.
+fn assert_fenced(pod: &LabPod, proxy: &Proxy) {
+    let [denied, open] = [80, 81].map(|port| pod.at(port)[0]);
+    assert_connected(&pod.pod.dial(open).unwrap(), &accept(&proxy.inbound_v4).0);
+    let refused = pod.pod.world.inside(|| TcpStream::connect_timeout(&denied, Duration::from_millis(300)));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_living_daemon_of_another_layout_fences_on_while_one_of_ours_comes_and_goes() {
+    let (lab, our_name) = (Lab::new(), unique());
+    let (its_pod, our_pod) = (lab.pod(), lab.pod());
+    let denials = [Denial { cidr: "0.0.0.0/0".parse().unwrap(), ports: vec![80] }];
+    let mut its = lab.enrol(&its_pod);
+    assert!(its.guard.set_denials(&denials, &[]).unwrap());
+    let foreign = Foreign::of(&lab.instance);
+    let its_pins = foreign.pins();
+    assert!(its_pins.iter().any(|pin| pin.parent().unwrap().ends_with("fences")), "{its_pins:?}");
+    assert_fenced(&its_pod, &its.proxy);
+
+    let ours = lab::open(&lab.node, &our_name, FenceChoice::Required).unwrap();
+    let our_proxy = our_pod.pod.listen(&ours);
+    let enrolled = lab.node.inside(|| our_pod.pod.try_enrol(&ours, &our_proxy, &Exclusions::default()));
+    let mut our_guard = enrolled.unwrap();
+    assert!(our_guard.set_denials(&denials, &[]).unwrap());
+    assert_fenced(&our_pod, &our_proxy);
+    assert_fenced(&its_pod, &its.proxy);
+
+    drop((our_guard, ours));
+    assert!(pins(&our_name).is_empty(), "{:?}", pins(&our_name));
+    assert_fenced(&its_pod, &its.proxy);
+    assert_eq!(foreign.pins(), its_pins);
+    rename(&foreign.0, &own_layout(&lab.instance));
+    drop(fs::remove_dir(foreign.0.parent().unwrap()));
 }
