@@ -245,6 +245,59 @@ status: {podIP: 10.0.0.1}
     assert_eq!(about("spec.containers[1].readinessProbe.httpGet.scheme"), https);
 }
 
+#[test]
+fn http_hooks_of_a_containers_life_are_questions_of_the_kubelets_too() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: shop}
+spec:
+  initContainers:
+    - name: sidecar
+      restartPolicy: Always
+      lifecycle: {preStop: {httpGet: {path: /drain, port: 9100}}}
+    - name: once
+      livenessProbe: {httpGet: {port: 9200}}
+  containers:
+    - name: c
+      ports: [{name: web, containerPort: 8080}]
+      livenessProbe: {httpGet: {path: /same, port: 8080}}
+      lifecycle:
+        postStart: {httpGet: {path: warm, port: web, httpHeaders: [{name: X-A, value: b}]}}
+        preStop: {httpGet: {path: /same, port: web}}
+    - name: d
+      lifecycle:
+        postStart: {tcpSocket: {port: 7000}}
+        preStop: {httpGet: {path: /leave, port: 9, host: 10.9.9.9}}
+    - name: e
+      lifecycle:
+        postStart: {exec: {command: [\"true\"]}}
+        preStop: {httpGet: {path: /bye, port: nowhere}}
+status: {podIP: 10.0.0.1}
+";
+    let outcome = apply(text, None);
+    let found: Vec<_> = workload(&outcome, "p")
+        .probes
+        .into_iter()
+        .map(|probe| match probe.check {
+            ProbeCheck::Http { scheme: HttpScheme::Http, path, headers } => (probe.port, path, headers.len()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = [(8080, "/same", 0), (8080, "/warm", 1), (9100, "/drain", 0)];
+    assert_eq!(found, expected.map(|(port, path, headers)| (port, path.to_owned(), headers)));
+    let about: Vec<_> = outcome
+        .findings
+        .iter()
+        .map(|finding| (finding.severity, finding.reason, finding.field.as_str()))
+        .collect();
+    let hook = |field| format!("spec.containers[{field}");
+    let (unheeded, unresolved) =
+        (hook("1].lifecycle.postStart.tcpSocket"), hook("2].lifecycle.preStop.httpGet.port"));
+    assert!(about.contains(&(Severity::NotObeyed, Reason::NotObeyed, &unheeded)), "{about:?}");
+    assert!(about.contains(&(Severity::Warning, Reason::DanglingReference, &unresolved)), "{about:?}");
+}
+
 const AROUND: &str = ", annotations: {canopy.mesh/netns: /run/netns/x, canopy.mesh/exclude-outbound-ports: \"443\", \
      canopy.mesh/exclude-outbound-cidrs: 203.0.113.0/24, canopy.mesh/exclude-inbound-ports: \"9090\"}";
 

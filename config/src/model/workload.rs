@@ -83,7 +83,8 @@ pub struct ContainerPort {
     pub number: u16,
 }
 
-/// A question of the kubelet's that comes over the network: a liveness, readiness or start-up probe.
+/// A question of the kubelet's that comes over the network: a liveness, readiness or start-up probe, or a hook of a
+/// container's life (`lifecycle`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// The pod's port, a name resolved already.

@@ -1,4 +1,4 @@
-//! The kubelet's probes where plaintext is refused: the declared question is answered, from the node alone, and is no way in.
+//! The kubelet's probes and hooks where plaintext is refused: the declared question is answered, from the node alone, and is no way in.
 
 use std::{
     io::{Read, Write},
@@ -32,7 +32,8 @@ impl Scene {
         let stage = Stage::new()?;
         let (web, stranger) = (stage.pod("shop", "web", &[HTTP, TCP])?, stage.node.pod("away", "stranger")?);
         let probes = "    image: none\n    readinessProbe: {httpGet: {path: /healthz, port: http}}\n\
-                      \x20   livenessProbe: {tcpSocket: {port: 7000}}\n";
+                      \x20   livenessProbe: {tcpSocket: {port: 7000}}\n\
+                      \x20   lifecycle: {preStop: {httpGet: {path: /leave, port: http}}}\n";
         let text = stage.manifests.read("shop-web-pod.yaml")?.replacen("    image: none\n", probes, 1);
         stage.manifests.write("shop-web-pod.yaml", &text)?;
         let origin = Origin::start(&web, 80)?;
@@ -52,7 +53,7 @@ impl Scene {
     fn answers(&self) -> Result<String, testkit::KitError> {
         let (node, stranger) = (self.stage.node.netns(), self.stranger.netns());
         let (v4, v6) = (self.web.at(80), self.web.at_v6(80));
-        let questions: [(&Netns, SocketAddr, &str); 7] = [
+        let questions: [(&Netns, SocketAddr, &str); 9] = [
             (node, v4, "GET /healthz HTTP/1.1"),
             (node, v6, "GET /healthz HTTP/1.1"),
             (node, v4, "GET / HTTP/1.1"),
@@ -60,6 +61,8 @@ impl Scene {
             (node, v4, "POST /healthz HTTP/1.1"),
             (stranger, v4, "GET /healthz HTTP/1.1"),
             (node, self.web.at(7000), "GET /healthz HTTP/1.1"),
+            (node, v4, "GET /leave HTTP/1.1"),
+            (stranger, v4, "GET /leave HTTP/1.1"),
         ];
         let answers = questions.into_iter().map(|(from, to, line)| {
             let before = (self.origin.seen().len(), self.heard.load(Ordering::Relaxed));
@@ -105,10 +108,11 @@ fn the_declared_question_is_answered_from_the_node_alone_whatever_refuses_the_re
         scene.stage.manifests.write("policy.yaml", &refusal)?;
         let daemon = scene.stage.daemon()?;
         let before = scene.origin.seen().len();
-        assert_eq!(scene.answers()?, "++-----", "{what}");
+        assert_eq!(scene.answers()?, "++-----+-", "{what}");
         for seen in &scene.origin.seen()[before..] {
             let agent = seen.headers.get("user-agent").and_then(|value| value.to_str().ok());
-            assert_eq!((seen.uri.path(), agent), ("/healthz", Some("kube-probe/canopy")), "{seen:?}");
+            assert!(matches!(seen.uri.path(), "/healthz" | "/leave"), "{seen:?}");
+            assert_eq!(agent, Some("kube-probe/canopy"), "{seen:?}");
             assert!(!seen.headers.contains_key("x-mine"), "the question is made anew: {seen:?}");
         }
         let refused = || daemon.metric("canopy_refused_total", &["tenant=\"ns/shop\""]);
@@ -125,7 +129,7 @@ fn a_probe_comes_from_the_addresses_that_are_the_nodes_and_from_no_other() -> Ou
     scene.stage.manifests.write("policy.yaml", &strict())?;
     let own = format!("{},fd77::1", "10.77.0.1");
     for (addresses, expected) in
-        [(own.as_str(), "++-----"), ("10.77.0.1", "+------"), ("10.77.0.200", "-------")]
+        [(own.as_str(), "++-----+-"), ("10.77.0.1", "+------+-"), ("10.77.0.200", "---------")]
     {
         let arguments: Vec<_> = addresses.split(',').flat_map(|address| ["--node-ip", address]).collect();
         let _daemon = scene.stage.daemon_with(&arguments)?;

@@ -1,4 +1,4 @@
-//! Probes: what the kubelet may ask a pod over the network. `exec` probes never leave the node.
+//! Probes, and the hooks of a container's life: what the kubelet may ask a pod over the network. `exec` never leaves the node.
 
 use super::containers;
 use crate::{
@@ -9,14 +9,18 @@ use crate::{
 };
 
 const KINDS: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+const HOOKS: [&str; 2] = ["postStart", "preStop"];
 
 pub(super) fn lower(context: &mut Context<'_>, spec: &Node) -> Vec<Probe> {
-    let mut probes = Vec::new();
+    let mut probes: Vec<Probe> = Vec::new();
     for container in containers(spec) {
-        for node in KINDS.iter().filter_map(|kind| container.get(kind)) {
-            if let Some(probe) = probe(context, container, node)
-                && !probes.contains(&probe)
-            {
+        let asked = KINDS.iter().filter_map(|kind| container.get(kind));
+        let mut found: Vec<_> = asked.filter_map(|node| probe(context, container, node)).collect();
+        // Of a hook only HTTP goes over the network: the kubelet knows no gRPC there, and heeds `tcpSocket` no more.
+        let hooks = HOOKS.iter().filter_map(|hook| container.at_path(&["lifecycle", hook, "httpGet"]));
+        found.extend(hooks.filter_map(|node| http(context, container, node)));
+        for probe in found {
+            if !probes.contains(&probe) {
                 probes.push(probe);
             }
         }
@@ -25,10 +29,8 @@ pub(super) fn lower(context: &mut Context<'_>, spec: &Node) -> Vec<Probe> {
 }
 
 fn probe(context: &mut Context<'_>, container: &Node, node: &Node) -> Option<Probe> {
-    if let Some(http) = node.get("httpGet") {
-        let port = port(context, container, http.get("port")?)?;
-        let check = http_check(context, http)?;
-        return goes_to_the_pod(http).then_some(Probe { port, check });
+    if let Some(node) = node.get("httpGet") {
+        return http(context, container, node);
     }
     if let Some(tcp) = node.get("tcpSocket") {
         let port = port(context, container, tcp.get("port")?)?;
@@ -37,6 +39,12 @@ fn probe(context: &mut Context<'_>, container: &Node, node: &Node) -> Option<Pro
     let grpc = node.get("grpc")?;
     let service = grpc.text_of("service").unwrap_or_default().to_owned();
     Some(Probe { port: context.port(grpc.get("port")?)?, check: ProbeCheck::Grpc { service } })
+}
+
+fn http(context: &mut Context<'_>, container: &Node, node: &Node) -> Option<Probe> {
+    let port = port(context, container, node.get("port")?)?;
+    let check = http_check(context, node)?;
+    goes_to_the_pod(node).then_some(Probe { port, check })
 }
 
 /// The kubelet asks another machine if the probe names one: no business of this pod's.
@@ -50,7 +58,7 @@ fn http_check(context: &mut Context<'_>, http: &Node) -> Option<ProbeCheck> {
         Some(node) => match node.text() {
             Some("HTTP" | "") => HttpScheme::Http,
             Some("HTTPS") => {
-                let message = "TLS cannot be looked into, so this probe is refused wherever plaintext is (PeerAuthentication STRICT): probe over HTTP";
+                let message = "TLS cannot be looked into, so the kubelet is refused here wherever plaintext is (PeerAuthentication STRICT): have it ask over HTTP";
                 context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
                 HttpScheme::Https
             }
@@ -73,7 +81,9 @@ fn port(context: &mut Context<'_>, container: &Node, node: &Node) -> Option<u16>
     let Value::Text(name) = &node.value else { return context.port(node) };
     let named = |port: &&Node| port.text_of("name") == Some(name);
     let Some(port) = container.items_of("ports").iter().find(named) else {
-        let message = format!("the container has no port called {name:?}: this probe is not known here");
+        let message = format!(
+            "the container has no port called {name:?}: what the kubelet asks there is not known here"
+        );
         context.note(Severity::Warning, Reason::DanglingReference, node, message);
         return None;
     };
