@@ -52,6 +52,11 @@ pub struct Options {
     pub state: PathBuf,
 }
 
+/// Whether the tools that [`IptablesRedirect`] runs are there; the error names the first that is not, and its package.
+pub fn find_tools() -> Result<(), RedirectError> {
+    Tools::find().map(drop)
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     outbound_steered: AtomicU64,

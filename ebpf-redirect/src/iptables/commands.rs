@@ -68,6 +68,10 @@ impl Failure {
     }
 }
 
+/// What is run, and the package that brings it; `iptables` itself comes with the first.
+const TOOLS: [(&str, &str); 3] =
+    [("iptables-restore", "iptables"), ("ip6tables-restore", "iptables"), ("ip", "iproute2")];
+
 /// The tools, found.
 #[derive(Debug)]
 pub(super) struct Tools(());
@@ -75,9 +79,7 @@ pub(super) struct Tools(());
 impl Tools {
     /// Checks that the tools are there.
     pub(super) fn find() -> Result<Self, RedirectError> {
-        for (tool, package) in
-            [("iptables-restore", "iptables"), ("ip6tables-restore", "iptables"), ("ip", "iproute2")]
-        {
+        for (tool, package) in TOOLS {
             let flag = if tool == "ip" { "-V" } else { "--version" };
             if Command::new(tool).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
                 return Err(RedirectError::ToolMissing { tool, package });

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     io::Write,
+    os::unix::fs::symlink,
     process::{Command, Stdio},
 };
 
@@ -67,6 +68,31 @@ fn validating_an_empty_directory_warns_and_fails_only_where_warnings_do() -> Out
         let said = String::from_utf8(output.stdout)?;
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.starts_with("warning: no manifest was found"), "{said}");
+    }
+    Ok(())
+}
+
+/// `canopy run` falls back on these, so each has to be there, and not only one of the name of the package.
+#[test]
+fn check_misses_each_tool_that_steering_by_iptables_runs() -> Outcome {
+    let tools = ["iptables-restore", "ip6tables-restore", "ip"];
+    for missing in [None, Some(tools[0]), Some(tools[1]), Some(tools[2])] {
+        let path = tempfile::tempdir()?;
+        for tool in tools.into_iter().chain(["iptables"]).filter(|tool| Some(*tool) != missing) {
+            symlink("/bin/true", path.path().join(tool))?;
+        }
+        let output = canopy(&["check", "--json"]).env("PATH", path.path()).output()?;
+        let looks: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let looks = looks.as_array().ok_or("no list")?;
+        let look = looks.iter().find(|look| look["name"] == "iptables").ok_or("nothing about iptables")?;
+        let detail = look["detail"].as_str().unwrap_or_default();
+        match missing {
+            None => assert_eq!(look["state"], "fine", "{look}"),
+            Some(tool) => {
+                assert_ne!(look["state"], "fine", "{look}");
+                assert!(detail.starts_with(&format!("{tool} is not installed")), "{look}");
+            }
+        }
     }
     Ok(())
 }
