@@ -72,7 +72,9 @@ pub enum RedirectError {
         log: String,
     },
     /// The programs' object or its maps could not be set up.
-    #[error("the eBPF object {object} cannot be loaded: {why}")]
+    #[error(
+        "the eBPF object {object} cannot be loaded: {why}; see `canopy check` for what the kernel lacks, or steer by iptables (--redirect iptables)"
+    )]
     Object {
         /// Which.
         object: &'static str,

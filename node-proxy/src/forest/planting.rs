@@ -62,7 +62,9 @@ pub(super) enum PlantError {
         path: PathBuf,
     },
     /// The namespace was deleted, or replaced.
-    #[error("its network namespace {path} is gone")]
+    #[error(
+        "its network namespace {path} is gone: it is planted again when the namespace is back; else remove the Pod's manifest"
+    )]
     Gone {
         /// The file.
         path: PathBuf,

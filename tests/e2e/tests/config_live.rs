@@ -168,7 +168,10 @@ fn a_namespace_that_dies_under_load_takes_only_its_own_pod_along() -> Outcome {
     let address = Addresses { v4: victim.v4(), v6: victim.v6() };
     drop((from_victim, dying, victim));
     eventually("the daemon notices", || enrolled(&daemon) == Some(3.0))?;
-    eventually("it says so", || daemon.output().contains("no longer enrolled"))?;
+    eventually("it says so", || {
+        let output = daemon.output();
+        output.contains("no longer enrolled") && output.contains("else remove the Pod's manifest")
+    })?;
     eventually("who asks for it is refused", || to_victim.tally().failures > 0)?;
     for traffic in [&near, &far] {
         let meanwhile = traffic.next(50)?;

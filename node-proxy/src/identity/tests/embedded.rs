@@ -10,14 +10,19 @@ use std::{
 };
 
 use config::identity::TrustDomain;
-use rustls::time_provider::DefaultTimeProvider;
+use rustls::{pki_types::UnixTime, time_provider::DefaultTimeProvider};
 use tempfile::TempDir;
 
 use super::support::{cart, web};
 use crate::identity::{
     authority::{
         AuthorityError, CertificateAuthority, Wanted,
-        embedded::{Embedded, Options, directory::DirectoryError, export::export},
+        embedded::{
+            Embedded, Options,
+            directory::DirectoryError,
+            export::export,
+            rotation::{self, Step},
+        },
         files::Files,
     },
     certificate::Certificate,
@@ -70,7 +75,7 @@ fn daemons_that_start_at_once_find_the_same_root() {
 #[test]
 fn directory_that_cannot_be_relied_on_is_refused_with_what_to_do() {
     type Spoil = (&'static str, fn(&Path), &'static str);
-    let spoil: [Spoil; 7] = [
+    let spoil: [Spoil; 8] = [
         ("readable key", |dir| mode(&dir.join("root.pem"), 0o640), "`chmod 600"),
         ("writable directory", |dir| mode(dir, 0o770), "`chmod go-w"),
         ("empty file", |dir| fs::write(dir.join("root.pem"), "").unwrap(), "has no certificate"),
@@ -90,6 +95,7 @@ fn directory_that_cannot_be_relied_on_is_refused_with_what_to_do() {
             |dir| fs::write(dir.join("more.crt"), "x").unwrap(),
             "more.crt cannot be trusted",
         ),
+        ("expired root", expire, "has expired: `canopy root prepare`, then `canopy root switch`"),
     ];
     for (what, spoil, advice) in spoil {
         let dir = TempDir::new().unwrap();
@@ -100,6 +106,18 @@ fn directory_that_cannot_be_relied_on_is_refused_with_what_to_do() {
         assert!(error.contains(advice), "{what}: {error}");
         assert_eq!(fs::read(dir.path().join("root.pem")).unwrap(), before, "{what}: it is left as it was");
     }
+}
+
+#[test]
+fn root_that_has_expired_is_replaced_as_its_refusal_says() {
+    let dir = TempDir::new().unwrap();
+    Embedded::start(options(dir.path())).unwrap();
+    expire(dir.path());
+    assert!(matches!(Embedded::start(options(dir.path())), Err(DirectoryError::Expired { .. })));
+    for step in [Step::Prepare, Step::Switch] {
+        rotation::step(dir.path(), &TrustDomain::default(), UnixTime::now(), step).unwrap();
+    }
+    Embedded::start(options(dir.path())).unwrap();
 }
 
 #[test]
@@ -122,7 +140,7 @@ async fn certificate_is_short_backdated_and_holds() {
     assert_eq!(certificate.chain().len(), 2, "the root is not sent");
     let trust = super::support::Anything::new("x").trust();
     let trust = crate::identity::trust::Trust { roots: roots(&authority), ..trust };
-    certificate.check(&trust, rustls::pki_types::UnixTime::now()).unwrap();
+    certificate.check(&trust, UnixTime::now()).unwrap();
 }
 
 #[tokio::test]
@@ -168,6 +186,14 @@ async fn swap_of_a_mounted_secret_is_noticed_and_read_whole() {
     link("..2");
     tokio::time::timeout(Duration::from_secs(60), source.changed()).await.unwrap();
     assert_ne!(source.obtain().await.unwrap().serial(), before);
+}
+
+/// Changes the root for one that was made at the beginning of the century, and lived ten years.
+fn expire(dir: &Path) {
+    let then = UnixTime::since_unix_epoch(Duration::from_secs(1_000_000_000));
+    for step in [Step::Prepare, Step::Switch, Step::Finish] {
+        rotation::step(dir, &TrustDomain::default(), then, step).unwrap();
+    }
 }
 
 fn mode(path: &Path, mode: u32) {

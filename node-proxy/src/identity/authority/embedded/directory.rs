@@ -89,7 +89,10 @@ pub enum DirectoryError {
         ours: TrustDomain,
     },
     /// The root is too old.
-    #[error("the root in {} has expired: change it as `canopy certificate --help` says", path.display())]
+    #[error(
+        "the root in {} has expired: `canopy root prepare`, then `canopy root switch`, and a new one signs (with --ca-dir where the daemon has it; see `canopy root --help`)",
+        path.display()
+    )]
     Expired {
         /// Which.
         path: PathBuf,
