@@ -26,7 +26,33 @@ fn demo_holds_what_it_claims_and_leaves_nothing() -> Outcome {
     for step in 1..=9 {
         assert!(told.contains(&format!("\n{step}. ")), "step {step} is missing:\n{told}");
     }
+    assert_tells_how_to_explore_on(&told)?;
     assert_nothing_left()
+}
+
+/// After its last heading, each by a command that there is.
+fn assert_tells_how_to_explore_on(told: &str) -> Outcome {
+    let makefile = fs::read_to_string(repository().join("Makefile"))?;
+    let (_, end) = told.rsplit_once("Done in ").ok_or("it does not say that it is done")?;
+    let lines = end.lines().skip(1).map(|line| line.trim_start_matches([' ', '│']));
+    let (mut verbs, mut targets) = (0, 0);
+    for line in lines.filter(|line| !line.is_empty()) {
+        let mut words = line.split(' ');
+        match (words.next(), words.next()) {
+            (Some("make"), Some(target)) => {
+                assert!(makefile.contains(&format!("\n{target}:")), "no such target: {line}");
+                targets += 1;
+            }
+            (Some("target/debug/canopy"), Some(verb)) => {
+                let help = Command::new(built("canopy")).args([verb, "--help"]).output()?;
+                assert!(help.status.success(), "no such verb: {line}");
+                verbs += 1;
+            }
+            _ => return Err(format!("neither a verb nor a target: {line}").into()),
+        }
+    }
+    assert!(verbs >= 2 && targets >= 2, "it does not say how to explore on:\n{end}");
+    Ok(())
 }
 
 #[test]

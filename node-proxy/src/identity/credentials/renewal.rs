@@ -187,3 +187,25 @@ fn renewal_at(now: UnixTime, not_after: UnixTime, chance: f64) -> UnixTime {
     let pause = (left / 2).mul_f64(jitter(RENEWAL_JITTER, chance)).max(SHORTEST);
     UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(pause))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn certificates_of_one_moment_are_renewed_apart_about_half_way() {
+        let due = [0.0, 0.5, 1.0].map(|chance| renewal_at(at(5_000), at(5_000 + 2_000), chance).as_secs());
+        assert_eq!(due, [5_900, 6_000, 6_100]);
+    }
+
+    #[test]
+    fn what_is_near_its_end_or_past_it_is_renewed_after_a_moment() {
+        for not_after in [0, 5_000, 5_001] {
+            assert_eq!(renewal_at(at(5_000), at(not_after), 0.5), at(5_001), "{not_after}");
+        }
+    }
+}
