@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// Most bytes read at a time: fewer system calls for bulk, while the scratch buffer stays in a core's own cache.
-const SCRATCH: usize = 128 * 1024;
+const SCRATCH: u32 = 128 * 1024;
 /// Bytes read at a time by a connection that has not shown to need more: bounds what a peer that stops reading costs.
-const FIRST: usize = 16 * 1024;
+const FIRST: u32 = 16 * 1024;
 /// Bytes that came through a pipe at a time, below which copying takes fewer steps: small messages, or pages of which little is used.
 const LITTLE: usize = 32 * 1024;
 /// Bytes after which a direction lets other connections of the cell run.
@@ -39,7 +39,7 @@ const TURN: usize = 1024 * 1024;
 const LOOKS: u32 = 4;
 
 thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH as usize].into_boxed_slice());
 }
 
 /// The two ends, with what was read from each already.
@@ -177,8 +177,8 @@ struct Pump {
     pending: Bytes,
     /// The same, of bulk: boxed, since few have it.
     spliced: Option<Box<Pipe>>,
-    /// Bytes to read next time.
-    appetite: usize,
+    /// Bytes to read next time. As small as it can be: every connection has two.
+    appetite: u32,
     state: State,
 }
 
@@ -284,7 +284,7 @@ impl Pump {
             return moved;
         }
         BUFFER.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(&mut scratch[..self.appetite]);
+            let mut buffer = ReadBuf::new(&mut scratch[..self.appetite as usize]);
             ready!(Pin::new(&mut *way.source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
             let bytes = buffer.filled();
             if bytes.is_empty() {
@@ -299,7 +299,7 @@ impl Pump {
             if written < bytes.len() {
                 self.pending = Bytes::copy_from_slice(&bytes[written..]);
                 self.appetite = (self.appetite / 2).max(FIRST);
-            } else if bytes.len() == self.appetite {
+            } else if bytes.len() == self.appetite as usize {
                 self.appetite = (self.appetite * 2).min(SCRATCH);
             }
             Poll::Ready(Ok(bytes.len()))
