@@ -10,14 +10,14 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
     io::Errno,
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 /// Most bytes moved at a time, and so the most that a peer that stops reading leaves in the pipe.
 pub(super) const BYTES: usize = 256 * 1024;
