@@ -190,7 +190,8 @@ const TABLE: [(&str, &str, &str); 29] = [
         "uu+++uu",
     ),
     ("DENY everybody", "A shop {action: DENY, rules: [{}]}", "kkkkkuu"),
-    ("DENY nobody", "A shop {action: DENY, rules: []}", "+++++++"),
+    // Rejected, as Istio does: whoever wrote it meant somebody.
+    ("DENY without a rule", "A shop {action: DENY, rules: []}", "uuuuuuu"),
     (
         "DENY all of IPv6",
         "A shop {action: DENY, rules: [{from: [{source: {ipBlocks: ['::/0']}}]}]}",
