@@ -110,7 +110,8 @@ fn what_one_policy_says_of_a_proven_caller() {
         // No rule never matches, an empty rule always does.
         ("{}", unmatched),
         ("{rules: [{}]}", None),
-        ("{action: DENY}", None),
+        // Rejected, as Istio does.
+        ("{action: DENY}", Some(Reason::PolicyUnreadable)),
         ("{action: DENY, rules: [{}]}", denied),
         // Principals: exact, by start, by end, at all.
         ("{rules: [{from: [{source: {principals: [cluster.local/ns/web/sa/front]}}]}]}", None),
