@@ -1,6 +1,7 @@
 //! The header fields that go with a CONNECT and its answer: `baggage`, `forwarded`, `traceparent`. Pure.
 //!
-//! They inform logs. They are what the other side claims of itself: nothing here may ever decide about a connection.
+//! They are what the other side claims of itself: nothing here may ever decide about a connection. So far only the port of a
+//! `forwarded` client informs anything.
 
 use std::{fmt::Write, net::SocketAddr};
 
