@@ -72,11 +72,6 @@ impl Pipe {
         })
     }
 
-    /// Bytes that are in it.
-    pub(super) fn held(&self) -> usize {
-        self.held
-    }
-
     /// Fills it from `source`, once. 0 where nothing comes this way: what that means is for a read to say.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<io::Result<usize>> {
         debug_assert_eq!(self.held, 0, "filled before it was empty");
@@ -91,10 +86,15 @@ impl Pipe {
         Poll::Ready(Ok(self.held))
     }
 
-    /// Empties it into `sink`, once. Gives what the sink took.
-    pub(super) fn poll_empty(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> Poll<io::Result<usize>> {
-        let Some(ends) = &self.ends else { return Poll::Ready(Ok(0)) };
-        loop {
+    /// Empties it into `sink`; `count` is told what the sink takes. Ready when nothing is left.
+    pub(super) fn poll_empty(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &TcpStream,
+        count: &mut impl FnMut(usize),
+    ) -> Poll<io::Result<()>> {
+        let Some(ends) = &self.ends else { return Poll::Ready(Ok(())) };
+        while self.held > 0 {
             ready!(sink.poll_write_ready(cx))?;
             match sink.try_io(Interest::WRITABLE, || Ok(pass(&ends.read, sink, self.held)?)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -102,10 +102,11 @@ impl Pipe {
                 taken => {
                     let taken = taken?;
                     self.held -= taken;
-                    return Poll::Ready(Ok(taken));
+                    count(taken);
                 }
             }
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -192,7 +193,7 @@ mod tests {
         let (mut client, source) = connected().await;
         client.write_all(b"secret").await.unwrap();
         let mut pipe = Pipe::take().unwrap();
-        assert_eq!((fill(&mut pipe, &source).await, pipe.held()), (6, 6));
+        assert_eq!((fill(&mut pipe, &source).await, pipe.held), (6, 6));
         drop(pipe);
         assert_eq!(pipes(), (0, 0));
     }
@@ -206,7 +207,9 @@ mod tests {
         client.shutdown().await.unwrap();
         let (mut pipe, mut sink) = (Pipe::take().unwrap(), connected().await);
         assert_eq!(fill(&mut pipe, &source).await, 6);
-        assert_eq!(poll_fn(|cx| pipe.poll_empty(cx, &sink.0)).await.unwrap(), 6);
+        let mut taken = 0;
+        poll_fn(|cx| pipe.poll_empty(cx, &sink.0, &mut |bytes| taken += bytes)).await.unwrap();
+        assert_eq!(taken, 6);
         let mut come = [0; 6];
         sink.1.read_exact(&mut come).await.unwrap();
         assert_eq!(&come, b"before");

@@ -233,9 +233,7 @@ impl Pump {
         let (Some(pipe), Some(sink)) = (&mut self.spliced, way.sink.tcp()) else {
             return Poll::Ready(Ok(()));
         };
-        while pipe.held() > 0 {
-            count(ready!(pipe.poll_empty(cx, sink)).map_err(Broken::Sink)?);
-        }
+        ready!(pipe.poll_empty(cx, sink, count)).map_err(Broken::Sink)?;
         self.spliced = None;
         Poll::Ready(Ok(()))
     }
@@ -258,15 +256,10 @@ impl Pump {
         if filled < LITTLE {
             self.appetite = FIRST;
         }
-        while pipe.held() > 0 {
-            match pipe.poll_empty(cx, sink) {
-                Poll::Ready(Ok(taken)) => count(taken),
-                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Sink(error)))),
-                Poll::Pending => {
-                    self.spliced = Some(Box::new(pipe));
-                    break;
-                }
-            }
+        match pipe.poll_empty(cx, sink, count) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Sink(error)))),
+            Poll::Pending => self.spliced = Some(Box::new(pipe)),
         }
         Some(Poll::Ready(Ok(filled)))
     }
