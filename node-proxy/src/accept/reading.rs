@@ -272,6 +272,7 @@ mod tests {
         assert!(matches!(end, Err(AcceptError::Slow)));
         assert_eq!(begun.elapsed(), limits.pool_idle);
     }
+
     #[tokio::test(start_paused = true)]
     async fn an_http_connection_without_a_byte_ends_soon_where_all_are_to_end_but_not_at_once() {
         let limits = Limits::default();

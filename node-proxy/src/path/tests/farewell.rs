@@ -3,7 +3,7 @@
 use ::http::{Method, Request};
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
 use super::{tunnels::Pair, *};
 
@@ -17,13 +17,7 @@ struct Peer {
 
 impl Peer {
     async fn of(pair: &Pair) -> Self {
-        let own = &pair.caller.tree.workload.identity;
-        let allowed = [pair.callee.tree.workload.identity.clone()];
-        let config = pair.caller.cell.credentials.client(own, &allowed).await.unwrap();
-        let socket = TcpStream::connect((pair.address.ip(), hbone::PORT)).await.unwrap();
-        let name = rustls::pki_types::ServerName::IpAddress(pair.address.ip().into());
-        let tls = TlsConnector::from(config).connect(name, socket).await.unwrap();
-        let (send, connection) = h2::client::handshake(tls).await.unwrap();
+        let (send, connection) = pair.polled_by_hand().await;
         let mut peer = Self { send, connection };
         while !is_there(pair) {
             peer.listens_for(Duration::from_millis(5)).await;

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use config::{model::Workload, name::Name};
-use h2::client::SendRequest;
-use tokio_rustls::TlsConnector;
+use h2::client::{Connection, SendRequest};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     world::{Made, workload},
@@ -102,15 +102,22 @@ impl Pair {
 
     /// HTTP/2 to the callee's proxy, as the caller speaks it, but by hand.
     pub(super) async fn by_hand(&self) -> SendRequest<Bytes> {
+        let (send, connection) = self.polled_by_hand().await;
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        send
+    }
+
+    /// The same, for who polls its connection, or does not.
+    pub(super) async fn polled_by_hand(
+        &self,
+    ) -> (SendRequest<Bytes>, Connection<TlsStream<TcpStream>, Bytes>) {
         let own = &self.caller.tree.workload.identity;
         let allowed = [self.callee.tree.workload.identity.clone()];
         let config = self.caller.cell.credentials.client(own, &allowed).await.unwrap();
         let socket = TcpStream::connect((self.address.ip(), hbone::PORT)).await.unwrap();
         let name = rustls::pki_types::ServerName::IpAddress(self.address.ip().into());
         let tls = TlsConnector::from(config).connect(name, socket).await.unwrap();
-        let (send, connection) = h2::client::handshake(tls).await.unwrap();
-        tokio::task::spawn_local(async move { drop(connection.await) });
-        send
+        h2::client::handshake(tls).await.unwrap()
     }
 }
 
