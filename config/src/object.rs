@@ -45,6 +45,11 @@ impl Kind {
     pub(crate) const SECURITY: [Kind; 3] =
         [Self::AuthorizationPolicy, Self::PeerAuthentication, Self::NetworkPolicy];
 
+    /// That of an object; `None` of one that is not read.
+    pub(crate) fn of(object: &ObjectRef) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == &*object.kind)
+    }
+
     /// Whether what may have been such an object never vanishes: a security object, or a Tenant, which may keep its
     /// namespaces to the mesh.
     pub(crate) fn protects(self) -> bool {

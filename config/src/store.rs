@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use self::named::{Entry, Named, is_security};
+use self::named::{Entry, Named, protects};
 use crate::{
     finding::{Finding, ObjectRef, Reason, Severity},
     link::{self, Candidate, Doubt, Linked},
@@ -158,8 +158,7 @@ impl Store {
                 if first == Some(index) {
                     findings.push(too_many(&read.file, object, limit, beyond.len()));
                 }
-                candidate.stand_in = doubtful::strictest(object)
-                    .filter(|_| is_security(&object.name) || doubtful::is_tenant(&object.name));
+                candidate.stand_in = doubtful::strictest(object).filter(|_| protects(&object.name));
                 if candidate.stand_in.is_none() {
                     continue;
                 }

@@ -13,7 +13,7 @@ use std::{
 use super::{
     Options,
     file::{FileRead, ReadObject},
-    named::{Entry, Named, is_security},
+    named::{Entry, Named, protects},
 };
 use crate::{
     finding::{ObjectRef, Position},
@@ -90,10 +90,7 @@ fn kept<'a>(
             && good.contains_key(&object.name)
     };
     let broken = named.in_order().filter(has_only_signs).map(|entry| &entry.object.name);
-    lost.map(|(object, _)| object)
-        .chain(broken)
-        .filter(|object| is_security(object) || is_tenant(object))
-        .collect()
+    lost.map(|(object, _)| object).chain(broken).filter(|object| protects(object)).collect()
 }
 
 /// Parts that cannot be taken for what is kept. Each of the kept answers for one.
@@ -123,8 +120,8 @@ fn may_be(part: &Suspect, object: &ObjectRef) -> bool {
         && (part.place.elsewhere || part.place.namespaces.iter().any(is_there))
 }
 
-pub(super) fn is_tenant(object: &ObjectRef) -> bool {
-    Kind::Tenant.as_str() == &*object.kind
+fn is_tenant(object: &ObjectRef) -> bool {
+    Kind::of(object) == Some(Kind::Tenant)
 }
 
 /// Under which name the access log has what stands in for the unreadable parts of a file.

@@ -171,8 +171,7 @@ impl Reader<'_> {
         meant.extend(last.map(|last| last.kind));
         let mut withdrawn = None;
         if let Some(object) = self.read.objects[objects].last_mut()
-            && let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == &*object.name.kind)
-            && kind.protects()
+            && let Some(kind) = Kind::of(&object.name).filter(|kind| kind.protects())
         {
             meant.push(kind);
             if let Some(lowered) = object.lowered.take() {

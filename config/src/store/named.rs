@@ -115,8 +115,13 @@ impl<'a> Named<'a> {
 }
 
 /// Whether an object protects something.
-pub(super) fn is_security(object: &ObjectRef) -> bool {
-    Kind::SECURITY.into_iter().any(|kind| kind.as_str() == &*object.kind)
+fn is_security(object: &ObjectRef) -> bool {
+    Kind::of(object).is_some_and(|kind| Kind::SECURITY.contains(&kind))
+}
+
+/// Whether one that may have been it never vanishes.
+pub(super) fn protects(object: &ObjectRef) -> bool {
+    Kind::of(object).is_some_and(Kind::protects)
 }
 
 fn is_chosen(chosen: &BTreeMap<&ObjectRef, Entry<'_>>, entry: &Entry<'_>) -> bool {

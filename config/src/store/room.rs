@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::named::{Entry, is_security};
+use super::named::Entry;
 use crate::{finding::ObjectRef, object::Kind};
 
 /// Which of the objects, by their number, there is no room for.
@@ -42,6 +42,5 @@ pub(super) fn beyond<'a>(
 
 /// Whether a pod without this would be open, or be taken for somebody else's.
 fn is_enforced(name: &ObjectRef) -> bool {
-    let is_kind = |kind: Kind| kind.as_str() == &*name.kind;
-    is_security(name) || [Kind::Pod, Kind::Namespace, Kind::Tenant].into_iter().any(is_kind)
+    Kind::of(name).is_some_and(|kind| kind.protects() || [Kind::Pod, Kind::Namespace].contains(&kind))
 }
