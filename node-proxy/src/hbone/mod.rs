@@ -9,6 +9,7 @@ use http::StatusCode;
 use crate::telemetry::Reason;
 
 pub use self::{
+    ahead::ReadAhead,
     stream::{DENIED, Role, Tunnel},
     streams::{Open, Streams},
     wire::{Wire, sending},
@@ -19,6 +20,7 @@ pub mod authority;
 pub mod fields;
 
 // What carries it.
+mod ahead;
 pub mod keepalive;
 pub mod settings;
 mod stream;

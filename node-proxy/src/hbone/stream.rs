@@ -6,6 +6,7 @@
 use std::{
     cell::Cell,
     fmt, io,
+    ops::RangeInclusive,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -99,6 +100,62 @@ impl Tunnel {
             answered => self.sending = answered,
         }
         Ok(())
+    }
+
+    /// What has been received already, where so many bytes of it are in one piece; what is taken counts as read.
+    ///
+    /// `None` where there is less, or nothing, or an end: that is for a read to say.
+    pub fn take_chunk(&mut self, cx: &mut Context<'_>, size: RangeInclusive<usize>) -> Option<Bytes> {
+        if self.chunk.is_empty()
+            && let Poll::Ready(Some(Ok(chunk))) = self.received.as_mut()?.poll_data(cx)
+        {
+            self.chunk = chunk;
+        }
+        if self.chunk.len() < *size.start() {
+            return None;
+        }
+        let taken = self.chunk.split_to(self.chunk.len().min(*size.end()));
+        self.owed += taken.len();
+        if self.chunk.is_empty() {
+            self.chunk = Bytes::new();
+            self.settle();
+        }
+        Some(taken)
+    }
+
+    /// How many bytes can be [sent](Self::send) at once now; never 0. They are reserved until they are, or are
+    /// [given up](Self::forgo_room).
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_room_for(FRAME, cx)
+    }
+
+    /// Leaves the connection's window to its other streams.
+    pub fn forgo_room(&mut self) {
+        if let Sending::Open(send) = &mut self.sending {
+            send.reserve_capacity(0);
+        }
+    }
+
+    /// Sends bytes for which there is room.
+    pub fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+        let Sending::Open(send) = &mut self.sending else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        send.send_data(bytes, false).map_err(|_closed| self.closed())
+    }
+
+    fn poll_room_for(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Sending::Open(send) = &mut self.sending else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        send.reserve_capacity(wanted);
+        let mut capacity = send.capacity();
+        while capacity == 0 {
+            capacity = match ready!(send.poll_capacity(cx)) {
+                Some(Ok(capacity)) => capacity,
+                Some(Err(error)) => return Poll::Ready(Err(self.broken(error))),
+                None => return Poll::Ready(Err(self.closed())),
+            };
+        }
+        Poll::Ready(Ok(wanted.min(capacity)))
     }
 
     /// Ends it with this reason when it is dropped: as a status, where it was not answered yet; else as far as a reset tells.
@@ -243,27 +300,12 @@ impl AsyncRead for Tunnel {
 impl AsyncWrite for Tunnel {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let Sending::Open(send) = &mut this.sending else {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        };
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let wanted = bytes.len().min(FRAME);
-        send.reserve_capacity(wanted);
-        let mut capacity = send.capacity();
-        while capacity == 0 {
-            capacity = match ready!(send.poll_capacity(cx)) {
-                Some(Ok(capacity)) => capacity,
-                Some(Err(error)) => return Poll::Ready(Err(this.broken(error))),
-                None => return Poll::Ready(Err(this.closed())),
-            };
-        }
-        let length = wanted.min(capacity);
-        match send.send_data(Bytes::copy_from_slice(&bytes[..length]), false) {
-            Ok(()) => Poll::Ready(Ok(length)),
-            Err(_closed) => Poll::Ready(Err(this.closed())),
-        }
+        let length = ready!(this.poll_room_for(bytes.len().min(FRAME), cx))?;
+        this.send(Bytes::copy_from_slice(&bytes[..length]))?;
+        Poll::Ready(Ok(length))
     }
 
     /// Who drives the connection sends what is queued at its next turn.

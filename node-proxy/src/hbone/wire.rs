@@ -1,32 +1,31 @@
 //! The TLS connection under a tunnel's HTTP/2, shared by HTTP/2 and the task that drives it.
 //!
 //! HTTP/2 writes frame by frame, and flushes after each; here they gather until the driver's turn is over, so that a turn
-//! costs one TLS record and one system call, not one per frame. It must never hold more than a record's bytes back.
+//! costs one TLS record and one system call, not one per frame. Bulk goes to TLS as it is, as many records at once as TLS has room
+//! for. It must never hold more than a record's bytes back.
 
 use std::{
     cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
-    io::{self, IoSlice, Read},
-    os::fd::{AsFd, BorrowedFd},
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use super::Streams;
+use super::{ReadAhead, Streams};
 use crate::tenancy::Taken;
 
 /// The most that one TLS record carries (RFC 8446, 5.1).
 const RECORD: usize = 16 << 10;
 /// What is kept for the next turn: most messages are small.
 const KEPT: usize = 2 << 10;
+/// Slices that are handed on together: a frame is two, its head and its payload.
+const SLICES: usize = 4;
 
 /// A TLS connection; clones share it.
 #[derive(Clone)]
@@ -42,7 +41,7 @@ struct Inner {
 }
 
 struct Io {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<ReadAhead>,
     gathered: Vec<u8>,
     /// How much of it has gone.
     gone: usize,
@@ -50,7 +49,7 @@ struct Io {
 
 impl Wire {
     /// Of an established connection; `taken` is held as long as its socket.
-    pub fn new(tls: TlsStream<TcpStream>, taken: Option<Taken>) -> Self {
+    pub fn new(tls: TlsStream<ReadAhead>, taken: Option<Taken>) -> Self {
         let io = Io { tls, gathered: Vec::new(), gone: 0 };
         Self(Rc::new(Inner {
             io: RefCell::new(io),
@@ -75,11 +74,17 @@ impl Wire {
     /// Keeps no room where there is no stream: most tunnels are idle most of the time.
     pub fn rest_without(&self, streams: &Streams) {
         if streams.count() == 0 {
-            let mut io = self.0.io.borrow_mut();
-            if io.gathered.is_empty() && io.gathered.capacity() > 0 {
-                io.gathered = Vec::new();
-            }
+            self.rest();
         }
+    }
+
+    /// Keeps no room that nothing is in: to be called now and then, since what needs it takes it again.
+    pub fn rest(&self) {
+        let mut io = self.0.io.borrow_mut();
+        if io.gathered.is_empty() && io.gathered.capacity() > 0 {
+            io.gathered = Vec::new();
+        }
+        io.tls.get_mut().0.rest();
     }
 
     /// Why TLS failed, where it did: HTTP/2 does not pass that on.
@@ -149,7 +154,7 @@ impl Io {
     fn last_words(&mut self) -> Option<rustls::Error> {
         let TlsStream::Client(tls) = &mut self.tls else { return None };
         let (socket, session) = tls.get_mut();
-        let mut unread = Unread(socket.as_fd());
+        let mut unread = socket.unread();
         while session.read_tls(&mut unread).is_ok_and(|read| read > 0) {
             if let Err(error) = session.process_new_packets() {
                 return Some(error);
@@ -158,19 +163,34 @@ impl Io {
         None
     }
 
+    /// Hands what is as large as a record to TLS, after what has gathered: to gather it, too, would only copy it.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            let waiting = self.gathered.len() - self.gone;
+            let mut all = [IoSlice::new(&[]); SLICES + 1];
+            all[0] = IoSlice::new(&self.gathered[self.gone..]);
+            for (place, slice) in all[1..].iter_mut().zip(slices) {
+                *place = IoSlice::new(slice);
+            }
+            let written = ready!(Pin::new(&mut self.tls).poll_write_vectored(cx, &all))?;
+            if written > waiting {
+                self.gathered.clear();
+                self.gone = 0;
+                return Poll::Ready(Ok(written - waiting));
+            }
+            self.gone += written;
+        }
+    }
+
     fn poll_gather(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        if wanted >= RECORD {
+            return self.poll_pass(cx, slices);
+        }
         if self.gathered.len() >= RECORD {
             ready!(self.poll_send(cx))?;
         }
         let room = RECORD - self.gathered.len();
-        let first = slices.iter().find(|slice| !slice.is_empty());
-        if self.gathered.is_empty()
-            && let Some(first) = first.filter(|first| first.len() >= RECORD)
-        {
-            // As large as a record: gathering it would only copy it.
-            return Pin::new(&mut self.tls).poll_write(cx, first);
-        }
-        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         self.gathered.reserve(wanted.min(room).max(if self.gathered.is_empty() { KEPT } else { 0 }));
         let mut taken = 0;
         for slice in slices {
@@ -179,15 +199,6 @@ impl Io {
             taken += part;
         }
         Poll::Ready(Ok(taken))
-    }
-}
-
-/// What has come to a socket, whether or not its event was seen.
-struct Unread<'a>(BorrowedFd<'a>);
-
-impl Read for Unread<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(self.0, buffer)?)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use ebpf_redirect::Side;
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
@@ -55,11 +56,9 @@ fn captured(stream: TcpStream, accept_addr: SocketAddr, side: Side, tree: Rc<Tre
 pub(super) fn begin(cell: &Rc<Cell>, captured: Captured) {
     match cell.seat() {
         Some(seat) => {
+            // Not awaited in a block of its own, which would have room for it twice: before it is first polled, and after.
             let connection = super::carry(Rc::clone(cell), captured);
-            tokio::task::spawn_local(async move {
-                connection.await;
-                drop(seat);
-            });
+            tokio::task::spawn_local(connection.map(move |()| drop(seat)));
         }
         None => super::refuse(cell, captured, Reason::ConnectionLimit),
     }

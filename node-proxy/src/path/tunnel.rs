@@ -8,7 +8,7 @@ use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc};
 use ebpf_redirect::{Origin, Side};
 use http::Response;
 
-use super::{End, carry, report};
+use super::{End, listener, report};
 use crate::{
     accept::{
         Protocol,
@@ -110,16 +110,7 @@ fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked
         tree: Rc::clone(ends.tree),
         arrival: Arrival::Delivered(Box::new(delivered)),
     };
-    match cell.seat() {
-        Some(seat) => {
-            let connection = carry(Rc::clone(cell), captured);
-            tokio::task::spawn_local(async move {
-                connection.await;
-                drop(seat);
-            });
-        }
-        None => super::refuse(cell, captured, Reason::ConnectionLimit),
-    }
+    listener::begin(cell, captured);
 }
 
 /// The client's address is the one the tunnel came from, which the network vouches for. Only its port, which the tunnel hides, is

@@ -3,6 +3,7 @@
 //! Buffers are bounded, half-closes are passed on, nothing is retried that the endpoint may have seen.
 
 pub mod http;
+mod lend;
 pub mod probe;
 pub(crate) mod splice;
 pub mod tcp;

@@ -2,7 +2,8 @@
 //!
 //! One scratch buffer per thread serves every connection; a connection owns a buffer only for what its peer would not take
 //! yet, and is not read from meanwhile. So idle connections hold no buffers, and a peer that stops reading stops the other.
-//! Bulk between two sockets is not copied at all (`splice.rs`). It must never hold more than `splice::BYTES` per direction.
+//! Bulk between two sockets is not copied at all (`splice.rs`), bulk of a tunnel not here (`lend.rs`). It must never hold more than
+//! `splice::BYTES` per direction.
 
 use std::{
     cell::RefCell,
@@ -21,7 +22,7 @@ use tokio::{
 
 use crate::{
     cell::Live,
-    relay::splice::Pipe,
+    relay::{lend, splice::Pipe},
     stream::{Stream, told},
     telemetry::Reason,
     tenancy::Ledger,
@@ -264,6 +265,37 @@ impl Pump {
         Some(Poll::Ready(Ok(filled)))
     }
 
+    /// As `step`, of what goes through a tunnel, without copying it here. `None` where that is for a read.
+    fn lend(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &mut Way<'_>,
+        count: &mut impl FnMut(usize),
+    ) -> Option<Poll<Result<usize, Broken>>> {
+        if let Some(bytes) = lend::received(way.source, cx, SCRATCH as usize) {
+            // Written, and counted, by the poll that this is a step of.
+            let length = bytes.len();
+            self.pending = bytes;
+            return Some(Poll::Ready(Ok(length)));
+        }
+        if self.appetite < SCRATCH {
+            return None;
+        }
+        let sent = lend::poll_send(cx, lend::lane(way.source, way.sink)?).map_err(|failed| match failed {
+            lend::Failed::Socket(error) => Broken::Source(error),
+            lend::Failed::Tunnel(error) => Broken::Sink(error),
+        });
+        if let Poll::Ready(Ok(sent)) = sent {
+            count(sent);
+            match sent {
+                0 => self.state = State::Finishing,
+                little if little < lend::LEAST => self.appetite = FIRST,
+                _ => {}
+            }
+        }
+        Some(sent)
+    }
+
     /// Reads once and writes at once what the sink takes.
     fn step(
         &mut self,
@@ -275,6 +307,9 @@ impl Pump {
             && let Some(moved) = self.splice(cx, way, count)
         {
             return moved;
+        }
+        if let Some(lent) = self.lend(cx, way, count) {
+            return lent;
         }
         BUFFER.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(&mut scratch[..self.appetite as usize]);

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     cell::{Cell, Handshake, PushedOut},
     hbone::{
-        DENIED, Streams, Wire,
+        DENIED, ReadAhead, Streams, Wire,
         keepalive::{Keepalive, Pulse},
         settings,
     },
@@ -151,7 +151,7 @@ pub async fn accept(
     speaks.map_err(|_elapsed| AcceptError::Slow(patience))?.inspect_err(|_| reset(&socket))?;
     let since = cell.credentials.trust_version();
     let config = cell.credentials.server(own).await?;
-    let tls = timeout_at(deadline, TlsAcceptor::from(config).accept(socket)).await;
+    let tls = timeout_at(deadline, TlsAcceptor::from(config).accept(ReadAhead::new(socket))).await;
     let tls = tls.map_err(|_elapsed| AcceptError::Slow(patience))?.map_err(AcceptError::Tls)?;
     let shown = tls.get_ref().1;
     let peer = identity::peer_identity(shown).ok_or(AcceptError::Nobody)?;
@@ -251,6 +251,7 @@ impl Connection {
     /// Once per period.
     fn look(&mut self) {
         self.streams.age();
+        self.wire.rest();
         if self.streams.count() > 0 {
             self.idle.since = Instant::now();
         }

@@ -2,9 +2,10 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use bytes::Buf;
 use socket2::{Domain, Socket, Type};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::LocalSet,
     time::timeout,
@@ -34,7 +35,7 @@ async fn ends() -> (Wire, server::TlsStream<TcpStream>) {
     let (accepted, _) = listener.accept().await.unwrap();
     let name = rustls::pki_types::ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let (client, server) = tokio::join!(
-        TlsConnector::from(client).connect(name, socket),
+        TlsConnector::from(client).connect(name, ReadAhead::new(socket)),
         TlsAcceptor::from(server).accept(accepted)
     );
     (Wire::new(client.unwrap().into(), None), server.unwrap())
@@ -65,6 +66,37 @@ async fn what_the_socket_did_not_take_at_once_is_sent_although_nothing_is_writte
             () = driver => unreachable!("it drives for ever"),
         };
         assert!(received.iter().all(|byte| *byte == 7));
+    };
+    LocalSet::new().run_until(sent).await;
+}
+
+#[tokio::test]
+async fn small_frames_and_bulk_arrive_in_the_order_in_which_they_were_written() {
+    let sent = async {
+        let (wire, mut peer) = ends().await;
+        let payload: Vec<u8> = (0..9 * RECORD).map(|number| (number % 251) as u8).collect();
+        let mut expected = Vec::new();
+        for _ in 0..3 {
+            expected.extend_from_slice(b"a small frame, then the head ");
+            expected.extend_from_slice(&payload);
+        }
+        let mut writer = wire.clone();
+        let writing = async {
+            for _ in 0..3 {
+                writer.write_all(b"a small frame, then ").await.unwrap();
+                let mut rest = Buf::chain(io::Cursor::new(b"the head "), io::Cursor::new(&payload));
+                while rest.has_remaining() {
+                    writer.write_buf(&mut rest).await.unwrap();
+                }
+            }
+            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+        };
+        let mut received = vec![0; expected.len()];
+        let reading = timeout(Duration::from_secs(60), peer.read_exact(&mut received));
+        let ((), read) = tokio::join!(writing, reading);
+        read.unwrap().unwrap();
+        assert!(received == expected);
+        assert!(wire.0.io.borrow().gathered.is_empty());
     };
     LocalSet::new().run_until(sent).await;
 }

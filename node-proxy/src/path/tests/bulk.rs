@@ -1,6 +1,6 @@
-//! More bytes than a relay copies: they go from socket to socket through pipes.
+//! More bytes than a relay copies: they go from socket to socket through pipes, and through tunnels as they were read.
 
-use super::*;
+use super::{tunnels::Pair, *};
 use crate::relay::splice::pipes;
 
 const BYTES: usize = 24 * 1024 * 1024;
@@ -55,6 +55,49 @@ fn bulk_goes_through_pipes_both_ways_whole_in_order_and_with_its_end() {
         let ledger = &world.cell.ledger;
         let carried = (ledger.bytes_received.load(Relaxed), ledger.bytes_sent.load(Relaxed));
         assert_eq!(carried, (BYTES as u64, BYTES as u64));
+    });
+}
+
+#[test]
+fn bulk_goes_through_a_tunnel_both_ways_whole_in_order_and_with_its_end() {
+    on_a_cell(async {
+        let pair = Pair::new().await;
+        let (mut client, mut server) = pair.connect().await;
+        goes_whole(&mut client, &mut server).await;
+        goes_whole(&mut server, &mut client).await;
+        pair.caller.emptied(1).await;
+        for ledger in [&pair.caller.cell.ledger, &pair.callee.cell.ledger] {
+            let carried = (ledger.bytes_received.load(Relaxed), ledger.bytes_sent.load(Relaxed));
+            assert_eq!(carried, (BYTES as u64, BYTES as u64));
+        }
+    });
+}
+
+#[test]
+fn bulk_through_a_tunnel_that_is_cut_short_ends_in_a_reset() {
+    on_a_cell(async {
+        let pair = Pair::new().await;
+        for from_client in [true, false] {
+            let (mut from, mut to) = pair.connect().await;
+            if !from_client {
+                std::mem::swap(&mut from, &mut to);
+            }
+            let chunk = vec![7; 256 * 1024];
+            while let Ok(written) = timeout(Duration::from_millis(100), from.write(&chunk)).await {
+                written.unwrap();
+            }
+            socket::reset(&from);
+            drop(from);
+            let mut read = vec![0; 64 * 1024];
+            let cut = loop {
+                match to.read(&mut read).await {
+                    Ok(0) => break false,
+                    Ok(_) => {}
+                    Err(_reset) => break true,
+                }
+            };
+            assert!(cut, "what was cut short looks complete");
+        }
     });
 }
 

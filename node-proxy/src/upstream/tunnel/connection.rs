@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::client;
 use http::{Request, StatusCode};
 use rustls::pki_types::ServerName;
@@ -26,7 +27,7 @@ use super::Callee;
 use crate::{
     cell::Cell,
     hbone::{
-        self, DENIED, Streams, Tunnel, Wire,
+        self, DENIED, ReadAhead, Streams, Tunnel, Wire,
         keepalive::{Keepalive, Pulse},
         settings,
     },
@@ -81,8 +82,8 @@ impl Connection {
         let slow = |_elapsed| UpstreamError::Handshake { address, reason: Reason::HandshakeTimeout };
         // The name is not sent, and not what the peer is checked for: that is its SPIFFE ID.
         let name = ServerName::IpAddress(address.ip().into());
-        let tls =
-            timeout_at(deadline, TlsConnector::from(config).connect(name, socket)).await.map_err(slow)?;
+        let shaking = TlsConnector::from(config).connect(name, ReadAhead::new(socket));
+        let tls = timeout_at(deadline, shaking).await.map_err(slow)?;
         let tls = tls.map_err(|error| failed(address, &error))?;
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let session = cell.credentials.establish(&Peer { own, chain, usage: Usage::Server, since });
@@ -103,10 +104,8 @@ impl Connection {
         connection.facts.allowed.set(settings::MOST_STREAMS);
         let (streams, facts) = (Rc::clone(&connection.streams), Rc::clone(&connection.facts));
         let keepalive = cell.limits.tunnel_keepalive;
-        tokio::task::spawn_local(async move {
-            drive(driver, Driven { wire, streams, facts, session, keepalive }).await;
-            drop(place);
-        });
+        let driving = drive(driver, Driven { wire, streams, facts, session, keepalive });
+        tokio::task::spawn_local(driving.map(move |()| drop(place)));
         Ok(Rc::new(connection))
     }
 
@@ -210,7 +209,10 @@ async fn drive(mut http: client::Connection<Wire, Bytes>, driven: Driven) {
         while let Poll::Ready(pulse) = keepalive.poll(cx) {
             match pulse {
                 Pulse::Dead => return Poll::Ready(cut(&streams, Reason::PeerSilent)),
-                Pulse::Alive => streams.age(),
+                Pulse::Alive => {
+                    streams.age();
+                    wire.rest();
+                }
             }
         }
         Poll::Pending
