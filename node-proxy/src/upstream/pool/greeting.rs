@@ -107,7 +107,28 @@ const SETTINGS: u8 = 4;
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
+
+    /// Otherwise HTTP/2 copies a frame's head and what is in it together before it writes.
+    #[tokio::test]
+    async fn pieces_are_written_in_one_call_where_the_stream_below_can() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut endpoint, _) = listener.accept().await.unwrap();
+        let mut greeted = Greeted { io, greeting: Greeting::default() };
+        assert!(greeted.is_write_vectored());
+        let pieces = [io::IoSlice::new(b"a frame's head "), io::IoSlice::new(b"and what is in it")];
+        let whole = "a frame's head and what is in it";
+        assert_eq!(greeted.write_vectored(&pieces).await.unwrap(), whole.len());
+        let mut come = vec![0; whole.len()];
+        endpoint.read_exact(&mut come).await.unwrap();
+        assert_eq!(come, whole.as_bytes());
+    }
 
     #[test]
     fn settings_are_known_by_their_head_however_it_is_cut() {
