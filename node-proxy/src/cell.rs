@@ -21,6 +21,7 @@ use crate::{
     handoff::Board,
     identity::credentials::{Credentials, Kept, Sources},
     snapshot::Snapshot,
+    stream::farewell::Patience,
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
     tenancy::{Ledger, Share, Tenure, TunnelGuard},
@@ -146,6 +147,11 @@ impl Limits {
         let limits = Self::default();
         let bound = usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX);
         Self { connections: limits.connections.min(bound), ..limits }
+    }
+
+    /// How long the peer of a connection that is to end is waited for.
+    pub fn patience(&self) -> Patience {
+        Patience { silent: self.farewell, talking: self.head }
     }
 
     /// So many tunnels, of which one peer may have a quarter.

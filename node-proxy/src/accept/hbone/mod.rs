@@ -32,7 +32,7 @@ use crate::{
         failure,
         verify::{PeerError, Usage},
     },
-    stream::farewell::{Farewell, Signs},
+    stream::farewell::{Farewell, Patience, Signs},
     sys::socket::reset,
     telemetry::Reason,
 };
@@ -93,8 +93,8 @@ pub struct Connection {
     keepalive: Keepalive,
     session: Session,
     idle: Idle,
-    /// How long its peer may be silent once it is to end.
-    patience: Duration,
+    /// How long its peer is waited for once it is to end.
+    patience: Patience,
     /// Of a tunnel that is to end.
     farewell: Option<Farewell>,
     /// Its streams.
@@ -170,7 +170,7 @@ pub async fn accept(
         keepalive,
         session,
         idle: Idle { since: Instant::now(), most: IDLE * cell.limits.tunnel_idle },
-        patience: cell.limits.farewell,
+        patience: cell.limits.patience(),
         farewell: None,
         streams: Rc::default(),
         peer,
@@ -219,12 +219,12 @@ impl Connection {
         }
     }
 
-    /// Ready when it is to end, and its peer, which may be gone, does not say that it has heard so. Nothing runs through it then.
+    /// Ready when it is to end, and its peer, which may be gone, has not said that it has heard so. Nothing runs through it then.
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let signs = self.signs();
         let Some(farewell) = &mut self.farewell else { return Poll::Pending };
         ready!(farewell.poll(signs, cx));
-        tracing::debug!(peer = %self.peer, "a tunnel ends whose peer is silent");
+        tracing::debug!(peer = %self.peer, "a tunnel ends whose peer does not let go of it");
         self.depart(h2::Reason::NO_ERROR, cx);
         Poll::Ready(())
     }

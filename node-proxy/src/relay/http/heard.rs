@@ -1,6 +1,7 @@
-//! The client's side of an HTTP/2 connection, counted: whether a client is heard while it is to let go of its connection.
+//! The client's side of an HTTP/2 connection: whether a client is heard while it is to let go of its connection, and takes what it
+//! is sent.
 //!
-//! Costs one comparison per read. It must never change a byte.
+//! Costs one comparison per read or write. It must never change a byte.
 
 use std::{
     cell::Cell as Slot,
@@ -12,11 +13,37 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream, and how often something has come on it.
+/// A stream, and what is noted of its other end.
 #[derive(Debug)]
 pub(super) struct Heard<IO> {
     pub(super) io: IO,
-    pub(super) often: Rc<Slot<u64>>,
+    pub(super) hearing: Rc<Hearing>,
+}
+
+/// What was noted of a client.
+#[derive(Debug, Default)]
+pub(super) struct Hearing {
+    /// Reads that brought something.
+    often: Slot<u64>,
+    /// It would not take all that there is for it.
+    stalled: Slot<bool>,
+}
+
+impl Hearing {
+    /// How often something has come.
+    pub(super) fn often(&self) -> u64 {
+        self.often.get()
+    }
+
+    /// Whether something is left that it has not taken.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.get()
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.stalled.set(written.is_pending());
+        written
+    }
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
@@ -28,7 +55,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.often.set(self.often.get() + 1);
+            self.hearing.often.set(self.hearing.often.get() + 1);
         }
         read
     }
@@ -40,7 +67,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.hearing.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -48,7 +76,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.hearing.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

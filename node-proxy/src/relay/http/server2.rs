@@ -3,19 +3,18 @@
 //! Bounded against floods of streams, resets and fields; a client that does not answer pings is closed, and soon where it has no
 //! request and is to let go. More streams than a connection has room for wait at the client.
 
-use std::{
-    cell::Cell as Slot,
-    future::poll_fn,
-    pin::{Pin, pin},
-    rc::Rc,
-    task::Poll,
-};
+use std::{pin::Pin, rc::Rc};
 
 use hyper::{server::conn::http2, service::service_fn};
 
-use super::{Client, answer::answer, heard::Heard, session::Session};
+use super::{
+    Client,
+    answer::answer,
+    heard::{Heard, Hearing},
+    session::Session,
+};
 use crate::{
-    stream::farewell::{Farewell, Signs},
+    stream::farewell::{Served, Signs},
     sys::hyper_io::HyperIo,
     upstream::{
         pool::http2::{CONNECTION_WINDOW, MOST_STREAMS, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW},
@@ -30,7 +29,7 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         let session = Rc::clone(&session);
         service_fn(move |request| answer(Rc::clone(&session), request, None))
     };
-    let heard: Rc<Slot<u64>> = Rc::default();
+    let hearing: Rc<Hearing> = Rc::default();
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer)
         .auto_date_header(false)
@@ -43,31 +42,14 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         .max_local_error_reset_streams(OUR_RESETS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(HyperIo(Heard { io: client, often: Rc::clone(&heard) }), service);
-    let mut connection = pin!(connection);
-    let signs = || Signs { busy: session.requests.get() > 0, heard: heard.get() };
-    let mut farewell: Option<Farewell> = None;
-    let ended = poll_fn(|context| {
-        if farewell.is_none() && session.is_ending() {
-            farewell = Some(Farewell::begin(limits.farewell, signs()));
-            connection.as_mut().graceful_shutdown();
-        }
-        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
-            return Poll::Ready(ended);
-        }
-        match &mut farewell {
-            Some(farewell) => farewell.poll(signs(), context).map(Ok),
-            None => {
-                // A request may have found that no further one is permitted.
-                if session.is_ending() {
-                    context.waker().wake_by_ref();
-                }
-                Poll::Pending
-            }
-        }
-    })
-    .await;
-    if let Err(error) = ended {
+        .serve_connection(HyperIo(Heard { io: client, hearing: Rc::clone(&hearing) }), service);
+    let served = Served {
+        connection,
+        ask: |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown(),
+        is_to_end: || session.is_ending(),
+        signs: || Signs { busy: session.requests.get() > 0 || hearing.is_stalled(), heard: hearing.often() },
+    };
+    if let Some(Err(error)) = served.run(limits.patience()).await {
         tracing::debug!(%error, "a client's HTTP/2 connection ended");
     }
 }

@@ -7,7 +7,7 @@ use http::Request;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::support::{At, Bench, Endpoint1, hear, local, say};
@@ -49,6 +49,27 @@ async fn an_idle_http2_connection_is_closed_when_all_are_to_end_though_its_clien
         let mut heard = Vec::new();
         client.read_to_end(&mut heard).await.unwrap();
         gone(&bench).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_http2_client_that_talks_and_never_says_that_it_has_heard_is_not_waited_for_much_longer() {
+    local(async {
+        let bench = Bench::with_limits(&[], Limits { head: 4 * FAREWELL, ..limits() });
+        let mut client = bench.connect(Protocol::Http2).await;
+        client.write_all(HELLO).await.unwrap();
+        sleep(FAREWELL).await;
+        bench.cell.live.finish_tree(bench.tree.id);
+        let asked = Instant::now();
+        let talk = async {
+            // A little more of the connection's window, each time.
+            while client.write_all(b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01").await.is_ok() {
+                sleep(FAREWELL / 5).await;
+            }
+        };
+        tokio::join!(gone(&bench), timeout(Duration::from_secs(8), talk)).1.unwrap();
+        assert!(asked.elapsed() >= 4 * FAREWELL, "what it says may be a request's beginning");
     })
     .await;
 }
