@@ -36,13 +36,14 @@ pub(super) async fn serve(cell: &Rc<Cell>, captured: Captured, live: &Rc<Live>) 
     };
     let Stream::Tcp(socket, _) = stream else { return End::Because(Reason::ProtocolError) };
     // Boxed, so that a tunnel does not hold the room that its handshake needed.
-    let accepted = Box::pin(accept::accept(cell, socket, &tree.workload.identity, handshake)).await;
+    let own = &tree.workload.identity;
+    let accepted = Box::pin(accept::accept(cell, socket, (own, live), handshake)).await;
     let mut connection = match accepted {
         Ok(connection) => connection,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::debug!(%error, cause, client = %live.origin.client, "a tunnel was not accepted");
-            return End::Because(error.reason());
+            return error.reason().map_or(End::Told, End::Because);
         }
     };
     let caller = Caller { identity: Some(connection.peer.clone()), pod: live.source.clone() };

@@ -4,6 +4,8 @@
 //! as every other connection; a tunnel itself decides nothing.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,12 +17,12 @@ use h2::{RecvStream, server::SendResponse};
 use http::Request;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    cell::{Cell, Handshake, PushedOut},
+    cell::{Cell, Handshake, Limits, Live, PushedOut},
     hbone::{
         DENIED, ReadAhead, Streams, Wire,
         keepalive::{Keepalive, Pulse},
@@ -50,6 +52,9 @@ pub enum AcceptError {
     /// There is nothing to speak with.
     #[error("there is no certificate to accept a tunnel with")]
     Credentials(#[from] CredentialError),
+    /// Nothing came before all was to end. Nothing to report: who dials a tunnel speaks first.
+    #[error("nothing came, and connections are to end")]
+    Unused,
     /// The handshake took too long.
     #[error("the handshake was not finished within {0:?}")]
     Slow(Duration),
@@ -71,9 +76,10 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// The reason in log and metrics.
-    pub fn reason(&self) -> Reason {
-        match self {
+    /// The reason in log and metrics; `None` where there is nothing to report.
+    pub fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::Unused => return None,
             Self::Credentials(error) => error.reason(),
             Self::Slow(_) => Reason::HandshakeTimeout,
             Self::Crowded(_) => Reason::HandshakeLimit,
@@ -81,7 +87,7 @@ impl AcceptError {
             Self::Nobody => Reason::CertificateMissing,
             Self::Fallen(error) => error.reason(),
             Self::Http(_) => Reason::ProtocolError,
-        }
+        })
     }
 }
 
@@ -139,20 +145,54 @@ impl BrokenError {
 pub type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Shakes hands as `own`, within the cell's deadline. Boxed: what holds a tunnel would have room for it several times over.
+///
+/// Where the connection is to end meanwhile, a peer that has said nothing has as long as a silent one from when it was accepted, since
+/// its first word may be on its way, and one that has begun as long from then on: it has asked for nothing yet, and finds another
+/// endpoint.
 pub async fn accept(
     cell: &Cell,
     socket: TcpStream,
-    own: &Identity,
+    (own, live): (&Identity, &Live),
     mut handshake: Handshake,
 ) -> Result<Box<Connection>, AcceptError> {
-    let patience = cell.limits.handshake;
+    let Limits { handshake: patience, farewell, .. } = cell.limits;
     let deadline = Instant::now() + patience;
-    let speaks = timeout_at(deadline, handshake.speaks(&socket)).await;
-    speaks.map_err(|_elapsed| AcceptError::Slow(patience))?.inspect_err(|_| reset(&socket))?;
+    let silent = || live.is_finishing().then(|| live.since + farewell);
+    match within(deadline, silent, handshake.speaks(&socket)).await {
+        Some(spoken) => spoken.inspect_err(|_| reset(&socket))?,
+        None if live.is_finishing() => return Err(AcceptError::Unused),
+        None => return Err(AcceptError::Slow(patience)),
+    }
+    let begun = || live.is_finishing().then(|| Instant::now() + farewell);
+    let slow = || AcceptError::Slow(if live.is_finishing() { farewell } else { patience });
+    within(deadline, begun, shake(cell, socket, own)).await.ok_or_else(slow)?
+}
+
+/// What `work` comes to; `None` where that takes longer than until `deadline`, or until what `sooner` says once it says something.
+async fn within<W: Future>(
+    deadline: Instant,
+    sooner: impl Fn() -> Option<Instant>,
+    work: W,
+) -> Option<W::Output> {
+    let (mut work, mut timer, mut is_sooner) = (pin!(work), pin!(sleep_until(deadline)), false);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        if !is_sooner && let Some(sooner) = sooner() {
+            is_sooner = true;
+            timer.as_mut().reset(deadline.min(sooner));
+        }
+        timer.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+async fn shake(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Box<Connection>, AcceptError> {
     let since = cell.credentials.trust_version();
     let config = cell.credentials.server(own).await?;
-    let tls = timeout_at(deadline, TlsAcceptor::from(config).accept(ReadAhead::new(socket))).await;
-    let tls = tls.map_err(|_elapsed| AcceptError::Slow(patience))?.map_err(AcceptError::Tls)?;
+    let socket = ReadAhead::new(socket);
+    let tls = TlsAcceptor::from(config).accept(socket).await.map_err(AcceptError::Tls)?;
     let shown = tls.get_ref().1;
     let peer = identity::peer_identity(shown).ok_or(AcceptError::Nobody)?;
     let chain = shown.peer_certificates().unwrap_or_default();
@@ -160,9 +200,7 @@ pub async fn accept(
     let session = session.map_err(AcceptError::Fallen)?;
     let wire = Wire::new(tls.into(), None);
     let http = settings::server().handshake(wire.clone());
-    let http = crate::hbone::sending(&wire, http);
-    let http = timeout_at(deadline, http).await.map_err(|_elapsed| AcceptError::Slow(patience))?;
-    let mut http = http.map_err(AcceptError::Http)?;
+    let mut http = crate::hbone::sending(&wire, http).await.map_err(AcceptError::Http)?;
     let keepalive = Keepalive::new(http.ping_pong(), cell.limits.tunnel_keepalive);
     Ok(Box::new(Connection {
         http,

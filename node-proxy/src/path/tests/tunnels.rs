@@ -111,13 +111,17 @@ impl Pair {
     pub(super) async fn polled_by_hand(
         &self,
     ) -> (SendRequest<Bytes>, Connection<TlsStream<TcpStream>, Bytes>) {
+        let socket = TcpStream::connect((self.address.ip(), hbone::PORT)).await.unwrap();
+        h2::client::handshake(self.tls(socket).await).await.unwrap()
+    }
+
+    /// TLS to the callee's proxy, as the caller speaks it.
+    pub(super) async fn tls(&self, socket: TcpStream) -> TlsStream<TcpStream> {
         let own = &self.caller.tree.workload.identity;
         let allowed = [self.callee.tree.workload.identity.clone()];
         let config = self.caller.cell.credentials.client(own, &allowed).await.unwrap();
-        let socket = TcpStream::connect((self.address.ip(), hbone::PORT)).await.unwrap();
         let name = rustls::pki_types::ServerName::IpAddress(self.address.ip().into());
-        let tls = TlsConnector::from(config).connect(name, socket).await.unwrap();
-        h2::client::handshake(tls).await.unwrap()
+        TlsConnector::from(config).connect(name, socket).await.unwrap()
     }
 }
 
