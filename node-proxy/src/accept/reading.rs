@@ -5,22 +5,25 @@
 use std::{
     future::poll_fn,
     io,
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    pin::Pin,
+    task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 use config::model::AppProtocol;
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 
 use super::{
     AcceptError, Protocol,
     detect::{self, Verdict},
 };
-use crate::cell::Limits;
+use crate::{
+    cell::Limits,
+    stream::farewell::{Farewell, Signs},
+};
 
 /// One read: enough for most requests' heads, so that the relay need not read again; small enough for the stack.
 const READ: usize = 4096;
@@ -31,7 +34,7 @@ pub(super) async fn undeclared<R: AsyncRead + Unpin>(
     stream: &mut R,
     limits: &Limits,
 ) -> Result<(Protocol, Bytes), AcceptError> {
-    let mut seen = Seen::default();
+    let mut seen = Seen::new(limits, || false);
     match timeout(limits.detect, seen.until_decided(stream)).await {
         Ok(protocol) => Ok((protocol.map_err(AcceptError::Broken)?, seen.bytes())),
         Err(_elapsed) => Ok((detect::settle(&seen.bytes), seen.bytes())),
@@ -40,16 +43,19 @@ pub(super) async fn undeclared<R: AsyncRead + Unpin>(
 
 /// Tells the version of a connection that was declared as HTTP. The client speaks first there, so its first byte is
 /// waited for as long as a connection may lie idle in a pool, but not where all connections are to end; from then on a head's time
-/// runs.
+/// runs, or what is left of it where nothing more comes and all are to end.
 pub(super) async fn http<R: AsyncRead + Unpin>(
     stream: &mut R,
     declared: AppProtocol,
     limits: &Limits,
     is_to_end: impl Fn() -> bool,
 ) -> Result<(Protocol, Bytes), AcceptError> {
-    let mut seen = Seen::default();
-    if seen.first(stream, limits, is_to_end).await? == 0 {
-        return Err(AcceptError::Unused);
+    let mut seen = Seen::new(limits, is_to_end);
+    match timeout(limits.pool_idle, seen.more(stream)).await {
+        Ok(Some(Ok(1..))) => {}
+        Ok(Some(Ok(0)) | None) => return Err(AcceptError::Unused),
+        Ok(Some(Err(error))) => return Err(AcceptError::Broken(error)),
+        Err(_elapsed) => return Err(AcceptError::Slow),
     }
     let patience = if declared == AppProtocol::Http2 { limits.detect } else { limits.head };
     let told = match timeout(patience, seen.until_decided(stream)).await {
@@ -65,50 +71,35 @@ pub(super) async fn http<R: AsyncRead + Unpin>(
 }
 
 /// What was read so far.
-#[derive(Default)]
-struct Seen {
+struct Seen<'a, IsToEnd> {
     bytes: BytesMut,
+    limits: &'a Limits,
+    is_to_end: IsToEnd,
+    farewell: Option<Farewell>,
 }
 
-impl Seen {
-    /// Reads until the bytes decide, or end: then they are what they look like, and the end is passed on.
+impl<'a, IsToEnd: Fn() -> bool> Seen<'a, IsToEnd> {
+    fn new(limits: &'a Limits, is_to_end: IsToEnd) -> Self {
+        Self { bytes: BytesMut::new(), limits, is_to_end, farewell: None }
+    }
+
+    /// Reads until the bytes decide, or end, or stand still where all is to end: then they are what they look like.
     async fn until_decided<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> io::Result<Protocol> {
         loop {
             if let Verdict::Is(protocol) = detect::detect(&self.bytes) {
                 return Ok(protocol);
             }
-            if self.bytes.len() >= detect::ENOUGH || self.more(stream).await? == 0 {
+            let is_over = self.bytes.len() >= detect::ENOUGH
+                || self.more(stream).await.transpose()?.is_none_or(|read| read == 0);
+            if is_over {
                 return Ok(detect::settle(&self.bytes));
             }
         }
     }
 
-    /// Reads for the first time. A client that connected a moment before all was to end may have a request on its way.
-    async fn first<R: AsyncRead + Unpin>(
-        &mut self,
-        stream: &mut R,
-        limits: &Limits,
-        is_to_end: impl Fn() -> bool,
-    ) -> Result<usize, AcceptError> {
-        let mut timer = pin!(sleep(limits.pool_idle));
-        let mut is_ending = false;
-        poll_fn(|cx| {
-            if let Poll::Ready(read) = self.poll_more(stream, cx) {
-                return Poll::Ready(read.map_err(AcceptError::Broken));
-            }
-            if !is_ending && is_to_end() {
-                is_ending = true;
-                let last = timer.deadline().min(Instant::now() + limits.farewell);
-                timer.as_mut().reset(last);
-            }
-            let given_up = || if is_ending { AcceptError::Unused } else { AcceptError::Slow };
-            timer.as_mut().poll(cx).map(|()| Err(given_up()))
-        })
-        .await
-    }
-
-    /// Reads once; 0 is the end.
-    async fn more<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> io::Result<usize> {
+    /// Reads once; 0 is the end. `None` where all is to end, and nothing has come for as long as a silent client is waited for: a
+    /// client that connected a moment before may have a request on its way.
+    async fn more<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> Option<io::Result<usize>> {
         poll_fn(|cx| self.poll_more(stream, cx)).await
     }
 
@@ -116,12 +107,20 @@ impl Seen {
         &mut self,
         stream: &mut R,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<Option<io::Result<usize>>> {
         let mut chunk = [0; READ];
         let mut buffer = ReadBuf::new(&mut chunk);
-        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-        self.bytes.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(buffer.filled().len()))
+        if let Poll::Ready(read) = Pin::new(stream).poll_read(cx, &mut buffer) {
+            self.farewell = None;
+            self.bytes.extend_from_slice(buffer.filled());
+            return Poll::Ready(Some(read.map(|()| buffer.filled().len())));
+        }
+        if !(self.is_to_end)() {
+            return Poll::Pending;
+        }
+        let signs = Signs { busy: false, heard: 0 };
+        let begin = || Farewell::begin(self.limits.patience(), signs);
+        self.farewell.get_or_insert_with(begin).poll(signs, cx).map(|()| None)
     }
 
     fn bytes(&mut self) -> Bytes {
@@ -133,7 +132,7 @@ impl Seen {
 mod tests {
     use tokio::{
         io::{AsyncWriteExt, duplex},
-        time::{Duration, Instant},
+        time::{Duration, Instant, sleep},
     };
 
     use super::*;
@@ -289,5 +288,29 @@ mod tests {
         };
         let ((), read) = tokio::join!(late, http(&mut server, AppProtocol::Http1, &limits, || true));
         assert_eq!(read.unwrap().0, Protocol::Http1, "its request was on its way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beginning_that_stands_still_is_taken_for_what_it_looks_like_soon_where_all_are_to_end() {
+        let limits = Limits::default();
+        let a_while = limits.farewell * 3 / 4;
+        for (pieces, is, after) in [
+            (&[b"PRI * ".as_slice()][..], Protocol::Http1, limits.farewell),
+            (&[&PREFACE[..6], &PREFACE[6..12], &PREFACE[12..]], Protocol::Http2, a_while * 2),
+        ] {
+            let (mut client, mut server) = duplex(64);
+            let begun = Instant::now();
+            let send = async {
+                for piece in pieces {
+                    client.write_all(piece).await.unwrap();
+                    sleep(a_while).await;
+                }
+            };
+            let read = async {
+                let read = http(&mut server, AppProtocol::Http1, &limits, || true).await;
+                (read.unwrap().0, begun.elapsed())
+            };
+            assert_eq!(tokio::join!(send, read).1, (is, after));
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The client's HTTP/1.1 connection: hyper's server, without a task or an allocation per request.
 //!
+//! Where the connection is to end, a head that has begun is still given its time, as long as more of it comes: what is accepted is to
+//! be served. One of which nothing more comes for as long as a silent client is waited for is none that could be.
+//!
 //! A client that closes its sending side is taken for gone, as every HTTP/1.1 proxy does: otherwise one that is gone would hold its
 //! request until the endpoint has answered it.
 
@@ -25,7 +28,12 @@ use super::{
     unread,
     watch::{Watch, Watched},
 };
-use crate::{sys::hyper_io::HyperIo, telemetry::Reason, upstream::pool::BodyError};
+use crate::{
+    stream::farewell::{Farewell, Signs},
+    sys::hyper_io::HyperIo,
+    telemetry::Reason,
+    upstream::pool::BodyError,
+};
 
 /// How a connection came to its end.
 #[derive(Debug)]
@@ -50,6 +58,7 @@ pub(super) async fn serve(session: Rc<Session>, io: Client) {
         .serve_connection(HyperIo(Watched { io, watch: Rc::clone(&watch) }), service);
     let mut served = Served { connection: Some(Box::new(connection)), watch: Rc::clone(&watch) };
     let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut farewell: Option<Farewell> = None;
     let mut finishing = false;
     let end = poll_fn(|context| {
         loop {
@@ -59,20 +68,25 @@ pub(super) async fn serve(session: Rc<Session>, io: Client) {
                 return Poll::Ready(ended.map_or_else(End::Broken, |()| End::Done));
             }
             // `Live` has this task's waker: whoever asks the connection to end wakes it.
-            if session.is_ending() && !std::mem::replace(&mut finishing, true) {
-                connection.as_mut().graceful_shutdown();
-                continue;
-            }
+            let is_ending = session.is_ending();
             if !watch.is_waiting_for_head() {
-                timer = None;
+                (timer, farewell) = (None, None);
+                if is_ending && !std::mem::replace(&mut finishing, true) {
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                }
                 return Poll::Pending;
             }
-            let after = || Box::pin(sleep_until(Instant::now() + session.cell.limits.head));
-            return timer
-                .get_or_insert_with(after)
-                .as_mut()
-                .poll(context)
-                .map(|()| End::Refused(Reason::HeadTimeout.into()));
+            // Not asked to end yet: hyper would drop what there is of a head on a connection that it has kept.
+            let after = || Box::pin(sleep_until(Instant::now() + limits.head));
+            let mut over = timer.get_or_insert_with(after).as_mut().poll(context);
+            if is_ending {
+                let signs = Signs { busy: false, heard: watch.heard() };
+                let begin = || Farewell::begin(limits.patience(), signs);
+                let stands_still = farewell.get_or_insert_with(begin).poll(signs, context);
+                over = if over.is_ready() { over } else { stands_still };
+            }
+            return over.map(|()| End::Refused(Reason::HeadTimeout.into()));
         }
     })
     .await;

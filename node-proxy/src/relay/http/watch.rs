@@ -21,6 +21,8 @@ pub(super) struct Watch {
     busy: Slot<bool>,
     /// Bytes have come that no request was made of yet.
     begun: Slot<bool>,
+    /// Reads that brought something of a head.
+    heard: Slot<u64>,
     /// An answer was begun that will not be complete.
     short: Slot<bool>,
     /// The client would not take all that hyper has to send.
@@ -52,6 +54,11 @@ impl Watch {
     /// Whether a head has begun and not ended.
     pub(super) fn is_waiting_for_head(&self) -> bool {
         self.begun.get() && !self.busy.get()
+    }
+
+    /// How often something of a head has come.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.get()
     }
 
     /// Whether the client would miss something of an answer if the connection ended now. A body may have no length but its
@@ -99,6 +106,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
         if buffer.filled().len() > before && !self.watch.busy.get() {
             self.watch.begun.set(true);
+            self.watch.heard.set(self.watch.heard.get() + 1);
         }
         Poll::Ready(Ok(()))
     }

@@ -6,12 +6,13 @@ use config::model::AppProtocol;
 use http::Request;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
 use super::support::{At, Bench, Endpoint1, hear, local, say};
-use crate::{accept::Protocol, cell::Limits};
+use crate::{accept::Protocol, cell::Limits, telemetry::Reason};
 
 const FAREWELL: Duration = Duration::from_millis(150);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -32,6 +33,68 @@ async fn a_kept_http1_connection_is_closed_when_all_are_to_end_though_its_client
         assert!(hear(&mut client).await.ends_with("ok"), "it is kept");
         bench.cell.live.finish_tree(bench.tree.id);
         assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        gone(&bench).await;
+    })
+    .await;
+}
+
+/// A client whose connection is fresh, and one whose connection was kept after a request.
+async fn clients(bench: &Bench) -> [(&'static str, TcpStream); 2] {
+    let (fresh, mut kept) = (bench.connect(Protocol::Http1).await, bench.connect(Protocol::Http1).await);
+    say(&mut kept, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
+    assert!(hear(&mut kept).await.ends_with("ok"));
+    [("fresh", fresh), ("kept", kept)]
+}
+
+#[tokio::test]
+async fn a_head_that_has_begun_and_stands_still_is_not_waited_for_when_all_are_to_end() {
+    local(async {
+        let endpoint = Endpoint1::answering(OK).await;
+        let bench = Bench::with_limits(&[endpoint.at()], limits());
+        let mut clients = clients(&bench).await;
+        for (_, client) in &mut clients {
+            say(client, "GET / HTTP/1.1\r\nho").await;
+        }
+        sleep(2 * FAREWELL).await;
+        let asked = Instant::now();
+        bench.cell.live.finish_tree(bench.tree.id);
+        for (which, mut client) in clients {
+            let heard = hear(&mut client).await;
+            let is_told = heard.contains("canopy-refused: head_timeout") && heard.ends_with("<closed>");
+            assert!(heard.starts_with("HTTP/1.1 408 ") && is_told, "{which}: {heard}");
+        }
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        gone(&bench).await;
+        assert_eq!(bench.cell.ledger.refusals(Reason::HeadTimeout), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_of_which_more_comes_is_served_when_all_are_to_end_and_its_connection_closed() {
+    local(async {
+        let farewell = Duration::from_secs(1);
+        let endpoint = Endpoint1::answering(OK).await;
+        let bench = Bench::with_limits(&[endpoint.at()], Limits { farewell, ..Limits::default() });
+        let mut clients = clients(&bench).await;
+        for (_, client) in &mut clients {
+            say(client, "GET / HT").await;
+        }
+        sleep(farewell / 10).await;
+        bench.cell.live.finish_tree(bench.tree.id);
+        for piece in ["TP/1.1\r\n", "hos", "t: cart\r\n", "\r\n"] {
+            sleep(farewell * 2 / 5).await;
+            for (_, client) in &mut clients {
+                say(client, piece).await;
+            }
+        }
+        for (which, mut client) in clients {
+            let heard = hear(&mut client).await;
+            assert!(
+                heard.starts_with("HTTP/1.1 200 OK") && heard.ends_with("ok<closed>"),
+                "{which}: {heard}"
+            );
+        }
         gone(&bench).await;
     })
     .await;
