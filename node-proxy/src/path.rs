@@ -189,7 +189,7 @@ async fn turned_away(cell: &Rc<Cell>, identified: Identified, denied: Denied, li
     match probe {
         Some(probe) => {
             let client = Rewind::new(prefix, captured.stream);
-            if probe::serve(cell, probe, client, protocol).await == Asked::Answered {
+            if probe::serve(cell, probe, client, protocol, live).await == Asked::Answered {
                 return End::Whole;
             }
         }

@@ -26,6 +26,7 @@ mod handshakes;
 mod log;
 mod logged;
 mod policy;
+mod probes;
 mod silence;
 mod sockets;
 mod stalls;

@@ -3,20 +3,27 @@
 //! Nothing that the client sends ever reaches the app: requests are made anew from the declaration. Anything but the
 //! declared question is refused with the reason for which the connection was denied.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell as Slot, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use config::model::ProbeCheck;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use tokio::time::timeout;
 
 use crate::{
     accept::{Protocol, Rewind},
-    cell::Cell,
+    cell::{Cell, Live},
     policy::probe::ProbePermit,
-    stream::Stream,
+    stream::{
+        Stream,
+        farewell::{Served, Signs},
+    },
     sys::hyper_io::HyperIo,
     upstream::{
         UpstreamError,
@@ -45,14 +52,44 @@ const QUESTION_BYTES: usize = 1024;
 type Answer = Response<Either<Full<Bytes>, Incoming>>;
 
 /// Serves one connection that may be a probe.
-pub async fn serve(cell: &Rc<Cell>, probe: ProbePermit, client: Rewind<Stream>, protocol: Protocol) -> Asked {
+pub async fn serve(
+    cell: &Rc<Cell>,
+    probe: ProbePermit,
+    client: Rewind<Stream>,
+    protocol: Protocol,
+    live: &Live,
+) -> Asked {
     let asked = timeout(PATIENCE, async {
         match protocol {
             Protocol::Tcp | Protocol::Hbone => tcp(cell, &probe, client).await,
-            Protocol::Http1 | Protocol::Http2 => http(cell, probe, client, protocol).await,
+            Protocol::Http1 | Protocol::Http2 => {
+                let asking = Rc::new(Asking::new(Rc::clone(cell), probe));
+                http(&asking, client, protocol, live).await
+            }
         }
     });
     asked.await.unwrap_or(Asked::Refused)
+}
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+struct Asking {
+    cell: Rc<Cell>,
+    probe: ProbePermit,
+    asked: Slot<Asked>,
+    /// Held by each request until its answer has gone.
+    under_way: Rc<()>,
+}
+
+impl Asking {
+    fn new(cell: Rc<Cell>, probe: ProbePermit) -> Self {
+        Self { cell, probe, asked: Slot::new(Asked::Refused), under_way: Rc::default() }
+    }
+
+    /// Nothing that is heard on such a connection keeps it, but a question.
+    fn signs(&self) -> Signs {
+        Signs { busy: Rc::strong_count(&self.under_way) > 1, heard: 0 }
+    }
 }
 
 /// Whether the app takes connections; nothing is relayed.
@@ -68,53 +105,48 @@ async fn tcp(cell: &Cell, probe: &ProbePermit, client: Rewind<Stream>) -> Asked 
     Asked::Answered
 }
 
-async fn http(cell: &Rc<Cell>, probe: ProbePermit, client: Rewind<Stream>, protocol: Protocol) -> Asked {
-    let asked = std::cell::Cell::new(Asked::Refused);
-    let io = HyperIo(client);
-    let answer = |request| async {
-        let answer = answer(cell, &probe, request).await;
-        if answer.is_ok() {
-            asked.set(Asked::Answered);
+async fn http(asking: &Rc<Asking>, client: Rewind<Stream>, protocol: Protocol, live: &Live) -> Asked {
+    let limits = &asking.cell.limits;
+    let service = service_fn(|request| {
+        let (asking, under_way) = (Rc::clone(asking), Rc::clone(&asking.under_way));
+        async move {
+            let answer = answer(&asking.cell, &asking.probe, request).await;
+            if answer.is_ok() {
+                asking.asked.set(Asked::Answered);
+            }
+            // A refusal is an answer, too.
+            let answer = answer.unwrap_or_else(|refused| refused);
+            let until_sent = move |frame| {
+                let _held = &under_way;
+                frame
+            };
+            Ok::<_, std::convert::Infallible>(answer.map(|body| body.map_frame(until_sent)))
         }
-        // A refusal is an answer, too.
-        Ok::<_, std::convert::Infallible>(answer.unwrap_or_else(|refused| refused))
-    };
+    });
+    let (is_to_end, signs) = (|| live.is_finishing(), || asking.signs());
     let served = match protocol {
         Protocol::Http2 => {
-            let probe = Rc::new(probe);
-            let (cell, seen) = (Rc::clone(cell), Rc::new(std::cell::Cell::new(false)));
-            let told = Rc::clone(&seen);
-            let service = service_fn(move |request| {
-                let (cell, probe, told) = (Rc::clone(&cell), Rc::clone(&probe), Rc::clone(&told));
-                async move {
-                    let answer = self::answer(&cell, &probe, request).await;
-                    told.set(told.get() || answer.is_ok());
-                    Ok::<_, std::convert::Infallible>(answer.unwrap_or_else(|refused| refused))
-                }
-            });
-            let served = hyper::server::conn::http2::Builder::new(LocalExecutor)
+            let connection = http2::Builder::new(LocalExecutor)
                 .max_concurrent_streams(1)
-                .serve_connection(io, service)
-                .await;
-            if seen.get() {
-                asked.set(Asked::Answered);
-            }
-            served
+                .serve_connection(HyperIo(client), service);
+            let ask = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+            Served { connection, ask, is_to_end, signs }.run(limits.patience()).await
         }
         Protocol::Http1 | Protocol::Tcp | Protocol::Hbone => {
-            hyper::server::conn::http1::Builder::new()
+            let connection = http1::Builder::new()
                 .keep_alive(false)
                 .timer(TokioTimer)
-                .header_read_timeout(cell.limits.head)
-                .max_buf_size(cell.limits.head_bytes.max(SMALLEST_BUFFER))
-                .serve_connection(io, service_fn(answer))
-                .await
+                .header_read_timeout(limits.head)
+                .max_buf_size(limits.head_bytes.max(SMALLEST_BUFFER))
+                .serve_connection(HyperIo(client), service);
+            let ask = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
+            Served { connection, ask, is_to_end, signs }.run(limits.patience()).await
         }
     };
-    if let Err(error) = served {
+    if let Some(Err(error)) = served {
         tracing::debug!(%error, "what may have been a probe broke off");
     }
-    asked.get()
+    asking.asked.get()
 }
 
 /// The least that hyper takes as the bound of its buffers.

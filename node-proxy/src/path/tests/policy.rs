@@ -31,13 +31,13 @@ fn nobody() -> InboundPolicy {
     InboundPolicy { deny: vec![Arc::new(policy)], ..InboundPolicy::default() }
 }
 
-fn strict() -> InboundPolicy {
+pub(super) fn strict() -> InboundPolicy {
     let peers = PeerRule { strict: Some(name("strict")), ports: Vec::new() };
     InboundPolicy { peers, ..InboundPolicy::default() }
 }
 
 impl World {
-    fn protect(&self, policy: InboundPolicy) {
+    pub(super) fn protect(&self, policy: InboundPolicy) {
         self.inbound_policy.replace(Arc::new(policy));
         self.limit(Egress::Any);
     }
@@ -50,7 +50,7 @@ impl World {
     }
 
     /// A client's connection in the clear to the workload's app, from 127.0.0.1.
-    async fn call(&self, app: SocketAddr) -> TcpStream {
+    pub(super) async fn call(&self, app: SocketAddr) -> TcpStream {
         let listener = listen(&self.cell, &self.tree, Side::Inbound, LOOPBACK);
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// What the kubelet may ask, from 127.0.0.1.
-    fn probed(&self, port: u16, checks: Vec<ProbeCheck>) {
+    pub(super) fn probed(&self, port: u16, checks: Vec<ProbeCheck>) {
         let probes = checks.into_iter().map(|check| Probe { port, check }).collect();
         self.node.replace(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         self.know(&[Workload { probes, ..(*self.tree.workload).clone() }]);
@@ -291,7 +291,7 @@ fn plaintext_is_let_in_refused_and_ended_as_the_policies_of_the_receiver_say() {
 
 const HTTP: HttpScheme = HttpScheme::Http;
 
-fn healthz() -> ProbeCheck {
+pub(super) fn healthz() -> ProbeCheck {
     let headers = vec![("x-declared".to_owned(), "yes".to_owned())];
     ProbeCheck::Http { scheme: HTTP, path: "/healthz".to_owned(), headers }
 }
