@@ -4,6 +4,9 @@
 //! filled before it is empty: of a full pipe and of an empty socket the kernel says the same. Nor may it say of a source that it
 //! has finished, or has nothing: at a byte that its peer called urgent the kernel splices no further, and says either; only
 //! reading goes on behind it.
+//!
+//! Peers that do not read must not keep pipes from those that do: in the last one that can be had nothing stays, but is copied
+//! out of it.
 
 use std::{
     cell::RefCell,
@@ -13,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rustix::{
     io::Errno,
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
@@ -23,7 +27,7 @@ use tokio::{io::Interest, net::TcpStream, time::Instant};
 pub(super) const BYTES: usize = 256 * 1024;
 /// What a pipe has room for: so many pages, of each of which any part may be in it. `BYTES` fit where they are whole ones.
 const ROOM: usize = BYTES;
-/// Pipes of one cell at a time. Who finds none copies. Their descriptors are of the third that cells' connections leave
+/// Pipes of one cell at a time. Their descriptors are of the third that cells' connections leave
 /// (`cell.rs`).
 const PIPES: usize = 8;
 /// How long none is made after one could not be.
@@ -63,22 +67,35 @@ impl Pipe {
         POOL.with_borrow_mut(|pool| {
             let ends = match pool.free.pop() {
                 Some(ends) => ends,
-                None if pool.made >= PIPES || pool.not_before.is_some_and(|at| Instant::now() < at) => {
-                    return None;
-                }
+                None if pool.is_exhausted() => return None,
                 None => pool.make()?,
             };
             Some(Self { ends: Some(ends), held: 0 })
         })
     }
 
-    /// Fills it from `source`, once. 0 where nothing comes this way: what that means is for a read to say.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<io::Result<usize>> {
+    /// Whether nobody else would find one now.
+    pub(super) fn is_last() -> bool {
+        POOL.with_borrow(|pool| pool.free.is_empty() && pool.is_exhausted())
+    }
+
+    /// Bytes that are in it.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Fills it from `source`, once, with `most` bytes at most. 0 where nothing comes this way: what that means is for a read to say.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
         debug_assert_eq!(self.held, 0, "filled before it was empty");
         let Some(ends) = &self.ends else { return Poll::Ready(Ok(0)) };
         ready!(source.poll_read_ready(cx))?;
         // Not by `try_io`: the readiness stays, so that the read that follows is made.
-        self.held = match pass(source, &ends.write, BYTES) {
+        self.held = match pass(source, &ends.write, most) {
             Err(error) if NOT_THIS_WAY.contains(&error) => 0,
             // The kernel says it once: a read would take it for the end.
             filled => filled?,
@@ -108,6 +125,20 @@ impl Pipe {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// Empties it by copying what is in it.
+    pub(super) fn copy_out(&mut self) -> io::Result<Bytes> {
+        let Some(ends) = &self.ends else { return Ok(Bytes::new()) };
+        let mut bytes = vec![0; self.held];
+        while self.held > 0 {
+            let at = bytes.len() - self.held;
+            match rustix::io::read(&ends.read, &mut bytes[at..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => self.held -= read,
+            }
+        }
+        Ok(bytes.into())
+    }
 }
 
 /// One with bytes in it is of no use to others.
@@ -126,6 +157,11 @@ impl Drop for Pipe {
 }
 
 impl Pool {
+    /// Whether no further one is to be made now.
+    fn is_exhausted(&self) -> bool {
+        self.made >= PIPES || self.not_before.is_some_and(|at| Instant::now() < at)
+    }
+
     /// Makes one. Where that cannot be, whoever asks next need not try.
     fn make(&mut self) -> Option<Ends> {
         match Ends::make() {
@@ -160,6 +196,12 @@ pub(crate) fn pipes() -> (usize, usize) {
     POOL.with_borrow(|pool| (pool.made, pool.free.len()))
 }
 
+/// Takes all that the cell of this thread can have, until what is returned is dropped.
+#[cfg(test)]
+pub(crate) fn take_all() -> impl Sized {
+    std::iter::from_fn(Pipe::take).collect::<Vec<_>>()
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -185,7 +227,7 @@ mod tests {
     }
 
     async fn fill(pipe: &mut Pipe, source: &TcpStream) -> usize {
-        poll_fn(|cx| pipe.poll_fill(cx, source)).await.unwrap()
+        poll_fn(|cx| pipe.poll_fill(cx, source, BYTES)).await.unwrap()
     }
 
     #[tokio::test]
@@ -196,6 +238,21 @@ mod tests {
         assert_eq!((fill(&mut pipe, &source).await, pipe.held), (6, 6));
         drop(pipe);
         assert_eq!(pipes(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_copied_out_of_a_pipe_is_all_of_it_and_leaves_it_to_others() {
+        let (mut client, source) = connected().await;
+        client.write_all(b"not taken").await.unwrap();
+        let mut pipe = Pipe::take().unwrap();
+        assert!(!Pipe::is_last(), "others can be made");
+        assert_eq!(fill(&mut pipe, &source).await, 9);
+        assert_eq!((&pipe.copy_out().unwrap()[..], pipe.held()), (&b"not taken"[..], 0));
+        drop(pipe);
+        assert_eq!(pipes(), (1, 1));
+        let all = take_all();
+        assert!(Pipe::is_last());
+        drop(all);
     }
 
     #[tokio::test]
@@ -225,7 +282,7 @@ mod tests {
         crate::sys::socket::reset(&client);
         drop(client);
         let mut pipe = Pipe::take().unwrap();
-        let reset = poll_fn(|cx| pipe.poll_fill(cx, &source)).await.unwrap_err();
+        let reset = poll_fn(|cx| pipe.poll_fill(cx, &source, BYTES)).await.unwrap_err();
         assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     }
 }

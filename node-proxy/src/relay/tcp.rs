@@ -22,7 +22,10 @@ use tokio::{
 
 use crate::{
     cell::Live,
-    relay::{lend, splice::Pipe},
+    relay::{
+        lend,
+        splice::{self, Pipe},
+    },
     stream::{Stream, told},
     telemetry::Reason,
     tenancy::Ledger,
@@ -127,12 +130,15 @@ async fn both_ways(ends: &mut Ends, meter: Meter<'_>, idle: Option<Duration>) ->
     let mut watch = idle.map(Watch::new);
     let count = |received: usize, sent: usize| meter.count(received as u64, sent as u64);
     poll_fn(|cx| {
-        let mut ends = Way { source: client, sink: upstream };
+        // Captured whole: each of its fields would take room in every connection.
+        let meter: Meter<'_> = meter;
+        let ledger = meter.ledger;
+        let mut ends = Way { source: client, sink: upstream, ledger };
         let there = request.poll(cx, &mut ends, |bytes| count(bytes, 0)).map_err(|broken| match broken {
             Broken::Source(error) => RelayError::Client(error),
             Broken::Sink(error) => RelayError::Upstream(error),
         })?;
-        let mut ends = Way { source: upstream, sink: client };
+        let mut ends = Way { source: upstream, sink: client, ledger };
         let back = response.poll(cx, &mut ends, |bytes| count(0, bytes)).map_err(|broken| match broken {
             Broken::Source(error) => RelayError::Upstream(error),
             Broken::Sink(error) => RelayError::Client(error),
@@ -167,17 +173,49 @@ enum Broken {
 }
 
 /// The ends of one direction, lent to it for one poll: each end belongs to both directions.
-struct Way<'a> {
+struct Way<'a, 'cell> {
     source: &'a mut Stream,
     sink: &'a mut Stream,
+    ledger: &'cell Ledger,
+}
+
+impl Way<'_, '_> {
+    fn are_sockets(&self) -> bool {
+        self.source.tcp().is_some() && self.sink.tcp().is_some()
+    }
+}
+
+/// A pipe whose sink would not take all that is in it; counted as long as it has something.
+struct Standing<'cell> {
+    pipe: Pipe,
+    counted: usize,
+    ledger: &'cell Ledger,
+}
+
+impl<'cell> Standing<'cell> {
+    fn new(pipe: Pipe, ledger: &'cell Ledger) -> Self {
+        let counted = pipe.held();
+        ledger.piped(0, counted);
+        Self { pipe, counted, ledger }
+    }
+
+    fn count(&mut self, now: usize) {
+        self.ledger.piped(std::mem::replace(&mut self.counted, now), now);
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.count(0);
+    }
 }
 
 /// One direction.
-struct Pump {
+struct Pump<'cell> {
     /// What the sink would not take yet.
     pending: Bytes,
     /// The same, of bulk: boxed, since few have it.
-    spliced: Option<Box<Pipe>>,
+    spliced: Option<Box<Standing<'cell>>>,
     /// Bytes to read next time. As small as it can be: every connection has two.
     appetite: u32,
     state: State,
@@ -191,7 +229,7 @@ enum State {
     Finished,
 }
 
-impl Pump {
+impl<'cell> Pump<'cell> {
     fn new(pending: Bytes) -> Self {
         Self { pending, spliced: None, appetite: FIRST, state: State::Open }
     }
@@ -200,7 +238,7 @@ impl Pump {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        way: &mut Way<'_>,
+        way: &mut Way<'_, 'cell>,
         mut count: impl FnMut(usize),
     ) -> Poll<Result<(), Broken>> {
         let mut turn = 0;
@@ -228,27 +266,31 @@ impl Pump {
     fn pour(
         &mut self,
         cx: &mut Context<'_>,
-        way: &Way<'_>,
+        way: &Way<'_, 'cell>,
         count: &mut impl FnMut(usize),
     ) -> Poll<Result<(), Broken>> {
-        let (Some(pipe), Some(sink)) = (&mut self.spliced, way.sink.tcp()) else {
+        let (Some(standing), Some(sink)) = (&mut self.spliced, way.sink.tcp()) else {
             return Poll::Ready(Ok(()));
         };
-        ready!(pipe.poll_empty(cx, sink, count)).map_err(Broken::Sink)?;
+        let emptied = standing.pipe.poll_empty(cx, sink, count);
+        standing.count(standing.pipe.held());
+        ready!(emptied).map_err(Broken::Sink)?;
         self.spliced = None;
         Poll::Ready(Ok(()))
     }
 
-    /// As `step`, without copying. `None` where that cannot be done, or moves nothing: then it is for a read.
+    /// As `step`, without copying. `None` where that moves nothing: then it is for a read.
     fn splice(
         &mut self,
         cx: &mut Context<'_>,
-        way: &Way<'_>,
+        (way, mut pipe): (&Way<'_, 'cell>, Pipe),
         count: &mut impl FnMut(usize),
     ) -> Option<Poll<Result<usize, Broken>>> {
         let (source, sink) = (way.source.tcp()?, way.sink.tcp()?);
-        let mut pipe = Pipe::take()?;
-        let filled = match pipe.poll_fill(cx, source) {
+        // What does not go on is to be copied: no more than a read would leave.
+        let is_last = Pipe::is_last();
+        let most = if is_last { SCRATCH as usize } else { splice::BYTES };
+        let filled = match pipe.poll_fill(cx, source, most) {
             Poll::Pending => return Some(Poll::Pending),
             Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Source(error)))),
             Poll::Ready(Ok(0)) => return None,
@@ -260,7 +302,14 @@ impl Pump {
         match pipe.poll_empty(cx, sink, count) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Sink(error)))),
-            Poll::Pending => self.spliced = Some(Box::new(pipe)),
+            Poll::Pending if is_last => match pipe.copy_out() {
+                Ok(bytes) => {
+                    way.ledger.copied(bytes.len());
+                    self.pending = bytes;
+                }
+                Err(error) => return Some(Poll::Ready(Err(Broken::Source(error)))),
+            },
+            Poll::Pending => self.spliced = Some(Box::new(Standing::new(pipe, way.ledger))),
         }
         Some(Poll::Ready(Ok(filled)))
     }
@@ -269,7 +318,7 @@ impl Pump {
     fn lend(
         &mut self,
         cx: &mut Context<'_>,
-        way: &mut Way<'_>,
+        way: &mut Way<'_, 'cell>,
         count: &mut impl FnMut(usize),
     ) -> Option<Poll<Result<usize, Broken>>> {
         if let Some(bytes) = lend::received(way.source, cx, SCRATCH as usize) {
@@ -300,13 +349,15 @@ impl Pump {
     fn step(
         &mut self,
         cx: &mut Context<'_>,
-        way: &mut Way<'_>,
+        way: &mut Way<'_, 'cell>,
         count: &mut impl FnMut(usize),
     ) -> Poll<Result<usize, Broken>> {
-        if self.appetite == SCRATCH
-            && let Some(moved) = self.splice(cx, way, count)
-        {
-            return moved;
+        let mut wants_pipe = self.appetite == SCRATCH && way.are_sockets();
+        if wants_pipe && let Some(pipe) = Pipe::take() {
+            wants_pipe = false;
+            if let Some(moved) = self.splice(cx, (way, pipe), count) {
+                return moved;
+            }
         }
         if let Some(lent) = self.lend(cx, way, count) {
             return lent;
@@ -318,6 +369,9 @@ impl Pump {
             if bytes.is_empty() {
                 self.state = State::Finishing;
                 return Poll::Ready(Ok(0));
+            }
+            if wants_pipe {
+                way.ledger.copied(bytes.len());
             }
             let written = match Pin::new(&mut *way.sink).poll_write(cx, bytes) {
                 Poll::Ready(written) => written.map_err(Broken::Sink)?,
@@ -335,7 +389,7 @@ impl Pump {
     }
 
     /// Passes the end on. A sink that is gone already has had its end.
-    fn finish(&mut self, cx: &mut Context<'_>, way: &mut Way<'_>) -> Result<(), Broken> {
+    fn finish(&mut self, cx: &mut Context<'_>, way: &mut Way<'_, 'cell>) -> Result<(), Broken> {
         self.state = State::Finished;
         match Pin::new(&mut *way.sink).poll_shutdown(cx) {
             Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {

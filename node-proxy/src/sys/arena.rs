@@ -15,15 +15,15 @@ use std::{
 
 use tikv_jemalloc_ctl::{Error, epoch, raw};
 
-/// The allocator's options, read before `main`: threads that only allocate little share one arena; small thread caches;
-/// freed memory goes back to the kernel within a second, by one thread in the background, since an idle arena does not
-/// do it by itself.
+/// The allocator's options, read before `main`: threads that only allocate little share one arena; thread caches that
+/// have room for few blocks of a TLS record's size, of which bulk takes and frees four for each that passes; freed memory
+/// goes back to the kernel within a second, by one thread in the background, since an idle arena does not do it by itself.
 #[expect(unsafe_code, reason = "the allocator finds its options by this name")]
 // SAFETY: jemalloc declares this symbol weak for the program to define, as a pointer to a C string.
 #[unsafe(export_name = "malloc_conf")]
 pub static OPTIONS: Option<&'static std::ffi::c_char> = Some({
     const TEXT: &std::ffi::CStr =
-        c"narenas:1,tcache_max:4096,background_thread:true,max_background_threads:1,\
+        c"narenas:1,tcache_max:32768,tcache_nslots_large:8,background_thread:true,max_background_threads:1,\
         dirty_decay_ms:1000,muzzy_decay_ms:0";
     // SAFETY: the string is static; its first character is followed by the others, which is what jemalloc reads.
     unsafe { &*TEXT.as_ptr() }

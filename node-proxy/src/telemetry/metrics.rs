@@ -148,6 +148,16 @@ const FIGURES: &[Figure] = &[
         MetricType::Counter,
         |l| count(&l.mirrors_dropped),
     ),
+    Figure {
+        unit: Some(|| Unit::Bytes),
+        ..figure("relay_bulk_copied", "Bulk copied for want of a pipe", MetricType::Counter, |l| {
+            count(&l.bulk_copied)
+        })
+    },
+    Figure {
+        unit: Some(|| Unit::Bytes),
+        ..figure("relay_piped", "Bulk that stands in pipes now", MetricType::Gauge, |l| count(&l.piped))
+    },
     figure("tenancy_connections_limit", "Connections that may be open, each way", MetricType::Gauge, |l| {
         l.holding().bound as f64
     }),
@@ -317,6 +327,9 @@ mod tests {
         ledger.beat(1_500_000_000);
         ledger.certificate_issued();
         ledger.mirror_dropped();
+        ledger.copied(5);
+        ledger.piped(0, 8);
+        ledger.piped(8, 6);
         ledger.share(64, 3);
         ledger.certificate_expiry.store(1_800_000_000, Relaxed);
         Metrics::new(Arc::new(Fixed(ledger))).render()
@@ -343,6 +356,8 @@ mod tests {
             "canopy_configuration_version 7",
             "canopy_access_log_dropped_total 4",
             "canopy_relay_mirrors_dropped_total{tenant=\"shop\"} 1.0",
+            "canopy_relay_bulk_copied_bytes_total{tenant=\"shop\"} 5.0",
+            "canopy_relay_piped_bytes{tenant=\"shop\"} 6.0",
             "canopy_tenancy_connections_limit{tenant=\"shop\"} 64.0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");

@@ -46,6 +46,10 @@ pub struct Ledger {
     pub certificate_failures: AtomicU64,
     /// Copies of requests that were not begun, for want of room.
     pub mirrors_dropped: AtomicU64,
+    /// Bytes of bulk that were copied for want of a pipe.
+    pub bulk_copied: AtomicU64,
+    /// Bytes that stand in pipes now, for peers that do not take them.
+    pub piped: AtomicU64,
     /// What the cell has last said of its share, in one word: the two are never seen apart.
     share: AtomicU64,
     /// Whether all has ended that was there when the cell was asked to have it finish.
@@ -73,6 +77,8 @@ impl Default for Ledger {
             certificates: zero(),
             certificate_failures: zero(),
             mirrors_dropped: zero(),
+            bulk_copied: zero(),
+            piped: zero(),
             share: zero(),
             finished: AtomicBool::default(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
@@ -111,6 +117,7 @@ impl Ledger {
             certificates: copy(&earlier.certificates),
             certificate_failures: copy(&earlier.certificate_failures),
             mirrors_dropped: copy(&earlier.mirrors_dropped),
+            bulk_copied: copy(&earlier.bulk_copied),
             refusals: earlier.refusals.iter().map(copy).collect(),
             ..Self::default()
         }
@@ -137,6 +144,16 @@ impl Ledger {
     /// Counts a copy of a request that was not begun.
     pub fn mirror_dropped(&self) {
         add(&self.mirrors_dropped, 1);
+    }
+
+    /// Counts bytes of bulk that were copied for want of a pipe.
+    pub fn copied(&self, bytes: usize) {
+        add(&self.bulk_copied, bytes as u64);
+    }
+
+    /// Counts the bytes that stand in a pipe, in place of those that stood in it.
+    pub fn piped(&self, before: usize, now: usize) {
+        add(&self.piped, (now as u64).wrapping_sub(before as u64));
     }
 
     /// Says how many connections the cell may hold each way, and holds.

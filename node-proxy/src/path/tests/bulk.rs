@@ -1,7 +1,7 @@
 //! More bytes than a relay copies: they go from socket to socket through pipes, and through tunnels as they were read.
 
 use super::{tunnels::Pair, *};
-use crate::relay::splice::pipes;
+use crate::relay::splice::{pipes, take_all};
 
 const BYTES: usize = 24 * 1024 * 1024;
 
@@ -102,11 +102,27 @@ fn bulk_through_a_tunnel_that_is_cut_short_ends_in_a_reset() {
 }
 
 #[test]
-fn where_every_pipe_is_taken_bulk_is_copied() {
+fn where_no_pipe_can_be_had_bulk_is_copied_and_counted() {
     on_a_cell(async {
         let world = World::new();
+        let (mut client, mut server) = connected(&world).await;
+        let all = take_all();
+        goes_whole(&mut client, &mut server).await;
+        drop(all);
+        let copied = world.cell.ledger.bulk_copied.load(Relaxed);
+        assert!(copied > 0 && copied <= BYTES as u64, "{copied}");
+        goes_whole(&mut server, &mut client).await;
+        assert_eq!(world.cell.ledger.bulk_copied.load(Relaxed), copied, "which went through pipes");
+    });
+}
+
+#[test]
+fn peers_that_stop_reading_leave_a_pipe_to_those_that_read() {
+    on_a_cell(async {
+        let world = World::new();
+        let ledger = &world.cell.ledger;
         let mut stuck = Vec::new();
-        while pipes() != (8, 0) {
+        while ledger.bulk_copied.load(Relaxed) == 0 {
             let (mut client, server) = connected(&world).await;
             let chunk = vec![7; 256 * 1024];
             while let Ok(written) = timeout(Duration::from_millis(100), client.write(&chunk)).await {
@@ -115,15 +131,21 @@ fn where_every_pipe_is_taken_bulk_is_copied() {
             stuck.push((client, server));
             assert!(stuck.len() < 20, "{:?}", pipes());
         }
+        assert_eq!(pipes(), (8, 1), "what the last of them would not take is copied out");
+        let standing = ledger.piped.load(Relaxed);
+        assert!(standing > 0 && standing <= 7 * 256 * 1024, "{standing}");
+        let before = ledger.bulk_copied.load(Relaxed);
         let (mut client, mut server) = connected(&world).await;
         goes_whole(&mut client, &mut server).await;
+        let copied = ledger.bulk_copied.load(Relaxed) - before;
+        assert!(copied < BYTES as u64 / 2, "{copied} bytes of {BYTES}");
         // The stuck ones have lost nothing either, and give their pipes back.
         for (client, server) in &mut stuck {
             client.shutdown().await.unwrap();
             assert!(read_all(server).await.iter().all(|byte| *byte == 7));
         }
         let (made, free) = pipes();
-        assert_eq!(made, free, "who waits holds none");
+        assert_eq!((made, ledger.piped.load(Relaxed)), (free, 0), "who waits holds none");
     });
 }
 
