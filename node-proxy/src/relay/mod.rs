@@ -5,5 +5,6 @@
 pub mod http;
 mod lend;
 pub mod probe;
+mod pump;
 pub(crate) mod splice;
 pub mod tcp;

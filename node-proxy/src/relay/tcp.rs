@@ -1,50 +1,29 @@
 //! Opaque bytes both ways between a client and an endpoint, until both have finished or one breaks off.
 //!
-//! One scratch buffer per thread serves every connection; a connection owns a buffer only for what its peer would not take
-//! yet, and is not read from meanwhile. So idle connections hold no buffers, and a peer that stops reading stops the other.
-//! Bulk between two sockets is not copied at all (`splice.rs`), bulk of a tunnel not here (`lend.rs`). It must never hold more than
-//! `splice::BYTES` per direction.
+//! Each direction is a pump (`pump.rs`): idle connections hold no buffers, and a peer that stops reading stops the other. Bulk between
+//! two sockets is not copied at all (`splice.rs`), bulk of a tunnel not here (`lend.rs`). It must never hold more than a pump does.
 
 use std::{
-    cell::RefCell,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
-};
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep};
 
+use super::pump::{Broken, Pump, Way};
 use crate::{
     cell::Live,
-    relay::{
-        lend,
-        splice::{self, Pipe},
-    },
     stream::{Stream, told},
     telemetry::Reason,
     tenancy::Ledger,
 };
 
-/// Most bytes read at a time: fewer system calls for bulk, while the scratch buffer stays in a core's own cache.
-const SCRATCH: u32 = 128 * 1024;
-/// Bytes read at a time by a connection that has not shown to need more: bounds what a peer that stops reading costs.
-const FIRST: u32 = 16 * 1024;
-/// Bytes that came through a pipe at a time, below which copying takes fewer steps: small messages, or pages of which little is used.
-const LITTLE: usize = 32 * 1024;
-/// Bytes after which a direction lets other connections of the cell run.
-const TURN: usize = 1024 * 1024;
 /// How often per idle time-out it is looked whether bytes moved, so that moving bytes need not touch a timer.
 const LOOKS: u32 = 4;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH as usize].into_boxed_slice());
-}
 
 /// The two ends, with what was read from each already.
 #[derive(Debug)]
@@ -162,240 +141,6 @@ impl Meter<'_> {
         self.live.sent.set(self.live.sent.get() + sent);
         if sent > 0 && self.live.first_byte_after.get().is_none() {
             self.live.first_byte_after.set(Some(self.live.since.elapsed()));
-        }
-    }
-}
-
-/// Which end of a direction failed.
-enum Broken {
-    Source(io::Error),
-    Sink(io::Error),
-}
-
-/// The ends of one direction, lent to it for one poll: each end belongs to both directions.
-struct Way<'a, 'cell> {
-    source: &'a mut Stream,
-    sink: &'a mut Stream,
-    ledger: &'cell Ledger,
-}
-
-impl Way<'_, '_> {
-    fn are_sockets(&self) -> bool {
-        self.source.tcp().is_some() && self.sink.tcp().is_some()
-    }
-}
-
-/// A pipe whose sink would not take all that is in it; counted as long as it has something.
-struct Standing<'cell> {
-    pipe: Pipe,
-    counted: usize,
-    ledger: &'cell Ledger,
-}
-
-impl<'cell> Standing<'cell> {
-    fn new(pipe: Pipe, ledger: &'cell Ledger) -> Self {
-        let counted = pipe.held();
-        ledger.piped(0, counted);
-        Self { pipe, counted, ledger }
-    }
-
-    fn count(&mut self, now: usize) {
-        self.ledger.piped(std::mem::replace(&mut self.counted, now), now);
-    }
-}
-
-impl Drop for Standing<'_> {
-    fn drop(&mut self) {
-        self.count(0);
-    }
-}
-
-/// One direction.
-struct Pump<'cell> {
-    /// What the sink would not take yet.
-    pending: Bytes,
-    /// The same, of bulk: boxed, since few have it.
-    spliced: Option<Box<Standing<'cell>>>,
-    /// Bytes to read next time. As small as it can be: every connection has two.
-    appetite: u32,
-    state: State,
-}
-
-#[derive(PartialEq, Eq)]
-enum State {
-    Open,
-    /// The source has finished; the sink has still to be told.
-    Finishing,
-    Finished,
-}
-
-impl<'cell> Pump<'cell> {
-    fn new(pending: Bytes) -> Self {
-        Self { pending, spliced: None, appetite: FIRST, state: State::Open }
-    }
-
-    /// Moves what can be moved. Ready when the source has finished and the sink knows.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        way: &mut Way<'_, 'cell>,
-        mut count: impl FnMut(usize),
-    ) -> Poll<Result<(), Broken>> {
-        let mut turn = 0;
-        loop {
-            while !self.pending.is_empty() {
-                let written = Pin::new(&mut *way.sink).poll_write(cx, &self.pending);
-                let written = ready!(written).map_err(Broken::Sink)?;
-                self.pending.advance(written);
-                count(written);
-            }
-            ready!(self.pour(cx, way, &mut count))?;
-            match self.state {
-                State::Finished => return Poll::Ready(Ok(())),
-                State::Finishing => self.finish(cx, way)?,
-                State::Open if turn >= TURN => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                State::Open => turn += ready!(self.step(cx, way, &mut count))?,
-            }
-        }
-    }
-
-    /// Empties the pipe, if there is one with bytes in it. An empty one is given back: who waits for more holds none.
-    fn pour(
-        &mut self,
-        cx: &mut Context<'_>,
-        way: &Way<'_, 'cell>,
-        count: &mut impl FnMut(usize),
-    ) -> Poll<Result<(), Broken>> {
-        let (Some(standing), Some(sink)) = (&mut self.spliced, way.sink.tcp()) else {
-            return Poll::Ready(Ok(()));
-        };
-        let emptied = standing.pipe.poll_empty(cx, sink, count);
-        standing.count(standing.pipe.held());
-        ready!(emptied).map_err(Broken::Sink)?;
-        self.spliced = None;
-        Poll::Ready(Ok(()))
-    }
-
-    /// As `step`, without copying. `None` where that moves nothing: then it is for a read.
-    fn splice(
-        &mut self,
-        cx: &mut Context<'_>,
-        (way, mut pipe): (&Way<'_, 'cell>, Pipe),
-        count: &mut impl FnMut(usize),
-    ) -> Option<Poll<Result<usize, Broken>>> {
-        let (source, sink) = (way.source.tcp()?, way.sink.tcp()?);
-        // What does not go on is to be copied: no more than a read would leave.
-        let is_last = Pipe::is_last();
-        let most = if is_last { SCRATCH as usize } else { splice::BYTES };
-        let filled = match pipe.poll_fill(cx, source, most) {
-            Poll::Pending => return Some(Poll::Pending),
-            Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Source(error)))),
-            Poll::Ready(Ok(0)) => return None,
-            Poll::Ready(Ok(filled)) => filled,
-        };
-        if filled < LITTLE {
-            self.appetite = FIRST;
-        }
-        match pipe.poll_empty(cx, sink, count) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Sink(error)))),
-            Poll::Pending if is_last => match pipe.copy_out() {
-                Ok(bytes) => {
-                    way.ledger.copied(bytes.len());
-                    self.pending = bytes;
-                }
-                Err(error) => return Some(Poll::Ready(Err(Broken::Source(error)))),
-            },
-            Poll::Pending => self.spliced = Some(Box::new(Standing::new(pipe, way.ledger))),
-        }
-        Some(Poll::Ready(Ok(filled)))
-    }
-
-    /// As `step`, of what goes through a tunnel, without copying it here. `None` where that is for a read.
-    fn lend(
-        &mut self,
-        cx: &mut Context<'_>,
-        way: &mut Way<'_, 'cell>,
-        count: &mut impl FnMut(usize),
-    ) -> Option<Poll<Result<usize, Broken>>> {
-        if let Some(bytes) = lend::received(way.source, cx, SCRATCH as usize) {
-            // Written, and counted, by the poll that this is a step of.
-            let length = bytes.len();
-            self.pending = bytes;
-            return Some(Poll::Ready(Ok(length)));
-        }
-        if self.appetite < SCRATCH {
-            return None;
-        }
-        let sent = lend::poll_send(cx, lend::lane(way.source, way.sink)?).map_err(|failed| match failed {
-            lend::Failed::Socket(error) => Broken::Source(error),
-            lend::Failed::Tunnel(error) => Broken::Sink(error),
-        });
-        if let Poll::Ready(Ok(sent)) = sent {
-            count(sent);
-            match sent {
-                0 => self.state = State::Finishing,
-                little if little < lend::LEAST => self.appetite = FIRST,
-                _ => {}
-            }
-        }
-        Some(sent)
-    }
-
-    /// Reads once and writes at once what the sink takes.
-    fn step(
-        &mut self,
-        cx: &mut Context<'_>,
-        way: &mut Way<'_, 'cell>,
-        count: &mut impl FnMut(usize),
-    ) -> Poll<Result<usize, Broken>> {
-        let mut wants_pipe = self.appetite == SCRATCH && way.are_sockets();
-        if wants_pipe && let Some(pipe) = Pipe::take() {
-            wants_pipe = false;
-            if let Some(moved) = self.splice(cx, (way, pipe), count) {
-                return moved;
-            }
-        }
-        if let Some(lent) = self.lend(cx, way, count) {
-            return lent;
-        }
-        BUFFER.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(&mut scratch[..self.appetite as usize]);
-            ready!(Pin::new(&mut *way.source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
-            let bytes = buffer.filled();
-            if bytes.is_empty() {
-                self.state = State::Finishing;
-                return Poll::Ready(Ok(0));
-            }
-            if wants_pipe {
-                way.ledger.copied(bytes.len());
-            }
-            let written = match Pin::new(&mut *way.sink).poll_write(cx, bytes) {
-                Poll::Ready(written) => written.map_err(Broken::Sink)?,
-                Poll::Pending => 0,
-            };
-            count(written);
-            if written < bytes.len() {
-                self.pending = Bytes::copy_from_slice(&bytes[written..]);
-                self.appetite = (self.appetite / 2).max(FIRST);
-            } else if bytes.len() == self.appetite as usize {
-                self.appetite = (self.appetite * 2).min(SCRATCH);
-            }
-            Poll::Ready(Ok(bytes.len()))
-        })
-    }
-
-    /// Passes the end on. A sink that is gone already has had its end.
-    fn finish(&mut self, cx: &mut Context<'_>, way: &mut Way<'_, 'cell>) -> Result<(), Broken> {
-        self.state = State::Finished;
-        match Pin::new(&mut *way.sink).poll_shutdown(cx) {
-            Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
-                Err(Broken::Sink(error))
-            }
-            _ => Ok(()),
         }
     }
 }
