@@ -15,14 +15,14 @@ use std::{
 };
 
 use config::name::PodName;
-use ebpf_redirect::Side;
+use ebpf_redirect::{Origin, Side};
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
 use crate::{
     accept::{self, Accepted, Protocol, Rewind},
     balance::Picked,
     capture::{self, Arrival, Captured},
-    cell::{Cell, Live},
+    cell::{Cell, Live, LiveGuard},
     hbone,
     identity::{self, Identified},
     policy::{self, Denied, Permit},
@@ -63,15 +63,7 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
             return refuse(&cell, captured, error.reason());
         }
     };
-    let source = source(&cell, &captured, origin.client);
-    let socket = captured.stream.socket().map(|socket| cell.sockets.register(socket, captured.tree.id));
-    let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
-    if let Arrival::Delivered(delivered) = &captured.arrival
-        && let Some(from) = &delivered.unseen_from
-    {
-        drop(live.unseen_from.set(Arc::clone(from)));
-    }
-    let live = cell.live.enter(live, socket);
+    let live = enter(&cell, &captured, origin);
     let mut work = pin!(AssertUnwindSafe(stages(&cell, captured, live.share())).catch_unwind());
     let end = poll_fn(|cx| match live.poll_closed(cx) {
         Poll::Ready(reason) => Poll::Ready(Ok(End::Because(reason))),
@@ -83,6 +75,20 @@ pub async fn carry(cell: Rc<Cell>, captured: Captured) {
         End::Because(Reason::Panic)
     });
     report::ended(&cell, &live, end);
+}
+
+/// Makes it one of the live connections, with what its delivery says of it. Not a part of [`carry`], whose future would have room
+/// for all of it until its end.
+fn enter(cell: &Cell, captured: &Captured, origin: Origin) -> LiveGuard {
+    let source = source(cell, captured, origin.client);
+    let socket = captured.stream.socket().map(|socket| cell.sockets.register(socket, captured.tree.id));
+    let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
+    if let Arrival::Delivered(delivered) = &captured.arrival
+        && let Some(from) = &delivered.unseen_from
+    {
+        drop(live.unseen_from.set(Arc::clone(from)));
+    }
+    cell.live.enter(live, socket)
 }
 
 /// The pod that calls, as far as it is known.

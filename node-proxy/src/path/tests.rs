@@ -358,5 +358,5 @@ fn a_connections_future_stays_small() {
     let size = world::size_of_carry();
     // Every open connection costs this much, and no buffer while nothing waits. Of it, 96 are for the places of its sockets in
     // the cell's share.
-    assert!(size <= 2048 + 96, "{size} bytes");
+    assert!(size <= 1696 + 96, "{size} bytes");
 }
