@@ -83,10 +83,14 @@ fn enter(cell: &Cell, captured: &Captured, origin: Origin) -> LiveGuard {
     let source = source(cell, captured, origin.client);
     let socket = captured.stream.socket().map(|socket| cell.sockets.register(socket, captured.tree.id));
     let live = Live::new(Rc::clone(&captured.tree), captured.side, origin, source);
-    if let Arrival::Delivered(delivered) = &captured.arrival
-        && let Some(from) = &delivered.unseen_from
-    {
-        drop(live.unseen_from.set(Arc::clone(from)));
+    if let Arrival::Delivered(delivered) = &captured.arrival {
+        if let Some(from) = &delivered.unseen_from {
+            drop(live.unseen_from.set(Arc::clone(from)));
+        }
+        if let Some(said) = &delivered.said {
+            drop(live.said.set(Rc::clone(said)));
+        }
+        live.course.follows(delivered.trace);
     }
     cell.live.enter(live, socket)
 }

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     handoff::pipe::{Handle, PipeEnd},
-    hbone::{Streams, Tunnel},
+    hbone::{Streams, Tunnel, fields::TraceId},
     sys::socket,
     telemetry::Reason,
     tenancy::Taken,
@@ -105,6 +105,14 @@ impl Stream {
         match self {
             Self::Tcp(..) | Self::Handoff(_) => None,
             Self::Tunnel(stream) => Some(stream.siblings()),
+        }
+    }
+
+    /// The trace that the stream of a tunnel is part of.
+    pub fn trace(&self) -> Option<TraceId> {
+        match self {
+            Self::Tcp(..) | Self::Handoff(_) => None,
+            Self::Tunnel(stream) => stream.trace(),
         }
     }
 

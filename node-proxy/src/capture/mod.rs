@@ -7,7 +7,12 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use config::{identity::Identity, model::Workload, name::PodName};
 use ebpf_redirect::{Origin, Redirect, RedirectError, Side, canonical};
 
-use crate::{stream::Stream, sys::netns::Netns, telemetry::Reason};
+use crate::{
+    hbone::fields::{Said, TraceId},
+    stream::Stream,
+    sys::netns::Netns,
+    telemetry::Reason,
+};
 
 /// A workload's place in the forest, as the path needs it.
 #[derive(Debug)]
@@ -71,6 +76,10 @@ pub struct Delivered {
     /// The workload that calls, where another cell of this node delivers it: past the network, so that what the receiver's
     /// NetworkPolicies let in is the receiver's to evaluate.
     pub unseen_from: Option<Arc<Workload>>,
+    /// The trace that it is part of: for logs.
+    pub trace: Option<TraceId>,
+    /// What was said with it: for logs.
+    pub said: Option<Rc<Said>>,
 }
 
 /// Asks where a captured connection comes from and goes to. Everything after this stage compares plain addresses.

@@ -17,7 +17,7 @@ use std::{
 use config::{
     identity::Identity,
     model::Workload,
-    name::{PodName, PolicyName},
+    name::{PodName, PolicyName, ServiceName},
 };
 use ebpf_redirect::{Origin, Side};
 use slab::Slab;
@@ -27,6 +27,7 @@ use crate::{
     accept::Protocol,
     capture::Tree,
     forest::describe::ConnectionDescription,
+    hbone::fields::{Baggage, Said},
     identity::Caller,
     policy::Denied,
     snapshot::Destination,
@@ -75,6 +76,8 @@ pub struct Live {
     pub caller: OnceCell<Arc<Caller>>,
     /// The workload that calls, where another cell of this node delivers it past the network.
     pub unseen_from: OnceCell<Arc<Workload>>,
+    /// What was said with it, where a tunnel brought it; for the log.
+    pub said: OnceCell<Rc<Said>>,
     /// The object that denied it, for the log.
     pub policy: OnceCell<PolicyName>,
     ended: Cell<Option<Reason>>,
@@ -104,6 +107,7 @@ impl Live {
             requests: Cell::default(),
             caller: OnceCell::new(),
             unseen_from: OnceCell::new(),
+            said: OnceCell::new(),
             policy: OnceCell::new(),
             ended: Cell::default(),
             finishing: Cell::default(),
@@ -125,6 +129,17 @@ impl Live {
             (None, Side::Outbound) => Some(&self.tree.workload.identity),
             (None, Side::Inbound) => None,
         }
+    }
+
+    /// What its caller's proxy claims of the caller. For the log: nothing of it is proven.
+    pub fn claimed(&self) -> Option<&Baggage> {
+        self.said.get().map(|said| &said.claimed)
+    }
+
+    /// The Service that it is going to: by its address, or as its caller's proxy says and the pod answers for.
+    pub fn service(&self) -> Option<&ServiceName> {
+        let by_address = self.destination.get().and_then(Destination::service);
+        by_address.or_else(|| self.said.get()?.service.as_ref())
     }
 
     /// Counts one more request.

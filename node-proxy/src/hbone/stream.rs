@@ -17,7 +17,7 @@ use h2::{RecvStream, SendStream, server::SendResponse};
 use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Open, Streams};
+use super::{Open, Streams, fields::TraceId};
 use crate::{stream::Told, telemetry::Reason};
 
 /// Bytes of one DATA frame: other streams of the connection need not wait for more.
@@ -46,6 +46,8 @@ pub struct Tunnel {
     owed: usize,
     ending: Cell<Ending>,
     open: Open,
+    /// What its CONNECT said that it is part of.
+    trace: Option<TraceId>,
 }
 
 enum Sending {
@@ -81,7 +83,19 @@ impl Tunnel {
 
     fn new(role: Role, sending: Sending, received: RecvStream, open: Open) -> Self {
         let ending = Cell::new(Ending::Close);
-        Self { role, sending, received: Some(received), chunk: Bytes::new(), owed: 0, ending, open }
+        let (received, chunk) = (Some(received), Bytes::new());
+        Self { role, sending, received, chunk, owed: 0, ending, open, trace: None }
+    }
+
+    /// The same, of which it is known that it is part of this trace.
+    pub fn part_of(mut self, trace: TraceId) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    /// The trace that it is part of.
+    pub fn trace(&self) -> Option<TraceId> {
+        self.trace
     }
 
     /// The streams of its connection, which know whether that is about to end.

@@ -48,6 +48,8 @@ fn take(cell: &Rc<Cell>, inbox: &Arc<Inbox>, opening: Opening) {
         identity: source.identity.clone(),
         pod: Some(source.pod.clone()),
         unseen_from: Some(source),
+        trace: None,
+        said: None,
     };
     let arrival = Arrival::Delivered(Box::new(delivered));
     begin(cell, Captured { stream: pipe.into(), accept_addr: client, side: Side::Inbound, tree, arrival });

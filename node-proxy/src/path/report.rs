@@ -10,8 +10,9 @@ use http::request::Parts;
 
 use super::{End, source};
 use crate::{
-    capture::{self, Arrival, Captured},
+    capture::{self, Arrival, Captured, Delivered},
     cell::{Cell, Live, direction},
+    hbone::fields::{Said, TraceId},
     telemetry::{Reason, Record, access::after_user},
 };
 
@@ -38,7 +39,8 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
         source_workload: live.source.as_ref(),
         source_principal: live.principal(),
         destination: live.origin.destination,
-        service: live.destination.get().and_then(|destination| destination.service()),
+        claimed: live.claimed(),
+        service: live.service(),
         destination_workload: peer.as_ref(),
         destination_principal: live.proven.get().map(AsRef::as_ref),
         route: None,
@@ -46,6 +48,7 @@ pub(super) fn ended(cell: &Cell, live: &Live, end: End) {
         endpoint: live.endpoint.get(),
         delivery: choice.map(|choice| choice.delivery.as_str()),
         delivery_why: choice.map(|choice| choice.why.as_str()),
+        trace: live.course.trace(),
         method: None,
         authority: None,
         path: None,
@@ -74,11 +77,24 @@ pub(super) fn refused(cell: &Cell, captured: &Captured, reason: Reason) {
     let source = source(cell, captured, ends.client);
     let workload = &captured.tree.workload.pod;
     let ends = (ends.client, ends.destination);
+    let delivered = delivered(captured);
+    let said = delivered.and_then(|delivered| delivered.said.as_deref());
     cell.access_log.write(&Record {
         source_workload: source.as_ref(),
         source_principal: principal(captured),
+        claimed: said.map(|said| &said.claimed),
+        service: said.and_then(|said| said.service.as_ref()),
+        trace: delivered.and_then(|delivered| delivered.trace),
         ..Record::unserved(direction(captured.side), UNKNOWN, workload, ends, reason)
     });
+}
+
+/// What the delivery says of a connection, where one brought it.
+fn delivered(captured: &Captured) -> Option<&Delivered> {
+    match &captured.arrival {
+        Arrival::Delivered(delivered) => Some(delivered),
+        Arrival::Socket => None,
+    }
 }
 
 /// As whom the caller of a connection that no stage saw is proven.
@@ -104,9 +120,13 @@ pub(super) fn refused_stream(cell: &Cell, tunnel: &Live, head: &Parts, reason: R
     }
     let ends = (tunnel.origin.client, tunnel.origin.destination);
     let workload = &tunnel.tree.workload.pod;
+    // It leads to no port, so none is known that a Service is answered at.
+    let said = Said::of(head, |_, _| None);
     cell.access_log.write(&Record {
         source_workload: tunnel.source.as_ref(),
         source_principal: tunnel.principal(),
+        claimed: said.as_ref().map(|said| &said.claimed),
+        trace: TraceId::of(&head.headers),
         method: Some(&head.method),
         authority: head.uri.authority().map(|authority| bounded(after_user(authority.as_str()))),
         status: Some(crate::hbone::status(reason).as_u16()),

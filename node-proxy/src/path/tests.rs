@@ -27,6 +27,7 @@ mod log;
 mod logged;
 mod policy;
 mod probes;
+mod said;
 mod silence;
 mod sockets;
 mod stalls;

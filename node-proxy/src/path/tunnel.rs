@@ -16,7 +16,10 @@ use crate::{
     },
     capture::{Arrival, Captured, Delivered, Tree},
     cell::{Cell, Live},
-    hbone::{Streams, Tunnel, fields},
+    hbone::{
+        Streams, Tunnel,
+        fields::{self, Said, TraceId},
+    },
     identity::Caller,
     stream::Stream,
     telemetry::Reason,
@@ -98,11 +101,18 @@ fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked
     }
     let stream = Tunnel::asked(respond, answer, received, Streams::open(&connection.streams));
     let origin = origin(ends.live, &request);
+    let answers = |name: &str, namespace: &str| {
+        snapshot.answers_at(workload, request.destination, (name, namespace)).cloned()
+    };
+    let said = if cell.access_log.is_on() { Said::of(&head, answers) } else { None };
     let delivered = Delivered {
         origin,
         identity: connection.peer.clone(),
         pod: ends.live.source.clone(),
         unseen_from: None,
+        // Where none was said, or none that can be read, it begins here.
+        trace: Some(TraceId::of(&head.headers).unwrap_or_else(|| TraceId::new(fastrand::u128(..)))),
+        said,
     };
     let captured = Captured {
         stream: stream.into(),
@@ -118,7 +128,7 @@ fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked
 /// taken from what the peer's proxy says.
 fn origin(live: &Live, request: &ConnectRequest) -> Origin {
     let from = live.origin.client;
-    let port = request.forwarded.client.filter(|client| client.ip().to_canonical() == from.ip());
+    let port = request.client.filter(|client| client.ip().to_canonical() == from.ip());
     let client = SocketAddr::new(from.ip(), port.map_or(from.port(), |client| client.port()));
     Origin { destination: request.destination, client }
 }

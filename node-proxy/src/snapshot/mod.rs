@@ -264,6 +264,20 @@ impl Snapshot {
         })
     }
 
+    /// The Service of this name and namespace, where a workload of this machine answers for any port of it at this address.
+    pub fn answers_at(
+        &self,
+        workload: &Workload,
+        at: SocketAddr,
+        (name, namespace): (&str, &str),
+    ) -> Option<&ServiceName> {
+        let entry = self.directory.workloads.get(&at.ip().to_canonical())?;
+        let services = entry.answers.iter().filter(|answers| answers.at == at.port());
+        let mut services =
+            services.map(|answers| &answers.service).filter(|_| entry.workload.pod == workload.pod);
+        services.find(|service| service.name.as_str() == name && service.namespace.as_str() == namespace)
+    }
+
     /// Whether the configuration has this pod on this machine, whosever it is.
     pub fn is_here(&self, pod: &PodName) -> bool {
         self.directory.network.pods.contains_key(pod)

@@ -108,8 +108,9 @@ async fn go(cell: &Cell, permit: &Permit, peer: Peer<'_>, way: Way) -> Result<Co
             (stream, Some(Goal::Guest(line.workload)))
         }
         Start::Tunnel(workload) => {
-            let callee = Callee { workload: &workload, target: address };
-            (cell.tunnels.open(cell, permit, callee).await?.into(), None)
+            let trace = peer.course.trace_or(|| fastrand::u128(..));
+            let callee = Callee { workload: &workload, target: address, trace };
+            (cell.tunnels.open(cell, permit, callee).await?.part_of(trace).into(), None)
         }
         Start::Netns(tree, client) => {
             let stream = dial(cell, &tree, client, address).await?.into();

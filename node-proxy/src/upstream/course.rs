@@ -5,11 +5,13 @@
 use std::cell::Cell;
 
 use super::choice::Choice;
+use crate::hbone::fields::TraceId;
 
 /// How a connection is being made. Whoever wants one made lends it, and reads it whenever it ends.
 #[derive(Debug, Default)]
 pub struct Course {
     choice: Cell<Option<Choice>>,
+    trace: Cell<Option<TraceId>>,
 }
 
 impl Course {
@@ -23,8 +25,25 @@ impl Course {
         self.choice.set(Some(choice));
     }
 
-    /// Forgets all: another endpoint is tried.
+    /// Forgets the delivery: another endpoint is tried.
     pub fn begins_anew(&self) {
         self.choice.set(None);
+    }
+
+    /// The trace that tunnels are told it is part of.
+    pub fn trace(&self) -> Option<TraceId> {
+        self.trace.get()
+    }
+
+    /// Notes the trace that it is part of.
+    pub fn follows(&self, trace: Option<TraceId>) {
+        self.trace.set(trace);
+    }
+
+    /// The trace for a tunnel that is tried now: the same for all that are, a new one from chance for the first.
+    pub fn trace_or(&self, chance: impl FnOnce() -> u128) -> TraceId {
+        let trace = self.trace.get().unwrap_or_else(|| TraceId::new(chance()));
+        self.trace.set(Some(trace));
+        trace
     }
 }

@@ -7,13 +7,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{Method, request::Parts};
 
 use crate::{
     hbone::{
         self,
         authority::{self, Authority},
-        fields::{Baggage, Forwarded},
+        fields::Forwarded,
     },
     telemetry::Reason,
 };
@@ -23,10 +23,8 @@ use crate::{
 pub struct ConnectRequest {
     /// Where in the pod it goes.
     pub destination: SocketAddr,
-    /// What the peer's proxy says of the client. For logs.
-    pub forwarded: Forwarded,
-    /// What the peer's proxy says of its workload. For logs.
-    pub baggage: Baggage,
+    /// Where the client is, as the peer's proxy says.
+    pub client: Option<SocketAddr>,
 }
 
 /// Why a CONNECT leads nowhere.
@@ -96,15 +94,7 @@ pub fn read(head: &Parts, here: Here<'_>) -> Result<ConnectRequest, RequestError
     if hbone::is_reserved(destination.port()) {
         return Err(RequestError::Reserved);
     }
-    Ok(ConnectRequest {
-        destination,
-        forwarded: text(&head.headers, header::FORWARDED.as_str()).map(Forwarded::parse).unwrap_or_default(),
-        baggage: text(&head.headers, "baggage").map(Baggage::parse).unwrap_or_default(),
-    })
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+    Ok(ConnectRequest { destination, client: Forwarded::of(&head.headers).client })
 }
 
 #[cfg(test)]
@@ -166,12 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_peer_claims_is_read_for_logs() {
+    fn the_client_is_where_the_peer_says() {
         let mut head = head(Method::CONNECT, "10.0.0.7:80");
+        assert_eq!(read(&head).unwrap().client, None);
         head.headers.insert("forwarded", "for=\"10.0.0.1:99\";host=cart.shop".parse().unwrap());
-        head.headers.insert("baggage", "k8s.namespace.name=web".parse().unwrap());
-        let read = read(&head).unwrap();
-        assert_eq!(read.forwarded.client, Some("10.0.0.1:99".parse().unwrap()));
-        assert_eq!(read.baggage.namespace.as_deref(), Some("web"));
+        assert_eq!(read(&head).unwrap().client, Some("10.0.0.1:99".parse().unwrap()));
     }
 }

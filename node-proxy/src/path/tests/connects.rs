@@ -17,7 +17,10 @@ use super::{
     world::Made,
     *,
 };
-use crate::{identity::testing::TestAuthority, snapshot::policies::InboundPolicy, upstream::connect::Kernel};
+use crate::{
+    hbone::fields::TraceId, identity::testing::TestAuthority, snapshot::policies::InboundPolicy,
+    upstream::connect::Kernel,
+};
 
 /// A caller's cell, and a peer that has the callee's certificate and is none of ours.
 struct Recorder {
@@ -87,7 +90,7 @@ fn a_connect_says_where_it_goes_and_for_whom_and_nothing_else() {
                 "k8s.namespace.name=shop,k8s.pod.name=caller,service.name=front,service.version=v2"
             );
             assert_eq!(fields["forwarded"], format!("for=\"{}\"", client.local_addr().unwrap()));
-            assert!(hbone::fields::is_traceparent(fields["traceparent"]), "{fields:?}");
+            assert!(TraceId::parse(fields["traceparent"]).is_some(), "{fields:?}");
             traces.push(fields["traceparent"].to_owned());
             // Its tunnel goes with it.
             drop(client);
@@ -109,6 +112,26 @@ fn a_connect_for_a_service_names_it_and_goes_to_the_endpoint() {
         assert_eq!(head.uri.to_string(), endpoint.to_string());
         let expected = format!("for=\"{}\";host=service-1.shop.svc", client.local_addr().unwrap());
         assert_eq!(fields(&head.headers)["forwarded"], expected);
+    });
+}
+
+#[test]
+fn connects_to_one_endpoint_after_another_are_of_one_trace() {
+    on_a_cell(async {
+        let recorder = Recorder::new(|_| ());
+        let listener = recorder.listen().await;
+        let endpoints = [7000, 7001].map(|port| SocketAddr::new(recorder.ip, port));
+        let vip = recorder.caller.service(AppProtocol::Tcp, &endpoints);
+        let both = async {
+            let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+            let first = recorder.record(&listener, unavailable).await;
+            recorder.caller.cell.tunnels.retire(|_| true);
+            (first, recorder.record(&listener, StatusCode::OK).await)
+        };
+        let (_client, (first, second)) = tokio::join!(recorder.caller.dial(vip), both);
+        let said = [&first, &second].map(|head| fields(&head.headers)["traceparent"]);
+        assert_eq!(TraceId::of(&first.headers), TraceId::of(&second.headers), "{said:?}");
+        assert_ne!(said[0], said[1], "each is a step of its own");
     });
 }
 

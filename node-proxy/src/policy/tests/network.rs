@@ -316,6 +316,8 @@ fn hand_over(policies: &str, from: &str, known: bool) -> Result<(), policy::Deni
         identity: caller.identity.clone(),
         pod: Some(caller.pod.clone()),
         unseen_from: Some(Arc::new(caller)),
+        trace: None,
+        said: None,
     };
     let tree = Tree {
         workload: Arc::clone(&receiver),

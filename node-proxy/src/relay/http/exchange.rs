@@ -185,6 +185,7 @@ impl Exchange {
     /// It goes out on this connection, which a change of policy may end.
     pub(super) fn connected(&self, lease: &Lease, took: Duration) {
         self.course.takes(lease.choice());
+        self.course.follows(lease.trace());
         self.revoked.replace(lease.shortcut().map(|shortcut| Rc::clone(shortcut.revoked())));
         self.note(|facts, _| {
             facts.proven = lease.proven();
@@ -210,6 +211,8 @@ impl Exchange {
             source: permit.origin.client,
             source_workload: permit.caller.pod.as_ref(),
             source_principal: permit.caller.identity.as_ref(),
+            // What a tunnel brought is not read as HTTP.
+            claimed: None,
             destination: permit.origin.destination,
             service: permit.destination.service(),
             destination_workload: facts.endpoint.as_ref().and_then(|endpoint| pod(endpoint)),
@@ -219,6 +222,7 @@ impl Exchange {
             endpoint: facts.endpoint.as_ref().map(|endpoint| endpoint.address),
             delivery: choice.map(|choice| choice.delivery.as_str()),
             delivery_why: choice.map(|choice| choice.why.as_str()),
+            trace: self.course.trace(),
             method: Some(&facts.method),
             authority: facts.uri.authority().map(http::uri::Authority::as_str).or(host).map(after_user),
             path: Some(facts.uri.path()),

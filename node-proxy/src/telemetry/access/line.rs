@@ -11,6 +11,7 @@ use std::{
 use config::identity::Identity;
 
 use super::Record;
+use crate::hbone::fields::Baggage;
 
 /// Writes the lines of one tenant.
 #[derive(Debug)]
@@ -66,6 +67,9 @@ impl Line {
             record.source_workload.map(|pod| (pod.namespace.as_str(), pod.name.as_str())),
         );
         principal(out, ",\"src.principal\":", record.source_principal);
+        if let Some(claimed) = record.claimed {
+            Self::claimed(out, claimed);
+        }
         Self::address(out, ",\"dst.addr\":", record.destination);
         pair(
             out,
@@ -88,6 +92,26 @@ impl Line {
         }
         if let Some(why) = record.delivery_why {
             word(out, ",\"delivery_why\":", why);
+        }
+        if let Some(trace) = record.trace {
+            out.extend_from_slice(b",\"trace_id\":\"");
+            trace.write(out);
+            out.push(b'"');
+        }
+    }
+
+    /// What is not proven has a name of its own for each thing, so that nobody takes it for what is.
+    fn claimed(out: &mut Vec<u8>, claimed: &Baggage) {
+        for (key, value) in [
+            (",\"src.claimed.cluster\":", &claimed.cluster),
+            (",\"src.claimed.namespace\":", &claimed.namespace),
+            (",\"src.claimed.workload\":", &claimed.workload),
+            (",\"src.claimed.service\":", &claimed.service),
+            (",\"src.claimed.version\":", &claimed.version),
+            (",\"src.claimed.region\":", &claimed.region),
+            (",\"src.claimed.zone\":", &claimed.zone),
+        ] {
+            text(out, key, value.as_deref());
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) use self::line::rfc3339;
 pub use self::writer::{AccessLogError, Target, Writer};
 use self::{line::Line, writer::Outbox};
 use super::Reason;
+use crate::hbone::fields::{Baggage, TraceId};
 
 mod line;
 mod writer;
@@ -38,6 +39,8 @@ pub struct Record<'a> {
     pub source_workload: Option<&'a PodName>,
     /// As whom the caller is proven.
     pub source_principal: Option<&'a Identity>,
+    /// What the caller's proxy claims of it, unproven.
+    pub claimed: Option<&'a Baggage>,
     /// Where the caller meant to connect to.
     pub destination: SocketAddr,
     /// The Service that is.
@@ -56,6 +59,8 @@ pub struct Record<'a> {
     pub delivery: Option<&'static str>,
     /// Why it was reached so: one of a closed set of words.
     pub delivery_why: Option<&'static str>,
+    /// The trace that the tunnel's stream is part of.
+    pub trace: Option<TraceId>,
     /// The request's method.
     pub method: Option<&'a http::Method>,
     /// The request's authority.
@@ -97,6 +102,7 @@ impl<'a> Record<'a> {
             source: ends.0,
             source_workload: None,
             source_principal: None,
+            claimed: None,
             destination: ends.1,
             service: None,
             destination_workload: None,
@@ -106,6 +112,7 @@ impl<'a> Record<'a> {
             endpoint: None,
             delivery: None,
             delivery_why: None,
+            trace: None,
             method: None,
             authority: None,
             path: None,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use config::name::{Name, Namespace};
+use config::name::{Name, Namespace, PolicyName, RouteName, ServiceName};
 use proptest::prelude::*;
 
 use super::*;
@@ -19,6 +19,7 @@ fn record<'a>(workload: &'a PodName, path: &'a str, authority: &'a str) -> Recor
         source: SocketAddr::from(([10, 77, 0, 2], 40_000)),
         source_workload: Some(workload),
         source_principal: None,
+        claimed: None,
         destination: SocketAddr::from(([10, 96, 0, 1], 80)),
         service: None,
         destination_workload: None,
@@ -28,6 +29,7 @@ fn record<'a>(workload: &'a PodName, path: &'a str, authority: &'a str) -> Recor
         endpoint: Some("[fd77::2]:8080".parse().unwrap()),
         delivery: Some("direct"),
         delivery_why: Some("same_tenant"),
+        trace: None,
         method: Some(&http::Method::GET),
         authority: Some(authority),
         path: Some(path),
@@ -84,6 +86,52 @@ fn who_was_proven_is_written_as_its_spiffe_id() {
     let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(line["src.principal"], source.to_string());
     assert_eq!(line["dst.principal"], destination.to_string());
+}
+
+/// Every field that a line can have.
+fn every_field() -> Vec<String> {
+    let (pod, identity, mut out) = (pod(), "spiffe://a/ns/b/sa/c".parse::<Identity>().unwrap(), Vec::new());
+    let named = (pod.namespace.clone(), pod.name.clone());
+    let service = ServiceName::new(named.0.clone(), named.1.clone());
+    let route = RouteName::new(named.0.clone(), named.1.clone());
+    let policy = PolicyName::new(named.0, named.1);
+    let claimed = Baggage::parse(
+        "k8s.cluster.name=a,k8s.namespace.name=b,k8s.pod.name=c,service.name=d,service.version=e,\
+         cloud.region=f,cloud.availability_zone=g",
+    );
+    let record = Record {
+        source_principal: Some(&identity),
+        claimed: Some(&claimed),
+        service: Some(&service),
+        destination_workload: Some(&pod),
+        destination_principal: Some(&identity),
+        route: Some(&route),
+        rule: Some("0"),
+        trace: Some(TraceId::new(0xa5)),
+        connect: Some(Duration::ZERO),
+        policy: Some(&policy),
+        ..record(&pod, "/", "cart")
+    };
+    Line::new(&tenant().to_string()).write(&mut out, SystemTime::UNIX_EPOCH, &record);
+    let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(line["trace_id"], "000000000000000000000000000000a5");
+    let claims = ["cluster", "namespace", "workload", "service", "version", "region", "zone"];
+    let claims = claims.map(|claim| line[format!("src.claimed.{claim}")].as_str().unwrap());
+    assert_eq!(claims, ["a", "b", "c", "d", "e", "f", "g"]);
+    line.as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn every_field_is_documented_and_every_documented_field_is_one() {
+    let page = include_str!("../../../../docs/operations.md");
+    let section = page.split("\n## ").find(|section| section.starts_with("Access log")).unwrap();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let mut documented: Vec<_> =
+        cells.flat_map(|cell| cell.split("`, `")).map(|field| field.trim_matches('`').to_owned()).collect();
+    let mut fields = every_field();
+    documented.sort();
+    fields.sort();
+    assert_eq!(documented, fields);
 }
 
 #[test]

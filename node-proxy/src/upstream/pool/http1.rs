@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::{Bucket, STALE_AFTER, Settings, Unanswered, Upload};
 use crate::{
-    hbone::Streams,
+    hbone::{Streams, fields::TraceId},
     stream::Stream,
     sys::hyper_io::HyperIo,
     upstream::{Delivery, choice::Choice, connect::Connected, shortcuts::Shortcut},
@@ -52,6 +52,8 @@ pub struct Connection {
     parked: Option<Parked>,
     /// What it runs through.
     tunnel: Option<Rc<Streams>>,
+    /// The trace that its peer was told of.
+    trace: Option<TraceId>,
     /// Its bucket's when it was made.
     generation: u64,
     choice: Choice,
@@ -65,14 +67,14 @@ impl Connection {
         settings: &Settings,
         generation: u64,
     ) -> Result<Self, hyper::Error> {
-        let tunnel = connected.stream.tunnel();
+        let (tunnel, trace) = (connected.stream.tunnel(), connected.stream.trace());
         let (send, driver) = client::Builder::new()
             .max_buf_size(settings.head_bytes.max(SMALLEST_BUFFER))
             .handshake(HyperIo(connected.stream))
             .await?;
         let driver = Driver { connection: driver, ended: false };
         let Connected { choice, shortcut, .. } = connected;
-        Ok(Self { send, driver, parked: None, tunnel, generation, choice, shortcut })
+        Ok(Self { send, driver, parked: None, tunnel, trace, generation, choice, shortcut })
     }
 
     /// Whether the next request can go on it, as far as is known here.
@@ -145,6 +147,10 @@ impl Lease {
 
     pub(super) fn proven(&self) -> Option<Rc<Identity>> {
         self.connection.tunnel.as_ref()?.peer()
+    }
+
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        self.connection.trace
     }
 
     /// How the endpoint is reached, and why so.

@@ -22,7 +22,7 @@ use super::{
     greeting::{Greeted, Greeting},
 };
 use crate::{
-    hbone::Streams,
+    hbone::{Streams, fields::TraceId},
     sys::hyper_io::HyperIo,
     upstream::{
         Delivery,
@@ -51,11 +51,13 @@ pub struct Connection {
     shortcut: Option<Box<Shortcut>>,
     /// What it runs through.
     tunnel: Option<Rc<Streams>>,
+    /// The trace that its peer was told of.
+    trace: Option<TraceId>,
 }
 
 impl Connection {
     pub(super) async fn open(connected: Connected, stock: &Rc<Stock>) -> Result<Rc<Self>, hyper::Error> {
-        let tunnel = connected.stream.tunnel();
+        let (tunnel, trace) = (connected.stream.tunnel(), connected.stream.trace());
         let greeting = Greeting::default();
         let stream = Greeted { io: connected.stream, greeting: greeting.clone() };
         let (send, mut driver) = client::Builder::new(LocalExecutor)
@@ -92,6 +94,7 @@ impl Connection {
             choice: connected.choice,
             shortcut: connected.shortcut,
             tunnel,
+            trace,
         }))
     }
 
@@ -151,6 +154,10 @@ impl Lease {
 
     pub(super) fn proven(&self) -> Option<Rc<Identity>> {
         self.connection.tunnel.as_ref()?.peer()
+    }
+
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        self.connection.trace
     }
 
     pub(super) fn choice(&self) -> Choice {

@@ -24,7 +24,7 @@ pub use self::{
     upload::{BodyError, Upload},
 };
 use super::{Delivery, choice::Choice, shortcuts::Shortcut};
-use crate::{accept::Protocol, capture::Tree, cell::Limits};
+use crate::{accept::Protocol, capture::Tree, cell::Limits, hbone::fields::TraceId};
 
 pub mod bucket;
 mod greeting;
@@ -249,6 +249,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.proven(),
             Self::Http2(lease) => lease.proven(),
+        }
+    }
+
+    /// The trace that the stream of a tunnel is part of which it runs through: that of all its requests.
+    pub fn trace(&self) -> Option<TraceId> {
+        match self {
+            Self::Http1(lease) => lease.trace(),
+            Self::Http2(lease) => lease.trace(),
         }
     }
 

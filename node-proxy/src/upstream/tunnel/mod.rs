@@ -24,7 +24,7 @@ use super::UpstreamError;
 use crate::{
     capture::Tree,
     cell::{Cell, Place, Places},
-    hbone::Tunnel,
+    hbone::{Tunnel, fields::TraceId},
     policy::Permit,
     tenancy::TunnelGuard,
 };
@@ -52,6 +52,8 @@ pub struct Callee<'a> {
     pub workload: &'a Arc<Workload>,
     /// Its address and port, as its own app has them.
     pub target: SocketAddr,
+    /// The trace that the call is part of.
+    pub trace: TraceId,
 }
 
 /// The tunnels of one cell.
@@ -104,7 +106,7 @@ impl Tunnels {
     ) -> Result<Tunnel, UpstreamError> {
         if !cell.limits.shared_tunnels {
             let alone = Connection::open(cell, permit, callee).await?;
-            return alone.connect(cell, offer::request(&cell.snapshot(), permit, callee.target)).await;
+            return alone.connect(cell, offer::request(cell, permit, callee)).await;
         }
         let line = self.line(Key::of(&permit.tree, callee));
         let mut reused = true;
@@ -117,7 +119,7 @@ impl Tunnels {
                     made
                 }
             };
-            match connection.connect(cell, offer::request(&cell.snapshot(), permit, callee.target)).await {
+            match connection.connect(cell, offer::request(cell, permit, callee)).await {
                 // The peer has not looked at it: the tunnel was about to end. Once more, on one that is new.
                 Err(error) if reused && connection.is_ending() => {
                     tracing::debug!(%error, "a tunnel ended before its peer took up a new stream");

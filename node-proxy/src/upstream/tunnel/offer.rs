@@ -2,21 +2,16 @@
 //!
 //! It must never say more of the caller than the protocol asks for.
 
-use std::net::SocketAddr;
-
 use http::{HeaderValue, Method, Request, Uri, header, uri::Authority};
 
-use crate::{
-    hbone::fields,
-    policy::Permit,
-    snapshot::{Destination, Snapshot},
-};
+use super::Callee;
+use crate::{cell::Cell, hbone::fields, policy::Permit, snapshot::Destination};
 
-/// A CONNECT to `target`, for the caller that `permit` names, as it is known now.
-pub(super) fn request(snapshot: &Snapshot, permit: &Permit, target: SocketAddr) -> Request<()> {
+/// A CONNECT to a callee, for the caller that `permit` names, as it is known now.
+pub(super) fn request(cell: &Cell, permit: &Permit, callee: Callee<'_>) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
-    if let Ok(authority) = Authority::try_from(target.to_string()) {
+    if let Ok(authority) = Authority::try_from(callee.target.to_string()) {
         *request.uri_mut() = Parts::of(authority);
     }
     let host = match &permit.destination {
@@ -27,17 +22,17 @@ pub(super) fn request(snapshot: &Snapshot, permit: &Permit, target: SocketAddr) 
     };
     let headers = request.headers_mut();
     let mut put = |name: header::HeaderName, value: String| {
-        // What is not a header's value (a label may hold anything) is left out: it informs logs only.
+        // What is not a header's value is left out: it informs logs only.
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     };
-    put(header::HeaderName::from_static("baggage"), fields::baggage(snapshot.now(&permit.tree.workload)));
+    let baggage = fields::baggage(cell.snapshot().now(&permit.tree.workload));
+    put(header::HeaderName::from_static("baggage"), baggage);
     put(header::FORWARDED, fields::forwarded(permit.origin.client, host.as_deref()));
-    put(
-        header::HeaderName::from_static("traceparent"),
-        fields::traceparent(fastrand::u128(..), fastrand::u64(..)),
-    );
+    // Each tunnel that is tried is a step of its own in the caller's trace.
+    let traceparent = callee.trace.traceparent(fastrand::u64(..));
+    put(header::HeaderName::from_static("traceparent"), traceparent);
     request
 }
 
