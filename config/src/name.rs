@@ -115,6 +115,10 @@ checked_name!(
     HostName, SUBDOMAIN_LIMIT, true
 );
 checked_name!(
+    /// The DNS domain that the names of a cluster's Services end in (RFC 1123 subdomain).
+    ClusterDomain, SUBDOMAIN_LIMIT, true
+);
+checked_name!(
     /// The name of a port, of a Service or of a container (RFC 1123 label).
     PortName, LABEL_LIMIT, false
 );
@@ -199,6 +203,13 @@ qualified_name!(
     /// A ServiceEntry, by namespace and name.
     EntryName
 );
+
+/// Kubernetes' own default.
+impl Default for ClusterDomain {
+    fn default() -> Self {
+        Self(Arc::from("cluster.local"))
+    }
+}
 
 /// The namespace whose policies are for the whole mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]

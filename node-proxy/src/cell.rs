@@ -19,6 +19,7 @@ use crate::{
     balance::Balancer,
     capture::Tree,
     handoff::Board,
+    hbone::Site,
     identity::credentials::{Credentials, Kept, Sources},
     snapshot::Snapshot,
     stream::farewell::Patience,
@@ -62,6 +63,8 @@ pub struct Cell {
     pub access_log: AccessLog,
     /// Bounds and time-outs.
     pub limits: Limits,
+    /// The cluster that it is in.
+    pub site: Arc<Site>,
     /// The namespace this lane's thread lives in.
     pub home: Netns,
     /// Whether it is still this tenant's cell; asked before every stage that begins something.
@@ -197,6 +200,8 @@ pub struct CellParts {
     pub access_log: AccessLog,
     /// Its bounds.
     pub limits: Limits,
+    /// The cluster that it is in.
+    pub site: Arc<Site>,
     /// The namespace its thread lives in.
     pub home: Netns,
     /// Its claim to serve the tenant.
@@ -227,6 +232,7 @@ impl Cell {
             share: Share::new(parts.limits.connections),
             tunnels: Rc::default(),
             limits: parts.limits,
+            site: parts.site,
             home: parts.home,
             tenure: parts.tenure,
             sockets: parts.sockets,

@@ -44,9 +44,9 @@ pub(super) struct Certificates {
         env = "CANOPY_ISTIO_ROOT"
     )]
     istio_root: PathBuf,
-    /// With `--ca istio`: what the service calls this cluster.
-    #[arg(long, value_name = "NAME", default_value = "Kubernetes", env = "CANOPY_ISTIO_CLUSTER")]
-    istio_cluster: String,
+    /// What Istio calls this cluster, which the other ends of tunnels are told; with `--ca istio`, `Kubernetes` if it is not given.
+    #[arg(long, value_name = "NAME", env = "CANOPY_ISTIO_CLUSTER")]
+    istio_cluster: Option<String>,
     /// With `--ca istio`: the DNS name in the service's certificate, if it is not HOST.
     #[arg(long, value_name = "NAME", env = "CANOPY_ISTIO_SERVER_NAME")]
     istio_server_name: Option<String>,
@@ -97,8 +97,15 @@ impl FromStr for Authority {
 }
 
 impl Certificates {
+    /// What the mesh calls this cluster, where that is known: as its certificate service does, or as it is given.
+    pub(super) fn cluster(&self) -> Option<String> {
+        let by_istio = matches!(self.ca, Authority::Istio(_)).then_some(CLUSTER);
+        self.istio_cluster.as_deref().or(by_istio).map(str::to_owned)
+    }
+
     /// As the daemon takes it.
     pub(super) fn choice(self) -> node::Certificates {
+        let cluster = self.cluster();
         let lifetime = |default| Duration::from_secs(self.certificate_ttl.unwrap_or(default));
         match self.ca {
             Authority::Embedded => {
@@ -111,7 +118,7 @@ impl Certificates {
                 server_name: self.istio_server_name,
                 root: self.istio_root,
                 token: self.istio_token,
-                cluster: self.istio_cluster,
+                cluster: cluster.unwrap_or_default(),
                 lifetime: lifetime(ISTIO),
                 clock: Arc::new(DefaultTimeProvider),
             }),
@@ -119,6 +126,8 @@ impl Certificates {
     }
 }
 
+/// What istiod calls its own cluster where nobody says otherwise.
+const CLUSTER: &str = "Kubernetes";
 /// An hour: an own authority is always near.
 const EMBEDDED: u64 = 3600;
 /// A day, as Istio's own proxies ask: workloads outlive an authority that is away for hours.
@@ -139,6 +148,32 @@ mod tests {
         let istiod = "istiod.istio-system.svc:15012";
         assert_eq!(parse(&format!("istio:{istiod}")), Ok(Authority::Istio(istiod.parse().unwrap())));
         assert!(parse("istio:[2001:db8::1]:15012").is_ok());
+    }
+
+    /// What `canopy run` with these arguments would know its cluster as, and tell Istio's certificate service.
+    fn cluster(arguments: &[&str]) -> (Option<String>, Option<String>) {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            certificates: Certificates,
+        }
+        let line = [&["canopy"], arguments].concat();
+        let certificates = <Line as clap::Parser>::try_parse_from(line).unwrap().certificates;
+        let known = certificates.cluster();
+        match certificates.choice() {
+            node::Certificates::Istio(options) => (known, Some(options.cluster)),
+            _ => (known, None),
+        }
+    }
+
+    #[test]
+    fn the_cluster_is_known_where_it_is_given_or_where_istio_names_it() {
+        let some = |name: &str| Some(name.to_owned());
+        let istio = "--ca=istio:istiod:15012";
+        assert_eq!(cluster(&[]), (None, None));
+        assert_eq!(cluster(&["--ca=files", "--istio-cluster=east-1"]), (some("east-1"), None));
+        assert_eq!(cluster(&[istio]), (some("Kubernetes"), some("Kubernetes")));
+        assert_eq!(cluster(&[istio, "--istio-cluster=east-1"]), (some("east-1"), some("east-1")));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     forest::OnStop,
+    hbone::Site,
     mode::node::{self, NodeOptions, RedirectChoice},
     sys::dumps,
     telemetry::access::Target,
@@ -67,6 +68,9 @@ pub(super) struct Run {
     /// The trust domain of identities.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
     trust_domain: String,
+    /// What the names of the cluster's Services end in, for the other ends of tunnels.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_CLUSTER_DOMAIN")]
+    cluster_domain: String,
     /// The namespace whose policies are for the whole mesh.
     #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", env = "CANOPY_ROOT_NAMESPACE")]
     root_namespace: String,
@@ -178,6 +182,13 @@ impl Run {
                 .map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}")))
                 .transpose()?,
             revocations: self.certificates.crl.clone(),
+            site: Site {
+                cluster: self.certificates.cluster(),
+                domain: self
+                    .cluster_domain
+                    .try_into()
+                    .map_err(|error| format!("--cluster-domain: {error}"))?,
+            },
             certificates: self.certificates.choice(),
             connections: self.connections.map(|most| most as usize),
             tunnels: self.tunnels.choice(),

@@ -119,6 +119,7 @@ mod tests {
             instance: "test".to_owned(),
             redirect: Arc::new(ebpf_redirect::fake::FakeRedirect::default()),
             limits: Limits::default(),
+            site: Arc::default(),
             descriptors: 0,
             access_log: Arc::new(Writer::start(Target::Off).unwrap()),
             connect: || Rc::new(Kernel),

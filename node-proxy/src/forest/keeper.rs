@@ -133,6 +133,7 @@ impl Keeper {
             ledger: Arc::clone(&self.ledger),
             access_log: settings.access_log.for_cell(&self.tenant),
             limits: Limits { connections: self.share, ..settings.limits.clone() },
+            site: Arc::clone(&settings.site),
             tenure: self.throne.succeed(),
             sockets: sockets.clone(),
             connect: settings.connect,

@@ -21,6 +21,7 @@ use super::message::ToCell;
 use crate::{
     cell::{Cell, CellParts, Limits},
     handoff::{self, Inbox},
+    hbone::Site,
     identity::credentials::Sources,
     snapshot::Snapshot,
     sys::{arena::Arena, clock, clock::ThreadId, netns::Netns, sockets::Sockets},
@@ -43,6 +44,7 @@ pub(super) struct LaneParts {
     pub(super) ledger: Arc<Ledger>,
     pub(super) access_log: AccessLog,
     pub(super) limits: Limits,
+    pub(super) site: Arc<Site>,
     pub(super) tenure: Tenure,
     pub(super) sockets: Sockets,
     pub(super) connect: fn() -> Rc<dyn Connect>,
@@ -128,6 +130,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
             ledger: parts.ledger,
             access_log: parts.access_log,
             limits: parts.limits,
+            site: parts.site,
             home,
             tenure: parts.tenure,
             sockets: parts.sockets,

@@ -11,7 +11,7 @@ use config::{model::Mesh, name::TenantId, store::Rejected};
 use ebpf_redirect::Redirect;
 
 use crate::{
-    cell::Limits, identity::credentials::Sources, snapshot::Snapshot, telemetry::access::Writer,
+    cell::Limits, hbone::Site, identity::credentials::Sources, snapshot::Snapshot, telemetry::access::Writer,
     upstream::connect::Connect,
 };
 
@@ -56,6 +56,8 @@ pub struct Settings {
     pub redirect: Arc<dyn Redirect>,
     /// Bounds and time-outs of every cell.
     pub limits: Limits,
+    /// The cluster that the node is in.
+    pub site: Arc<Site>,
     /// The process's limit of descriptors, which bounds the connections of each cell; 0 where it is not known.
     pub descriptors: u64,
     /// Where the cells' log lines go.

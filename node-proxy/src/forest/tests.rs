@@ -118,6 +118,7 @@ impl World {
             redirect: Arc::clone(&redirect) as Arc<_>,
             // A cell that is stuck is found by its own CPU time, which a busy machine may deal out slowly.
             limits: Limits { connect: Duration::from_secs(60), ..Limits::default() },
+            site: Arc::default(),
             descriptors: 262_144,
             access_log: Arc::new(Writer::start(log).unwrap()),
             connect: || Rc::new(Trap),

@@ -10,6 +10,7 @@ use crate::telemetry::Reason;
 
 pub use self::{
     ahead::ReadAhead,
+    site::Site,
     stream::{DENIED, Role, Tunnel},
     streams::{Open, Streams},
     wire::{Wire, sending},
@@ -18,6 +19,7 @@ pub use self::{
 // What is said when a stream is opened.
 pub mod authority;
 pub mod fields;
+mod site;
 
 // What carries it.
 mod ahead;

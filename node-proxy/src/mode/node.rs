@@ -31,6 +31,7 @@ use crate::{
         names::{Names, Pace, System},
     },
     forest::{ForestHandle, OnStop, Phase, Settings},
+    hbone::Site,
     identity::{
         authority::{
             AuthorityError, CertificateAuthority,
@@ -83,6 +84,8 @@ pub struct NodeOptions {
     pub connections: Option<usize>,
     /// How tunnels to and from other nodes are kept.
     pub tunnels: Tunnels,
+    /// The cluster that the node is in, as the other ends of tunnels are told.
+    pub site: Site,
     /// How often hosts of ServiceEntries are looked up, and how long their addresses are kept.
     pub names: Pace,
     /// How long connections may go on after SIGTERM.
@@ -216,6 +219,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
             tunnel_keepalive: options.tunnels.keepalive,
             ..Limits::default()
         },
+        site: Arc::new(options.site.clone()),
         descriptors,
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),

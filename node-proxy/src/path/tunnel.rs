@@ -96,7 +96,7 @@ fn begin(cell: &Rc<Cell>, connection: &Connection, (request, mut respond): Asked
         }
     };
     let mut answer = Response::new(());
-    if let Ok(baggage) = fields::baggage(snapshot.now(workload)).try_into() {
+    if let Ok(baggage) = fields::baggage(&cell.site, snapshot.now(workload)).try_into() {
         answer.headers_mut().insert("baggage", baggage);
     }
     let stream = Tunnel::asked(respond, answer, received, Streams::open(&connection.streams));

@@ -9,6 +9,7 @@ use config::model::Workload;
 use http::HeaderMap;
 
 use super::LONGEST;
+use crate::hbone::Site;
 
 /// The field's name.
 const NAME: &str = "baggage";
@@ -96,7 +97,7 @@ fn is_claim(value: &str) -> bool {
 }
 
 /// A workload's `baggage`. A label that is no name is left out: nobody makes it say more than is so.
-pub fn baggage(workload: &Workload) -> String {
+pub fn baggage(site: &Site, workload: &Workload) -> String {
     let mut text = String::with_capacity(128);
     let mut member = |key: &str, value: &str| {
         if is_claim(value) {
@@ -106,6 +107,7 @@ pub fn baggage(workload: &Workload) -> String {
         }
     };
     let label = |keys: &[&str]| keys.iter().find_map(|key| workload.labels.get(*key)).map_or("", |text| text);
+    member("k8s.cluster.name", site.cluster.as_deref().unwrap_or_default());
     member("k8s.namespace.name", workload.pod.namespace.as_str());
     member("k8s.pod.name", workload.pod.name.as_str());
     member("service.name", label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]));
@@ -139,11 +141,13 @@ mod tests {
     #[test]
     fn a_workload_s_baggage_is_read_back_and_says_nothing_that_is_not_known() {
         let mut workload = workload();
-        assert_eq!(baggage(&workload), "k8s.namespace.name=shop,k8s.pod.name=cart-1");
+        assert_eq!(baggage(&Site::default(), &workload), "k8s.namespace.name=shop,k8s.pod.name=cart-1");
         workload.labels.insert("app".to_owned(), "cart".to_owned());
         workload.labels.insert("version".to_owned(), "v2".to_owned());
-        let read = Baggage::parse(&baggage(&workload));
+        let site = Site { cluster: Some("east-1".to_owned()), ..Site::default() };
+        let read = Baggage::parse(&baggage(&site, &workload));
         let expected = Baggage {
+            cluster: Some("east-1".into()),
             namespace: Some("shop".into()),
             workload: Some("cart-1".into()),
             service: Some("cart".into()),
@@ -158,7 +162,7 @@ mod tests {
         let mut workload = workload();
         for label in ["cart,k8s.namespace.name=bank", "cart;x", "a b", "", "\"", &"a".repeat(254)] {
             workload.labels.insert("app".to_owned(), label.to_owned());
-            let said = baggage(&workload);
+            let said = baggage(&Site::default(), &workload);
             assert_eq!(said, "k8s.namespace.name=shop,k8s.pod.name=cart-1", "{label}");
         }
     }

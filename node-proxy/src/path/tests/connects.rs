@@ -31,12 +31,17 @@ struct Recorder {
 
 impl Recorder {
     fn new(label: impl FnOnce(&mut config::model::Workload)) -> Self {
+        Self::at(hbone::Site::default(), label)
+    }
+
+    /// With the caller in this cluster.
+    fn at(site: hbone::Site, label: impl FnOnce(&mut config::model::Workload)) -> Self {
         let authority = TestAuthority::new();
         let of = |workload| Made { workload, connect: Rc::new(Kernel), identity: authority.sources() };
         let mut ours = named("caller", "127.0.0.1".parse().unwrap());
         label(&mut ours);
         let ip = own_address();
-        let (caller, callee) = (World::of(of(ours), |_| ()), World::of(of(named("callee", ip)), |_| ()));
+        let (caller, callee) = (World::at(site, of(ours)), World::of(of(named("callee", ip)), |_| ()));
         caller.know(&[named("callee", ip)]);
         Self { caller, callee, ip }
     }
@@ -110,8 +115,27 @@ fn a_connect_for_a_service_names_it_and_goes_to_the_endpoint() {
         let (client, head) =
             tokio::join!(recorder.caller.dial(vip), recorder.record(&listener, StatusCode::OK));
         assert_eq!(head.uri.to_string(), endpoint.to_string());
-        let expected = format!("for=\"{}\";host=service-1.shop.svc", client.local_addr().unwrap());
+        let expected =
+            format!("for=\"{}\";host=service-1.shop.svc.cluster.local", client.local_addr().unwrap());
         assert_eq!(fields(&head.headers)["forwarded"], expected);
+    });
+}
+
+#[test]
+fn a_connect_is_from_the_cluster_and_to_the_domain_that_the_daemon_was_told() {
+    on_a_cell(async {
+        let site =
+            hbone::Site { cluster: Some("east-1".to_owned()), domain: "mesh.example".try_into().unwrap() };
+        let recorder = Recorder::at(site, |_| ());
+        let listener = recorder.listen().await;
+        let vip = recorder.caller.service(AppProtocol::Tcp, &[SocketAddr::new(recorder.ip, 7000)]);
+        let (client, head) =
+            tokio::join!(recorder.caller.dial(vip), recorder.record(&listener, StatusCode::OK));
+        let fields = fields(&head.headers);
+        let expected = "k8s.cluster.name=east-1,k8s.namespace.name=shop,k8s.pod.name=caller";
+        assert_eq!(fields["baggage"], expected);
+        let from = client.local_addr().unwrap();
+        assert_eq!(fields["forwarded"], format!("for=\"{from}\";host=service-1.shop.svc.mesh.example"));
     });
 }
 

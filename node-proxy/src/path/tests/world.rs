@@ -25,6 +25,7 @@ use super::log::Log;
 use crate::{
     capture::{Captured, Tree},
     cell::{Cell, CellParts, Limits},
+    hbone::Site,
     identity::{credentials::Sources, testing::no_sources},
     path,
     policy::Permit,
@@ -104,7 +105,20 @@ impl World {
         Self::writing(log.for_cell(), made, limit)
     }
 
+    /// One that is in this cluster.
+    pub(super) fn at(site: Site, made: Made) -> Self {
+        Self::built((AccessLog::default(), Arc::new(site)), made, |_| ())
+    }
+
     pub(super) fn writing(access_log: AccessLog, made: Made, limit: impl FnOnce(&mut Limits)) -> Self {
+        Self::built((access_log, Arc::default()), made, limit)
+    }
+
+    fn built(
+        (access_log, site): (AccessLog, Arc<Site>),
+        made: Made,
+        limit: impl FnOnce(&mut Limits),
+    ) -> Self {
         let Made { workload, connect, identity } = made;
         let mut limits = Limits { detect: Duration::from_millis(50), ..Limits::default() };
         limit(&mut limits);
@@ -116,6 +130,7 @@ impl World {
             ledger: Arc::default(),
             access_log,
             limits,
+            site,
             home: Netns::current().unwrap(),
             tenure: throne.succeed(),
             sockets: Sockets::default(),

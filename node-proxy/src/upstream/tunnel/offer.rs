@@ -16,7 +16,7 @@ pub(super) fn request(cell: &Cell, permit: &Permit, callee: Callee<'_>) -> Reque
     }
     let host = match &permit.destination {
         Destination::Service { entry, .. } => {
-            Some(format!("{}.{}.svc", entry.service.name, entry.service.namespace))
+            Some(format!("{}.{}.svc.{}", entry.service.name, entry.service.namespace, cell.site.domain))
         }
         Destination::Workload { .. } | Destination::Outside => None,
     };
@@ -27,7 +27,7 @@ pub(super) fn request(cell: &Cell, permit: &Permit, callee: Callee<'_>) -> Reque
             headers.insert(name, value);
         }
     };
-    let baggage = fields::baggage(cell.snapshot().now(&permit.tree.workload));
+    let baggage = fields::baggage(&cell.site, cell.snapshot().now(&permit.tree.workload));
     put(header::HeaderName::from_static("baggage"), baggage);
     put(header::FORWARDED, fields::forwarded(permit.origin.client, host.as_deref()));
     // Each tunnel that is tried is a step of its own in the caller's trace.

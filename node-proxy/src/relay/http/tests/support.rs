@@ -107,6 +107,7 @@ impl Bench {
             ledger: Arc::new(Ledger::default()),
             access_log,
             limits,
+            site: Arc::default(),
             home: Netns::current().unwrap(),
             tenure: Tenure::default(),
             sockets: Sockets::default(),
