@@ -50,7 +50,7 @@ impl Envoy {
     }
 
     /// Takes bytes at a port of its loopback for each of `ways`, and carries them to `to` in a tunnel that shows what the
-    /// way says.
+    /// way says, and says the same of its workload whatever it shows.
     ///
     /// # Errors
     /// There is no Envoy, or it does not start.
@@ -187,14 +187,15 @@ fn only(spiffe_id: &str) -> Value {
 }
 
 fn originating(ways: &[(u16, Shown<'_>)], to: SocketAddr) -> Value {
-    let mut listeners = Vec::new();
-    let mut clusters = vec![cluster("nowhere", local(1))];
+    let (mut listeners, mut clusters) = (Vec::new(), vec![cluster("nowhere", local(1))]);
+    let said: Vec<_> =
+        SAID.iter().map(|(key, value)| json!({ "header": { "key": key, "value": value } })).collect();
     for (port, shown) in ways {
         let name = format!("tunnel-{port}");
         let proxy = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
             "stat_prefix": name, "cluster": name,
-            "tunneling_config": { "hostname": to.to_string() },
+            "tunneling_config": { "hostname": to.to_string(), "headers_to_add": said },
         });
         listeners.push(json!({
             "name": name, "address": address(local(*port)),
@@ -239,6 +240,17 @@ fn cluster(name: &str, to: SocketAddr) -> Value {
 fn address(at: SocketAddr) -> Value {
     json!({ "socket_address": { "address": at.ip(), "port_value": at.port() } })
 }
+
+/// What Envoy says in the fields of its CONNECTs, as proxies of a mesh do.
+const SAID: [(&str, &str); 3] = [
+    (
+        "baggage",
+        "k8s.cluster.name=west,k8s.namespace.name=shop,k8s.deployment.name=client,service.name=client,\
+         service.version=v7,cloud.region=r1,cloud.availability_zone=r1-z2",
+    ),
+    ("forwarded", "for=\"%DOWNSTREAM_REMOTE_ADDRESS%\";host=ledger.bank.svc.cluster.local"),
+    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+];
 
 const LIFE: SocketAddr = local(9999);
 const START_LIMIT: Duration = Duration::from_secs(60);

@@ -62,12 +62,16 @@ fn http_grpc_and_opaque_bytes_reach_another_node_by_tunnel() -> Outcome {
     drop(stream);
     let line = here.wait_logged(|line| line["dst.addr"] == vip.at(7000).to_string())?;
     assert_eq!(line["dst.principal"], "spiffe://cluster.local/ns/bank/sa/ledger", "{line}");
+    let trace = line["trace_id"].as_str().unwrap_or_default().to_owned();
     let line = there.wait_logged(|line| line["dst.addr"] == ledger.at(7000).to_string())?;
     for (field, wanted) in [
         ("direction", "inbound"),
         ("workload", "bank/ledger"),
         ("src.workload", "shop/client"),
         ("src.principal", "spiffe://cluster.local/ns/shop/sa/client"),
+        ("src.claimed.workload", "client"),
+        ("dst.service", "bank/ledger"),
+        ("trace_id", &trace),
         ("delivery", "local"),
         ("protocol", "tcp"),
     ] {

@@ -24,7 +24,9 @@ fn envoy_takes_our_tunnel_as_the_workload_that_makes_it_and_reaches_its_app() ->
     let its = authority.issue("bank", "ledger")?;
     let _echo = Listener::echo(&ledger, local(7000))?;
     let envoy = Envoy::terminating(&ledger, Shown::of(&its), Some(CLIENT))?;
-    let mut daemon = daemon(&stage, &authority)?;
+    let vip = stage.service(("bank", "ledger"), 10, &[port("tcp-echo", 7000)], &[&ledger])?;
+    let site = ["--istio-cluster", "east", "--cluster-domain", "mesh.example"];
+    let mut daemon = daemon_with(&stage, &authority, &site)?;
     let to = ledger.at(7000);
     let mut stream = echoes(&client, to)?;
     let from = stream.local_addr()?;
@@ -33,6 +35,10 @@ fn envoy_takes_our_tunnel_as_the_workload_that_makes_it_and_reaches_its_app() ->
     drop(stream);
     let line = daemon.wait_logged(|line| line["dst.addr"] == to.to_string())?;
     assert_eq!((&line["delivery"], &line["reason"]), (&"tunnel".into(), &Value::Null), "{line}");
+    let trace = line["trace_id"].clone();
+    let by_service = echoes(&client, vip.at(7000))?;
+    let from_service = by_service.local_addr()?;
+    drop(by_service);
 
     // By who it is, and not by the node or the authority that it has in common with the first.
     let end = end_of(&other, to);
@@ -41,20 +47,27 @@ fn envoy_takes_our_tunnel_as_the_workload_that_makes_it_and_reaches_its_app() ->
     assert_eq!((&line["delivery"], &line["reason"]), (&"tunnel".into(), &"peer_denied".into()), "{line}");
     wait_refused(&daemon, "peer_denied", 1.0)?;
 
-    eventually("Envoy's own word", || envoy.log().len() >= 2)?;
+    eventually("Envoy's own word", || envoy.log().len() >= 3)?;
     let log = envoy.log();
-    let of = |peer: &str| log.iter().find(|line| line["peer"] == peer).cloned().unwrap_or_default();
-    let (let_in, turned_away) = (of(CLIENT), of("spiffe://cluster.local/ns/shop/sa/other"));
+    let of =
+        |field: &str, value: &str| log.iter().find(|line| line[field] == value).cloned().unwrap_or_default();
+    let let_in = of("forwarded", &format!("for=\"{from}\""));
+    let turned_away = of("peer", "spiffe://cluster.local/ns/shop/sa/other");
     assert_eq!((&let_in["status"], &turned_away["status"]), (&json!(200), &json!(403)), "{log:?}");
     assert_eq!((&let_in["method"], &let_in["path"]), (&"CONNECT".into(), &Value::Null), "{let_in}");
     assert_eq!(let_in["authority"], to.to_string(), "{let_in}");
-    assert_eq!(let_in["baggage"], "k8s.namespace.name=shop,k8s.pod.name=client", "{let_in}");
-    assert_eq!(let_in["forwarded"], format!("for=\"{from}\""), "{let_in}");
+    assert_eq!(let_in["peer"], CLIENT, "{let_in}");
+    let baggage = "k8s.cluster.name=east,k8s.namespace.name=shop,k8s.pod.name=client";
+    assert_eq!(let_in["baggage"], baggage, "{let_in}");
+    let host = "ledger.bank.svc.mesh.example";
+    let named = of("forwarded", &format!("for=\"{from_service}\";host={host}"));
+    assert_eq!((&named["peer"], &named["authority"]), (&CLIENT.into(), &to.to_string().into()), "{log:#?}");
     let traces = [&let_in, &turned_away].map(|line| line["traceparent"].as_str().unwrap_or_default());
     for trace in traces {
         assert!(trace.len() == 55 && trace.starts_with("00-") && trace.ends_with("-00"), "{trace:?}");
     }
     assert_ne!(traces[0], traces[1], "each connection has a trace of its own");
+    assert_eq!(traces[0].get(3..35), trace.as_str(), "it is the one that is logged");
     Ok(())
 }
 
@@ -69,7 +82,8 @@ fn we_take_envoy_s_tunnel_and_know_who_it_is() -> Outcome {
     let (its, others) = (authority.issue("shop", "client")?, authority.issue("shop", "other")?);
     let _echo = Listener::echo(&ledger, ledger.at(7000))?;
     stage.manifests.write("client-only.yaml", CLIENT_ONLY)?;
-    let mut daemon = daemon(&stage, &authority)?;
+    stage.service(("bank", "ledger"), 10, &[port("tcp-echo", 7000)], &[&ledger])?;
+    let mut daemon = daemon_with(&stage, &authority, &[])?;
     let to = ledger.at(7000);
     let ways = [(9000, Shown::of(&its)), (9001, Shown::of(&others))];
     let _envoys = [Envoy::originating(&client, &ways, to)?, Envoy::originating(&elsewhere, &ways, to)?];
@@ -79,10 +93,12 @@ fn we_take_envoy_s_tunnel_and_know_who_it_is() -> Outcome {
         ("direction", "inbound"),
         ("workload", "bank/ledger"),
         ("src.workload", "shop/client"),
+        ("dst.service", "bank/ledger"),
         ("delivery", "local"),
     ] {
         assert_eq!(line[field], wanted, "{field} of {line}");
     }
+    says_what_envoy_said(&line);
     // Its certificate opens the same from any address, and its address opens nothing to another certificate.
     drop(echoes(&elsewhere, local(9000))?);
     for (number, pod) in [&client, &elsewhere].into_iter().enumerate() {
@@ -93,6 +109,9 @@ fn we_take_envoy_s_tunnel_and_know_who_it_is() -> Outcome {
         };
         let line = daemon.wait_logged(of)?;
         assert_eq!(line["direction"], "inbound", "{line}");
+        // It claims to be whom the policy lets in, and is who its certificate says.
+        assert_eq!(line["src.principal"], "spiffe://cluster.local/ns/shop/sa/other", "{line}");
+        says_what_envoy_said(&line);
         wait_refused(&daemon, "no_policy_allows", (number + 1) as f64)?;
     }
     Ok(())
@@ -165,8 +184,25 @@ const CLIENT_ONLY: &str = "apiVersion: security.istio.io/v1\nkind: Authorization
     metadata: {namespace: bank, name: client-only}\n\
     spec: {rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}]}]}\n";
 
-fn daemon(stage: &Stage, authority: &Authority) -> Result<Daemon, KitError> {
-    stage.daemon_with(&["--ca", "files", "--certificates", &authority.path().display().to_string()])
+fn daemon_with(stage: &Stage, authority: &Authority, more: &[&str]) -> Result<Daemon, KitError> {
+    let certificates = authority.path().display().to_string();
+    stage.daemon_with(&[&["--ca", "files", "--certificates", &certificates], more].concat())
+}
+
+/// A line of a connection in its tunnel has its claims, as claims, and its trace.
+fn says_what_envoy_said(line: &Value) {
+    for (field, wanted) in [
+        ("src.claimed.cluster", "west"),
+        ("src.claimed.namespace", "shop"),
+        ("src.claimed.workload", "client"),
+        ("src.claimed.service", "client"),
+        ("src.claimed.version", "v7"),
+        ("src.claimed.region", "r1"),
+        ("src.claimed.zone", "r1-z2"),
+        ("trace_id", "0af7651916cd43dd8448eb211c80319c"),
+    ] {
+        assert_eq!(line[field], wanted, "{field} of {line}");
+    }
 }
 
 fn wait_refused(daemon: &Daemon, reason: &str, times: f64) -> Result<(), KitError> {
