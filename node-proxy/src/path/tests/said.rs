@@ -167,6 +167,21 @@ fn what_can_be_read_is_logged_and_what_cannot_be_is_as_if_it_was_not_said() {
 }
 
 #[test]
+fn a_service_is_not_named_at_a_port_at_which_the_pod_does_not_answer_for_it() {
+    on_a_cell(async {
+        let (pair, _ours, theirs) = logged_pair().await;
+        answers_for(&pair, "ledger");
+        let other = TcpListener::bind((pair.address.ip(), 0)).await.unwrap();
+        let target = other.local_addr().unwrap().to_string();
+        let fields: [(&str, &[u8]); 1] = [("forwarded", b"host=ledger.shop.svc")];
+        assert_eq!(say(&mut pair.by_hand().await, &target, &fields).await, StatusCode::OK);
+        settled(&pair, 2).await;
+        let line = theirs.line(&pair.callee);
+        assert_eq!((&line["dst.addr"], &line["dst.service"]), (&json!(target), &Value::Null), "{line}");
+    });
+}
+
+#[test]
 fn a_stream_that_is_refused_is_logged_with_what_was_said_too() {
     on_a_cell(async {
         let (pair, _ours, theirs) = logged_pair().await;
