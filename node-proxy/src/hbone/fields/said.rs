@@ -56,10 +56,16 @@ mod tests {
         ServiceName::new("shop".try_into().unwrap(), "cart".try_into().unwrap())
     }
 
-    /// Of a CONNECT to this target, with this `forwarded`, at a pod that answers for one Service.
+    /// Of a CONNECT to this target, with this `forwarded`, at a pod that answers for two Services.
     fn service(target: &str, forwarded: &str) -> Option<ServiceName> {
         let request = Request::connect(target).header("forwarded", forwarded).body(()).unwrap();
-        let answers = |name: &str, namespace: &str| ((name, namespace) == ("cart", "shop")).then(cart);
+        let answers = |name: &str, namespace: &str| match (name, namespace) {
+            ("cart", "shop") => Some(cart()),
+            ("till", "shop") => {
+                Some(ServiceName::new("shop".try_into().unwrap(), "till".try_into().unwrap()))
+            }
+            _ => None,
+        };
         Said::of(&request.into_parts().0, answers)?.service.clone()
     }
 
@@ -70,7 +76,7 @@ mod tests {
             ("10.0.0.7:80", "host=\"Cart.Shop.svc:8080\""),
             ("10.0.0.7:80", "host=cart.shop.svc"),
             ("cart.shop.svc.cluster.local:80", "for=\"10.0.0.1:4000\""),
-            ("cart.shop.svc.mesh.example:80", "host=ledger.bank.svc"),
+            ("cart.shop.svc.mesh.example:80", "host=till.shop.svc"),
         ] {
             assert_eq!(service(target, forwarded), Some(cart()), "{target} {forwarded}");
         }
