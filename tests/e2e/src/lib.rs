@@ -22,6 +22,7 @@ mod envoy;
 mod left;
 mod mesh;
 mod origin;
+pub mod prompt;
 mod raw;
 mod spire;
 mod stage;

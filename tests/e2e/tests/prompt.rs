@@ -1,129 +1,209 @@
-//! How soon a denial ends what it denies, between two nodes: 100 ms after it is compiled, before any cell is told of it, at the
-//! caller's own end.
+//! How soon a policy ends what it forbids, by whichever delivery that goes: 100 ms after it is compiled, before any cell is told
+//! of it, at the caller's own end.
 //!
 //! A promise of time is kept by the best of several tries: a busy machine may be late for reasons of its own.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
-    time::{Duration, SystemTime},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, dial, eventually, head, port};
+use e2e::{
+    HTTP, Listener, Mesh, dial, head, port,
+    prompt::{self, PROMISED, TRIES},
+};
 use testkit::{Daemon, Outcome, Pod, manifests::Port};
 
 const RAW: Port = port("tcp-raw", 7000);
-const PROMISED: Duration = Duration::from_millis(100);
-const TRIES: usize = 15;
 
-const DENIED: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-    metadata: {namespace: bank, name: denied}\nspec:\n  action: DENY\n  rules:\n\
-    \x20 - from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}]\n";
+/// A policy, and what it ends.
+struct Row {
+    what: &'static str,
+    policy: String,
+    to: &'static str,
+    /// What the caller's proxy says of it: by which delivery it went, and why it ended.
+    delivery: &'static str,
+    reason: &'static str,
+}
+
+/// Of a tunnel, NetworkPolicies are the network's own business: it crosses the pods' interfaces.
+fn rows() -> [Row; 6] {
+    let row = |what, policy, to, delivery, reason| Row { what, policy, to, delivery, reason };
+    [
+        row("a denial, direct", denied("shop"), "near", "direct", "policy_denied"),
+        row("ingress, direct", isolated("shop", "Ingress"), "near", "direct", "network_policy"),
+        row("a denial, handoff", denied("bank"), "far", "handoff", "policy_denied"),
+        row(
+            "the receiver's ingress, handoff",
+            isolated("bank", "Ingress"),
+            "far",
+            "handoff",
+            "network_policy",
+        ),
+        row("the caller's egress, handoff", isolated("shop", "Egress"), "far", "handoff", "network_policy"),
+        row("a denial, tunnel", denied("vault"), "ledger", "tunnel", "peer_denied"),
+    ]
+}
 
 #[test]
-fn a_denial_ends_streams_of_another_node_s_caller_within_100_ms_of_being_compiled() -> Outcome {
+fn a_policy_ends_what_it_forbids_within_100_ms_of_being_compiled_by_each_delivery() -> Outcome {
     let mesh = Mesh::new()?;
+    let client = mesh.here("shop", "client", &[])?;
     let ports = [HTTP, RAW];
-    let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
-    let _echo = Listener::echo(&ledger, ledger.at(7000))?;
-    let _endless = Listener::start(&ledger, ledger.at(80), |mut stream| {
-        head(&mut stream)?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
-        loop {
-            stream.write_all(b"4\r\nmore\r\n")?;
-            std::thread::sleep(Duration::from_millis(5));
+    let receivers = [
+        ("near", mesh.here("shop", "near", &ports)?),
+        ("far", mesh.here("bank", "far", &ports)?),
+        ("ledger", mesh.there("vault", "ledger", &ports)?),
+    ];
+    let apps: Vec<_> = receivers.iter().map(|(_, pod)| Apps::start(pod)).collect::<Result<_, _>>()?;
+    let (mut here, there) = mesh.daemons()?;
+    for row in rows() {
+        let number = receivers.iter().position(|(name, _)| *name == row.to).ok_or("it has a receiver")?;
+        let scene = Scene { mesh: &mesh, client: &client, to: &receivers[number].1, apps: &apps[number] };
+        // Each is ended by its receiver's node.
+        let daemons = if row.delivery == "tunnel" { [&there, &here] } else { [&here, &there] };
+        let mut best = Vec::new();
+        for _ in 0..TRIES {
+            let ends = scene.cut(&row, daemons)?;
+            best.resize(ends.len(), Duration::MAX);
+            best.iter_mut().zip(ends).for_each(|(best, end)| *best = end.min(*best));
+            if best.iter().all(|best| *best <= PROMISED) {
+                break;
+            }
         }
-    })?;
-    let (_here, there) = mesh.daemons()?;
-    let (mut best, mut since_edit) = ([Duration::MAX; 2], Duration::MAX);
-    for _ in 0..TRIES {
-        let mut live = [opaque(&client, &ledger)?, download(&client, &ledger)?];
-        let (before, edited) = (compiled(&there).len(), now()?);
-        let ends = std::thread::scope(|scope| {
-            let readers = live.each_mut().map(|stream| scope.spawn(|| reset_at(stream)));
-            mesh.stage.manifests.write("denied.yaml", DENIED)?;
-            let ended = readers.into_iter().map(|reader| reader.join().map_err(|_| "it panicked")?);
-            ended.collect::<Fallible<Vec<_>>>()
-        })?;
-        eventually("the log says so", || compiled(&there).len() > before)?;
-        since_edit = since_edit.min(
-            ends.iter().max().map_or(Duration::MAX, |last| after(edited, *last).unwrap_or(Duration::MAX)),
+        println!(
+            "{}: opaque bytes, an answer and what is idle ended {best:?} after it was compiled",
+            row.what
         );
-        let told = compiled(&there)[before];
-        for (best, end) in best.iter_mut().zip(ends) {
-            // Were it said after a cell is told, this could be nothing whatever the cell did.
-            *best = (*best).min(after(told, end).ok_or("it ended before the denial was compiled")?);
+        assert!(best.iter().all(|best| *best <= PROMISED), "{}: {best:?}", row.what);
+        for (at, protocol) in [(scene.to.at(7000), "tcp"), (scene.to.at(80), "http/1.1")] {
+            here.wait_logged(|line| {
+                let is_of = line["direction"] == "outbound" && line["dst.addr"] == at.to_string();
+                let told = (&line["delivery"], &line["reason"], &line["protocol"]);
+                is_of && told == (&row.delivery.into(), &row.reason.into(), &protocol.into())
+            })
+            .map_err(|error| format!("{}, {protocol}: {error}", row.what))?;
         }
-        if best.iter().all(|best| *best <= PROMISED) {
-            break;
-        }
-        let before = compiled(&there).len();
-        mesh.stage.manifests.remove("denied.yaml")?;
-        eventually("it is allowed again", || opaque(&client, &ledger).is_ok())?;
-        eventually("the log says that, too", || compiled(&there).len() > before)?;
     }
-    println!(
-        "opaque bytes and an answer ended {best:?} after it was compiled, {since_edit:?} after the edit"
-    );
-    assert!(best.iter().all(|best| *best <= PROMISED), "{best:?}");
     Ok(())
 }
 
-type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Fallible<T> = Result<T, Failure>;
 
-fn opaque(from: &Pod, to: &Pod) -> Fallible<TcpStream> {
-    let mut stream = dial(from, to.at(7000))?;
-    stream.write_all(b"life")?;
-    stream.read_exact(&mut [0; 4])?;
-    Ok(stream)
+/// A caller and whom it calls.
+struct Scene<'a> {
+    mesh: &'a Mesh,
+    client: &'a Pod,
+    to: &'a Pod,
+    apps: &'a Apps,
 }
 
-fn download(from: &Pod, to: &Pod) -> Fallible<TcpStream> {
-    let mut stream = dial(from, to.at(80))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: app\r\n\r\n")?;
-    let head = head(&mut stream)?;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    Ok(stream)
-}
-
-/// When a stream is reset: the time of day, as the daemon's log tells it.
-fn reset_at(stream: &mut TcpStream) -> Fallible<Duration> {
-    let mut bytes = [0; 4096];
-    loop {
-        match stream.read(&mut bytes) {
-            Ok(0) => return Err("it looked complete".into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
-            Err(error) => return Err(error.into()),
+impl Scene<'_> {
+    /// Puts the policy in force, and away again: how soon after it was compiled opaque bytes, an answer and, where it goes
+    /// straight to the app, an idle connection ended. The first of the daemons decides.
+    fn cut(&self, row: &Row, daemons: [&Daemon; 2]) -> Fallible<Vec<Duration>> {
+        let is_direct = row.delivery == "direct";
+        let (mut opaque, mut download) = (self.opaque()?, self.asking("/")?);
+        ask(&mut download, "/endless")?;
+        let mut idle = self.asking(if is_direct { "/kept" } else { "/" })?;
+        let mut kept = is_direct.then(|| self.apps.kept.recv_timeout(PATIENCE)).transpose()?;
+        let streams = [Some(&mut opaque), Some(&mut download), kept.as_mut()];
+        let mut streams: Vec<_> = streams.into_iter().flatten().collect();
+        let manifests = &self.mesh.stage.manifests;
+        let ends = prompt::ends(daemons[0], &mut streams, || manifests.write("policy.yaml", &row.policy))?;
+        // What has no end of its own would look complete else.
+        assert!(ends[..2].iter().all(|end| end.is_reset), "{}: {ends:?}", row.what);
+        // The client's own idle connection is to its proxy, which may speak for it to others.
+        if row.reason != "network_policy" {
+            let asked = ask(&mut idle, "/");
+            let is_refused = |error: &Failure| error.to_string().starts_with("HTTP/1.1 403 ");
+            assert!(asked.as_ref().is_err_and(is_refused), "{}: {asked:?}", row.what);
         }
+        for daemon in daemons {
+            self.mesh.stage.put(daemon, "policy.yaml", "")?;
+        }
+        Ok(ends.iter().map(|end| end.after).collect())
     }
-    now()
+
+    fn opaque(&self) -> Fallible<TcpStream> {
+        let mut stream = dial(self.client, self.to.at(7000))?;
+        stream.write_all(b"life")?;
+        stream.read_exact(&mut [0; 4])?;
+        Ok(stream)
+    }
+
+    /// A connection on which one request was answered, and which is kept for more.
+    fn asking(&self, path: &str) -> Fallible<TcpStream> {
+        let mut stream = dial(self.client, self.to.at(80))?;
+        ask(&mut stream, path)?;
+        Ok(stream)
+    }
 }
 
-/// How long after one time of day the other was, be it of the next day; nothing where it was before.
-fn after(earlier: Duration, later: Duration) -> Option<Duration> {
-    let took = (later + DAY).checked_sub(earlier)?;
-    Some(took.checked_sub(DAY).unwrap_or(took)).filter(|took| *took < DAY / 2)
+/// A request, and its answer's head: the error, if it is not 200.
+fn ask(stream: &mut TcpStream, path: &str) -> Fallible<()> {
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: app\r\n\r\n")?;
+    let head = head(stream)?;
+    if head.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(head.into()) }
 }
 
-/// The time of day.
-fn now() -> Fallible<Duration> {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    Ok(since - DAY * u32::try_from(since.as_secs() / DAY.as_secs())?)
+/// What runs in a receiver: an echo at 7000, and at 80 an application of which an answer may have no end.
+struct Apps {
+    /// Its ends of connections that are idle from `/kept` on.
+    kept: Receiver<TcpStream>,
+    _listeners: [Listener; 2],
 }
 
-/// When each configuration of a daemon was compiled and no cell told of it yet: the time of day in the lines of its log.
-fn compiled(daemon: &Daemon) -> Vec<Duration> {
-    let output = daemon.output();
-    let lines = output.lines().filter(|line| line.contains("configuration compiled"));
-    lines.filter_map(|line| time_of_day(line.split_once('T')?.1)).collect()
+impl Apps {
+    fn start(pod: &Pod) -> Fallible<Self> {
+        let (keep, kept) = channel();
+        let web = Listener::start(pod, pod.at(80), move |mut stream| {
+            loop {
+                let asked = head(&mut stream)?;
+                if asked.is_empty() {
+                    return Ok(());
+                }
+                if asked.starts_with("GET /endless ") {
+                    return pour(&mut stream);
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+                if asked.starts_with("GET /kept ") {
+                    let _ = keep.send(stream);
+                    return Ok(());
+                }
+            }
+        })?;
+        Ok(Self { kept, _listeners: [web, Listener::echo(pod, pod.at(7000))?] })
+    }
 }
 
-/// `HH:MM:SS.ffffffZ`.
-fn time_of_day(text: &str) -> Option<Duration> {
-    let mut parts = text.split_once('Z')?.0.split(':').map(|part| part.parse::<f64>().ok());
-    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
-    Some(Duration::from_secs_f64((hours * 60.0 + minutes) * 60.0 + seconds))
+fn pour(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    loop {
+        stream.write_all(b"4\r\nmore\r\n")?;
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Denies a namespace's pods to `shop/client`.
+fn denied(namespace: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+         metadata: {{namespace: {namespace}, name: denied}}\nspec:\n  action: DENY\n  rules:\n\
+         \x20 - from: [{{source: {{principals: [cluster.local/ns/shop/sa/client]}}}}]\n"
+    )
+}
+
+/// Keeps a namespace's pods from all that goes this way.
+fn isolated(namespace: &str, way: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{namespace: {namespace}, name: isolated}}\n\
+         spec: {{podSelector: {{}}, policyTypes: [{way}]}}\n"
+    )
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,106 @@
+//! How soon what a configuration forbids is over, counted from when it was compiled: by what the promise of 100 ms is judged.
+//!
+//! The daemon's log says when that was, before any cell is told of it, so that nothing a cell does is left out. Whoever counts
+//! from when the cells have answered must not say that he has seen the promise kept: they may have ended all by then.
+
+use std::{
+    io::{ErrorKind, Read},
+    net::TcpStream,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use testkit::{Daemon, KitError, eventually};
+use tokio::time::Instant;
+
+/// What is promised.
+pub const PROMISED: Duration = Duration::from_millis(100);
+
+/// How often a busy machine may be late for reasons of its own: a promise of time is kept by the best of so many tries.
+pub const TRIES: usize = 15;
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The end of a stream that was forbidden.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// How long after the configuration was compiled.
+    pub after: Duration,
+    /// Whether it was a reset, and so cannot be taken for the end of what was said.
+    pub is_reset: bool,
+}
+
+/// Makes an edit, and says how each of these streams ended by it. The configuration before it must have been taken up.
+///
+/// # Errors
+/// The edit fails or is not compiled, or a stream goes on, or ended before the edit was compiled.
+pub fn ends(
+    daemon: &Daemon,
+    streams: &mut [&mut TcpStream],
+    edit: impl FnOnce() -> Result<(), KitError>,
+) -> Fallible<Vec<End>> {
+    let before = compiled(daemon).len();
+    let ends = thread::scope(|scope| {
+        let readers: Vec<_> =
+            streams.iter_mut().map(|stream| scope.spawn(move || end_of_stream(stream))).collect();
+        edit()?;
+        let ended = readers.into_iter().map(|reader| reader.join().map_err(|_| "it panicked")?);
+        ended.collect::<Fallible<Vec<_>>>()
+    })?;
+    eventually("the log says that it is compiled", || compiled(daemon).len() > before)?;
+    let told = compiled(daemon)[before];
+    let from_then = |(at, is_reset)| {
+        // Were it said after a cell is told, this could be nothing whatever the cell did.
+        let after = after(told, at).ok_or("it ended before the configuration was compiled")?;
+        Ok(End { after, is_reset })
+    };
+    ends.into_iter().map(from_then).collect()
+}
+
+/// When a stream ends, as the time of day, and whether it is reset.
+fn end_of_stream(stream: &mut TcpStream) -> Fallible<(Duration, bool)> {
+    let mut bytes = [0; 4096];
+    let begun = Instant::now();
+    let is_reset = loop {
+        if begun.elapsed() > PATIENCE {
+            return Err("it goes on".into());
+        }
+        match stream.read(&mut bytes) {
+            Ok(0) => break false,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break true,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    Ok((now()?, is_reset))
+}
+
+/// How long after one time of day the other was, be it of the next day; nothing where it was before.
+fn after(earlier: Duration, later: Duration) -> Option<Duration> {
+    let took = (later + DAY).checked_sub(earlier)?;
+    Some(took.checked_sub(DAY).unwrap_or(took)).filter(|took| *took < DAY / 2)
+}
+
+/// The time of day.
+fn now() -> Fallible<Duration> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(since - DAY * u32::try_from(since.as_secs() / DAY.as_secs())?)
+}
+
+/// When each configuration of a daemon was compiled and no cell told of it yet: the time of day in the lines of its log.
+fn compiled(daemon: &Daemon) -> Vec<Duration> {
+    let output = daemon.output();
+    let lines = output.lines().filter(|line| line.contains("configuration compiled"));
+    lines.filter_map(|line| time_of_day(line.split_once('T')?.1)).collect()
+}
+
+/// `HH:MM:SS.ffffffZ`.
+fn time_of_day(text: &str) -> Option<Duration> {
+    let mut parts = text.split_once('Z')?.0.split(':').map(|part| part.parse::<f64>().ok());
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    Some(Duration::from_secs_f64((hours * 60.0 + minutes) * 60.0 + seconds))
+}
+
+/// A stream that is not ended is seen, also one that is never silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
