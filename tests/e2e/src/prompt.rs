@@ -48,7 +48,10 @@ pub fn ends(
         ended.collect::<Fallible<Vec<_>>>()
     })?;
     eventually("the log says that it is compiled", || compiled(daemon).len() > before)?;
-    let told = compiled(daemon)[before];
+    let (told, version) = compiled(daemon)[before];
+    // Whoever makes the next edit finds this one in force.
+    let in_force = || daemon.metric("canopy_configuration_version", &[]).is_ok_and(|now| now >= version);
+    eventually("it is in force", in_force)?;
     let from_then = |(at, is_reset)| {
         // Were it said after a cell is told, this could be nothing whatever the cell did.
         let after = after(told, at).ok_or("it ended before the configuration was compiled")?;
@@ -87,11 +90,16 @@ fn now() -> Fallible<Duration> {
     Ok(since - DAY * u32::try_from(since.as_secs() / DAY.as_secs())?)
 }
 
-/// When each configuration of a daemon was compiled and no cell told of it yet: the time of day in the lines of its log.
-fn compiled(daemon: &Daemon) -> Vec<Duration> {
+/// When each configuration of a daemon was compiled and no cell told of it yet: the time of day in the lines of its log; and
+/// its version.
+fn compiled(daemon: &Daemon) -> Vec<(Duration, f64)> {
     let output = daemon.output();
     let lines = output.lines().filter(|line| line.contains("configuration compiled"));
-    lines.filter_map(|line| time_of_day(line.split_once('T')?.1)).collect()
+    lines.filter_map(|line| Some((time_of_day(line.split_once('T')?.1)?, version(line)?))).collect()
+}
+
+fn version(line: &str) -> Option<f64> {
+    line.split_once("version=")?.1.split(' ').next()?.parse().ok()
 }
 
 /// `HH:MM:SS.ffffffZ`.
