@@ -62,6 +62,9 @@ const PANIC: u16 = 1;
 const SPIN: u16 = 2;
 const BURN: u16 = 3;
 
+/// Far longer than anything here takes; who hears nothing for so long has been forgotten.
+const PATIENCE: Duration = Duration::from_secs(40);
+
 /// Ends every spinning cell of these tests.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
@@ -116,8 +119,9 @@ impl World {
         let forest = ForestHandle::start(Settings {
             instance: "test".to_owned(),
             redirect: Arc::clone(&redirect) as Arc<_>,
-            // A cell that is stuck is found by its own CPU time, which a busy machine may deal out slowly.
-            limits: Limits { connect: Duration::from_secs(60), ..Limits::default() },
+            // A cell that is stuck is found by its own CPU time, which a busy machine may deal out slowly: no deadline of a
+            // connection's own is to end it before, nor while anybody is patient.
+            limits: Limits { connect: Duration::from_secs(3_600), ..Limits::default() },
             site: Arc::default(),
             descriptors: 262_144,
             access_log: Arc::new(Writer::start(log).unwrap()),
@@ -189,7 +193,7 @@ impl World {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         self.redirect.steer(socket.local_addr().unwrap().as_socket().unwrap(), destination);
-        socket.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.connect(&listener.into()).unwrap();
         socket.into()
     }
@@ -302,7 +306,7 @@ fn asks(client: &mut TcpStream) -> bool {
 /// The one connection that comes, after it has answered a request.
 fn answer_one(server: &TcpListener) -> TcpStream {
     let (mut upstream, _) = server.accept().unwrap();
-    upstream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    upstream.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(upstream.read(&mut [0; 4096]).unwrap() > 0);
     upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
     upstream

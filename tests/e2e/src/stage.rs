@@ -77,12 +77,15 @@ impl Stage {
     /// # Errors
     /// The manifest cannot be written.
     pub fn route(&self, name: &str, rules: &str) -> Result<(), KitError> {
-        let text = format!(
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
-             metadata: {{name: {name}, namespace: shop}}\nspec:\n\
-             \x20 parentRefs: [{{group: \"\", kind: Service, name: web}}]\n  rules:\n{rules}\n"
-        );
-        self.manifests.write(&format!("{name}.yaml"), &text)
+        self.manifests.write(&format!("{name}.yaml"), &route(name, rules))
+    }
+
+    /// As [`Stage::route`], and waits as [`Stage::put`] does.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn put_route(&self, daemon: &Daemon, name: &str, rules: &str) -> Result<(), KitError> {
+        self.put(daemon, &format!("{name}.yaml"), &route(name, rules))
     }
 
     /// Writes a file and waits until the daemon and all its cells have taken it up; without text, what was in the file goes.
@@ -121,6 +124,14 @@ impl Stage {
         let options = Options { arguments, ..Options::default() };
         Daemon::start_with(&self.node, self.manifests.path(), &options)
     }
+}
+
+fn route(name: &str, rules: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{name: {name}, namespace: shop}}\nspec:\n\
+         \x20 parentRefs: [{{group: \"\", kind: Service, name: web}}]\n  rules:\n{rules}\n"
+    )
 }
 
 /// Whether the forest has a later configuration than this, and all its cells: each takes up one thing after the other, so

@@ -176,9 +176,9 @@ fn a_head_that_comes_too_slowly_is_answered_408() -> Outcome {
     stream.set_read_timeout(Some(Duration::from_secs(90)))?;
     let mut trickle = stream.try_clone()?;
     let begun = Instant::now();
+    // A byte now and then does not buy time: they come for as long as nobody answers.
     let drips = thread::spawn(move || {
-        // A byte now and then does not buy time.
-        for byte in b"GET / HTTP/1.1\r\nhost: web\r\nx-slow: ".iter().cycle().take(250) {
+        for byte in b"GET / HTTP/1.1\r\nhost: web\r\nx-slow: ".iter().cycle() {
             if trickle.write_all(&[*byte]).is_err() {
                 return;
             }
@@ -187,7 +187,7 @@ fn a_head_that_comes_too_slowly_is_answered_408() -> Outcome {
     });
     let answer = read_all(&mut stream)?;
     assert_refused(&answer, 408, "head_timeout", "a slow head");
-    assert!((9..45).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(9), "{:?}", begun.elapsed());
     drips.join().map_err(|_| "the drips panicked")?;
     scene.daemon.wait_logged(|line| line["reason"] == "head_timeout")?;
     scene.assert_well()

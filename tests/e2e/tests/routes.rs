@@ -65,12 +65,9 @@ fn weights_are_kept_and_an_edit_shifts_them_without_a_failed_request() -> Outcom
     let before = traffic.next(1_000)?;
     // Five standard deviations of 1000 draws at 10% are 47.
     assert!((53..=147).contains(&before.of("new")), "{before:?}");
-    shop.stage.route("web", &split(0, 1))?;
-    eventually("the edit is in force", || {
-        shop.daemon.metric("canopy_configuration_version", &[]).is_ok_and(|version| version >= 2.0)
-    })?;
-    // The cell takes it up a little later.
-    eventually("the old one gets no more", || traffic.next(10).is_ok_and(|lately| lately.of("old") == 0))?;
+    shop.stage.put_route(&shop.daemon, "web", &split(0, 1))?;
+    // What was under way when the cell took it up may be answered by whom it was sent to.
+    traffic.next(1)?;
     let after = traffic.next(500)?;
     assert_eq!((after.of("old"), after.failures), (0, 0), "{after:?}");
     Ok(())

@@ -107,12 +107,11 @@ async fn a_receiver_that_is_stuck_keeps_no_caller_waiting_and_cuts_what_it_had()
     // Put into its inbox when it is stuck already.
     let mut waiting = world.connect(&forest, "shop/cart", at(SPIN));
     let waits = thread::spawn(move || ask(&mut waiting));
-    let begun = tokio::time::Instant::now();
+    // While it spins, and while they are patient: what a connection waits for by itself is far longer.
     for (what, (answer, _)) in [("taken", asking.join().unwrap()), ("waiting", waits.join().unwrap())] {
         assert!(answer.starts_with("HTTP/1.1 503 "), "{what}: {answer}");
         assert!(answer.contains("canopy-refused: cell_restarted"), "{what}: {answer}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(40), "sooner than a connection's own deadline");
     let end = earlier.read(&mut [0; 8]);
     assert!(end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "{end:?}");
 
@@ -189,9 +188,9 @@ async fn what_a_caller_gives_up_is_given_up_at_the_app() {
     let (world, forest) = two_tenants(0, AppProtocol::Undeclared).await;
     let mut cart = world.connect(&forest, "shop/cart", app);
     cart.write_all(b"\0 not all of it").unwrap();
-    assert_eq!(tells.recv_timeout(Duration::from_secs(40)).unwrap(), Ok(1));
+    assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), Ok(1));
     socket2::SockRef::from(&cart).set_linger(Some(Duration::ZERO)).unwrap();
     drop(cart);
-    let end = tells.recv_timeout(Duration::from_secs(40)).unwrap();
+    let end = tells.recv_timeout(PATIENCE).unwrap();
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }

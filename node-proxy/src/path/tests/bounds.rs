@@ -9,7 +9,11 @@ use super::{
     tunnels::{Pair, named, own_address},
     *,
 };
-use crate::{cell::Bound, identity::testing::TestAuthority, upstream::connect::Kernel};
+use crate::{
+    cell::{Bound, Limits},
+    identity::testing::TestAuthority,
+    upstream::connect::Kernel,
+};
 
 fn made(world: &World) -> u64 {
     world.cell.ledger.tunnels_made.load(Relaxed)
@@ -17,6 +21,22 @@ fn made(world: &World) -> u64 {
 
 fn accepted(world: &World) -> u64 {
     world.cell.ledger.tunnels_accepted.load(Relaxed)
+}
+
+/// Limits of which no time is over while a test is patient: what ends has been ended by what happened.
+fn without_timers(limits: &Limits) -> Limits {
+    let long = 40 * PATIENCE;
+    Limits {
+        head: long,
+        connect: long,
+        handshake: long,
+        tunnel_idle: long,
+        tunnel_keepalive: long,
+        unacknowledged: long,
+        pool_idle: long,
+        farewell: long,
+        ..limits.clone()
+    }
 }
 
 async fn until(done: impl Fn() -> bool) {
@@ -89,16 +109,18 @@ fn handshakes_of_one_pod_leave_room_for_those_of_another() {
 #[test]
 fn a_tunnel_without_streams_goes_after_its_time_and_one_with_a_stream_does_not() {
     on_a_cell(async {
-        let pair = Pair::with(|limits| limits.tunnel_idle = Duration::from_millis(100)).await;
+        let pair = Pair::with(|limits| {
+            *limits = without_timers(limits);
+            limits.tunnel_idle = Duration::from_millis(100);
+        })
+        .await;
         let (mut client, mut server) = pair.connect().await;
         tokio::time::sleep(Duration::from_millis(2500)).await;
         flows(&mut client, &mut server).await;
         assert_eq!(pair.tunnels(), 1);
         drop((client, server));
-        let begun = tokio::time::Instant::now();
+        // By its maker: the receiver would wait for its keepalive.
         until(|| pair.tunnels() == 0 && made(&pair.caller) == 0 && accepted(&pair.callee) == 0).await;
-        // The receiver would wait for its keepalive's ten seconds.
-        assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
         assert!(Reason::ALL.iter().all(|reason| pair.callee.cell.ledger.refusals(*reason) == 0));
     });
 }
@@ -166,7 +188,7 @@ fn a_peer_that_falls_silent_ends_the_tunnel_and_what_is_in_it() {
 #[test]
 fn an_app_whose_answer_nobody_reads_any_more_is_told_so_at_once() {
     on_a_cell(async {
-        let pair = Pair::new().await;
+        let pair = Pair::with(|limits| *limits = without_timers(limits)).await;
         let vip = pair.caller.service(AppProtocol::Http1, &[pair.address]);
         let mut client = pair.caller.dial(vip).await;
         client.write_all(b"GET / HTTP/1.1\r\nhost: app\r\n\r\n").await.unwrap();
@@ -176,11 +198,9 @@ fn an_app_whose_answer_nobody_reads_any_more_is_told_so_at_once() {
         let mut answer = [0; 12];
         client.read_exact(&mut answer).await.unwrap();
         drop(client);
-        let begun = tokio::time::Instant::now();
         while app.write_all(b"4\r\nmore\r\n").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         pair.caller.emptied(1).await;
     });
 }
