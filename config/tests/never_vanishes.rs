@@ -164,6 +164,12 @@ fn words_in_lists_and_mappings_parts_cut_off_and_rules_that_are_gone_deny_as_if_
         ),
         ("a namespace in a list", with("namespace: shop", "namespace: [shop]"), "default, shop"),
         ("a namespace under another key", with("namespace:", "foo:"), "default, shop"),
+        ("two words for a namespace", with("namespace: shop", "namespace: shop bank"), "bank, default, shop"),
+        (
+            "of no namespace, beside what is of one",
+            format!("{SERVICE}---\n{}", with(", namespace: shop", "").replace("istio.io/v1", "istio.io/v2")),
+            "default app=cart",
+        ),
         ("a rule less than one", with("rules: [{}]", "rules: []"), "shop app=cart"),
         ("a line too much", with("spec: {", "---\nspec: {"), "shop"),
         (
