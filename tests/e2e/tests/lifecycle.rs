@@ -96,7 +96,7 @@ fn what_does_not_end_by_itself_is_ended_when_the_drain_is_over() -> Outcome {
     let ended = daemon.process().wait(PATIENCE);
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());
     assert!(begun.elapsed() >= Duration::from_millis(3_900), "{:?}", begun.elapsed());
-    // By the drain, not by the end of what it was in.
+    // It was cut, and not by either end.
     let line = daemon.wait_logged(|line| line["direction"] == "outbound" && line["protocol"] == "tcp")?;
     assert_eq!(line["reason"], "draining", "{line}");
     assert_nothing_left(&instance, &[&pair.client, &pair.web])

@@ -193,7 +193,7 @@ fn pour(mut stream: TcpStream, first: &[u8], broken: &AtomicUsize) {
 
 /// A sender to somebody who never reads, who is given up after so long by the kernel of this machine, however slow that is. It
 /// ends then.
-fn given_up_by_the_kernel(after: Duration) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+fn given_up_by_the_kernel(after: Duration) -> io::Result<thread::JoinHandle<()>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let deaf = TcpStream::connect(listener.local_addr()?)?;
     let (mut stream, _) = listener.accept()?;
@@ -201,7 +201,6 @@ fn given_up_by_the_kernel(after: Duration) -> io::Result<thread::JoinHandle<io::
     Ok(thread::spawn(move || {
         while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
         drop(deaf);
-        Ok(())
     }))
 }
 
