@@ -72,6 +72,7 @@ fn end_of_stream(stream: &mut TcpStream) -> Fallible<(Duration, bool)> {
             Ok(0) => break false,
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err("it goes on".into()),
             Err(error) => return Err(error.into()),
         }
     };

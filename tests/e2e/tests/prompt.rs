@@ -67,7 +67,7 @@ fn a_policy_ends_what_it_forbids_within_100_ms_of_being_compiled_by_each_deliver
         let daemons = if row.delivery == "tunnel" { [&there, &here] } else { [&here, &there] };
         let mut best = Vec::new();
         for _ in 0..TRIES {
-            let ends = scene.cut(&row, daemons)?;
+            let ends = scene.cut(&row, daemons).map_err(|error| format!("{}: {error}", row.what))?;
             best.resize(ends.len(), Duration::MAX);
             best.iter_mut().zip(ends).for_each(|(best, end)| *best = end.min(*best));
             if best.iter().all(|best| *best <= PROMISED) {
