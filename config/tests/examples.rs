@@ -59,3 +59,14 @@ fn policies_lower_without_a_finding_and_are_all_in_force() {
         (authorization.len(), peer_authentication.len(), network_policies.len(), service_entries.len());
     assert_eq!(counts, (2, 1, 1, 2));
 }
+
+/// A cell in a process of its own cannot be told otherwise (decision 0015).
+#[test]
+fn a_mesh_that_went_through_bytes_is_the_mesh_it_was() {
+    for directory in ["two-tenants", "policies"] {
+        let mesh = read_directory(directory).mesh;
+        let bytes = postcard::to_stdvec(&*mesh).unwrap();
+        let there: Mesh = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(there, *mesh, "{directory}");
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! Each message is complete in itself; a cell that missed none can be told everything again by planting anew. A message carries
 //! descriptors, plain data, what is immutable and shared by count (the snapshot, a workload), where to answer, and the board with
-//! the inboxes that cells put each other's handoffs in; never a connection, its state, or a lock that is held. All are values of
-//! one process: nothing is encoded. That is what cells in processes of their own would add.
+//! the inboxes that cells put each other's handoffs in; never a connection, its state, or a lock that is held. Between threads of one
+//! process nothing is encoded; what each part is between two is decided (0015), and that it can be is tested.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +79,12 @@ pub(super) struct Plant {
 
 #[cfg(test)]
 mod tests {
-    use super::VERSION;
+    use std::os::fd::AsFd;
+
+    use config::model::Mesh;
+    use serde::{Serialize, de::DeserializeOwned};
+
+    use super::*;
 
     /// What may be told in this version, each with all it carries.
     const SET: &str = "\
@@ -113,5 +118,17 @@ mod tests {
             (1, SET.to_owned()),
             "count up the version"
         );
+    }
+    /// As long as this compiles. What the rest is between two processes is in decision 0015.
+    #[test]
+    fn what_a_message_carries_is_data_that_can_be_bytes_or_a_descriptor() {
+        fn bytes<T: Serialize + DeserializeOwned>() {}
+        fn descriptor<T: AsFd>() {}
+        bytes::<(Workload, PodName, u64, usize, Duration)>();
+        bytes::<Vec<TreeDescription>>();
+        // What a snapshot is compiled from, by a pure function.
+        bytes::<Mesh>();
+        descriptor::<Netns>();
+        descriptor::<crate::sys::listen::Listener>();
     }
 }
