@@ -151,6 +151,10 @@ fn listen(side: Side, address: SocketAddr, options: Options) -> Result<Listener,
         // Before it listens: what a connection inherits, it inherits when the kernel makes it, which may be long before it
         // is accepted.
         socket::prepare(&socket, options.unacknowledged)?;
+        if side == Side::Outbound {
+            // The pod's own apps, which are here.
+            socket::unpaced(&socket)?;
+        }
         socket.bind(&SockAddr::from(address))?;
         socket.listen(BACKLOG)?;
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -200,7 +204,8 @@ mod tests {
         let bound = PodListeners::bind(&home, &home, &plan, false, Duration::from_secs(30)).unwrap();
         for listener in bound {
             // The kernel completes it by itself: nobody has touched the listener since.
-            let _client = TcpStream::connect(listener.address).unwrap();
+            let client = TcpStream::connect(listener.address).unwrap();
+            let (side, congestion) = (listener.side, sockopt::tcp_congestion(&client).unwrap());
             let listener = TcpListener::from(listener);
             listener.set_nonblocking(false).unwrap();
             let (accepted, _) = listener.accept().unwrap();
@@ -210,6 +215,8 @@ mod tests {
             );
             assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), Duration::from_secs(60));
             assert_eq!(sockopt::tcp_keepintvl(&accepted).unwrap(), Duration::from_secs(10));
+            let expected = if side == Side::Outbound { "reno" } else { &*congestion };
+            assert_eq!(sockopt::tcp_congestion(&accepted).unwrap(), expected, "{side:?}");
         }
     }
 }

@@ -12,6 +12,8 @@ use socket2::SockRef;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// Pause between two such questions.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// A control of congestion that sends what the window holds.
+const UNPACED: &str = "reno";
 
 /// Sends small writes at once and notices a peer that is gone: by unacknowledged data, or by silence.
 ///
@@ -24,6 +26,14 @@ pub fn prepare(socket: &impl AsFd, unacknowledged: Duration) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_EVERY)?;
     sockopt::set_tcp_user_timeout(socket, millis)?;
     Ok(())
+}
+
+/// Paces nothing that is sent to a peer of the same namespace: there is no way that could be congested, and where the machine's
+/// choice paces (BBR), bulk costs a timer for each piece. Reno does not, and is in every kernel.
+///
+/// Set on a listener before it listens, accepted sockets inherit it.
+pub fn unpaced(socket: &impl AsFd) -> io::Result<()> {
+    Ok(sockopt::set_tcp_congestion(socket, UNPACED)?)
 }
 
 /// Closes a connection with a reset, so that the other end sees a failure and not the end of the data.

@@ -60,8 +60,12 @@ pub(crate) fn pod(node: &Node, namespace: &str, name: &str) -> Result<Pod, Bench
 }
 
 /// Of the pod's network namespace only.
-const SYSCTLS: [(&str, &str); 2] =
-    [("/proc/sys/net/ipv4/tcp_tw_reuse", "1"), ("/proc/sys/net/ipv4/ip_local_port_range", "10240 65535")];
+const SYSCTLS: [(&str, &str); 3] = [
+    ("/proc/sys/net/ipv4/tcp_tw_reuse", "1"),
+    ("/proc/sys/net/ipv4/ip_local_port_range", "10240 65535"),
+    // Not the machine's choice: where that is BBR, without `fq`, each flow is paced by timers, which measures timers.
+    ("/proc/sys/net/ipv4/tcp_congestion_control", "reno"),
+];
 
 /// Ended connections leave the tracking table soon, so that iptables is not measured with its table full.
 const CONNTRACK_TIME_WAIT: (&str, &str) = ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait", "5");
