@@ -6,6 +6,7 @@ use clap::Args;
 use rustls::time_provider::DefaultTimeProvider;
 
 use crate::{
+    hbone::fields,
     identity::authority::istio::{self, Address},
     mode::node,
 };
@@ -45,7 +46,7 @@ pub(super) struct Certificates {
     )]
     istio_root: PathBuf,
     /// What Istio calls this cluster, which the other ends of tunnels are told; with `--ca istio`, `Kubernetes` if it is not given.
-    #[arg(long, value_name = "NAME", env = "CANOPY_ISTIO_CLUSTER")]
+    #[arg(long, value_name = "NAME", value_parser = cluster_name, env = "CANOPY_ISTIO_CLUSTER")]
     istio_cluster: Option<String>,
     /// With `--ca istio`: the DNS name in the service's certificate, if it is not HOST.
     #[arg(long, value_name = "NAME", env = "CANOPY_ISTIO_SERVER_NAME")]
@@ -94,6 +95,14 @@ impl FromStr for Authority {
             _ => Err("one of: embedded, files, files:DIR, spire:ADMIN_SOCKET, istio:HOST:PORT".into()),
         }
     }
+}
+
+/// What is no name is never said to anybody, and would be an option without effect.
+fn cluster_name(name: &str) -> Result<String, String> {
+    if fields::is_claim(name) {
+        return Ok(name.to_owned());
+    }
+    Err("a cluster's name is letters, digits and any of -._:/@, at most 253 of them".to_owned())
 }
 
 impl Certificates {
@@ -174,6 +183,13 @@ mod tests {
         assert_eq!(cluster(&["--ca=files", "--istio-cluster=east-1"]), (some("east-1"), None));
         assert_eq!(cluster(&[istio]), (some("Kubernetes"), some("Kubernetes")));
         assert_eq!(cluster(&[istio, "--istio-cluster=east-1"]), (some("east-1"), some("east-1")));
+    }
+
+    #[test]
+    fn what_is_no_name_of_a_cluster_is_refused() {
+        for bad in ["", "east 1", "east,k8s.pod.name=x", &"e".repeat(254)] {
+            assert!(cluster_name(bad).unwrap_err().contains("letters"), "{bad}");
+        }
     }
 
     #[test]

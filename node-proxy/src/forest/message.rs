@@ -3,7 +3,7 @@
 //! Each message is complete in itself; a cell that missed none can be told everything again by planting anew. A message carries
 //! descriptors, plain data, what is immutable and shared by count (the snapshot, a workload), where to answer, and the board with
 //! the inboxes that cells put each other's handoffs in; never a connection, its state, or a lock that is held. Between threads of one
-//! process nothing is encoded; what each part is between two is decided (0015), and that it can be is tested.
+//! process nothing is encoded; what each part is to be between two is decided (0015).
 
 use std::{sync::Arc, time::Duration};
 
@@ -126,7 +126,7 @@ mod tests {
         fn descriptor<T: AsFd>() {}
         bytes::<(Workload, PodName, u64, usize, Duration)>();
         bytes::<Vec<TreeDescription>>();
-        // What a snapshot is compiled from, by a pure function.
+        // Of what a snapshot is compiled from, the most.
         bytes::<Mesh>();
         descriptor::<Netns>();
         descriptor::<crate::sys::listen::Listener>();

@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::coop,
 };
 
 /// What is fetched at once: two records.
@@ -87,6 +88,9 @@ impl AsyncRead for ReadAhead {
             }
             ready!(self.poll_fetch(cx))?;
         }
+        // Counts as a read of the socket: others are to have their turn as often as without this.
+        let turn = ready!(coop::poll_proceed(cx));
+        turn.made_progress();
         let fetched = self.fetched();
         let taken = fetched.len().min(buffer.remaining());
         buffer.put_slice(&fetched[..taken]);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, header};
 
 pub use self::{
-    baggage::{Baggage, baggage},
+    baggage::{Baggage, baggage, is_claim},
     said::Said,
     trace::TraceId,
 };

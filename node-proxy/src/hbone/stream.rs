@@ -116,14 +116,16 @@ impl Tunnel {
         Ok(())
     }
 
-    /// What has been received already, where so many bytes of it are in one piece; what is taken counts as read.
+    /// What has been received already, where so many bytes of it are in one piece. It counts as read when more is asked for: who
+    /// takes it has nowhere to put it before.
     ///
     /// `None` where there is less, or nothing, or an end: that is for a read to say.
     pub fn take_chunk(&mut self, cx: &mut Context<'_>, size: RangeInclusive<usize>) -> Option<Bytes> {
-        if self.chunk.is_empty()
-            && let Poll::Ready(Some(Ok(chunk))) = self.received.as_mut()?.poll_data(cx)
-        {
-            self.chunk = chunk;
+        if self.chunk.is_empty() {
+            self.settle();
+            if let Poll::Ready(Some(Ok(chunk))) = self.received.as_mut()?.poll_data(cx) {
+                self.chunk = chunk;
+            }
         }
         if self.chunk.len() < *size.start() {
             return None;
@@ -132,7 +134,6 @@ impl Tunnel {
         self.owed += taken.len();
         if self.chunk.is_empty() {
             self.chunk = Bytes::new();
-            self.settle();
         }
         Some(taken)
     }

@@ -178,6 +178,9 @@ impl Io {
                 self.gone = 0;
                 return Poll::Ready(Ok(written - waiting));
             }
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
             self.gone += written;
         }
     }

@@ -59,8 +59,13 @@ pub(super) fn poll_send(
         }
     };
     if read > 0 {
-        let bytes = if read < LEAST { Bytes::copy_from_slice(&bytes) } else { bytes.freeze() };
+        // What is queued counts by its length: none may hold more than twice as much.
+        let is_most = read >= LEAST.max(room / 2);
+        let bytes = if is_most { bytes.freeze() } else { Bytes::copy_from_slice(&bytes) };
         tunnel.send(bytes).map_err(Failed::Tunnel)?;
+    }
+    if read < room {
+        tunnel.forgo_room();
     }
     Poll::Ready(Ok(read))
 }

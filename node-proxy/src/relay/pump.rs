@@ -218,12 +218,12 @@ impl<'cell> Pump<'cell> {
         way: &mut Way<'_, 'cell>,
         count: &mut impl FnMut(usize),
     ) -> Poll<Result<usize, Broken>> {
-        let mut wants_pipe = self.appetite == SCRATCH && way.are_sockets();
-        if wants_pipe && let Some(pipe) = Pipe::take() {
-            wants_pipe = false;
-            if let Some(moved) = self.splice(cx, (way, pipe), count) {
-                return moved;
-            }
+        let wants_pipe = self.appetite == SCRATCH && way.are_sockets();
+        if wants_pipe
+            && let Some(pipe) = Pipe::take()
+            && let Some(moved) = self.splice(cx, (way, pipe), count)
+        {
+            return moved;
         }
         if let Some(lent) = self.lend(cx, way, count) {
             return lent;

@@ -16,8 +16,8 @@ use std::{
 use tikv_jemalloc_ctl::{Error, epoch, raw};
 
 /// The allocator's options, read before `main`: threads that only allocate little share one arena; thread caches that
-/// have room for few blocks of a TLS record's size, of which bulk takes and frees four for each that passes; freed memory
-/// goes back to the kernel within a second, by one thread in the background, since an idle arena does not do it by itself.
+/// have room for few blocks of a TLS record's size, of which bulk takes and frees four for each that passes (a thread keeps at most about 2 MiB so, and they are in no ledger); freed
+/// memory goes back to the kernel within a second, by one thread in the background, since an idle arena does not do it by itself.
 #[expect(unsafe_code, reason = "the allocator finds its options by this name")]
 // SAFETY: jemalloc declares this symbol weak for the program to define, as a pointer to a C string.
 #[unsafe(export_name = "malloc_conf")]
@@ -124,6 +124,12 @@ mod tests {
     fn the_options_are_those_the_allocator_runs_with() {
         assert_eq!(tikv_jemalloc_ctl::opt::narenas::read().unwrap(), 1);
         assert!(tikv_jemalloc_ctl::opt::background_thread::read().unwrap());
+        #[expect(unsafe_code, reason = "the allocator's controls are untyped")]
+        // SAFETY: the first is a `size_t`, the second an `unsigned`.
+        let (largest, slots) = unsafe {
+            (raw::read::<usize>(b"opt.tcache_max\0"), raw::read::<u32>(b"opt.tcache_nslots_large\0"))
+        };
+        assert_eq!((largest.unwrap(), slots.unwrap()), (32 << 10, 8));
     }
 
     #[test]

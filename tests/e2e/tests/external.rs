@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{
-    Listener, Stage, dial, eventually,
-    prompt::{self, PROMISED, TRIES},
-};
+use e2e::{Listener, Stage, dial, eventually, prompt};
 use testkit::{Daemon, Outcome, Pod};
 
 /// Two tenants that are kept to the mesh, and somebody outside of it.
@@ -104,17 +101,13 @@ fn what_a_service_entry_names_is_reached_while_it_does_and_live_connections_end_
 
     let named = scene.entry("shop", &format!(", addresses: [{}]", scene.outside.v4()));
     let opened = [true, false, false, false];
-    let mut soonest = Duration::MAX;
-    for _ in 0..TRIES {
+    prompt::kept("an entry that is gone", || {
         scene.edit(&named)?;
         assert_eq!(scene.reached(), opened, "that port, at that address, for that tenant");
-        soonest = soonest.min(scene.cut()?);
+        let took = scene.cut()?;
         assert_eq!(scene.reached(), [false; 4], "it is closed again");
-        if soonest <= PROMISED {
-            break;
-        }
-    }
-    assert!(soonest <= PROMISED, "{soonest:?} after the edit was compiled");
+        Ok(vec![took])
+    })?;
     let cut = |line: &serde_json::Value| line["bytes_received"] == 10 && line["reason"] == "egress_forbidden";
     scene.daemon.wait_logged(cut)?;
     Ok(())

@@ -91,7 +91,7 @@ impl Baggage {
 
 /// Whether a value is made of what names of workloads, clusters and zones are made of: nothing that a log, or who reads one, could
 /// take for more than a name, and nothing that parts members of `baggage`.
-fn is_claim(value: &str) -> bool {
+pub fn is_claim(value: &str) -> bool {
     let names = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/@".contains(&byte);
     (1..=LONGEST_CLAIM).contains(&value.len()) && value.bytes().all(names)
 }

@@ -5,6 +5,7 @@
 
 use std::{pin::Pin, rc::Rc};
 
+use futures_util::FutureExt;
 use hyper::{server::conn::http2, service::service_fn};
 
 use super::{
@@ -25,9 +26,14 @@ use crate::{
 /// Serves a connection to its end.
 pub(super) async fn serve(session: Rc<Session>, client: Client) {
     let limits = &session.cell.limits;
+    // From when hyper has read a request on: its task runs only after the connection's turn.
+    let under_way: Rc<()> = Rc::default();
     let service = {
-        let session = Rc::clone(&session);
-        service_fn(move |request| answer(Rc::clone(&session), request, None))
+        let (session, under_way) = (Rc::clone(&session), Rc::clone(&under_way));
+        service_fn(move |request| {
+            let held = Rc::clone(&under_way);
+            answer(Rc::clone(&session), request, None).inspect(move |_| drop(held))
+        })
     };
     let hearing: Rc<Hearing> = Rc::default();
     let connection = http2::Builder::new(LocalExecutor)
@@ -43,11 +49,14 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(HyperIo(Heard { io: client, hearing: Rc::clone(&hearing) }), service);
+    // The service has one, too.
+    let is_asked = || Rc::strong_count(&under_way) > 2;
+    let is_busy = || is_asked() || session.requests.get() > 0 || hearing.is_stalled();
     let served = Served {
         connection,
         ask: |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown(),
         is_to_end: || session.is_ending(),
-        signs: || Signs { busy: session.requests.get() > 0 || hearing.is_stalled(), heard: hearing.often() },
+        signs: || Signs { busy: is_busy(), heard: hearing.often() },
     };
     if let Some(Err(error)) = served.run(limits.patience()).await {
         tracing::debug!(%error, "a client's HTTP/2 connection ended");
