@@ -43,6 +43,27 @@ async fn goes_whole(from: &mut TcpStream, to: &mut TcpStream) {
     assert!(read == bytes, "{} bytes of {}, or others", read.len(), bytes.len());
 }
 
+/// Writes until nothing has moved for a while: then every buffer on the way is full.
+async fn fill(stream: &mut TcpStream) {
+    let chunk = vec![7; 256 * 1024];
+    while let Ok(written) = timeout(Duration::from_millis(100), stream.write(&chunk)).await {
+        written.unwrap();
+    }
+}
+
+/// Reads only what fits before the reset is noticed.
+async fn ends_in_a_reset(stream: &mut TcpStream) {
+    let mut read = vec![0; 64 * 1024];
+    let cut = loop {
+        match stream.read(&mut read).await {
+            Ok(0) => break false,
+            Ok(_) => {}
+            Err(_reset) => break true,
+        }
+    };
+    assert!(cut, "what was cut short looks complete");
+}
+
 #[test]
 fn bulk_goes_through_pipes_both_ways_whole_in_order_and_with_its_end() {
     on_a_cell(async {
@@ -82,21 +103,10 @@ fn bulk_through_a_tunnel_that_is_cut_short_ends_in_a_reset() {
             if !from_client {
                 std::mem::swap(&mut from, &mut to);
             }
-            let chunk = vec![7; 256 * 1024];
-            while let Ok(written) = timeout(Duration::from_millis(100), from.write(&chunk)).await {
-                written.unwrap();
-            }
+            fill(&mut from).await;
             socket::reset(&from);
             drop(from);
-            let mut read = vec![0; 64 * 1024];
-            let cut = loop {
-                match to.read(&mut read).await {
-                    Ok(0) => break false,
-                    Ok(_) => {}
-                    Err(_reset) => break true,
-                }
-            };
-            assert!(cut, "what was cut short looks complete");
+            ends_in_a_reset(&mut to).await;
         }
     });
 }
@@ -124,10 +134,7 @@ fn peers_that_stop_reading_leave_a_pipe_to_those_that_read() {
         let mut stuck = Vec::new();
         while ledger.bulk_copied.load(Relaxed) == 0 {
             let (mut client, server) = connected(&world).await;
-            let chunk = vec![7; 256 * 1024];
-            while let Ok(written) = timeout(Duration::from_millis(100), client.write(&chunk)).await {
-                written.unwrap();
-            }
+            fill(&mut client).await;
             stuck.push((client, server));
             assert!(stuck.len() < 20, "{:?}", pipes());
         }
@@ -172,23 +179,11 @@ fn bulk_that_is_cut_short_ends_in_a_reset_and_leaves_no_pipe() {
     on_a_cell(async {
         let world = World::new();
         let (mut client, mut server) = connected(&world).await;
-        let chunk = vec![7; 256 * 1024];
-        while let Ok(written) = timeout(Duration::from_millis(100), client.write(&chunk)).await {
-            written.unwrap();
-        }
+        fill(&mut client).await;
         assert_eq!(pipes(), (1, 0), "it is stuck with bytes in a pipe");
         socket::reset(&client);
         drop(client);
-        // Read only what fits before the reset is noticed.
-        let mut read = vec![0; 64 * 1024];
-        let cut = loop {
-            match server.read(&mut read).await {
-                Ok(0) => break false,
-                Ok(_) => {}
-                Err(_reset) => break true,
-            }
-        };
-        assert!(cut, "what was cut short looks complete");
+        ends_in_a_reset(&mut server).await;
         world.emptied(1).await;
         let (made, free) = pipes();
         assert_eq!(made, free);
