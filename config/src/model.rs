@@ -109,7 +109,7 @@ pub enum Egress {
 }
 
 /// What a tenant may use; `None` is "no bound of its own".
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// Guaranteed CPU, in thousandths of a core.
     pub cpu_share_millis: Option<u64>,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use config::{
-    model::{Egress, Mesh},
+    model::{Mesh, Tenant},
     name::{Namespace, TenantId},
 };
 
@@ -98,18 +98,21 @@ impl Compiler {
 
     fn snapshots(&self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
         let mut consumers = self.consumer_routes(&mesh.membership);
-        let compile = |(id, tenant): (&TenantId, &Arc<config::model::Tenant>)| {
+        let compile = |(id, tenant): (&TenantId, &Arc<Tenant>)| {
             let own = consumers.remove(id).unwrap_or_default();
-            (id.clone(), self.snapshot(mesh.version, id, tenant.egress, own))
+            (id.clone(), self.snapshot(mesh.version, tenant, own))
         };
         mesh.tenants.iter().map(compile).collect()
     }
 
-    fn snapshot(&self, version: u64, id: &TenantId, egress: Egress, own: ConsumerRoutes) -> Arc<Snapshot> {
+    fn snapshot(&self, version: u64, tenant: &Tenant, own: ConsumerRoutes) -> Arc<Snapshot> {
+        let id = &tenant.id;
         let (policies, external) = (self.policies.of(id), self.policies.external(id));
         if let Some(before) = self.snapshots.get(id) {
             let same = Arc::ptr_eq(&before.directory, &self.directory)
-                && before.egress == egress
+                && before.egress == tenant.egress
+                && before.isolation == tenant.isolation
+                && before.budget == tenant.budget
                 && before.policies.is_same(&policies)
                 && before.external.is_same(&external)
                 && same_tables(&before.consumer_routes, &own);
@@ -120,7 +123,9 @@ impl Compiler {
         Arc::new(Snapshot {
             version,
             tenant: id.clone(),
-            egress,
+            isolation: tenant.isolation,
+            egress: tenant.egress,
+            budget: tenant.budget,
             directory: Arc::clone(&self.directory),
             consumer_routes: own,
             policies,

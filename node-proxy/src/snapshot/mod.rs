@@ -13,7 +13,7 @@ use std::{
 
 use config::{
     identity::Identity,
-    model::{AppProtocol, Egress, Endpoint, Workload},
+    model::{AppProtocol, Budget, Egress, Endpoint, Isolation, Workload},
     name::{Namespace, PodName, ServiceName, TenantId},
 };
 
@@ -34,8 +34,12 @@ pub struct Snapshot {
     pub version: u64,
     /// Whose it is.
     pub tenant: TenantId,
+    /// Whether its cell is a thread or a process.
+    pub isolation: Isolation,
     /// Where this tenant's workloads may connect to.
     pub egress: Egress,
+    /// What it may use.
+    pub budget: Budget,
     /// Facts that all tenants share: who has which address.
     pub directory: Arc<Directory>,
     /// Where this tenant's own (consumer) routes replace the producer's.
@@ -214,7 +218,9 @@ impl Snapshot {
         Self {
             version: 0,
             tenant,
+            isolation: Isolation::default(),
             egress: Egress::Any,
+            budget: Budget::default(),
             directory: Arc::default(),
             consumer_routes: ConsumerRoutes::default(),
             policies: Arc::default(),

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use config::{
     identity::{Identity, TrustDomain},
     model::{
-        AppProtocol, Backend, BackendTarget, Endpoint, Exclusions, HttpRoute, InvalidBackend, Labels, Match,
-        Members, Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
+        AppProtocol, Backend, BackendTarget, Budget, Egress, Endpoint, Exclusions, HttpRoute, InvalidBackend,
+        Isolation, Labels, Match, Members, Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts,
+        Workload,
     },
     name::{PodName, RouteName, ServiceName},
 };
@@ -25,9 +26,9 @@ fn mesh() -> Mesh {
         let tenant = Tenant {
             id: id.clone(),
             namespaces: vec![namespace.clone()],
-            isolation: config::model::Isolation::Thread,
+            isolation: Isolation::Thread,
             egress: Egress::Any,
-            budget: config::model::Budget::default(),
+            budget: Budget::default(),
         };
         mesh.tenants.insert(id.clone(), Arc::new(tenant));
         mesh.membership.insert(namespace, id);
@@ -241,6 +242,21 @@ fn egress_is_the_tenants_own() {
     let snapshots = compile(&mesh);
     assert_eq!(snapshots[&tenant("bank")].egress, Egress::Mesh);
     assert_eq!(snapshots[&tenant("shop")].egress, Egress::Any);
+}
+
+#[test]
+fn a_budget_or_an_isolation_that_changes_is_a_new_snapshot_for_its_tenant_alone() {
+    let mut mesh = mesh();
+    let mut compiler = Compiler::default();
+    let before = compiler.compile(&mesh);
+    let bank = Arc::make_mut(mesh.tenants.get_mut(&tenant("bank")).unwrap());
+    bank.budget.connections = Some(7);
+    let budgeted = compiler.compile(&mesh);
+    assert_eq!(budgeted[&tenant("bank")].budget.connections, Some(7));
+    Arc::make_mut(mesh.tenants.get_mut(&tenant("bank")).unwrap()).isolation = Isolation::Process;
+    let isolated = compiler.compile(&mesh);
+    assert_eq!(isolated[&tenant("bank")].isolation, Isolation::Process);
+    assert!(Arc::ptr_eq(&before[&tenant("shop")], &isolated[&tenant("shop")]));
 }
 
 #[test]
