@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::Mechanism;
+
 /// Why steering failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -141,6 +143,24 @@ pub enum RedirectError {
         /// Its standard error.
         said: String,
     },
+    /// What was delegated to this process cannot be used.
+    #[error("what the daemon delegated cannot be used: {why}")]
+    Delegation {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A process that carries connections tried what is the daemon's alone.
+    #[error("a process of a cell may not {what}: that is the daemon's to do")]
+    NotDelegated {
+        /// What was tried.
+        what: &'static str,
+    },
+    /// The mechanism has nothing to delegate.
+    #[error("steering by {mechanism} cannot be shared with another process: run its cells as threads")]
+    CannotDelegate {
+        /// Which.
+        mechanism: Mechanism,
+    },
     /// A table of the kernel is full.
     #[error("the kernel's table of {table} is full ({limit}): enrol fewer pods, or give them fewer {table}")]
     TableFull {
@@ -172,6 +192,9 @@ impl RedirectError {
             Self::Listener { .. } => "redirect_listener",
             Self::ToolMissing { .. } => "redirect_tool_missing",
             Self::Tool { .. } => "redirect_tool",
+            Self::Delegation { .. } => "redirect_delegation",
+            Self::NotDelegated { .. } => "redirect_not_delegated",
+            Self::CannotDelegate { .. } => "redirect_cannot_delegate",
             Self::TableFull { .. } => "redirect_table_full",
         }
     }

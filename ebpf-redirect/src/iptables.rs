@@ -6,19 +6,16 @@
 //! tracking is paid for by every connection. It must never touch a rule or chain that is not its own.
 
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
 };
 
 use rustix::process::geteuid;
-use socket2::{Domain, SockAddr, SockRef};
+use socket2::SockRef;
 
+pub(crate) use self::delegated::Delegated;
 use self::{
     claim::{Claim, Claims},
     commands::{Family, Tools},
@@ -26,12 +23,13 @@ use self::{
     rules::{Ports, Rules},
 };
 use crate::{
-    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting, Redirect,
-    RedirectError, Side, Spared, WayBack, netns, sys,
+    Counter, Delegation, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting,
+    Redirect, RedirectError, Side, Spared, WayBack, netns, sys,
 };
 
 mod claim;
 mod commands;
+mod delegated;
 mod leftovers;
 mod rules;
 
@@ -41,7 +39,7 @@ pub struct IptablesRedirect {
     tools: Arc<Tools>,
     leftovers: Leftovers,
     claims: Arc<Claims>,
-    counts: Counts,
+    path: Delegated,
 }
 
 /// What is needed to steer by iptables.
@@ -57,14 +55,6 @@ pub fn find_tools() -> Result<(), RedirectError> {
     Tools::find().map(drop)
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    outbound_steered: AtomicU64,
-    inbound_steered: AtomicU64,
-    refused_not_steered: AtomicU64,
-    exempted: AtomicU64,
-}
-
 impl IptablesRedirect {
     /// Finds the tools, and what a process that has ended left with the same state directory: its pods stay refused until
     /// they are enrolled, or [`release_unclaimed`](Redirect::release_unclaimed) is called.
@@ -76,7 +66,7 @@ impl IptablesRedirect {
         let leftovers = Leftovers::open(options.state);
         let found = leftovers.find()?;
         let claims = Arc::new(Claims::beside(found.iter().map(|left| left.inode)));
-        Ok(Self { tools, leftovers, claims, counts: Counts::default() })
+        Ok(Self { tools, leftovers, claims, path: Delegated::default() })
     }
 }
 
@@ -85,15 +75,8 @@ impl Redirect for IptablesRedirect {
         Mechanism::Iptables
     }
 
-    /// The rules name the ports the listeners got, so any will do.
     fn listen_plan(&self) -> ListenPlan {
-        ListenPlan {
-            outbound_v4: (Ipv4Addr::LOCALHOST, 0).into(),
-            outbound_v6: (Ipv6Addr::LOCALHOST, 0).into(),
-            inbound_v4: (Ipv4Addr::UNSPECIFIED, 0).into(),
-            inbound_v6: (Ipv6Addr::UNSPECIFIED, 0).into(),
-            transparent: false,
-        }
+        self.path.listen_plan()
     }
 
     fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
@@ -104,21 +87,8 @@ impl Redirect for IptablesRedirect {
         Ok(Box::new(guard))
     }
 
-    /// With `client`, the socket is bound to the client's address and any port: the client's own port may be taken.
     fn exempt(&self, socket: BorrowedFd<'_>, client: Option<SocketAddr>) -> Result<(), RedirectError> {
-        self.counts.exempted.fetch_add(1, Relaxed);
-        let socket = SockRef::from(&socket);
-        socket.set_mark(rules::PROXY_MARK).map_err(|e| RedirectError::syscall("SO_MARK", "a delivery", e))?;
-        let Some(client) = client else { return Ok(()) };
-        let family = socket.domain().map_err(|e| RedirectError::syscall("SO_DOMAIN", "a delivery", e))?;
-        let is_of_family = match client {
-            SocketAddr::V4(_) => family == Domain::IPV4,
-            SocketAddr::V6(_) => family == Domain::IPV6,
-        };
-        if !is_of_family {
-            return Ok(());
-        }
-        speak_as(&socket, client.ip()).map_err(|e| RedirectError::syscall("bind", client, e))
+        self.path.exempt(socket, client)
     }
 
     fn origin(
@@ -127,22 +97,7 @@ impl Redirect for IptablesRedirect {
         side: Side,
         accept_addr: SocketAddr,
     ) -> Result<Origin, RedirectError> {
-        let socket = SockRef::from(&accepted);
-        let destination =
-            if accept_addr.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
-        let local = socket.local_addr().map_err(|e| RedirectError::syscall("getsockname", accept_addr, e))?;
-        // Without NAT, or where connection tracking knows nothing of it, somebody dialled the listener itself.
-        let destination =
-            destination.ok().and_then(|to| to.as_socket()).filter(|to| Some(*to) != local.as_socket());
-        let Some(destination) = destination else {
-            self.counts.refused_not_steered.fetch_add(1, Relaxed);
-            return Err(RedirectError::NotSteered);
-        };
-        match side {
-            Side::Outbound => self.counts.outbound_steered.fetch_add(1, Relaxed),
-            Side::Inbound => self.counts.inbound_steered.fetch_add(1, Relaxed),
-        };
-        Ok(Origin { destination, client: accept_addr })
+        self.path.origin(accepted, side, accept_addr)
     }
 
     fn release_unclaimed(&self, spared: Spared<'_>) -> Result<usize, RedirectError> {
@@ -159,25 +114,12 @@ impl Redirect for IptablesRedirect {
     }
 
     fn counters(&self) -> Result<Vec<Counter>, RedirectError> {
-        let counter = |hook, event, count: &AtomicU64| Counter { hook, event, count: count.load(Relaxed) };
-        Ok(vec![
-            counter("iptables_output", "steered", &self.counts.outbound_steered),
-            counter("iptables_prerouting", "steered", &self.counts.inbound_steered),
-            counter("iptables_accept", "refused_not_steered", &self.counts.refused_not_steered),
-            counter("iptables_output", "passed_exempt", &self.counts.exempted),
-        ])
+        self.path.counters()
     }
-}
 
-/// Makes a socket connect from an address that is not this namespace's.
-fn speak_as(socket: &SockRef<'_>, client: IpAddr) -> io::Result<()> {
-    match client {
-        IpAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-        IpAddr::V6(_) => sys::socket::set_transparent_v6(socket.as_fd())?,
+    fn delegate(&self) -> Result<Delegation, RedirectError> {
+        Ok(Delegation::iptables())
     }
-    // The port is chosen at connect, by the whole tuple: otherwise one client address had 28,000 ports in all.
-    sys::socket::set_bind_address_no_port(socket.as_fd())?;
-    socket.bind(&SockAddr::from(SocketAddr::new(client, 0)))
 }
 
 /// The rules of one pod.

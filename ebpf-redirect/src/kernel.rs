@@ -4,23 +4,17 @@
 //!
 //! This file is the public face and the path of a connection; it must not touch pins or programs itself.
 
-use std::{
-    net::SocketAddr,
-    os::fd::{AsRawFd as _, BorrowedFd},
-    path::PathBuf,
-    sync::Arc,
-};
-
-use ebpf_redirect_abi::{Endpoint, Note, kind};
+use std::{net::SocketAddr, os::fd::BorrowedFd, path::PathBuf, sync::Arc};
 
 use crate::{
-    Counter, Enrolled, Enrolment, FenceChoice, FencedPod, ListenPlan, Mechanism, Origin, Redirect,
-    RedirectError, Side, Spared, canonical,
+    Counter, Delegation, Enrolled, Enrolment, FenceChoice, FencedPod, ListenPlan, Mechanism, Origin,
+    Redirect, RedirectError, Side, Spared,
 };
 
 pub use trace::{Decision, Filter, Trace};
 
 pub(crate) mod address;
+pub(crate) mod delegated;
 mod exceptions;
 mod fence;
 mod hooks;
@@ -100,11 +94,7 @@ impl Redirect for KernelRedirect {
     }
 
     fn listen_plan(&self) -> ListenPlan {
-        // Any port: the lookup program gives the connections to the socket, whatever it is bound to. On
-        // loopback, so that nobody outside the pod can dial the listener itself.
-        let v4 = SocketAddr::from(([127, 0, 0, 1], 0));
-        let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
-        ListenPlan { outbound_v4: v4, outbound_v6: v6, inbound_v4: v4, inbound_v6: v6, transparent: false }
+        delegated::listen_plan()
     }
 
     fn enrol(&self, pod: &Enrolment<'_>) -> Result<Box<dyn Enrolled>, RedirectError> {
@@ -112,14 +102,7 @@ impl Redirect for KernelRedirect {
     }
 
     fn exempt(&self, socket: BorrowedFd<'_>, client: Option<SocketAddr>) -> Result<(), RedirectError> {
-        let note = match client {
-            None => Note { kind: kind::EXEMPT, ..Note::default() },
-            Some(client) => {
-                Note { kind: kind::DELIVERY, own: Endpoint::default(), peer: address::endpoint(client) }
-            }
-        };
-        let sockets = &self.state.tables.sockets;
-        sockets.set(&socket.as_raw_fd(), &note).map_err(|e| RedirectError::syscall("exempt", "a socket", e))
+        delegated::exempt(&self.state.tables.sockets, socket, client)
     }
 
     fn origin(
@@ -128,10 +111,7 @@ impl Redirect for KernelRedirect {
         side: Side,
         accept_addr: SocketAddr,
     ) -> Result<Origin, RedirectError> {
-        match side {
-            Side::Outbound => self.outbound_origin(accepted),
-            Side::Inbound => inbound_origin(accepted, accept_addr),
-        }
+        delegated::origin(&self.state.tables.sockets, accepted, side, accept_addr)
     }
 
     fn release_unclaimed(&self, spared: Spared<'_>) -> Result<usize, RedirectError> {
@@ -145,28 +125,9 @@ impl Redirect for KernelRedirect {
     fn fences(&self) -> Result<Vec<FencedPod>, RedirectError> {
         self.state.fences.report(&self.state.registry, self.state.tables.cpus)
     }
-}
 
-impl KernelRedirect {
-    /// One look at the socket's note: only a steered connection has one.
-    fn outbound_origin(&self, accepted: BorrowedFd<'_>) -> Result<Origin, RedirectError> {
-        let note = self.state.tables.sockets.get(&accepted.as_raw_fd());
-        let note = note.map_err(|error| RedirectError::syscall("origin", "an accepted socket", error))?;
-        let note = note.filter(|note| note.kind == kind::ACCEPTED).ok_or(RedirectError::NotSteered)?;
-        Ok(Origin { destination: address::socket_addr(&note.peer), client: address::socket_addr(&note.own) })
+    fn delegate(&self) -> Result<Delegation, RedirectError> {
+        let sockets = self.state.tables.sockets.try_clone();
+        sockets.map(Delegation::kernel).map_err(|error| RedirectError::syscall("dup", "the notes", error))
     }
-}
-
-/// The kernel keeps both addresses of a connection that was given to another listener.
-fn inbound_origin(accepted: BorrowedFd<'_>, accept_addr: SocketAddr) -> Result<Origin, RedirectError> {
-    let destination = rustix::net::getsockname(accepted)
-        .map_err(|errno| RedirectError::syscall("getsockname", "an accepted socket", errno.into()))?;
-    let destination = SocketAddr::try_from(destination)
-        .map_err(|errno| RedirectError::syscall("getsockname", "an accepted socket", errno.into()))?;
-    let destination = canonical(destination);
-    if destination.ip().is_loopback() {
-        // Inbound connections to loopback pass by; this one dialled the listener's own port.
-        return Err(RedirectError::NotSteered);
-    }
-    Ok(Origin { destination, client: canonical(accept_addr) })
 }

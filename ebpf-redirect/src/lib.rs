@@ -47,11 +47,13 @@ use std::{
 use ipnet::IpNet;
 
 pub use address::canonical;
+pub use delegation::Delegation;
 pub use ebpf_redirect_abi::TUNNEL_PORT;
 pub use error::RedirectError;
 pub use fence::{Denial, FenceChoice, FenceState, FencedPackets, FencedPod};
 
 mod address;
+pub mod delegation;
 mod error;
 pub mod fake;
 mod fence;
@@ -98,6 +100,12 @@ pub trait Redirect: Send + Sync + fmt::Debug {
 
     /// What the hooks have counted since they were attached, for metrics and `canopy check`.
     fn counters(&self) -> Result<Vec<Counter>, RedirectError>;
+
+    /// What another process needs to carry connections: [`exempt`](Self::exempt) and [`origin`](Self::origin), for its own
+    /// sockets, and nothing else.
+    fn delegate(&self) -> Result<Delegation, RedirectError> {
+        Err(RedirectError::CannotDelegate { mechanism: self.mechanism() })
+    }
 
     /// How every enrolled pod is fenced, and what its fence has counted. Mechanisms without a fence have nothing to say.
     fn fences(&self) -> Result<Vec<FencedPod>, RedirectError> {

@@ -68,6 +68,27 @@ impl<K: Plain, V: Plain> Table<K, V> {
         open_pin(path).map(Self::new)
     }
 
+    /// A second descriptor of the map.
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Whether the map is socket storage, with keys and values of these types' sizes. What came from elsewhere must be asked
+    /// before it is read: the kernel writes values of the map's size, whatever room there is.
+    pub(crate) fn is_socket_storage(&self) -> io::Result<bool> {
+        let mut info = MapInfo::default();
+        let attr = Info {
+            fd: raw(self.fd.as_fd()),
+            length: size_of::<MapInfo>() as u32,
+            info: &raw mut info as u64,
+        };
+        // SAFETY: the kernel writes at most the length that is given.
+        unsafe { call(OBJ_GET_INFO_BY_FD, &attr) }?;
+        Ok(info.kind == SK_STORAGE
+            && info.key_size as usize == size_of::<K>()
+            && info.value_size as usize == size_of::<V>())
+    }
+
     /// The value of a key.
     pub(crate) fn get(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = MaybeUninit::<V>::zeroed();
@@ -228,6 +249,24 @@ impl Element {
 }
 
 #[repr(C)]
+struct Info {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The beginning of the kernel's `bpf_map_info`; it writes as much as is asked for. For a descriptor of another kind it writes
+/// what that has at its beginning, which is as large in all of them.
+#[repr(C)]
+#[derive(Default)]
+struct MapInfo {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+}
+
+#[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
     target: u32,
@@ -275,8 +314,11 @@ const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 /// `BPF_F_BEFORE`, and without another program that means: first.
 const BEFORE: u32 = 1 << 3;
+/// `BPF_MAP_TYPE_SK_STORAGE`.
+const SK_STORAGE: u32 = 24;

@@ -6,6 +6,7 @@ mod support;
 
 mod applications;
 mod crowding;
+mod delegation;
 mod deliveries;
 mod fence;
 mod inbound;
