@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Revocations, RevocationError> {
         if size > LARGEST {
             return Err(at(&path)(io::ErrorKind::FileTooLarge.into()));
         }
-        let lists = Revocations::read(&fs::read(&path).map_err(at(&path))?);
+        let lists = Revocations::shared(&fs::read(&path).map_err(at(&path))?);
         all = all.merge(lists.map_err(|source| RevocationError::Content { path, source })?);
     }
     Ok(all)

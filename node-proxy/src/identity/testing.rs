@@ -11,7 +11,7 @@ use tokio::{sync::watch, task};
 
 use super::{
     authority::{
-        CertificateAuthority, CertificateSource, Wanted,
+        CertificateAuthority, CertificateSource, OnBehalf, Wanted,
         embedded::{Embedded, Options},
     },
     credentials::{Credentials, Kept, Sources},
@@ -79,6 +79,10 @@ impl CertificateAuthority for TestAuthority {
 
     fn roots(&self) -> watch::Receiver<Option<Arc<Roots>>> {
         self.embedded.roots()
+    }
+
+    fn on_behalf(&self) -> Option<Arc<dyn OnBehalf>> {
+        self.embedded.on_behalf()
     }
 }
 

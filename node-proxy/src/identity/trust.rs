@@ -2,9 +2,16 @@
 //!
 //! Immutable values that are swapped whole. They hold nothing secret, so all cells share them.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Write as _},
+    os::unix::fs::FileExt as _,
+    sync::Arc,
+};
 
 use config::identity::TrustDomain;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, TrustAnchor,
     pem::{self, PemObject},
@@ -41,6 +48,9 @@ pub enum TrustError {
     /// Not a revocation list.
     #[error("it is not a revocation list that can be used")]
     RevocationList(#[source] webpki::Error),
+    /// The memory that another process reads it from cannot be had, or not be read.
+    #[error("it cannot be shared with another process")]
+    Shared(#[source] io::Error),
 }
 
 impl Roots {
@@ -102,7 +112,11 @@ fn anchor(certificate: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, Trus
 
 /// What authorities have taken back. What no list speaks of is not revoked.
 #[derive(Default)]
-pub struct Revocations(Vec<CertRevocationList<'static>>);
+pub struct Revocations {
+    lists: Vec<CertRevocationList<'static>>,
+    /// The bytes they were made of, for other processes: what has become of their file since may be half written.
+    sealed: Vec<File>,
+}
 
 impl Revocations {
     /// The lists in a PEM file, or the one in a DER file.
@@ -119,35 +133,71 @@ impl Revocations {
             OwnedCertRevocationList::from_der(&list).map(CertRevocationList::from)
         };
         let lists = lists.into_iter().map(parse).collect::<Result<_, _>>();
-        lists.map(Self).map_err(TrustError::RevocationList)
+        lists.map(|lists| Self { lists, sealed: Vec::new() }).map_err(TrustError::RevocationList)
+    }
+
+    /// As [`read`](Self::read), and keeps the bytes, sealed, for other processes. As much memory again.
+    pub fn shared(bytes: &[u8]) -> Result<Self, TrustError> {
+        let lists = Self::read(bytes)?;
+        Ok(Self { sealed: vec![seal(bytes).map_err(TrustError::Shared)?], ..lists })
+    }
+
+    /// What another process has made of its [`sealed`](Self::sealed) bytes.
+    pub fn from_sealed(files: impl IntoIterator<Item = File>) -> Result<Self, TrustError> {
+        files.into_iter().try_fold(Self::default(), |all, file| {
+            let bytes = whole(&file).map_err(TrustError::Shared)?;
+            Ok(all.merge(Self::read(&bytes)?))
+        })
+    }
+
+    /// The bytes of what can be shared.
+    pub fn sealed(&self) -> impl Iterator<Item = &File> {
+        self.sealed.iter()
     }
 
     /// Both together.
     pub fn merge(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+        self.lists.extend(other.lists);
+        self.sealed.extend(other.sealed);
         self
     }
 
     /// How many lists there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.lists.len()
     }
 
     /// Whether there is no list.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lists.is_empty()
     }
 
     /// Each list.
     pub(super) fn lists(&self) -> &[CertRevocationList<'static>] {
-        &self.0
+        &self.lists
     }
 }
 
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Revocations").field(&self.0.len()).finish()
+        f.debug_tuple("Revocations").field(&self.lists.len()).finish()
     }
+}
+
+/// Bytes that nobody can change any more, in memory.
+fn seal(bytes: &[u8]) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create(c"revocations", flags)?);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+/// Without the file's position, which all who have it share.
+fn whole(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// Everything a peer's certificate is judged by.

@@ -6,7 +6,8 @@
 use std::{fmt, sync::Arc};
 
 use config::{identity::Identity, model::Workload};
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{BoxFuture, LocalBoxFuture};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::{
@@ -14,11 +15,12 @@ use super::{
     trust::{Roots, TrustError},
 };
 
-pub use self::{request::Request, retry::report};
+pub use self::{files::Opened, request::Request, retry::report};
 
 pub mod embedded;
 pub mod files;
 pub mod istio;
+pub mod remote;
 pub mod spire;
 
 mod grpc;
@@ -37,6 +39,37 @@ pub trait CertificateAuthority: fmt::Debug + Send + Sync + 'static {
 
     /// The roots that are trusted, and their changes. `None` until they are known; never `None` again.
     fn roots(&self) -> watch::Receiver<Option<Arc<Roots>>>;
+
+    /// What the daemon does for cells that are processes of their own (see [`remote`]). `None` where a source can do nothing
+    /// for them without having their keys.
+    fn on_behalf(&self) -> Option<Arc<dyn OnBehalf>> {
+        None
+    }
+}
+
+/// What a source does for a cell that is another process. It is in the daemon, and never sees the cell's key.
+pub trait OnBehalf: fmt::Debug + Send + Sync {
+    /// Whether the cell makes the key, and `request` below is its signing request; otherwise that is empty.
+    fn signs(&self) -> bool;
+
+    /// A certificate of this identity, which is the cell's.
+    fn issue(
+        &self,
+        identity: &Identity,
+        request: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Issued, AuthorityError>>;
+
+    /// Comes back when there is a newer certificate than at the time of this call.
+    fn newer(&self, identity: &Identity) -> BoxFuture<'static, ()>;
+}
+
+/// What a source has for a cell that is another process.
+#[derive(Debug)]
+pub enum Issued {
+    /// A chain for the key of the request.
+    Chain(Vec<CertificateDer<'static>>),
+    /// Files that the cell reads itself, open.
+    Files(Opened),
 }
 
 /// Whom a certificate is for.

@@ -6,4 +6,4 @@ mod handshakes;
 mod peers;
 mod rotation;
 mod secrets;
-mod support;
+pub(super) mod support;

@@ -23,39 +23,39 @@ use crate::{
     telemetry::Reason,
 };
 
-pub(super) fn identity(text: &str) -> Identity {
+pub(in crate::identity) fn identity(text: &str) -> Identity {
     text.parse().unwrap()
 }
 
-pub(super) fn cart() -> Identity {
+pub(in crate::identity) fn cart() -> Identity {
     identity("spiffe://cluster.local/ns/shop/sa/cart")
 }
 
-pub(super) fn web() -> Identity {
+pub(in crate::identity) fn web() -> Identity {
     identity("spiffe://cluster.local/ns/shop/sa/web")
 }
 
 /// A second in the middle of everything's validity.
-pub(super) const NOW: u64 = 1_800_000_000;
+pub(in crate::identity) const NOW: u64 = 1_800_000_000;
 
-pub(super) fn at(seconds: u64) -> UnixTime {
+pub(in crate::identity) fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
 /// An authority that signs whatever it is asked to.
-pub(super) struct Anything {
-    pub(super) certificate: CertificateDer<'static>,
-    pub(super) issuer: Issuer<'static, KeyPair>,
+pub(in crate::identity) struct Anything {
+    pub(in crate::identity) certificate: CertificateDer<'static>,
+    pub(in crate::identity) issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate as a test wants it.
-pub(super) struct Odd<'a> {
-    pub(super) uris: Vec<&'a str>,
-    pub(super) from: u64,
-    pub(super) until: u64,
-    pub(super) is_ca: bool,
-    pub(super) usages: Vec<ExtendedKeyUsagePurpose>,
-    pub(super) serial: u8,
+pub(in crate::identity) struct Odd<'a> {
+    pub(in crate::identity) uris: Vec<&'a str>,
+    pub(in crate::identity) from: u64,
+    pub(in crate::identity) until: u64,
+    pub(in crate::identity) is_ca: bool,
+    pub(in crate::identity) usages: Vec<ExtendedKeyUsagePurpose>,
+    pub(in crate::identity) serial: u8,
 }
 
 impl Default for Odd<'_> {
@@ -90,7 +90,7 @@ impl Odd<'_> {
 }
 
 impl Anything {
-    pub(super) fn new(name: &str) -> Self {
+    pub(in crate::identity) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -101,14 +101,17 @@ impl Anything {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    pub(super) fn sign(&self, odd: &Odd<'_>) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub(in crate::identity) fn sign(
+        &self,
+        odd: &Odd<'_>,
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let certificate = odd.params().signed_by(&key, &self.issuer).unwrap().der().clone();
         (certificate, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
     /// Its own certificate, as it would be had it been valid until then.
-    pub(super) fn expired(self, until: u64) -> CertificateDer<'static> {
+    pub(in crate::identity) fn expired(self, until: u64) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "ours");
@@ -120,7 +123,7 @@ impl Anything {
     }
 
     /// A leaf that was signed with another leaf's key.
-    pub(super) fn sign_with_a_leaf(&self) -> Vec<CertificateDer<'static>> {
+    pub(in crate::identity) fn sign_with_a_leaf(&self) -> Vec<CertificateDer<'static>> {
         let (key, inner) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let mut params = Odd::default().params();
         params.distinguished_name.push(DnType::CommonName, "leaf");
@@ -129,11 +132,11 @@ impl Anything {
         vec![leaf.der().clone(), outer]
     }
 
-    pub(super) fn trust(&self) -> Trust {
+    pub(in crate::identity) fn trust(&self) -> Trust {
         self.trust_with(Revocations::default())
     }
 
-    pub(super) fn trust_with(&self, revocations: Revocations) -> Trust {
+    pub(in crate::identity) fn trust_with(&self, revocations: Revocations) -> Trust {
         Trust {
             trust_domain: TrustDomain::default(),
             roots: Arc::new(Roots::new([self.certificate.clone()]).unwrap()),
@@ -142,7 +145,7 @@ impl Anything {
     }
 
     /// A list that takes back the certificate of this number, in PEM.
-    pub(super) fn revoke(&self, serial: u8) -> String {
+    pub(in crate::identity) fn revoke(&self, serial: u8) -> String {
         let day = |day| date_time_ymd(2020, 1, day);
         let params = rcgen::CertificateRevocationListParams {
             this_update: day(1),
@@ -163,13 +166,13 @@ impl Anything {
 
 /// How each end saw a handshake: who the other is, or why not.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) by_client: Result<Identity, Reason>,
-    pub(super) by_server: Result<Identity, Reason>,
+pub(in crate::identity) struct Seen {
+    pub(in crate::identity) by_client: Result<Identity, Reason>,
+    pub(in crate::identity) by_server: Result<Identity, Reason>,
 }
 
 /// A handshake in memory, and one byte each way, since in TLS 1.3 a client learns of its refusal when it reads.
-pub(super) async fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Seen {
+pub(in crate::identity) async fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Seen {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let client = async {
         let name = ServerName::try_from("ignored.invalid").unwrap();
@@ -196,7 +199,7 @@ fn reason(error: io::Error) -> Reason {
 }
 
 /// A handshake of two identities of their cells.
-pub(super) async fn call(
+pub(in crate::identity) async fn call(
     (caller, as_whom): (&Rc<Credentials>, &Identity),
     allowed: &Identity,
     (callee, is): (&Rc<Credentials>, &Identity),

@@ -14,13 +14,15 @@ use std::{
 };
 
 use config::identity::{Identity, TrustDomain};
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{BoxFuture, LocalBoxFuture};
 use rustls::{pki_types::CertificateDer, time_provider::TimeProvider};
 use tokio::sync::{oneshot, watch};
 
 use self::signer::Signer;
 pub use self::{directory::DirectoryError, issuer::Leaf};
-use super::{AuthorityError, Certificate, CertificateAuthority, CertificateSource, Request, Wanted};
+use super::{
+    AuthorityError, Certificate, CertificateAuthority, CertificateSource, Issued, OnBehalf, Request, Wanted,
+};
 use crate::identity::trust::Roots;
 
 // What lies on disk, and how it is changed.
@@ -98,6 +100,31 @@ impl CertificateAuthority for Embedded {
     fn roots(&self) -> watch::Receiver<Option<Arc<Roots>>> {
         self.roots.clone()
     }
+
+    fn on_behalf(&self) -> Option<Arc<dyn OnBehalf>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl OnBehalf for Embedded {
+    fn signs(&self) -> bool {
+        true
+    }
+
+    fn issue(
+        &self,
+        identity: &Identity,
+        request: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Issued, AuthorityError>> {
+        let (orders, identity) = (self.orders.clone(), identity.clone());
+        Box::pin(async move { Ok(Issued::Chain(sign(&orders, &identity, request).await?)) })
+    }
+
+    fn newer(&self, _: &Identity) -> BoxFuture<'static, ()> {
+        let mut signer = self.signer.clone();
+        signer.mark_unchanged();
+        Box::pin(async move { another(&mut signer).await })
+    }
 }
 
 /// One identity's, in its cell.
@@ -112,25 +139,35 @@ impl CertificateSource for Source {
         Box::pin(async move {
             self.signer.mark_unchanged();
             let request = Request::new(&self.identity)?;
-            let (answer, chain) = oneshot::channel();
-            let order = Order { identity: self.identity.clone(), request: request.der().to_vec(), answer };
-            self.orders.try_send(order).map_err(|error| {
-                AuthorityError::Unavailable(match error {
-                    TrySendError::Full(_) => "too many requests wait".to_owned(),
-                    TrySendError::Disconnected(_) => "its thread has ended".to_owned(),
-                })
-            })?;
-            let gone = |_| AuthorityError::Unavailable("its thread has ended".to_owned());
-            Ok(request.fulfil(chain.await.map_err(gone)??)?)
+            let chain = sign(&self.orders, &self.identity, request.der().to_vec()).await?;
+            Ok(request.fulfil(chain)?)
         })
     }
 
-    /// Another root signs from now on.
     fn changed(&mut self) -> LocalBoxFuture<'_, ()> {
-        Box::pin(async move {
-            if self.signer.changed().await.is_err() {
-                std::future::pending().await
-            }
+        Box::pin(another(&mut self.signer))
+    }
+}
+
+/// Has a request signed.
+async fn sign(
+    orders: &SyncSender<Order>,
+    identity: &Identity,
+    request: Vec<u8>,
+) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+    let (answer, chain) = oneshot::channel();
+    orders.try_send(Order { identity: identity.clone(), request, answer }).map_err(|error| {
+        AuthorityError::Unavailable(match error {
+            TrySendError::Full(_) => "too many requests wait".to_owned(),
+            TrySendError::Disconnected(_) => "its thread has ended".to_owned(),
         })
+    })?;
+    chain.await.map_err(|_| AuthorityError::Unavailable("its thread has ended".to_owned()))?
+}
+
+/// Another root signs from now on.
+async fn another(signer: &mut watch::Receiver<u64>) {
+    if signer.changed().await.is_err() {
+        std::future::pending().await
     }
 }

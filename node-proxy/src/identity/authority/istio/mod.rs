@@ -7,7 +7,7 @@
 use std::{fmt, io, path::PathBuf, str::FromStr, sync::Arc, thread, time::Duration};
 
 use config::identity::Identity;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{BoxFuture, LocalBoxFuture};
 use http::uri::Authority;
 use rustls::{pki_types::CertificateDer, time_provider::TimeProvider};
 use tokio::{
@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use self::asker::Asker;
-use super::{AuthorityError, Certificate, CertificateAuthority, CertificateSource, Request, Wanted};
+use super::{
+    AuthorityError, Certificate, CertificateAuthority, CertificateSource, Issued, OnBehalf, Request, Wanted,
+};
 use crate::identity::trust::Roots;
 
 mod asker;
@@ -147,6 +149,29 @@ impl CertificateAuthority for Istio {
     fn roots(&self) -> watch::Receiver<Option<Arc<Roots>>> {
         self.roots.clone()
     }
+
+    fn on_behalf(&self) -> Option<Arc<dyn OnBehalf>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl OnBehalf for Istio {
+    fn signs(&self) -> bool {
+        true
+    }
+
+    fn issue(
+        &self,
+        identity: &Identity,
+        request: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Issued, AuthorityError>> {
+        let (orders, identity) = (self.orders.clone(), identity.clone());
+        Box::pin(async move { Ok(Issued::Chain(sign(&orders, &identity, request).await?)) })
+    }
+
+    fn newer(&self, _: &Identity) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// One identity's, in its cell.
@@ -159,16 +184,24 @@ impl CertificateSource for Source {
     fn obtain(&mut self) -> LocalBoxFuture<'_, Result<Certificate, AuthorityError>> {
         Box::pin(async move {
             let request = Request::new(&self.identity)?;
-            let (answer, chain) = oneshot::channel();
-            let order = Order { identity: self.identity.clone(), request: request.der().to_vec(), answer };
-            self.orders.try_send(order).map_err(|error| {
-                AuthorityError::Unavailable(match error {
-                    mpsc::error::TrySendError::Full(_) => "too many requests wait".to_owned(),
-                    mpsc::error::TrySendError::Closed(_) => "its thread has ended".to_owned(),
-                })
-            })?;
-            let gone = |_| AuthorityError::Unavailable("its thread has ended".to_owned());
-            Ok(request.fulfil(chain.await.map_err(gone)??)?)
+            let chain = sign(&self.orders, &self.identity, request.der().to_vec()).await?;
+            Ok(request.fulfil(chain)?)
         })
     }
+}
+
+/// Has a request signed.
+async fn sign(
+    orders: &mpsc::Sender<Order>,
+    identity: &Identity,
+    request: Vec<u8>,
+) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+    let (answer, chain) = oneshot::channel();
+    orders.try_send(Order { identity: identity.clone(), request, answer }).map_err(|error| {
+        AuthorityError::Unavailable(match error {
+            mpsc::error::TrySendError::Full(_) => "too many requests wait".to_owned(),
+            mpsc::error::TrySendError::Closed(_) => "its thread has ended".to_owned(),
+        })
+    })?;
+    chain.await.map_err(|_| AuthorityError::Unavailable("its thread has ended".to_owned()))?
 }
