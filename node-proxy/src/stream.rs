@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    handoff::pipe::{Handle, PipeEnd},
+    handoff::{End, Handle},
     hbone::{Streams, Tunnel, fields::TraceId},
     sys::socket,
     telemetry::Reason,
@@ -39,8 +39,9 @@ mod told;
 pub enum Stream {
     /// A socket, with its place in the cell's share where the cell made it; what was accepted has a seat instead.
     Tcp(TcpStream, Option<Taken>),
-    /// A pipe to another cell. Boxed, so that a socket does not pay for its size.
-    Handoff(Box<PipeEnd>),
+    /// A pipe to another cell; or, to one in another process, a socket, with its place as above. Boxed, so that a socket does not
+    /// pay for its size.
+    Handoff(Box<End>, Option<Taken>),
     /// A stream of a tunnel. Boxed, so that a socket does not pay for its size.
     Tunnel(Box<Tunnel>),
 }
@@ -52,7 +53,7 @@ impl Stream {
     pub fn accept(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(..) => Ok(()),
-            Self::Handoff(pipe) => pipe.accept(),
+            Self::Handoff(pipe, _) => pipe.accept(),
             Self::Tunnel(stream) => stream.accept(),
         }
     }
@@ -61,7 +62,7 @@ impl Stream {
     pub fn refuse(&self, reason: Reason) {
         match self {
             Self::Tcp(stream, _) => socket::reset(stream),
-            Self::Handoff(pipe) => pipe.refuse(reason),
+            Self::Handoff(pipe, _) => pipe.refuse(reason),
             Self::Tunnel(stream) => stream.refuse(reason),
         }
     }
@@ -70,7 +71,7 @@ impl Stream {
     pub fn reset(&self) {
         match self {
             Self::Tcp(stream, _) => socket::reset(stream),
-            Self::Handoff(pipe) => pipe.reset(),
+            Self::Handoff(pipe, _) => pipe.reset(),
             Self::Tunnel(stream) => stream.reset(),
         }
     }
@@ -79,7 +80,7 @@ impl Stream {
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(stream, _) => Some(stream.as_fd()),
-            Self::Handoff(_) => None,
+            Self::Handoff(..) => None,
             Self::Tunnel(_) => None,
         }
     }
@@ -88,14 +89,14 @@ impl Stream {
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream, _) => Some(stream),
-            Self::Handoff(_) | Self::Tunnel(_) => None,
+            Self::Handoff(..) | Self::Tunnel(_) => None,
         }
     }
 
     /// What ends the pipe that carries it; `None` where there is no such pipe.
     pub fn pipe(&self) -> Option<Handle> {
         match self {
-            Self::Handoff(pipe) => pipe.handle(),
+            Self::Handoff(pipe, _) => pipe.handle(),
             Self::Tcp(..) | Self::Tunnel(_) => None,
         }
     }
@@ -103,7 +104,7 @@ impl Stream {
     /// The tunnel that carries it, with others, and may be asked by its peer to end.
     pub fn tunnel(&self) -> Option<Rc<Streams>> {
         match self {
-            Self::Tcp(..) | Self::Handoff(_) => None,
+            Self::Tcp(..) | Self::Handoff(..) => None,
             Self::Tunnel(stream) => Some(stream.siblings()),
         }
     }
@@ -111,7 +112,7 @@ impl Stream {
     /// The trace that the stream of a tunnel is part of.
     pub fn trace(&self) -> Option<TraceId> {
         match self {
-            Self::Tcp(..) | Self::Handoff(_) => None,
+            Self::Tcp(..) | Self::Handoff(..) => None,
             Self::Tunnel(stream) => stream.trace(),
         }
     }
@@ -120,7 +121,7 @@ impl Stream {
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream, _) => stream.local_addr().ok(),
-            Self::Handoff(_) => None,
+            Self::Handoff(..) => None,
             Self::Tunnel(_) => None,
         }
     }
@@ -138,9 +139,15 @@ impl From<(TcpStream, Taken)> for Stream {
     }
 }
 
-impl From<PipeEnd> for Stream {
-    fn from(pipe: PipeEnd) -> Self {
-        Self::Handoff(Box::new(pipe))
+impl From<End> for Stream {
+    fn from(end: End) -> Self {
+        Self::Handoff(Box::new(end), None)
+    }
+}
+
+impl From<(End, Option<Taken>)> for Stream {
+    fn from((end, taken): (End, Option<Taken>)) -> Self {
+        Self::Handoff(Box::new(end), taken)
     }
 }
 
@@ -159,7 +166,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream, _) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_read(cx, buffer),
+            Self::Handoff(pipe, _) => Pin::new(&mut **pipe).poll_read(cx, buffer),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
@@ -170,7 +177,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream, _) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write(cx, bytes),
+            Self::Handoff(pipe, _) => Pin::new(&mut **pipe).poll_write(cx, bytes),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
@@ -183,7 +190,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_write_vectored(cx, slices),
+            Self::Handoff(pipe, _) => Pin::new(&mut **pipe).poll_write_vectored(cx, slices),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
     }
@@ -191,7 +198,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream, _) => stream.is_write_vectored(),
-            Self::Handoff(pipe) => pipe.is_write_vectored(),
+            Self::Handoff(pipe, _) => pipe.is_write_vectored(),
             Self::Tunnel(stream) => stream.is_write_vectored(),
         }
     }
@@ -199,7 +206,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream, _) => Pin::new(stream).poll_flush(cx),
-            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_flush(cx),
+            Self::Handoff(pipe, _) => Pin::new(&mut **pipe).poll_flush(cx),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
@@ -208,7 +215,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream, _) => Pin::new(stream).poll_shutdown(cx),
-            Self::Handoff(pipe) => Pin::new(&mut **pipe).poll_shutdown(cx),
+            Self::Handoff(pipe, _) => Pin::new(&mut **pipe).poll_shutdown(cx),
             Self::Tunnel(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }

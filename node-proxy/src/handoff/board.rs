@@ -20,6 +20,8 @@ pub struct Board {
     /// Counts up with every board of the daemon.
     pub version: u64,
     lines: HashMap<PodName, Line>,
+    /// Whose each tree is.
+    trees: HashMap<u64, PodName>,
     /// Who has which address now.
     owners: HashMap<IpAddr, PodName>,
     /// Pods of this node whose network namespaces are not there.
@@ -44,6 +46,7 @@ impl Board {
         for line in lines {
             let pod = &line.workload.pod;
             board.owners.extend(line.workload.addresses.iter().map(|address| (*address, pod.clone())));
+            board.trees.insert(line.tree, pod.clone());
             board.lines.insert(pod.clone(), line);
         }
         board
@@ -69,6 +72,11 @@ impl Board {
     pub fn has_lost(&self, later: &Self, address: IpAddr) -> bool {
         let Some(line) = self.owner(address).and_then(|pod| self.line(pod)) else { return false };
         !later.line(&line.workload.pod).is_some_and(|later| later.is(line))
+    }
+
+    /// The line of a tree of this node.
+    pub fn tree(&self, tree: u64) -> Option<&Line> {
+        self.lines.get(self.trees.get(&tree)?).filter(|line| line.tree == tree)
     }
 
     /// The line of a pod of this node.

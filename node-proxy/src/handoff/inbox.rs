@@ -18,8 +18,10 @@ use crossbeam_queue::ArrayQueue;
 use slab::Slab;
 
 use super::{
-    Opening, Post,
-    pipe::{Handle, PipeEnd},
+    End, Handle, Opening, Post,
+    courier::Courier,
+    pipe::{self, RING_BYTES},
+    socket,
 };
 use crate::telemetry::Reason;
 
@@ -37,6 +39,8 @@ pub struct Inbox {
     /// What was taken and lives. Written by the cell; read by others only when it is given up, so its lock is never
     /// waited for.
     taken: Mutex<Slab<Handle>>,
+    /// The cell is another process: who takes openings there.
+    courier: Option<Courier>,
 }
 
 /// An opening that was not taken in, and why.
@@ -61,18 +65,47 @@ impl Default for Inbox {
             post: Arc::default(),
             closed: AtomicBool::new(false),
             taken: Mutex::default(),
+            courier: None,
         }
     }
 }
 
 impl Inbox {
+    /// That of a cell in another process.
+    pub fn elsewhere(courier: Courier) -> Self {
+        // Nothing waits in it: what waits for that cell is in the courier's socket.
+        Self { queue: ArrayQueue::new(1), courier: Some(courier), ..Self::default() }
+    }
+
+    /// Whether its cell is another process, and connections to it are sockets.
+    pub fn is_elsewhere(&self) -> bool {
+        self.courier.is_some()
+    }
+
+    /// A connection to whoever is behind it: the end of who opens it, and the end to [offer](Self::offer).
+    pub fn connection(&self) -> Result<(End, End), Turned> {
+        if self.courier.is_some() {
+            let (near, far) = socket::pair().map_err(|_| Turned { reason: Reason::HandoffFull })?;
+            return Ok((near.into(), far.into()));
+        }
+        let (mut near, far) = pipe::pipe(RING_BYTES);
+        near.told_by(&self.post);
+        Ok((near.into(), far.into()))
+    }
+
     /// Puts an opening in. It may still be refused later; that is what its pipe will say.
     pub fn offer(&self, opening: Opening) -> Result<(), Turned> {
+        let turned = |reason| Err(Turned { reason });
         if self.closed.load(SeqCst) {
-            return Err(Turned { reason: Reason::CellRestarted });
+            opening.refuse(Reason::CellRestarted);
+            return turned(Reason::CellRestarted);
         }
-        if self.queue.push(opening).is_err() {
-            return Err(Turned { reason: Reason::HandoffFull });
+        if let Some(courier) = &self.courier {
+            return courier.send(opening).or_else(turned);
+        }
+        if let Err(opening) = self.queue.push(opening) {
+            opening.refuse(Reason::HandoffFull);
+            return turned(Reason::HandoffFull);
         }
         self.taker.wake();
         // It may have been closed, and emptied, in between.
@@ -95,7 +128,7 @@ impl Inbox {
     }
 
     /// Notes a connection that was taken out, so that it can be ended when the cell is stuck.
-    pub fn admit(self: &Arc<Self>, pipe: &mut PipeEnd) {
+    pub fn admit(self: &Arc<Self>, pipe: &mut End) {
         let Some(handle) = pipe.handle() else { return };
         let key = self.taken().insert(handle);
         pipe.admitted(Admitted { inbox: Arc::clone(self), key });
@@ -151,12 +184,12 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::handoff::pipe::pipe;
+    use crate::handoff::pipe::{PipeEnd, pipe};
 
     fn opening(pipe: PipeEnd) -> Opening {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         let source = Arc::new(crate::handoff::tests::workload());
-        Opening { pipe, source, client: anywhere, destination: anywhere, tree: 1 }
+        Opening { pipe: pipe.into(), source, client: anywhere, destination: anywhere, tree: 1 }
     }
 
     #[tokio::test]

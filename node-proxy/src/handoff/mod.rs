@@ -4,24 +4,29 @@
 //! out of its bounded [inbox](Inbox), runs its inbound stages on its own budget, answers, and relays the bytes to its app. Which
 //! inbox serves which pod is on the [board](Board), which the supervisor writes. Nothing but bytes and plain facts crosses,
 //! no lock is shared, and memory is freed by the thread that allocated it: neither tenant can hold up the other or be
-//! charged for it.
+//! charged for it. Where one of the two cells is a process of its own, a [socket pair](socket) takes the pipe's place, and a
+//! [courier] takes the opening across.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use config::model::Workload;
 
-use self::pipe::PipeEnd;
 use crate::telemetry::Reason;
 
 pub use self::{
     board::{Board, Line},
+    end::{End, Handle},
     inbox::{Inbox, Turned},
 };
 
+pub mod courier;
 pub mod pipe;
+pub mod socket;
 
 mod board;
+mod end;
 mod inbox;
+mod letter;
 mod post;
 mod urn;
 
@@ -34,7 +39,7 @@ pub use urn::sweep;
 #[derive(Debug)]
 pub struct Opening {
     /// The receiver's end.
-    pub pipe: PipeEnd,
+    pub pipe: End,
     /// The workload that calls. Shared by all, allocated by none of the two.
     pub source: Arc<Workload>,
     /// The caller's true address.

@@ -24,7 +24,8 @@ use std::{
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::way::{DEAF, FINISHED, REFUSED, RESET, Way, refusal};
+use self::way::{DEAF, FINISHED, RESET, Way};
+pub(super) use self::way::{REFUSED, refusal};
 use super::{
     inbox::Admitted,
     post::{self, Post},

@@ -21,7 +21,7 @@ pub(super) const LEAST: usize = 16 * 1024;
 pub(super) fn received(source: &mut Stream, cx: &mut Context<'_>, most: usize) -> Option<Bytes> {
     match source {
         Stream::Tunnel(tunnel) => tunnel.take_chunk(cx, LEAST..=most),
-        Stream::Tcp(..) | Stream::Handoff(_) => None,
+        Stream::Tcp(..) | Stream::Handoff(..) => None,
     }
 }
 

@@ -13,3 +13,4 @@ pub mod listen;
 pub mod netns;
 pub mod socket;
 pub mod sockets;
+pub mod watch;

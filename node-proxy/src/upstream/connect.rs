@@ -104,8 +104,13 @@ async fn go(cell: &Cell, permit: &Permit, peer: Peer<'_>, way: Way) -> Result<Co
     let (address, choice, epoch) = (peer.address, way.choice, cell.epoch());
     let (stream, goal): (Stream, _) = match way.start {
         Start::Line(line) => {
-            let stream = handoff::open(&cell.calls, permit, &line, address, cell.limits.connect).await?;
-            (stream, Some(Goal::Guest(line.workload)))
+            // Into another process it is a socket, and takes its place among them.
+            let taken = match line.inbox.is_elsewhere() {
+                true => Some(cell.socket().await.ok_or(UpstreamError::ConnectionLimit { address })?),
+                false => None,
+            };
+            let end = handoff::open(&cell.calls, permit, &line, address, cell.limits.connect).await?;
+            (Stream::from((end, taken)), Some(Goal::Guest(line.workload)))
         }
         Start::Tunnel(workload) => {
             let trace = peer.course.trace_or(|| fastrand::u128(..));

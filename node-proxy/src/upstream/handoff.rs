@@ -16,9 +16,8 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::UpstreamError;
 use crate::{
-    handoff::{Inbox, Line, Opening, pipe},
+    handoff::{End, Inbox, Line, Opening},
     policy::Permit,
-    stream::Stream,
     telemetry::Reason,
 };
 
@@ -68,12 +67,11 @@ pub(super) async fn open(
     line: &Line,
     address: SocketAddr,
     patience: Duration,
-) -> Result<Stream, UpstreamError> {
+) -> Result<End, UpstreamError> {
     let answered = timeout(patience, async {
         let (tree, cell) = (calls.to_tree(line.tree), calls.to_cell(&line.inbox));
         let _turns = (tree.acquire().await, cell.acquire().await);
-        let (mut near, far) = pipe::pipe(pipe::RING_BYTES);
-        near.told_by(line.inbox.post());
+        let (near, far) = line.inbox.connection().map_err(|turned| turned.reason)?;
         line.inbox
             .offer(Opening {
                 pipe: far,
@@ -87,7 +85,7 @@ pub(super) async fn open(
         Ok::<_, Reason>(near)
     });
     match answered.await {
-        Ok(Ok(near)) => Ok(Stream::from(near)),
+        Ok(Ok(near)) => Ok(near),
         Ok(Err(reason)) => Err(UpstreamError::Declined { address, reason }),
         Err(_elapsed) => Err(UpstreamError::Timeout { address, after: patience }),
     }

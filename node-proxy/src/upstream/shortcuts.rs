@@ -16,7 +16,7 @@ use slab::Slab;
 
 use crate::{
     capture::Tree,
-    handoff::pipe,
+    handoff,
     identity::Caller,
     policy::{Denied, Permit},
     stream::Stream,
@@ -68,7 +68,7 @@ impl Goal {
 struct Entry {
     ends: Ends,
     /// What carries it, where that is no socket.
-    pipe: Option<pipe::Handle>,
+    pipe: Option<handoff::Handle>,
     revoked: Rc<Revoked>,
 }
 

@@ -33,10 +33,10 @@ pub(super) const DEAF: u8 = 2;
 pub(super) const RESET: u8 = 4;
 
 /// From this number on, an answer is a reason's.
-pub(super) const REFUSED: u16 = 2;
+pub(in crate::handoff) const REFUSED: u16 = 2;
 
 /// The reason that was given, if one was.
-pub(super) fn refusal(answer: u16) -> Option<Reason> {
+pub(in crate::handoff) fn refusal(answer: u16) -> Option<Reason> {
     let refused = answer.checked_sub(REFUSED)?;
     Some(Reason::ALL.get(usize::from(refused)).copied().unwrap_or(Reason::CellRestarted))
 }

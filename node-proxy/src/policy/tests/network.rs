@@ -13,7 +13,7 @@ use crate::{
     accept::{Accepted, Protocol},
     capture::{Arrival, Captured, Delivered, Presence, Tree},
     control::compile::compile,
-    handoff::pipe::pipe,
+    handoff::{self, pipe::pipe},
     identity::identify,
     policy::{
         self, decide,
@@ -326,7 +326,7 @@ fn hand_over(policies: &str, from: &str, known: bool) -> Result<(), policy::Deni
         presence: Presence::default(),
     };
     let captured = Captured {
-        stream: pipe(64).1.into(),
+        stream: handoff::End::from(pipe(64).1).into(),
         accept_addr: ends.client,
         side: Side::Inbound,
         tree: Rc::new(tree),
