@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod arena;
 pub mod clock;
 pub mod code;
+pub mod confinement;
 pub mod descriptors;
 pub mod dumps;
 pub mod hyper_io;
