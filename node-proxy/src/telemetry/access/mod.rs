@@ -6,7 +6,8 @@
 use std::{
     cell::RefCell,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -17,11 +18,12 @@ use config::{
 
 pub(crate) use self::line::rfc3339;
 pub use self::writer::{AccessLogError, Target, Writer};
-use self::{line::Line, writer::Outbox};
+use self::{line::Line, process::ToDaemon, writer::Outbox};
 use super::Reason;
 use crate::hbone::fields::{Baggage, TraceId};
 
 mod line;
+mod process;
 mod writer;
 
 /// What is known of a request or connection when it ends.
@@ -139,16 +141,34 @@ pub struct AccessLog(Option<Lines>);
 
 #[derive(Debug)]
 struct Lines {
-    outbox: Arc<Outbox>,
+    outlet: Outlet,
     /// Lines not handed over yet.
     buffer: RefCell<Vec<u8>>,
     line: RefCell<Line>,
 }
 
+/// Where a full buffer goes.
+#[derive(Debug)]
+enum Outlet {
+    /// To the writer thread of this process.
+    Writer(Arc<Outbox>),
+    /// To that of the daemon, from a process of its own.
+    Daemon(ToDaemon),
+}
+
 impl AccessLog {
     fn new(outbox: Arc<Outbox>, tenant: &TenantId) -> Self {
+        Self::over(Outlet::Writer(outbox), tenant)
+    }
+
+    /// The log of a cell in a process of its own, over the socket that [`Writer::for_process`] gave.
+    pub fn to_daemon(socket: OwnedFd, tenant: &TenantId) -> Self {
+        Self::over(Outlet::Daemon(ToDaemon::new(socket)), tenant)
+    }
+
+    fn over(outlet: Outlet, tenant: &TenantId) -> Self {
         let line = RefCell::new(Line::new(&tenant.to_string()));
-        Self(Some(Lines { outbox, buffer: RefCell::default(), line }))
+        Self(Some(Lines { outlet, buffer: RefCell::default(), line }))
     }
 
     /// Whether anything is written at all; ask before gathering facts for a [`Record`].
@@ -183,15 +203,13 @@ impl Drop for AccessLog {
 }
 
 impl Lines {
-    /// Swaps the buffer for an empty one that the writer gave back, so that memory stays its owner's.
     fn hand_over(&self, buffer: &mut Vec<u8>) {
-        let empty = self.outbox.emptied.pop().unwrap_or_default();
-        let filled = std::mem::replace(buffer, empty);
-        if let Err(mut refused) = self.outbox.filled.push(filled) {
-            let lost = refused.iter().filter(|byte| **byte == b'\n').count();
-            self.outbox.dropped.fetch_add(lost as u64, Relaxed);
-            refused.clear();
-            *buffer = refused;
+        match &self.outlet {
+            Outlet::Writer(outbox) => outbox.take(buffer),
+            Outlet::Daemon(daemon) => {
+                daemon.send(buffer);
+                buffer.clear();
+            }
         }
     }
 }

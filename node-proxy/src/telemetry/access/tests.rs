@@ -1,6 +1,6 @@
 //! The access log: what a line holds, and that it is JSON whatever a peer sent.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use config::name::{Name, Namespace, PolicyName, RouteName, ServiceName};
 use proptest::prelude::*;
@@ -192,4 +192,28 @@ fn lines_are_dropped_and_counted_when_nobody_takes_them() {
 fn log_that_cannot_be_opened_names_the_path_and_the_option() {
     let error = Writer::start(Target::File("/nowhere/at/all.log".into())).unwrap_err();
     assert!(error.to_string().contains("/nowhere/at/all.log") && error.to_string().contains("--access-log"));
+}
+
+#[test]
+fn lines_of_a_cell_in_another_process_are_written_with_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    let writer = Writer::start(Target::File(path.clone())).unwrap();
+    let socket = writer.for_process(&tenant()).unwrap().unwrap();
+    let (pod, here, there) = (pod(), writer.for_cell(&tenant()), AccessLog::to_daemon(socket, &tenant()));
+    assert!(there.is_on());
+    there.write(&record(&pod, "/there", "shop"));
+    here.write(&record(&pod, "/here", "shop"));
+    drop((here, there));
+    let dropped = writer.dropped();
+    drop(writer);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut paths: Vec<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["path"].to_string())
+        .collect();
+    paths.sort();
+    assert_eq!(paths, ["\"/here\"", "\"/there\""]);
+    assert_eq!(dropped.load(Relaxed), 0);
+    assert!(Writer::start(Target::Off).unwrap().for_process(&tenant()).unwrap().is_none());
 }

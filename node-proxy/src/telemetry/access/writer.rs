@@ -6,7 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,7 +19,10 @@ use std::{
 use config::name::TenantId;
 use crossbeam_queue::ArrayQueue;
 
-use super::AccessLog;
+use super::{
+    AccessLog,
+    process::{self, FromProcess, Turn},
+};
 
 /// Where lines are written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,20 @@ pub(super) struct Outbox {
     pub(super) dropped: Arc<AtomicU64>,
 }
 
+impl Outbox {
+    /// Swaps the buffer for an empty one that the writer gave back, so that memory stays its owner's.
+    pub(super) fn take(&self, buffer: &mut Vec<u8>) {
+        let empty = self.emptied.pop().unwrap_or_default();
+        let filled = std::mem::replace(buffer, empty);
+        if let Err(mut refused) = self.filled.push(filled) {
+            let lost = refused.iter().filter(|byte| **byte == b'\n').count();
+            self.dropped.fetch_add(lost as u64, Relaxed);
+            refused.clear();
+            *buffer = refused;
+        }
+    }
+}
+
 /// The writer thread. Dropping it writes what is left and ends the thread.
 #[derive(Debug)]
 pub struct Writer {
@@ -71,6 +88,8 @@ pub struct Writer {
 struct Shared {
     /// Taken by the writer thread and when a cell starts, never on a cell's data path.
     outboxes: Mutex<Vec<Arc<Outbox>>>,
+    /// As above.
+    processes: Mutex<Vec<FromProcess>>,
     reopen: AtomicBool,
     stop: AtomicBool,
 }
@@ -85,6 +104,7 @@ impl Writer {
         let sink = open(&target)?;
         let shared = Arc::new(Shared {
             outboxes: Mutex::default(),
+            processes: Mutex::default(),
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -104,6 +124,15 @@ impl Writer {
         });
         lock(&shared.outboxes).push(Arc::clone(&outbox));
         AccessLog::new(outbox, tenant)
+    }
+
+    /// What a cell in a process of its own has to be given for [`AccessLog::to_daemon`]; `None` where nothing is written. Its lines
+    /// are written until the process is gone, as far as they are its tenant's.
+    pub fn for_process(&self, tenant: &TenantId) -> io::Result<Option<OwnedFd>> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let (ours, theirs) = process::pair(tenant, &self.dropped)?;
+        lock(&shared.processes).push(ours);
+        Ok(Some(theirs))
     }
 
     /// Lines that were dropped because the writer could not keep up, since start.
@@ -183,6 +212,22 @@ impl Work {
                 wrote = true;
             }
         }
+        self.pass_processes() || wrote
+    }
+
+    /// As above, of cells in processes of their own.
+    fn pass_processes(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        // Taken out, so that a cell which starts waits for nobody's lines.
+        let mut processes = std::mem::take(&mut *lock(&shared.processes));
+        let mut wrote = false;
+        processes.retain_mut(|process| {
+            let dropped = process.dropped();
+            let turn = process.turn(|line| self.write(line, &dropped));
+            wrote |= turn == Turn::Busy;
+            turn != Turn::Over
+        });
+        lock(&shared.processes).append(&mut processes);
         wrote
     }
 
