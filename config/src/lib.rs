@@ -11,6 +11,9 @@ pub mod pattern;
 // The model: what all sources lower into.
 pub mod model;
 
+// What a machine has, and whether tenants are promised more.
+pub mod capacity;
+
 mod options;
 
 // What is said about manifests.

@@ -150,6 +150,8 @@ struct Linking {
     stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
     /// Namespaces that have an object of their own.
     namespaces: BTreeSet<Namespace>,
+    /// What namespaces have that no tenant lists.
+    default_tenant: Option<Arc<Lowered>>,
     /// Who has an address: pods first, then Services.
     addresses: BTreeMap<IpAddr, Owner>,
     /// What is kept for objects in force.

@@ -22,6 +22,7 @@ pub(crate) use self::{
     metadata::{MODE, MODE_NODE, NETNS},
     namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft, netns_of},
+    quantity::parse as quantity_of,
     service::{PortDraft, ServiceDraft, TargetPort},
     service_entry::{EntryDraft, HOSTS},
     stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
@@ -44,6 +45,7 @@ mod tenant;
 // Values that several kinds share.
 mod address;
 mod app_protocol;
+mod budget;
 pub(crate) mod duration;
 mod label_selector;
 mod metadata;

@@ -17,6 +17,7 @@ use crate::{
     name::{EntryName, Namespace, PodName, PolicyName, PortName, RouteName, ServiceName, TenantId},
 };
 
+pub use self::budget::{Budget, Effect};
 pub use self::external::{Audience, ServiceEntry};
 pub use self::members::Members;
 pub use self::network::{
@@ -35,6 +36,7 @@ pub use self::workload::{
     ContainerPort, Exclusions, HttpScheme, Labels, NamespaceFacts, Probe, ProbeCheck, Workload,
 };
 
+mod budget;
 mod external;
 mod members;
 mod network;
@@ -82,7 +84,7 @@ pub struct Tenant {
     pub isolation: Isolation,
     /// Where its workloads may connect to.
     pub egress: Egress,
-    /// What it may use. Its shape only: enforcement comes with the tenancy work.
+    /// What it may use on each node.
     pub budget: Budget,
 }
 
@@ -106,31 +108,6 @@ pub enum Egress {
     Any,
     /// Only Services and workloads of the mesh.
     Mesh,
-}
-
-/// What a tenant may use; `None` is "no bound of its own".
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// Guaranteed CPU, in thousandths of a core.
-    pub cpu_share_millis: Option<u64>,
-    /// Upper bound of CPU, in thousandths of a core.
-    pub cpu_cap_millis: Option<u64>,
-    /// Bytes of memory at which admission stops.
-    pub memory_soft_bytes: Option<u64>,
-    /// Bytes of memory at which connections are shed.
-    pub memory_hard_bytes: Option<u64>,
-    /// Connections open at a time.
-    pub connections: Option<u64>,
-    /// New connections per second.
-    pub connections_per_second: Option<u64>,
-    /// Requests per second.
-    pub requests_per_second: Option<u64>,
-    /// Requests in flight at a time.
-    pub requests_in_flight: Option<u64>,
-    /// Bytes per second towards the tenant's workloads.
-    pub bytes_per_second_in: Option<u64>,
-    /// Bytes per second from the tenant's workloads.
-    pub bytes_per_second_out: Option<u64>,
 }
 
 /// A Service and what is behind it.

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
+    capacity::{Amounts, overcommit},
     finding::{Finding, Severity},
+    model::{Effect, Tenant},
     store::Outcome,
 };
 
@@ -25,6 +27,19 @@ pub struct Report {
     pub summary: Summary,
     /// Every finding, by file and line.
     pub findings: Vec<Finding>,
+    /// What each tenant that has a budget may use on each node.
+    pub budgets: Vec<TenantBudget>,
+    /// What tenants are promised beyond what the machine has, where it was [said](Report::on) what that is.
+    pub overcommit: Vec<String>,
+}
+
+/// What one tenant may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TenantBudget {
+    /// Whose it is.
+    pub tenant: String,
+    /// Each number and what it does.
+    pub effects: Vec<Effect>,
 }
 
 /// Counts of what is in force and of what was found.
@@ -66,7 +81,17 @@ impl Report {
             findings,
         };
         let ok = summary.count(Severity::Rejected) == 0;
-        Self { ok, summary, findings: outcome.findings.clone() }
+        let budgets = mesh.tenants.values().map(|tenant| TenantBudget::of(tenant));
+        let budgets = budgets.filter(|budget| !budget.effects.is_empty()).collect();
+        Self { ok, summary, findings: outcome.findings.clone(), budgets, overcommit: Vec::new() }
+    }
+
+    /// The same, of a machine on which all the tenants are.
+    pub fn on(mut self, outcome: &Outcome, machine: Amounts, reserve: Amounts) -> Self {
+        let tenants = outcome.mesh.tenants.values().map(|tenant| &**tenant);
+        let overcommit = overcommit(tenants, machine, reserve);
+        self.overcommit = overcommit.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// Whether there is nothing in it at all: most likely another directory was meant.
@@ -77,6 +102,12 @@ impl Report {
     /// What a program that only validates exits with: 0, or 1 if anything was rejected.
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.ok)
+    }
+}
+
+impl TenantBudget {
+    fn of(tenant: &Tenant) -> Self {
+        Self { tenant: tenant.id.to_string(), effects: tenant.budget.effects() }
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) enum Thing {
     Netns(PathBuf),
     /// Of a tenant.
     Namespace(Namespace),
+    /// What namespaces have that no tenant lists.
+    Default,
 }
 
 /// What objects have.
@@ -36,7 +38,8 @@ pub(super) type Holders = BTreeMap<Thing, Arc<Lowered>>;
 pub(super) fn things<'a>(lowered: &'a Lowered, node: Option<&NodeName>) -> Vec<(Thing, &'a Place)> {
     if let Draft::Tenant(draft) = &lowered.draft {
         let namespaces = draft.tenant.namespaces.iter().cloned().map(Thing::Namespace);
-        return namespaces.zip(&draft.namespace_places).collect();
+        let default = draft.default_place.iter().map(|place| (Thing::Default, place));
+        return namespaces.zip(&draft.namespace_places).chain(default).collect();
     }
     if let Some(service) = as_service(lowered) {
         return service.vips.iter().copied().map(Thing::Address).zip(&service.vip_places).collect();
@@ -93,6 +96,7 @@ fn taken(thing: &Thing, place: &Place, holder: &Lowered) -> Refusal {
         Thing::Namespace(namespace) => {
             format!("namespace {namespace} belongs to {who}: remove it from one of them")
         }
+        Thing::Default => format!("{who} is the default: only one Tenant can be, remove it from one of them"),
     };
     Refusal { place: place.clone(), reason: Reason::Conflict, message }
 }

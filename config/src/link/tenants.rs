@@ -1,4 +1,5 @@
-//! Which namespace belongs to whom: a `Tenant` object's word, else the namespace is a tenant by itself.
+//! Which namespace belongs to whom: a `Tenant` object's word, else the namespace is a tenant by itself, with what the one `Tenant`
+//! says that is the default.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -25,6 +26,10 @@ pub(super) fn know_namespace(linking: &mut Linking, lowered: &Arc<Lowered>) -> R
 pub(super) fn claim(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
     let Draft::Tenant(draft) = &lowered.draft else { return Ok(()) };
     claims::take(linking, lowered)?;
+    if draft.default_place.is_some() {
+        linking.default_tenant = Some(Arc::clone(lowered));
+        return Ok(());
+    }
     for (namespace, place) in draft.tenant.namespaces.iter().zip(&draft.namespace_places) {
         linking.mesh.membership.insert(namespace.clone(), draft.tenant.id.clone());
         if !is_there(linking, namespace) {
@@ -106,14 +111,16 @@ fn join(linking: &mut Linking, namespace: &Namespace) {
     }
     let id = TenantId::Namespace(namespace.clone());
     linking.mesh.membership.insert(namespace.clone(), id.clone());
-    let tenant = Tenant {
-        id: id.clone(),
-        namespaces: vec![namespace.clone()],
-        isolation: Isolation::default(),
-        egress: Egress::default(),
-        budget: Budget::default(),
-    };
+    let (isolation, budget) = linking.default_tenant.as_deref().map_or_else(Default::default, own);
+    let namespaces = vec![namespace.clone()];
+    let tenant = Tenant { id: id.clone(), namespaces, isolation, egress: Egress::default(), budget };
     linking.mesh.tenants.insert(id, Arc::new(tenant));
+}
+
+/// What a default says of each namespace.
+fn own(default: &Lowered) -> (Isolation, Budget) {
+    let Draft::Tenant(draft) = &default.draft else { return Default::default() };
+    (draft.tenant.isolation, draft.tenant.budget)
 }
 
 fn is_there(linking: &Linking, namespace: &Namespace) -> bool {

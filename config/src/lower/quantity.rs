@@ -26,7 +26,8 @@ fn scaled(context: &mut Context<'_>, node: &Node, scale: u128) -> Option<u64> {
     parsed
 }
 
-fn parse(text: &str, scale: u128) -> Option<u64> {
+/// A quantity in parts of one, so many to the unit; `None` where it is none, or too large.
+pub(crate) fn parse(text: &str, scale: u128) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, suffix) = text.split_at(end);
     let (numerator, denominator) = factor(suffix)?;

@@ -1,8 +1,8 @@
-//! Tenant (canopy.mesh/v1alpha1): membership, isolation, egress, and the shape of the budget.
+//! Tenant (canopy.mesh/v1alpha1): membership, isolation, egress, budget; or what namespaces have that no Tenant lists.
 
 use std::collections::BTreeSet;
 
-use super::{Context, Meta, Place, quantity};
+use super::{Context, Meta, Place, budget};
 use crate::{
     document::Node,
     finding::Reason,
@@ -16,6 +16,8 @@ pub(crate) struct TenantDraft {
     pub(crate) tenant: Tenant,
     /// Where each of its namespaces is written, in order.
     pub(crate) namespace_places: Vec<Place>,
+    /// Where it says that it is for all namespaces that no Tenant lists, each by itself.
+    pub(crate) default_place: Option<Place>,
 }
 
 impl TenantDraft {
@@ -24,15 +26,29 @@ impl TenantDraft {
         let (isolation, budget) = (Isolation::default(), Budget::default());
         let tenant =
             Tenant { id: TenantId::Tenant(name), namespaces, isolation, egress: Egress::Mesh, budget };
-        Self { tenant, namespace_places: Vec::new() }
+        Self { tenant, namespace_places: Vec::new(), default_place: None }
     }
 }
 
 pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Option<TenantDraft> {
     let spec = root.get("spec")?;
-    let mut namespaces: Vec<Namespace> = Vec::new();
+    let (namespaces, namespace_places) = namespaces(context, spec);
+    let default_place = default_place(context, spec);
+    let isolation = word(
+        context,
+        spec.get("isolation"),
+        &[("thread", Isolation::Thread), ("process", Isolation::Process)],
+    );
+    let egress = word(context, spec.get("egress"), &[("any", Egress::Any), ("mesh", Egress::Mesh)]);
+    let budget = spec.get("budget").map(|node| budget::lower(context, node)).unwrap_or_default();
+    let (isolation, egress) = (isolation?, egress?);
+    let tenant = Tenant { id: TenantId::Tenant(meta.name), namespaces, isolation, egress, budget };
+    Some(TenantDraft { tenant, namespace_places, default_place })
+}
+
+fn namespaces(context: &mut Context<'_>, spec: &Node) -> (Vec<Namespace>, Vec<Place>) {
+    let (mut namespaces, mut places) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
-    let mut namespace_places = Vec::new();
     for node in spec.items_of("namespaces") {
         let Some(namespace) = context.name::<Namespace>(node) else { continue };
         if !seen.insert(namespace.clone()) {
@@ -40,17 +56,31 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
             continue;
         }
         namespaces.push(namespace);
-        namespace_places.push(context.place(node));
+        places.push(context.place(node));
     }
-    let isolation = word(
-        context,
-        spec.get("isolation"),
-        &[("thread", Isolation::Thread), ("process", Isolation::Process)],
-    )?;
-    let egress = word(context, spec.get("egress"), &[("any", Egress::Any), ("mesh", Egress::Mesh)])?;
-    let budget = spec.get("budget").map(|node| budget(context, node)).unwrap_or_default();
-    let tenant = Tenant { id: TenantId::Tenant(meta.name), namespaces, isolation, egress, budget };
-    Some(TenantDraft { tenant, namespace_places })
+    (namespaces, places)
+}
+
+/// A default is nobody's object: it lists no namespace, and says nothing of egress, which a default that cannot be read could
+/// not keep (decision 0016).
+fn default_place(context: &mut Context<'_>, spec: &Node) -> Option<Place> {
+    let node = spec.get("globalDefault").filter(|node| node.bool() == Some(true));
+    let Some(node) = node else {
+        if spec.get("namespaces").is_none() {
+            context.missing(spec, "namespaces", "must be there: list the tenant's namespaces");
+        }
+        return None;
+    };
+    if let Some(namespaces) = spec.get("namespaces").filter(|node| !node.items().is_empty()) {
+        let message =
+            "a globalDefault is for namespaces that no Tenant lists: remove these, or globalDefault";
+        context.invalid(namespaces, message);
+    }
+    if let Some(egress) = spec.get("egress").filter(|node| node.text() != Some("any")) {
+        let message = "only a Tenant that lists a namespace says this of it: list those that it is for in another Tenant";
+        context.invalid(egress, message);
+    }
+    Some(context.place(node))
 }
 
 /// One of some words; the default if nothing is said.
@@ -62,47 +92,4 @@ fn word<T: Copy + Default>(context: &mut Context<'_>, node: Option<&Node>, words
         context.invalid(node, format!("must be {}, not {}", allowed.join(" or "), node.describe()));
     }
     found
-}
-
-fn budget(context: &mut Context<'_>, node: &Node) -> Budget {
-    let mut millis = |path: &[&str]| node.at_path(path).and_then(|node| quantity::millis(context, node));
-    let (cpu_share_millis, cpu_cap_millis) = (millis(&["cpu", "share"]), millis(&["cpu", "cap"]));
-    let mut units = |path: &[&str]| node.at_path(path).and_then(|node| quantity::units(context, node));
-    let budget = Budget {
-        cpu_share_millis,
-        cpu_cap_millis,
-        memory_soft_bytes: units(&["memory", "soft"]),
-        memory_hard_bytes: units(&["memory", "hard"]),
-        connections: units(&["connections"]),
-        connections_per_second: units(&["connectionsPerSecond"]),
-        requests_per_second: units(&["requestsPerSecond"]),
-        requests_in_flight: units(&["requestsInFlight"]),
-        bytes_per_second_in: units(&["bytesPerSecond", "in"]),
-        bytes_per_second_out: units(&["bytesPerSecond", "out"]),
-    };
-    order(
-        context,
-        node,
-        &["cpu", "share"],
-        &["cpu", "cap"],
-        (budget.cpu_share_millis, budget.cpu_cap_millis),
-    );
-    let memory = (budget.memory_soft_bytes, budget.memory_hard_bytes);
-    order(context, node, &["memory", "soft"], &["memory", "hard"], memory);
-    budget
-}
-
-fn order(
-    context: &mut Context<'_>,
-    node: &Node,
-    low: &[&str],
-    high: &[&str],
-    values: (Option<u64>, Option<u64>),
-) {
-    if let ((Some(low_value), Some(high_value)), Some(node)) = (values, node.at_path(low))
-        && low_value > high_value
-    {
-        let message = format!("{} must not be above {}: lower it", low.join("."), high.join("."));
-        context.invalid(node, message);
-    }
 }

@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::Report;
-use crate::finding::{Finding, Reason, Severity, visible};
+use crate::{
+    finding::{Finding, Reason, Severity, visible},
+    model::Effect,
+};
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +38,15 @@ pub fn render_text(report: &Report, options: TextOptions) -> String {
                 "warning: {what}: is it the right directory? (read are .yaml, .yml and .json, not in subdirectories)"
             ),
         );
+    }
+    for budget in &report.budgets {
+        line(&mut out, format_args!("budget of tenant {}, on each node:", budget.tenant));
+        for Effect { field, value, effect } in &budget.effects {
+            line(&mut out, format_args!("  {field} {value}: {effect}"));
+        }
+    }
+    for overcommit in &report.overcommit {
+        line(&mut out, format_args!("warning: {overcommit}"));
     }
     sum_up(&mut out, report);
     out

@@ -12,6 +12,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use config::{
+    capacity::Amounts,
     identity::TrustDomain,
     name::{Namespace, NodeName, RootNamespace},
 };
@@ -87,6 +88,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "NUMBER", env = "CANOPY_CONNECTIONS",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: Option<u32>,
+    /// What of the machine is kept for the system: cpu=CORES,memory=BYTES. Where tenants are promised more than the rest, the log
+    /// says so.
+    #[arg(long, value_name = "AMOUNTS", env = "CANOPY_RESERVE")]
+    reserve: Option<Amounts>,
     #[command(flatten)]
     tunnels: Tunnels,
     #[command(flatten)]
@@ -191,6 +196,7 @@ impl Run {
             },
             certificates: self.certificates.choice(),
             connections: self.connections.map(|most| most as usize),
+            reserve: self.reserve.unwrap_or_default(),
             tunnels: self.tunnels.choice(),
             names: self.names.pace()?,
             drain: Duration::from_secs(self.drain),

@@ -10,6 +10,7 @@ use std::{
 
 use clap::Args;
 use config::{
+    capacity::Amounts,
     finding::Severity,
     identity::TrustDomain,
     name::{Namespace, RootNamespace},
@@ -26,6 +27,8 @@ use crate::control::directory;
 Examples:
   canopy validate examples/two-tenants
   canopy validate DIR --strict          also fail on warnings
+  canopy validate DIR --machine cpu=4,memory=8Gi --reserve cpu=500m,memory=512Mi
+                                        also tell what tenants are promised beyond that
   canopy validate DIR --json | jq '.findings[] | select(.severity == \"rejected\")'
 
 Reads files that end in .yaml, .yml or .json, not those of subdirectories. Exit code 0: nothing was rejected; 1: something was.")]
@@ -48,6 +51,12 @@ pub(super) struct Validate {
     /// The namespace whose policies are for the whole mesh.
     #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
     root_namespace: String,
+    /// What the machine has, to be told where tenants are promised more: cpu=CORES,memory=BYTES.
+    #[arg(long, value_name = "AMOUNTS")]
+    machine: Option<Amounts>,
+    /// What of it is kept for the system.
+    #[arg(long, value_name = "AMOUNTS", requires = "machine")]
+    reserve: Option<Amounts>,
 }
 
 impl Validate {
@@ -57,7 +66,8 @@ impl Validate {
         let files = directory::read(&self.directory)?;
         let outcome =
             Store::new(Options { trust_domain, root_namespace, ..Options::default() }).apply(&files);
-        let report = Report::new(&outcome);
+        let (machine, reserve) = (self.machine.unwrap_or_default(), self.reserve.unwrap_or_default());
+        let report = Report::new(&outcome).on(&outcome, machine, reserve);
         let text = if self.json {
             render_json(&report)? + "\n"
         } else {
@@ -65,6 +75,7 @@ impl Validate {
         };
         io::stdout().lock().write_all(text.as_bytes())?;
         let warned = report.is_empty() || report.summary.count(Severity::Warning) > 0;
+        let warned = warned || !report.overcommit.is_empty();
         let too_lax = self.strict && warned;
         Ok(ExitCode::from(if too_lax { 1 } else { report.exit_code() }))
     }

@@ -20,6 +20,7 @@ use crate::forest::{Configuration, ForestHandle};
 
 pub use self::{files::FileSource, status::Status};
 
+pub mod capacity;
 pub mod compile;
 pub mod directory;
 mod files;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use config::{
+    capacity::Amounts,
     identity::TrustDomain,
     name::{NodeName, RootNamespace},
     store,
@@ -27,6 +28,7 @@ use crate::{
     cell::Limits,
     control::{
         Control, FileSource, Status,
+        capacity::Weighed,
         directory::DirectoryError,
         names::{Names, Pace, System},
     },
@@ -82,6 +84,8 @@ pub struct NodeOptions {
     pub revocations: Option<PathBuf>,
     /// Connections that each tenant may have open; by default its share of the descriptors.
     pub connections: Option<usize>,
+    /// What of the machine is kept for the system, and not promised to tenants.
+    pub reserve: Amounts,
     /// How tunnels to and from other nodes are kept.
     pub tunnels: Tunnels,
     /// The cluster that the node is in, as the other ends of tunnels are told.
@@ -233,6 +237,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));
+        let files = Weighed::new(files, options.reserve);
         move || Control::start(Box::new(files), forest, status, addresses, names)
     };
     runtime.block_on(serve(options, &daemon, doors, &access_log, control))
