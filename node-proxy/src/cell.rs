@@ -25,7 +25,7 @@ use crate::{
     stream::farewell::Patience,
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
-    tenancy::{Ledger, Share, Tenure, TunnelGuard},
+    tenancy::{Ledger, Permits, Share, Tenure, TunnelGuard},
     upstream::{
         Delivery,
         connect::{Connect, Kernel},
@@ -40,12 +40,12 @@ pub(crate) use self::live::direction;
 pub use self::{
     handshakes::{Handshake, Handshakes, PushedOut},
     live::{Live, LiveGuard, Registry},
-    places::{Bound, Place, Places},
+    room::Seat,
 };
+pub use crate::tenancy::{Bound, Place, Places};
 
 mod handshakes;
 mod live;
-mod places;
 mod room;
 
 /// The data-path state of one lane of one tenant.
@@ -79,6 +79,8 @@ pub struct Cell {
     pub shortcuts: Shortcuts,
     /// What it may take of the process's descriptors, and has taken.
     pub share: Share,
+    /// What its budget lets in.
+    pub permits: Permits,
     /// How upstream connections are made.
     pub connect: Rc<dyn Connect>,
     /// The connections of now.
@@ -230,6 +232,7 @@ impl Cell {
             access_log: parts.access_log,
             pool: Pool::new(Settings::of(&parts.limits)),
             share: Share::new(parts.limits.connections),
+            permits: Permits::default(),
             tunnels: Rc::default(),
             limits: parts.limits,
             site: parts.site,
@@ -258,6 +261,7 @@ impl Cell {
         for (tree, kept) in self.trees.borrow().values() {
             kept.follow(snapshot.now(&tree.workload));
         }
+        self.keep_to(&snapshot.budget);
         let before = self.snapshot.replace(snapshot);
         self.turn();
         if !Arc::ptr_eq(&before.directory, &directory) {

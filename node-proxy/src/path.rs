@@ -242,7 +242,7 @@ async fn opaque(cell: &Cell, permit: Permit, mut opening: Opening, live: &Live) 
         upstream: connected.stream,
         from_upstream: bytes::Bytes::new(),
     };
-    match tcp::relay(ends, Meter { ledger: &cell.ledger, live }, cell.limits.idle).await {
+    match tcp::relay(ends, Meter { cell, live }, cell.limits.idle).await {
         Ok(()) => End::Whole,
         Err(error) => {
             tracing::debug!(%error, client = %live.origin.client, "a connection broke off");

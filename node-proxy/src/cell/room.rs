@@ -3,18 +3,69 @@
 //! Nothing in use is ever closed for what is new; idle connections are, before anything is refused. What is asked for here is
 //! refused at once or within a few turns of the loop: there is no queue.
 
-use tokio::task::yield_now;
+use config::model::{Budget, Probe};
+use ebpf_redirect::{Origin, Side};
+use tokio::{task::yield_now, time::Instant};
 
 use super::Cell;
-use crate::tenancy::Taken;
+use crate::{
+    capture::Tree,
+    telemetry::Reason,
+    tenancy::{Place, Refused, Taken},
+};
+
+/// A place for one accepted connection: in the cell's share, and among its workload's.
+#[derive(Debug)]
+pub struct Seat {
+    _in_cell: Taken,
+    _by: By,
+}
+
+/// By what the budget lets it in.
+#[derive(Debug)]
+enum By {
+    Workload { _place: Place<u64> },
+    Probe { _taken: Taken },
+}
 
 /// Turns of the loop that a connection whose driver is a task of its own needs to close.
 const TURNS: usize = 8;
 
 impl Cell {
-    /// A place for one more accepted connection; `None` where the cell holds as many as it may.
-    pub fn seat(&self) -> Option<Taken> {
-        self.share.seat()
+    /// A place for one more accepted connection of a tree; or why there is none.
+    pub fn seat(&self, tree: u64) -> Result<Seat, Refused> {
+        let full = Refused { reason: Reason::ConnectionLimit, retry_after: None };
+        let in_cell = self.share.seat().ok_or(full)?;
+        Ok(Seat { _by: By::Workload { _place: self.permits.connection(tree)? }, _in_cell: in_cell })
+    }
+
+    /// A place for one that the node itself may have begun, to ask a pod what it declared that it may be asked; `None` where it has
+    /// not, or there are many.
+    pub fn probe_seat(&self, side: Side, tree: &Tree, origin: Origin) -> Option<Seat> {
+        let taken = self.probe(side, tree, origin)?;
+        Some(Seat { _in_cell: self.share.extra_seat()?, _by: By::Probe { _taken: taken } })
+    }
+
+    /// The same, of a request on such a connection.
+    pub fn probe(&self, side: Side, tree: &Tree, origin: Origin) -> Option<Taken> {
+        let snapshot = self.snapshot.borrow();
+        let is_from_node =
+            side == Side::Inbound && snapshot.directory.node_addresses.contains(&origin.client.ip());
+        let is_asked = |probe: &Probe| probe.port == origin.destination.port();
+        if !is_from_node || !snapshot.now(&tree.workload).probes.iter().any(is_asked) {
+            return None;
+        }
+        self.permits.probe(Instant::now())
+    }
+
+    /// Keeps to this budget from now on. What is there stays, but for idle connections that it has no room for.
+    pub(super) fn keep_to(&self, budget: &Budget) {
+        if self.snapshot.borrow().budget == *budget {
+            return;
+        }
+        self.permits.follow(budget, Instant::now());
+        self.share.follow(budget);
+        self.give_way();
     }
 
     /// A place for one more socket to elsewhere. Where there is none, idle connections give way.
@@ -46,8 +97,9 @@ impl Cell {
         self.tell_share();
     }
 
-    /// Has the ledger say what the cell may have and what it has.
+    /// Has the ledger say what the cell may have and what it has, and how often its bytes had to wait.
     pub fn tell_share(&self) {
+        self.ledger.paced(self.permits.take_waits());
         self.ledger.share(self.share.bound(), self.share.held());
     }
 

@@ -9,8 +9,8 @@ use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    capture::{Arrival, Captured, Tree},
-    cell::Cell,
+    capture::{self, Arrival, Captured, Tree},
+    cell::{Cell, Seat},
     telemetry::Reason,
 };
 
@@ -54,14 +54,26 @@ fn captured(stream: TcpStream, accept_addr: SocketAddr, side: Side, tree: Rc<Tre
 
 /// Starts the task of one connection, where the cell has a seat for it.
 pub(super) fn begin(cell: &Rc<Cell>, captured: Captured) {
-    match cell.seat() {
-        Some(seat) => {
+    let seat = cell.seat(captured.tree.id).or_else(|refused| probe_seat(cell, &captured).ok_or(refused));
+    match seat {
+        Ok(seat) => {
             // Not awaited in a block of its own, which would have room for it twice: before it is first polled, and after.
             let connection = super::carry(Rc::clone(cell), captured);
             tokio::task::spawn_local(connection.map(move |()| drop(seat)));
         }
-        None => super::refuse(cell, captured, Reason::ConnectionLimit),
+        Err(refused) => super::refuse(cell, captured, refused.reason),
     }
+}
+
+/// A place for what may be the node's own question. Asked only where the budget has none: the kernel has to say where it was going.
+fn probe_seat(cell: &Cell, captured: &Captured) -> Option<Seat> {
+    let is_socket = matches!(captured.arrival, Arrival::Socket) && captured.side == Side::Inbound;
+    let client = captured.accept_addr.ip().to_canonical();
+    if !is_socket || !cell.snapshot().directory.node_addresses.contains(&client) {
+        return None;
+    }
+    let origin = capture::origin(&*cell.redirect, captured).ok()?;
+    cell.probe_seat(captured.side, &captured.tree, origin)
 }
 
 /// Whether the listener is unusable, as opposed to one connection or the moment (accept(2), "Error handling").

@@ -15,6 +15,7 @@ use super::*;
 use crate::sys::socket;
 
 mod bounds;
+mod budgets;
 mod bulk;
 mod connects;
 mod denials;

@@ -17,7 +17,10 @@ use super::{
     lend,
     splice::{self, Pipe},
 };
-use crate::{stream::Stream, tenancy::Ledger};
+use crate::{
+    stream::Stream,
+    tenancy::{Brake, Ledger, Pace},
+};
 
 /// Most bytes read at a time: fewer system calls for bulk, while the scratch buffer stays in a core's own cache.
 const SCRATCH: u32 = 128 * 1024;
@@ -43,6 +46,8 @@ pub(super) struct Way<'a, 'cell> {
     pub(super) source: &'a mut Stream,
     pub(super) sink: &'a mut Stream,
     pub(super) ledger: &'cell Ledger,
+    /// How fast the tenant's bytes may go this way.
+    pub(super) pace: &'cell Pace,
 }
 
 impl Way<'_, '_> {
@@ -85,6 +90,7 @@ pub(super) struct Pump<'cell> {
     /// Bytes to read next time. As small as it can be: every connection has two.
     appetite: u32,
     state: State,
+    brake: Brake,
 }
 
 #[derive(PartialEq, Eq)]
@@ -96,8 +102,11 @@ enum State {
 }
 
 impl<'cell> Pump<'cell> {
-    pub(super) fn new(pending: Bytes) -> Self {
-        Self { pending, spliced: None, appetite: FIRST, state: State::Open }
+    /// `pending` was read already, whoever's turn it was: it is paid for by who comes next.
+    pub(super) fn new(pending: Bytes, pace: &Pace) -> Self {
+        let mut brake = Brake::default();
+        pace.spend(pending.len(), &mut brake);
+        Self { pending, spliced: None, appetite: FIRST, state: State::Open, brake }
     }
 
     /// Moves what can be moved. Ready when the source has finished and the sink knows.
@@ -123,7 +132,12 @@ impl<'cell> Pump<'cell> {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                State::Open => turn += ready!(self.step(cx, way, &mut count))?,
+                State::Open => {
+                    let most = ready!(way.pace.poll(cx, &mut self.brake));
+                    let moved = ready!(self.step(cx, way, most, &mut count))?;
+                    way.pace.spend(moved, &mut self.brake);
+                    turn += moved;
+                }
             }
         }
     }
@@ -149,13 +163,13 @@ impl<'cell> Pump<'cell> {
     fn splice(
         &mut self,
         cx: &mut Context<'_>,
-        (way, mut pipe): (&Way<'_, 'cell>, Pipe),
+        (way, mut pipe, most): (&Way<'_, 'cell>, Pipe, usize),
         count: &mut impl FnMut(usize),
     ) -> Option<Poll<Result<usize, Broken>>> {
         let (source, sink) = (way.source.tcp()?, way.sink.tcp()?);
         // What does not go on is to be copied: no more than a read would leave.
         let is_last = Pipe::is_last();
-        let most = if is_last { SCRATCH as usize } else { splice::BYTES };
+        let most = most.min(if is_last { SCRATCH as usize } else { splice::BYTES });
         let filled = match pipe.poll_fill(cx, source, most) {
             Poll::Pending => return Some(Poll::Pending),
             Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(Broken::Source(error)))),
@@ -211,17 +225,18 @@ impl<'cell> Pump<'cell> {
         Some(sent)
     }
 
-    /// Reads once and writes at once what the sink takes.
+    /// Reads once, `most` bytes or what one frame of a tunnel has, and writes at once what the sink takes.
     fn step(
         &mut self,
         cx: &mut Context<'_>,
         way: &mut Way<'_, 'cell>,
+        most: usize,
         count: &mut impl FnMut(usize),
     ) -> Poll<Result<usize, Broken>> {
-        let wants_pipe = self.appetite == SCRATCH && way.are_sockets();
+        let wants_pipe = self.appetite == SCRATCH && most >= LITTLE && way.are_sockets();
         if wants_pipe
             && let Some(pipe) = Pipe::take()
-            && let Some(moved) = self.splice(cx, (way, pipe), count)
+            && let Some(moved) = self.splice(cx, (way, pipe, most), count)
         {
             return moved;
         }
@@ -229,7 +244,7 @@ impl<'cell> Pump<'cell> {
             return lent;
         }
         BUFFER.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(&mut scratch[..self.appetite as usize]);
+            let mut buffer = ReadBuf::new(&mut scratch[..most.min(self.appetite as usize)]);
             ready!(Pin::new(&mut *way.source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
             let bytes = buffer.filled();
             if bytes.is_empty() {

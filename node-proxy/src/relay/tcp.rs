@@ -16,10 +16,10 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::pump::{Broken, Pump, Way};
 use crate::{
-    cell::Live,
+    cell::{Cell, Live},
     stream::{Stream, told},
     telemetry::Reason,
-    tenancy::Ledger,
+    tenancy::{Direction, Pace},
 };
 
 /// How often per idle time-out it is looked whether bytes moved, so that moving bytes need not touch a timer.
@@ -38,11 +38,11 @@ pub struct Ends {
     pub from_upstream: Bytes,
 }
 
-/// Where bytes are counted while they flow.
+/// Where bytes are counted while they flow, and how fast they may.
 #[derive(Debug, Clone, Copy)]
 pub struct Meter<'a> {
-    /// The cell's.
-    pub ledger: &'a Ledger,
+    /// Whose ledger and permits they are.
+    pub cell: &'a Cell,
     /// The connection's.
     pub live: &'a Live,
 }
@@ -104,20 +104,20 @@ impl Drop for Cut<'_> {
 
 async fn both_ways(ends: &mut Ends, meter: Meter<'_>, idle: Option<Duration>) -> Result<(), RelayError> {
     let Ends { client, from_client, upstream, from_upstream } = ends;
-    let mut request = Pump::new(from_client.split_off(0));
-    let mut response = Pump::new(from_upstream.split_off(0));
+    let mut request = Pump::new(from_client.split_off(0), meter.pace(Direction::Received));
+    let mut response = Pump::new(from_upstream.split_off(0), meter.pace(Direction::Sent));
     let mut watch = idle.map(Watch::new);
     let count = |received: usize, sent: usize| meter.count(received as u64, sent as u64);
     poll_fn(|cx| {
         // Captured whole: each of its fields would take room in every connection.
         let meter: Meter<'_> = meter;
-        let ledger = meter.ledger;
-        let mut ends = Way { source: client, sink: upstream, ledger };
+        let ledger = &*meter.cell.ledger;
+        let mut ends = Way { source: client, sink: upstream, ledger, pace: meter.pace(Direction::Received) };
         let there = request.poll(cx, &mut ends, |bytes| count(bytes, 0)).map_err(|broken| match broken {
             Broken::Source(error) => RelayError::Client(error),
             Broken::Sink(error) => RelayError::Upstream(error),
         })?;
-        let mut ends = Way { source: upstream, sink: client, ledger };
+        let mut ends = Way { source: upstream, sink: client, ledger, pace: meter.pace(Direction::Sent) };
         let back = response.poll(cx, &mut ends, |bytes| count(0, bytes)).map_err(|broken| match broken {
             Broken::Source(error) => RelayError::Upstream(error),
             Broken::Sink(error) => RelayError::Client(error),
@@ -134,9 +134,13 @@ async fn both_ways(ends: &mut Ends, meter: Meter<'_>, idle: Option<Duration>) ->
     .await
 }
 
-impl Meter<'_> {
+impl<'a> Meter<'a> {
+    fn pace(self, direction: Direction) -> &'a Pace {
+        self.cell.permits.pace(self.live.side, direction)
+    }
+
     fn count(self, received: u64, sent: u64) {
-        self.ledger.carried(received, sent);
+        self.cell.ledger.carried(received, sent);
         self.live.received.set(self.live.received.get() + received);
         self.live.sent.set(self.live.sent.get() + sent);
         if sent > 0 && self.live.first_byte_after.get().is_none() {

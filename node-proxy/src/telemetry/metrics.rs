@@ -161,6 +161,9 @@ const FIGURES: &[Figure] = &[
     figure("tenancy_connections_limit", "Connections that may be open, each way", MetricType::Gauge, |l| {
         l.holding().bound as f64
     }),
+    figure("tenancy_paced", "Times bytes had to wait for the tenant's rate", MetricType::Counter, |l| {
+        count(&l.paced)
+    }),
     figure("forest_panics", "Panics contained", MetricType::Counter, |l| count(&l.panics)),
 ];
 

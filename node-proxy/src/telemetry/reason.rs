@@ -145,6 +145,14 @@ reasons! {
     BackendTimeout, "backend_timeout", 504, Configuration;
     /// The tenant holds as many connections as it may, or sockets to endpoints.
     ConnectionLimit, "connection_limit", 503, Configuration;
+    /// One workload of the tenant holds as many connections as each may, by its budget.
+    WorkloadConnectionLimit, "workload_connection_limit", 503, Configuration;
+    /// The tenant has begun as many connections in this second as its budget lets it.
+    ConnectionRate, "connection_rate", 429, Configuration;
+    /// The tenant has begun as many requests in this second as its budget lets it.
+    RequestRate, "request_rate", 429, Configuration;
+    /// The tenant has as many requests in flight as its budget lets it.
+    RequestLimit, "request_limit", 503, Configuration;
     /// The cell of the endpoint's tenant, on this node, has as many connections waiting to be taken as it may.
     HandoffFull, "handoff_full", 503, Upstream;
     /// The daemon is draining.

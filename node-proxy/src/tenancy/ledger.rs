@@ -50,6 +50,8 @@ pub struct Ledger {
     pub bulk_copied: AtomicU64,
     /// Bytes that stand in pipes now, for peers that do not take them.
     pub piped: AtomicU64,
+    /// Times that bytes had to wait for the tenant's rate.
+    pub paced: AtomicU64,
     /// What the cell has last said of its share, in one word: the two are never seen apart.
     share: AtomicU64,
     /// Whether all has ended that was there when the cell was asked to have it finish.
@@ -79,6 +81,7 @@ impl Default for Ledger {
             mirrors_dropped: zero(),
             bulk_copied: zero(),
             piped: zero(),
+            paced: zero(),
             share: zero(),
             finished: AtomicBool::default(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
@@ -118,6 +121,7 @@ impl Ledger {
             certificate_failures: copy(&earlier.certificate_failures),
             mirrors_dropped: copy(&earlier.mirrors_dropped),
             bulk_copied: copy(&earlier.bulk_copied),
+            paced: copy(&earlier.paced),
             refusals: earlier.refusals.iter().map(copy).collect(),
             ..Self::default()
         }
@@ -154,6 +158,11 @@ impl Ledger {
     /// Counts the bytes that stand in a pipe, in place of those that stood in it.
     pub fn piped(&self, before: usize, now: usize) {
         add(&self.piped, (now as u64).wrapping_sub(before as u64));
+    }
+
+    /// Counts so many times that bytes had to wait for the tenant's rate.
+    pub fn paced(&self, times: u64) {
+        add(&self.paced, times);
     }
 
     /// Says how many connections the cell may hold each way, and holds.

@@ -6,10 +6,16 @@
 
 use std::{cell::Cell, rc::Rc};
 
+use config::model::Budget;
+
+use super::permits::number;
+
 /// The share of one cell, and what is taken of it.
 #[derive(Debug)]
 pub struct Share {
     bound: Cell<usize>,
+    /// Where the tenant's budget says less.
+    budget: Cell<(usize, usize)>,
     seats: Rc<Cell<usize>>,
     sockets: Rc<Cell<usize>>,
     mirrors: Rc<Cell<usize>>,
@@ -25,7 +31,23 @@ const MIRRORS: usize = 4;
 impl Share {
     /// So many of each.
     pub fn new(bound: usize) -> Self {
-        Self { bound: Cell::new(bound), seats: Rc::default(), sockets: Rc::default(), mirrors: Rc::default() }
+        let budget = Cell::new((usize::MAX, usize::MAX));
+        let (bound, seats) = (Cell::new(bound), Rc::default());
+        Self { bound, budget, seats, sockets: Rc::default(), mirrors: Rc::default() }
+    }
+
+    /// Keeps to a budget, too: of connections, and of descriptors, of which each may have two.
+    pub fn follow(&self, budget: &Budget) {
+        let each = number(budget.descriptors) / 2;
+        self.budget.set((number(budget.connections).min(each), each));
+    }
+
+    fn most_seats(&self) -> usize {
+        self.bound.get().min(self.budget.get().0)
+    }
+
+    fn most_sockets(&self) -> usize {
+        self.bound.get().min(self.budget.get().1)
     }
 
     /// Changes the bound.
@@ -55,31 +77,36 @@ impl Share {
 
     /// One more connection that was accepted; `None` where there are as many as there may be.
     pub fn seat(&self) -> Option<Taken> {
+        Taken::of(&self.seats, self.most_seats())
+    }
+
+    /// One more connection than the tenant's budget lets in; `None` where the share itself has no place.
+    pub fn extra_seat(&self) -> Option<Taken> {
         Taken::of(&self.seats, self.bound.get())
     }
 
     /// One more socket to elsewhere; `None` where there are as many as there may be.
     pub fn socket(&self) -> Option<Taken> {
-        Taken::of(&self.sockets, self.bound.get())
+        Taken::of(&self.sockets, self.most_sockets())
     }
 
     /// One more mirror; `None` where mirrors have their quarter of the sockets, or a quarter is all that is left, with those that
     /// are idle. A request is never refused because of copies of others.
     pub fn mirror(&self, idle: usize) -> Option<Taken> {
-        let most = self.bound.get() / MIRRORS;
+        let most = self.most_sockets() / MIRRORS;
         let busy = self.sockets.get().saturating_sub(idle);
-        let is_room = busy < self.bound.get() - most;
+        let is_room = busy < self.most_sockets() - most;
         if is_room { Taken::of(&self.mirrors, most) } else { None }
     }
 
     /// Sockets that have to go before there is room for one more.
     pub fn surplus(&self) -> usize {
-        (self.sockets.get() + 1).saturating_sub(self.bound.get())
+        (self.sockets.get() + 1).saturating_sub(self.most_sockets())
     }
 }
 
 impl Taken {
-    fn of(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+    pub(super) fn of(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
         (taken.get() < most).then(|| {
             taken.set(taken.get() + 1);
             Self(Rc::clone(taken))
@@ -119,6 +146,22 @@ mod tests {
             held.pop();
         }
         assert!(share.seat().is_some());
+    }
+
+    #[test]
+    fn a_budget_bounds_connections_and_by_its_descriptors_both() {
+        let share = Share::new(10);
+        share.follow(&Budget { connections: Some(3), descriptors: Some(16), ..Budget::default() });
+        let taken = |share: &Share| {
+            let seats: Vec<_> = (0..20).map_while(|_| share.seat()).collect();
+            let sockets: Vec<_> = (0..20).map_while(|_| share.socket()).collect();
+            (seats.len(), sockets.len())
+        };
+        assert_eq!(taken(&share), (3, 8));
+        share.follow(&Budget { descriptors: Some(8), ..Budget::default() });
+        assert_eq!(taken(&share), (4, 4));
+        share.follow(&Budget { connections: Some(50), ..Budget::default() });
+        assert_eq!(taken(&share), (10, 10), "no budget is more than the share");
     }
 
     #[test]

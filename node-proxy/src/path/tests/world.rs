@@ -11,7 +11,7 @@ use std::{
 
 use config::{
     identity::{Identity, TrustDomain},
-    model::{AppProtocol, Egress, Endpoint, Exclusions, Labels, Workload},
+    model::{AppProtocol, Budget, Egress, Endpoint, Exclusions, Labels, Workload},
     name::{Name, Namespace, PodName, ServiceAccount, ServiceName, TenantId},
 };
 use ebpf_redirect::{Side, fake::FakeRedirect};
@@ -65,6 +65,8 @@ pub(super) struct World {
     pub(super) left_behind: RefCell<Option<PodName>>,
     /// Whether the configuration has the tree's pod no more.
     pub(super) left: std::cell::Cell<bool>,
+    /// What the tenant may use.
+    pub(super) budget: std::cell::Cell<Budget>,
 }
 
 /// What a world is made of.
@@ -162,6 +164,7 @@ impl World {
             neighbours: std::cell::Cell::default(),
             left_behind: RefCell::default(),
             left: std::cell::Cell::default(),
+            budget: std::cell::Cell::default(),
         }
     }
 
@@ -197,6 +200,7 @@ impl World {
     pub(super) fn limit(&self, egress: Egress) {
         let mut snapshot = Snapshot::empty(self.cell.tenant.clone());
         snapshot.egress = egress;
+        snapshot.budget = self.budget.get();
         snapshot.external = Arc::clone(&self.external.borrow());
         let services = Arc::new(self.services.borrow().clone());
         let workloads = Arc::new(self.workloads.borrow().clone());
@@ -245,6 +249,13 @@ impl World {
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         self.redirect.steer(socket.local_addr().unwrap(), destination);
         socket.connect(self.listener).await.unwrap()
+    }
+
+    /// Waits until so many connections are left.
+    pub(super) async fn emptied_but(&self, left: u64) {
+        while self.cell.ledger.connections_open.load(Relaxed) > left {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Waits until as many connections as were dialled have come and gone, and everything counted was given back.

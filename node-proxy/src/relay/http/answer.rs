@@ -71,6 +71,8 @@ async fn respond(
     }
     let shape = inspect::request(&parts)?;
     exchange.looks_like(&shape);
+    let admitted = session.cell.permits.request(exchange.begun());
+    exchange.admitted(admitted.or_else(|refused| session.probe().ok_or(refused))?);
     let call = |route| Call { session, exchange, permit: &permit, route, shape };
     match plan::plan(&permit, &parts) {
         Plan::Routed(forward) => call(Some(&forward)).run(parts, body).await,

@@ -19,6 +19,7 @@ use super::{exchange::Exchange, plan::Target};
 use crate::{
     stream::told,
     telemetry::Reason,
+    tenancy::{Brake, Direction},
     upstream::pool::{BodyError, Lease},
 };
 
@@ -27,6 +28,8 @@ use crate::{
 pub(super) struct Outgoing {
     source: Option<Source>,
     exchange: Option<Rc<Exchange>>,
+    /// Its place among all that waits for the tenant's rate.
+    brake: Brake,
 }
 
 #[derive(Debug)]
@@ -56,13 +59,13 @@ pub(super) struct Download {
 impl Outgoing {
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { source: None, exchange: None }
+        Self { source: None, exchange: None, brake: Brake::default() }
     }
 
     /// No body; the exchange ends when it is sent.
     pub(super) fn last(exchange: Rc<Exchange>) -> Self {
         exchange.complete();
-        Self { source: None, exchange: Some(exchange) }
+        Self { source: None, exchange: Some(exchange), brake: Brake::default() }
     }
 
     /// An endpoint's.
@@ -72,7 +75,8 @@ impl Outgoing {
         if body.is_end_stream() {
             return Self::last(exchange);
         }
-        Self { source: Some(Source { body, lease, target, deadline }), exchange: Some(exchange) }
+        let source = Some(Source { body, lease, target, deadline });
+        Self { source, exchange: Some(exchange), brake: Brake::default() }
     }
 
     /// For the record: whose it is.
@@ -141,11 +145,19 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Some(source) = &mut this.source else { return Poll::Ready(None) };
-        match source.poll_frame(context) {
+        let turn = match &this.exchange {
+            Some(exchange) => exchange.poll_turn(Direction::Sent, context, &mut this.brake),
+            None => Poll::Ready(()),
+        };
+        let polled = match turn {
+            Poll::Ready(()) => source.poll_frame(context),
+            Poll::Pending => Poll::Pending,
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let last = source.body.is_end_stream() || frame.is_trailers();
                 if let (Some(data), Some(exchange)) = (frame.data_ref(), &this.exchange) {
-                    exchange.sent(data.len());
+                    exchange.sent(data.len(), &mut this.brake);
                 }
                 if last {
                     this.finish();

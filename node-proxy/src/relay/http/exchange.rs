@@ -6,6 +6,7 @@ use std::{
     cell::{Cell as Slot, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use crate::{
     policy::{Denied, Permit},
     snapshot::routes::CompiledRule,
     telemetry::{Reason, Record, access::after_user},
-    tenancy::RequestGuard,
+    tenancy::{Brake, Direction, Pace, RequestGuard, Taken},
     upstream::{course::Course, pool::Lease, shortcuts::Revoked},
 };
 
@@ -28,6 +29,8 @@ use crate::{
 pub(super) struct Exchange {
     session: Rc<Session>,
     _in_flight: RequestGuard,
+    /// Its place among the requests that the tenant's budget lets in.
+    permit: OnceCell<Taken>,
     /// Keeps an HTTP/1.1 connection from being taken for one that waits for a head.
     busy: Option<Busy>,
     begun: Instant,
@@ -80,6 +83,7 @@ impl Exchange {
         Rc::new(Self {
             session: Rc::clone(session),
             _in_flight: RequestGuard::begin(&session.cell.ledger),
+            permit: OnceCell::new(),
             busy,
             begun: Instant::now(),
             received: Slot::new(0),
@@ -100,14 +104,35 @@ impl Exchange {
         self.begun
     }
 
+    /// The tenant's budget lets it in.
+    pub(super) fn admitted(&self, permit: Taken) {
+        drop(self.permit.set(permit));
+    }
+
+    /// Whose turn it is to move bytes of a body.
+    pub(super) fn poll_turn(
+        &self,
+        direction: Direction,
+        context: &mut Context<'_>,
+        brake: &mut Brake,
+    ) -> Poll<()> {
+        self.pace(direction).poll(context, brake).map(|_most| ())
+    }
+
+    fn pace(&self, direction: Direction) -> &Pace {
+        self.session.cell.permits.pace(self.session.live.side, direction)
+    }
+
     /// Counts bytes of the request's body.
-    pub(super) fn received(&self, bytes: usize) {
+    pub(super) fn received(&self, bytes: usize, brake: &mut Brake) {
+        self.pace(Direction::Received).spend(bytes, brake);
         self.received.set(self.received.get() + bytes as u64);
         self.session.cell.ledger.carried(bytes as u64, 0);
     }
 
     /// Counts bytes of the response's body.
-    pub(super) fn sent(&self, bytes: usize) {
+    pub(super) fn sent(&self, bytes: usize, brake: &mut Brake) {
+        self.pace(Direction::Sent).spend(bytes, brake);
         self.sent.set(self.sent.get() + bytes as u64);
         self.session.cell.ledger.carried(0, bytes as u64);
     }

@@ -30,6 +30,7 @@ use crate::{
     snapshot::Destination,
     stream::told,
     telemetry::Reason,
+    tenancy::Brake,
     upstream::{
         UpstreamError,
         connect::{Connected, Peer},
@@ -100,7 +101,7 @@ impl Call<'_> {
         }
         let (gate, opener) = if self.shape.expects { Some(Gate::closed()).unzip() } else { (None, None) };
         let exchange = Rc::clone(self.exchange);
-        (Counted { body, exchange, gate, copies }.upload(), opener)
+        (Counted { body, exchange, gate, copies, brake: Brake::default() }.upload(), opener)
     }
 
     async fn attempt(

@@ -6,7 +6,10 @@
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::download::Outgoing;
-use crate::telemetry::{Reason, reason::Fault};
+use crate::{
+    telemetry::{Reason, reason::Fault},
+    tenancy::Refused,
+};
 
 /// A request that is answered here.
 #[derive(Debug, Clone, Copy)]
@@ -14,18 +17,29 @@ pub(super) struct Refusal {
     pub(super) reason: Reason,
     /// Where it is not the reason's own.
     status: Option<StatusCode>,
+    /// In how many seconds it may be tried again.
+    retry_after: Option<u64>,
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, status: None }
+        Self { reason, status: None, retry_after: is_of_a_budget(reason).then_some(1) }
+    }
+}
+
+/// What a budget refuses may be tried again: when its bucket says, else in a second, as the field has no less.
+impl From<Refused> for Refusal {
+    fn from(Refused { reason, retry_after }: Refused) -> Self {
+        let after = retry_after.unwrap_or_default();
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        Self { reason, status: None, retry_after: Some(seconds.max(1)) }
     }
 }
 
 impl Refusal {
     /// A reason with a status that fits the request better than the reason's own.
     pub(super) fn with(reason: Reason, status: StatusCode) -> Self {
-        Self { reason, status: Some(status) }
+        Self { reason, status: Some(status), retry_after: None }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -45,6 +59,12 @@ impl Refusal {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         headers.insert(REFUSED, reason);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            if grpc {
+                headers.insert(GRPC_PUSHBACK, HeaderValue::from(seconds.saturating_mul(1000)));
+            }
+        }
         if !grpc {
             *response.status_mut() = self.status();
         }
@@ -60,7 +80,8 @@ impl Refusal {
         format!("{head}{REFUSED}: {reason}\r\n\r\n").into_bytes()
     }
 
-    /// gRPC's own mapping of HTTP statuses (grpc/doc/http-grpc-status-mapping.md), but time-outs are told apart.
+    /// gRPC's own mapping of HTTP statuses (grpc/doc/http-grpc-status-mapping.md), but time-outs are told apart, and a rate that is
+    /// used up is RESOURCE_EXHAUSTED: clients that try UNAVAILABLE again at once would only be refused again.
     fn grpc_code(self) -> &'static str {
         match (self.status().as_u16(), self.reason.fault()) {
             (504, _) => "4",
@@ -69,15 +90,30 @@ impl Refusal {
             (401, _) => "16",
             (403, _) => "7",
             (404, _) => "12",
-            (408 | 429 | 502 | 503, _) => "14",
+            (429, _) => "8",
+            (408 | 502 | 503, _) => "14",
             (_, Fault::Canopy) => "13",
             _ => "2",
         }
     }
 }
 
+/// Whether there may be room again in a moment: the other end's cell says only which budget was used up.
+fn is_of_a_budget(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ConnectionLimit
+            | Reason::WorkloadConnectionLimit
+            | Reason::ConnectionRate
+            | Reason::RequestRate
+            | Reason::RequestLimit
+    )
+}
+
 /// Names the reason of a refusal.
 pub(super) const REFUSED: HeaderName = HeaderName::from_static("canopy-refused");
 
+/// In milliseconds, for clients that try again by themselves (gRFC A6).
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

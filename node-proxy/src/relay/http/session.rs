@@ -18,6 +18,7 @@ use crate::{
     cell::{Cell, Live},
     policy::{Denied, Permit},
     snapshot::Destination,
+    tenancy::Taken,
     upstream::{
         UpstreamError,
         choice::Choice,
@@ -91,6 +92,11 @@ impl Session {
     /// The permission of the last request, for records.
     pub(super) fn last_permit(&self) -> Permit {
         self.permit.borrow().clone()
+    }
+
+    /// A place for a request of the node's own, where this is one.
+    pub(super) fn probe(&self) -> Option<Taken> {
+        self.cell.probe(self.live.side, &self.live.tree, self.live.origin)
     }
 
     /// Whether no further request is to be begun.

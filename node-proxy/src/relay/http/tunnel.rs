@@ -43,7 +43,7 @@ impl Tunnel {
         }
         let (unread, client) = client.into_parts();
         let ends = Ends { client, from_client: joined(read, unread), upstream, from_upstream };
-        let meter = Meter { ledger: &session.cell.ledger, live: &session.live };
+        let meter = Meter { cell: &session.cell, live: &session.live };
         match tcp::relay(ends, meter, session.cell.limits.idle).await {
             Ok(()) => exchange.complete(),
             Err(error) => {

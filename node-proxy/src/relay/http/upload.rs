@@ -13,7 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{exchange::Exchange, expect::Gate, mirror::Copies};
-use crate::upstream::pool::{BodyError, Upload};
+use crate::{
+    tenancy::{Brake, Direction},
+    upstream::pool::{BodyError, Upload},
+};
 
 /// The body that a client sends.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(super) struct Counted {
     /// Closed while the client waits for a 100.
     pub(super) gate: Option<Gate>,
     pub(super) copies: Copies,
+    /// Its place among all that waits for the tenant's rate.
+    pub(super) brake: Brake,
 }
 
 impl Counted {
@@ -44,11 +49,12 @@ impl Body for Counted {
             ready!(gate.poll_open(context));
             this.gate = None;
         }
+        ready!(this.exchange.poll_turn(Direction::Received, context, &mut this.brake));
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    this.exchange.received(data.len());
+                    this.exchange.received(data.len(), &mut this.brake);
                 }
                 this.copies.push(frame);
                 if this.body.is_end_stream() {

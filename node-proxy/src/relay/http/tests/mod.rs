@@ -1,5 +1,6 @@
 //! The HTTP relay over real sockets on loopback: bytes in, bytes out.
 
+mod budgets;
 mod cuts;
 mod deliveries;
 mod endings;

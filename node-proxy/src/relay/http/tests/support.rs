@@ -171,6 +171,14 @@ impl Bench {
         }
     }
 
+    /// What the tenant may use, from now on.
+    pub(super) fn budget(&self, budget: Budget) {
+        for tenant in self.mesh.borrow_mut().tenants.values_mut() {
+            Arc::make_mut(tenant).budget = budget;
+        }
+        self.publish();
+    }
+
     pub(super) fn remove_service(&self, name: &str) {
         self.mesh.borrow_mut().services.remove(&service_name(name));
     }

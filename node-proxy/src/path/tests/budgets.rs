@@ -1,0 +1,168 @@
+//! Connections beyond their tenant's budget: reset before anything is read of them, with a reason; and bytes beyond it, which wait.
+
+use config::model::Budget;
+
+use super::{policy::healthz, *};
+
+/// Puts a budget in place, as a live edit does.
+fn keep_to(world: &World, budget: Budget) {
+    world.budget.set(budget);
+    world.limit(Egress::Any);
+}
+
+#[test]
+fn a_connection_beyond_the_tenants_is_reset_and_one_that_ends_leaves_its_place() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        keep_to(&world, Budget { connections: Some(1), ..Budget::default() });
+        let first = world.dial(server.vip).await;
+        let (held, _) = server.listener.accept().await.unwrap();
+        assert!(reads_reset(&mut world.dial(server.vip).await).await);
+        assert_eq!(world.cell.ledger.refusals(Reason::ConnectionLimit), 1);
+        drop((first, held));
+        world.emptied(1).await;
+        let _second = world.dial(server.vip).await;
+        server.listener.accept().await.unwrap();
+    });
+}
+
+#[test]
+fn a_connection_beyond_its_workloads_is_reset_for_a_reason_of_its_own() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        keep_to(&world, Budget { connections_per_workload: Some(1), ..Budget::default() });
+        let _first = world.dial(server.vip).await;
+        let _held = server.listener.accept().await.unwrap();
+        assert!(reads_reset(&mut world.dial(server.vip).await).await);
+        assert_eq!(world.cell.ledger.refusals(Reason::WorkloadConnectionLimit), 1);
+        assert!(world.cell.seat(world.tree.id + 1).is_ok(), "another workload has its own");
+    });
+}
+
+#[test]
+fn connections_beyond_the_rate_are_reset_until_a_second_has_brought_more() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        keep_to(&world, Budget { connections_per_second: Some(2), ..Budget::default() });
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push((world.dial(server.vip).await, server.listener.accept().await.unwrap()));
+        }
+        assert!(reads_reset(&mut world.dial(server.vip).await).await);
+        assert_eq!(world.cell.ledger.refusals(Reason::ConnectionRate), 1);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let _next = world.dial(server.vip).await;
+        server.listener.accept().await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_there_stays_when_the_budget_shrinks() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        let mut client = world.dial(server.vip).await;
+        let (mut stream, _) = server.listener.accept().await.unwrap();
+        let second = world.dial(server.vip).await;
+        server.listener.accept().await.unwrap();
+        keep_to(&world, Budget { connections: Some(1), ..Budget::default() });
+        flows(&mut client, &mut stream).await;
+        drop(second);
+        world.emptied_but(1).await;
+        assert!(reads_reset(&mut world.dial(server.vip).await).await);
+        flows(&mut client, &mut stream).await;
+        keep_to(&world, Budget::default());
+        let _third = world.dial(server.vip).await;
+        server.listener.accept().await.unwrap();
+    });
+}
+
+#[test]
+fn bulk_goes_no_faster_than_the_tenants_bytes_a_second_and_none_is_lost() {
+    const BYTES: usize = 12_000_000;
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        keep_to(&world, Budget { bytes_per_second_out: Some(10_000_000), ..Budget::default() });
+        let mut client = world.dial(server.vip).await;
+        let (mut stream, _) = server.listener.accept().await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let send = async {
+            client.write_all(&vec![7; BYTES]).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let ((), got) = tokio::join!(send, read_all(&mut stream));
+        let took = begun.elapsed();
+        assert_eq!(got.len(), BYTES);
+        // A tenth of a second's worth goes at once, and the last piece need not wait.
+        assert!(took > Duration::from_millis(1000), "{took:?}");
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        let begun = tokio::time::Instant::now();
+        stream.write_all(&vec![7; BYTES]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut client).await.len(), BYTES);
+        assert!(begun.elapsed() < took, "the other way has no bound: {:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn what_the_node_asks_of_a_pod_is_let_in_where_the_budget_has_no_room_and_nothing_else_is() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Http1).await;
+        let other = world.server(AppProtocol::Http1).await;
+        world.probed(server.address.port(), vec![healthz()]);
+        keep_to(&world, Budget { connections: Some(1), requests_per_second: Some(1), ..Budget::default() });
+        let _first = world.call(server.address).await;
+        while world.cell.share.held() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(reads_reset(&mut world.call(other.address).await).await, "it is no probe's port");
+        let mut kubelet = world.call(server.address).await;
+        let app = tokio::task::spawn_local(async move {
+            let (mut app, _) = server.listener.accept().await.unwrap();
+            let mut asked = [0; 4096];
+            while app.read(&mut asked).await.is_ok_and(|read| read > 0) {
+                app.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            }
+        });
+        for _ in 0..3 {
+            kubelet.write_all(b"GET /healthz HTTP/1.1\r\nhost: app\r\n\r\n").await.unwrap();
+            let mut answer = [0; 15];
+            kubelet.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            let mut rest = [0; 4096];
+            drop(timeout(Duration::from_millis(100), kubelet.read(&mut rest)).await);
+        }
+        assert_eq!(world.cell.ledger.refusals(Reason::ConnectionLimit), 1);
+        app.abort();
+    });
+}
+
+#[test]
+fn a_rate_that_is_lifted_lets_what_waits_go_at_once() {
+    const BYTES: usize = 1_000_000;
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        keep_to(&world, Budget { bytes_per_second_out: Some(1000), ..Budget::default() });
+        let mut client = world.dial(server.vip).await;
+        let (mut stream, _) = server.listener.accept().await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let lift = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            keep_to(&world, Budget::default());
+        };
+        let send = async {
+            client.write_all(&vec![7; BYTES]).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let ((), (), got) = tokio::join!(lift, send, read_all(&mut stream));
+        assert_eq!(got.len(), BYTES);
+        let took = begun.elapsed();
+        assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    });
+}
