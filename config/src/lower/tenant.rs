@@ -62,7 +62,7 @@ fn namespaces(context: &mut Context<'_>, spec: &Node) -> (Vec<Namespace>, Vec<Pl
 }
 
 /// A default is nobody's object: it lists no namespace, and says nothing of egress, which a default that cannot be read could
-/// not keep (decision 0016).
+/// not keep (decision 0017).
 fn default_place(context: &mut Context<'_>, spec: &Node) -> Option<Place> {
     let node = spec.get("globalDefault").filter(|node| node.bool() == Some(true));
     let Some(node) = node else {
