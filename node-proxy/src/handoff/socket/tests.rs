@@ -127,13 +127,13 @@ async fn a_last_word_is_said_although_the_connection_is_full() {
     far.refuse(Reason::PolicyDenied);
     drop(far);
     let mut packet = vec![0; MOST + 1];
-    let mut last = Vec::new();
+    let mut last = String::new();
     loop {
         let (count, _) = rustix::net::recv(&near, &mut packet[..], rustix::net::RecvFlags::DONTWAIT).unwrap();
         if count == 0 {
             break;
         }
-        last = packet[..count].to_vec();
+        last = String::from_utf8_lossy(&packet[..count.min(32)]).into_owned();
     }
-    assert_eq!(String::from_utf8_lossy(&last), "cpolicy_denied");
+    assert_eq!(last, "cpolicy_denied");
 }
