@@ -59,6 +59,12 @@ pub(crate) enum Verb {
     Mtls,
     /// Idle memory, per workload, per tenant; time to the first request.
     Memory,
+    /// A victim's steady rate beside a neighbour that takes all it can get.
+    NoisyNeighbour,
+    /// The same load spread over 1, 10, 50 and 100 tenants of one daemon.
+    Tenants,
+    /// What the tenants' budgets cost.
+    Budgets,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
     /// docs/benchmarks.md.
@@ -68,7 +74,17 @@ pub(crate) enum Verb {
 impl Arguments {
     /// What was asked for, in order.
     pub(crate) fn verbs(&self) -> Vec<Verb> {
-        let all = [Verb::Http, Verb::Http2, Verb::Tcp, Verb::Capture, Verb::Mtls, Verb::Memory];
+        let all = [
+            Verb::Http,
+            Verb::Http2,
+            Verb::Tcp,
+            Verb::Capture,
+            Verb::Mtls,
+            Verb::Memory,
+            Verb::NoisyNeighbour,
+            Verb::Tenants,
+            Verb::Budgets,
+        ];
         self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
     }
 }
@@ -89,7 +105,7 @@ mod tests {
 
     #[test]
     fn without_a_scenario_all_are_measured() {
-        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 6);
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 9);
         assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
     }
 }

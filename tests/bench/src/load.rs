@@ -3,12 +3,13 @@
 //! It runs as a process of its own, in the client pod's network namespace and on the load's CPU, and is lean enough
 //! to saturate a proxy from one core that it shares with the server. It must never count what it did not receive.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use connection::is_answering;
 pub(crate) use engine::run;
+pub(crate) use places::Places;
 
 mod connection;
 mod engine;
@@ -16,6 +17,7 @@ pub(crate) mod histogram;
 mod http1;
 mod http2;
 mod patience;
+mod places;
 mod raw;
 
 /// One piece of load.
@@ -37,6 +39,28 @@ pub(crate) struct LoadSpec {
     pub measure_ms: u64,
     /// The processes whose CPU time, added up, is read at both ends of the counted time.
     pub watch: Vec<u32>,
+    /// What else is special about it.
+    #[serde(default)]
+    pub manner: Manner,
+}
+
+/// What is special about a piece of load; by default nothing is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Manner {
+    /// An exchange that was not sent in the counted time, or not answered within so many milliseconds, is no error: it
+    /// counts as unserved, and as one that took so long.
+    pub unserved_ms: Option<u64>,
+    /// Whether it goes before other load on its CPU.
+    pub favoured: bool,
+    /// Where the connections are made, in turns; none: where the process is, to its target.
+    pub places: Vec<Place>,
+}
+
+/// A network namespace, and whom to dial there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub netns: PathBuf,
+    pub target: SocketAddr,
 }
 
 /// One exchange.
@@ -82,6 +106,9 @@ pub(crate) struct LoadReport {
     pub errors: u64,
     /// What the first failure said.
     pub first_error: Option<String>,
+    /// Exchanges of the counted time that were not served in time, where that is no failure.
+    #[serde(default)]
+    pub unserved: u64,
     /// The counted time.
     pub elapsed_ns: u64,
     /// From the intended send time to the last byte of the answer.

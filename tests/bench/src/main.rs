@@ -58,6 +58,9 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Capture => measure(Scenario::capture(), plan, &run)?,
             Verb::Mtls => measure_mtls(plan, &run)?,
             Verb::Memory => finish(run.memory_outcome(plan, scenario::memory::run(plan, &run)?), &run)?,
+            Verb::NoisyNeighbour => finish(scenario::noisy::run(plan, &run)?, &run)?,
+            Verb::Tenants => finish(scenario::tenants::run(plan, &run)?, &run)?,
+            Verb::Budgets => measure(Scenario::budgets(), plan, &run)?,
             Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}

@@ -71,6 +71,9 @@ pub(crate) struct Row {
     pub rate_per_second: f64,
     /// Share of its CPU that the proxy used in the closed loop: well below 1, and something else was the limit.
     pub proxy_busy: f64,
+    /// In all rounds, where what is not served in time is a figure and no failure.
+    #[serde(default)]
+    pub unserved: u64,
     /// Rounds with errors in any subject; not in these medians unless all were void.
     pub void_rounds: usize,
 }

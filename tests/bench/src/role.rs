@@ -1,6 +1,6 @@
 //! What this binary is when the bench starts it again: load generator, backend, or a step that stays on a CPU and becomes a program.
 //!
-//! It is started inside the network namespace it works in, and never enters another.
+//! It is started inside the network namespace it works in, and enters others only where its argument names them.
 
 use std::{ffi::OsString, io::Write, num::NonZeroU64, process::Command};
 
@@ -17,10 +17,12 @@ mod enter;
 mod first;
 mod hold;
 mod spin;
+mod web;
 
 pub(crate) use backend::BackendSpec;
 pub(crate) use first::FirstSpec;
 pub(crate) use hold::{HOLDING, HoldSpec};
+pub(crate) use web::{SERVING, WebSpec};
 
 /// Runs the role that the first argument names, if it names one.
 pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>> {
@@ -33,6 +35,7 @@ pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>>
         "first" => first::wait_for_answer(rest),
         "hold" => hold::hold(rest),
         "spin" => spin::spin(rest),
+        "web" => web::serve(rest),
         _ => Err(BenchError::Usage(format!("no role {role}"))),
     }))
 }
@@ -80,9 +83,21 @@ pub(crate) fn pin(cpu: usize) -> Result<(), BenchError> {
     sched_setaffinity(None, &set).map_err(|e| BenchError::os(format!("stay on CPU {cpu}"), e))
 }
 
+/// Goes before what is not favoured on the same CPU, as far as the scheduler lets it.
+fn favour() -> Result<(), BenchError> {
+    rustix::process::nice(MOST_FAVOURED).map_err(|e| BenchError::os("go before other load", e))?;
+    Ok(())
+}
+
+/// The lowest niceness there is.
+const MOST_FAVOURED: i32 = -20;
+
 fn send_load(arguments: &[OsString]) -> Result<(), BenchError> {
     let spec: load::LoadSpec = parse(arguments)?;
     pin(spec.cpu)?;
+    if spec.manner.favoured {
+        favour()?;
+    }
     // The default slack of 50 µs would be added to every intended send time.
     set_current_timer_slack(NonZeroU64::new(1)).map_err(|e| BenchError::os("set timer slack", e))?;
     let report = load::run(&spec).map_err(|e| BenchError::Load(e.to_string()))?;

@@ -87,6 +87,14 @@ impl Run {
         self.wants("canopy-node") && (self.cases.is_empty() || self.cases.iter().any(|case| case == "memory"))
     }
 
+    /// Whether a subject and a case, of a scenario that is not one of plain load, are asked for; one without a name is.
+    pub(crate) fn asks_for(&self, subject: &str, case: &str) -> bool {
+        let names = |list: &[String], name: &str| {
+            list.is_empty() || name.is_empty() || list.iter().any(|one| one == name)
+        };
+        names(&self.subjects, subject) && names(&self.cases, case)
+    }
+
     /// Leaves only what was asked for.
     pub(crate) fn restrict(&self, scenario: &mut Scenario) {
         for group in &mut scenario.groups {
@@ -160,7 +168,8 @@ impl Run {
         Outcome { rows, ..self.empty_outcome("memory", plan) }
     }
 
-    fn empty_outcome(&self, scenario: &str, plan: Plan) -> Outcome {
+    /// Where the results of a scenario go that makes its own.
+    pub(crate) fn empty_outcome(&self, scenario: &str, plan: Plan) -> Outcome {
         let words: Vec<String> = std::env::args().skip(1).collect();
         Outcome {
             scenario: scenario.to_owned(),

@@ -10,9 +10,11 @@ use crate::{
 
 pub(crate) mod memory;
 mod mtls;
+pub(crate) mod noisy;
 mod pieces;
 mod plan;
 pub(crate) mod rounds;
+pub(crate) mod tenants;
 pub(crate) mod tunnels;
 pub(crate) mod wire;
 
@@ -129,6 +131,14 @@ impl Scenario {
         }
     }
 
+    /// What the budgets cost: the same build, the same tenant, with and without what holds its bounds.
+    pub(crate) fn budgets() -> Self {
+        let subjects = vec![Kind::CanopyUnbudgeted, Kind::CanopyBudgeted];
+        let cases = vec![Case::small("c32-64b", 32)];
+        let group = Group { name: "budgets", cases, subjects, against_itself: Kind::CanopyBudgeted };
+        Self { name: "budgets", groups: vec![group] }
+    }
+
     fn beside_envoy(name: &'static str, cases: Vec<Case>) -> Self {
         let subjects = vec![Kind::Direct, Kind::Canopy, Kind::Envoy];
         Self { name, groups: vec![Group { name, cases, subjects, against_itself: Kind::Canopy }] }
@@ -159,7 +169,8 @@ mod tests {
 
     #[test]
     fn every_subject_that_a_ratio_is_of_is_measured_twice() {
-        let all = [Scenario::http(), Scenario::capture(), Scenario::mtls(), Scenario::forms()];
+        let all =
+            [Scenario::http(), Scenario::capture(), Scenario::mtls(), Scenario::forms(), Scenario::budgets()];
         for group in all.iter().flat_map(|scenario| &scenario.groups) {
             for kind in &group.subjects {
                 assert_eq!(

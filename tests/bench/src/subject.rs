@@ -21,11 +21,13 @@ use crate::{
 pub(crate) use canopy::{Canopy, Launch, Sharing, Steering};
 pub(crate) use kind::{Kind, Receiver};
 pub(crate) use manifests::{Manifests, PodEntry, VIP};
+pub(crate) use shared::{Shared, Side};
 
 mod canopy;
 pub(crate) mod envoy;
 mod kind;
 mod manifests;
+mod shared;
 
 /// What all subjects of a run have in common.
 #[derive(Debug, Clone)]
@@ -171,6 +173,9 @@ fn start_canopy(
     manifests.pod(&client);
     manifests.pod(&server);
     manifests.service(&server);
+    if kind.is_bounded() {
+        manifests.bounded(CLIENTS);
+    }
     if kind.has_policies() {
         manifests.policies(&server);
     }

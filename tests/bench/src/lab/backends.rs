@@ -51,31 +51,52 @@ pub(crate) struct Backends {
     _tcp: Process,
 }
 
+/// Where and how they run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// Added to every port: two sets of servers may share a pod.
+    pub shift: u16,
+    /// Whether they go before other servers and load on their CPU.
+    pub favoured: bool,
+}
+
 impl Backends {
     /// Starts them and waits until they listen. `directory` is for nginx's files.
     pub(crate) fn start(pod: &Pod, directory: &Path) -> Result<Self, BenchError> {
-        let conf = write_nginx_files(directory)?;
-        let mut nginx = role::pinned(LOAD_CPU, "nginx")?;
+        Self::start_in(pod, directory, Manner::default())
+    }
+
+    /// The same, in a manner of their own.
+    pub(crate) fn start_in(pod: &Pod, directory: &Path, manner: Manner) -> Result<Self, BenchError> {
+        let conf = write_nginx_files(directory, manner.shift)?;
+        let mut nginx = role::pinned(LOAD_CPU, if manner.favoured { "nice" } else { "nginx" })?;
+        if manner.favoured {
+            nginx.args(["-n", "-20", "nginx"]);
+        }
         nginx.arg("-p").arg(directory).arg("-c").arg(conf);
         let mut nginx = pod.start(nginx)?.stopped_by(Signal::TERM);
-        let tcp = start_tcp(pod)?;
-        nginx.wait_listening(pod.netns(), everywhere(Port::Http))?;
-        nginx.wait_listening(pod.netns(), everywhere(Port::Http2))?;
+        let tcp = start_tcp_at(pod, manner.shift)?;
+        nginx.wait_listening(pod.netns(), everywhere(Port::Http, manner.shift))?;
+        nginx.wait_listening(pod.netns(), everywhere(Port::Http2, manner.shift))?;
         Ok(Self { _nginx: nginx, _tcp: tcp })
     }
 }
 
 /// Only what serves tcp.
 pub(crate) fn start_tcp(pod: &Pod) -> Result<Process, BenchError> {
-    let (echo, source) = (everywhere(Port::Echo), everywhere(Port::Source));
+    start_tcp_at(pod, 0)
+}
+
+fn start_tcp_at(pod: &Pod, shift: u16) -> Result<Process, BenchError> {
+    let (echo, source) = (everywhere(Port::Echo, shift), everywhere(Port::Source, shift));
     let spec = role::BackendSpec { cpu: LOAD_CPU, echo, source };
     let mut tcp = pod.start(role::command("backend", &spec)?)?;
     tcp.wait_listening(pod.netns(), source)?;
     Ok(tcp)
 }
 
-fn everywhere(port: Port) -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], port.number()))
+fn everywhere(port: Port, shift: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port.number() + shift))
 }
 
 /// Bytes of the two bodies that nginx serves, at `/64` and `/16384`.
@@ -83,7 +104,7 @@ pub(crate) const SMALL: usize = 64;
 /// See [`SMALL`].
 pub(crate) const LARGE: usize = 16 << 10;
 
-fn write_nginx_files(directory: &Path) -> Result<PathBuf, BenchError> {
+fn write_nginx_files(directory: &Path, shift: u16) -> Result<PathBuf, BenchError> {
     let temporary = directory.join("tmp");
     let failed = |path: &Path| {
         let what = format!("write {}", path.display());
@@ -93,11 +114,11 @@ fn write_nginx_files(directory: &Path) -> Result<PathBuf, BenchError> {
     let large = directory.join(LARGE.to_string());
     fs::write(&large, "x".repeat(LARGE)).map_err(failed(&large))?;
     let conf = directory.join("nginx.conf");
-    fs::write(&conf, nginx_conf(directory)).map_err(failed(&conf))?;
+    fs::write(&conf, nginx_conf(directory, shift)).map_err(failed(&conf))?;
     Ok(conf)
 }
 
-fn nginx_conf(directory: &Path) -> String {
+fn nginx_conf(directory: &Path, shift: u16) -> String {
     let small = "x".repeat(SMALL);
     let directory = directory.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -127,7 +148,7 @@ http {{
     }}
 }}
 ",
-        http = Port::Http.number(),
-        http2 = Port::Http2.number(),
+        http = Port::Http.number() + shift,
+        http2 = Port::Http2.number() + shift,
     )
 }

@@ -13,11 +13,14 @@ use rustix::{
 
 use super::{
     LoadError, LoadReport, LoadSpec, connection::Connection, histogram::Histogram, patience::Patience,
+    places::Places,
 };
 use crate::{
     clock::{self, MILLISECOND, SECOND},
     lab::procfs,
 };
+
+mod unserved;
 
 /// Sends the load and says what came of it.
 pub(crate) fn run(spec: &LoadSpec) -> Result<LoadReport, LoadError> {
@@ -31,6 +34,7 @@ pub(crate) fn run(spec: &LoadSpec) -> Result<LoadReport, LoadError> {
 
 struct Engine<'a> {
     spec: &'a LoadSpec,
+    places: Places,
     epoll: std::os::fd::OwnedFd,
     connections: Vec<Option<Connection>>,
     /// Connections with room for an exchange; as often as they have room.
@@ -66,6 +70,7 @@ impl<'a> Engine<'a> {
         let size = if matches!(spec.exchange, super::Exchange::Bulk { .. }) { 1 << 20 } else { 64 << 10 };
         Ok(Self {
             spec,
+            places: Places::open(&spec.manner.places)?,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             connections: (0..spec.connections).map(|_| None).collect(),
             idle: VecDeque::new(),
@@ -93,7 +98,9 @@ impl<'a> Engine<'a> {
     }
 
     fn open(&mut self, index: usize) -> Result<(), LoadError> {
-        let connection = Connection::open(self.spec.target, &self.spec.exchange)?;
+        let connection = self.places.within(index, |target| {
+            Connection::open(target.unwrap_or(self.spec.target), &self.spec.exchange)
+        })?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &connection, epoll::EventData::new_u64(index as u64), flags)?;
         self.connections[index] = Some(connection);
@@ -236,8 +243,7 @@ impl<'a> Engine<'a> {
         self.in_flight -= 1;
         self.report.exchanges_in_all += 1;
         if self.counts(intended, now) {
-            self.report.exchanges += 1;
-            self.latencies.record(now.saturating_sub(intended));
+            self.count(now.saturating_sub(intended));
         }
         if self.spec.exchange.is_one_shot() {
             self.connections[index] = None;
@@ -281,6 +287,9 @@ impl<'a> Engine<'a> {
 
     /// Sends what was due and waits for what is under way; what is not answered then is an error.
     fn drain(&mut self) -> Result<(), LoadError> {
+        if let Some(longest) = self.unserved_after() {
+            return self.count_unserved(longest);
+        }
         let mut patience = Patience::new(DRAIN_MS * MILLISECOND, clock::now());
         while (self.in_flight > 0 || self.overdue() > 0) && patience.lasts(clock::now()) {
             self.send_due(clock::now())?;
@@ -347,6 +356,7 @@ mod tests {
             warm_up_ms: 20,
             measure_ms: 400,
             watch: Vec::new(),
+            manner: crate::load::Manner::default(),
         }
     }
 

@@ -50,6 +50,33 @@ pub(crate) const RATIOS: &[Bar] = &[
     faster("mtls", "handshake", CANOPY, ENVOY, 1.2),
     faster("mtls", "same-node-direct", CANOPY, HOP, 0.95),
     faster("mtls", "same-node-handoff", CANOPY, HOP, 0.85),
+    faster("tenants", "tenants-100", CANOPY, "canopy-node-one", 0.85),
+    faster("budgets", "c32-64b", CANOPY, "canopy-node-unbudgeted", 0.97),
+    within("aggressor-256", ENVOY, "p99_us", 0.125),
+    unmoved("aggressor-16", "rps"),
+    unmoved("aggressor-16", "p50_us"),
+    unmoved("aggressor-16", "p99_us"),
+    kept("aggressor-16"),
+    unmoved("aggressor-64", "rps"),
+    unmoved("aggressor-64", "p50_us"),
+    unmoved("aggressor-64", "p99_us"),
+    kept("aggressor-64"),
+    unmoved("aggressor-256", "rps"),
+    unmoved("aggressor-256", "p50_us"),
+    unmoved("aggressor-256", "p99_us"),
+    kept("aggressor-256"),
+    unmoved("storm", "rps"),
+    unmoved("storm", "p50_us"),
+    unmoved("storm", "p99_us"),
+    kept("storm"),
+    unmoved("bodies", "rps"),
+    unmoved("bodies", "p50_us"),
+    unmoved("bodies", "p99_us"),
+    kept("bodies"),
+    unmoved("h2", "rps"),
+    unmoved("h2", "p50_us"),
+    unmoved("h2", "p99_us"),
+    kept("h2"),
 ];
 
 /// All bars of differences: so much more one may take than the other, in the metric's unit.
@@ -68,6 +95,7 @@ pub(crate) const CEILINGS: &[Ceiling] = &[
     memory("memory", "idle", 15.0 * MIB),
     memory("memory", "workload", 0.5 * MIB),
     memory("memory", "tenant", 0.7 * MIB),
+    memory("tenants", "idle-tenant", 0.7 * MIB),
     Ceiling { scenario: "memory", case: "start", metric: "p50_us", most: 1_000_000.0 },
     memory("mtls", "tunnel-client", 40.0 * KIB),
     memory("mtls", "tunnel-server", 40.0 * KIB),
@@ -94,4 +122,24 @@ const fn faster(
 
 const fn cheaper(scenario: &'static str, case: &'static str, metric: &'static str, bar: f64) -> Bar {
     Bar { scenario, case, of: CANOPY, to: ENVOY, metric, bar, at_least: false }
+}
+
+const NOISY: &str = "noisy-neighbour";
+
+const fn within(case: &'static str, to: &'static str, metric: &'static str, bar: f64) -> Bar {
+    Bar { scenario: NOISY, case, of: CANOPY, to, metric, bar, at_least: false }
+}
+
+/// What a neighbour may cost a victim: 1 % of its rate, p50 by 1.3, p99 by 2.
+const fn unmoved(case: &'static str, metric: &'static str) -> Bar {
+    match metric.as_bytes() {
+        b"rps" => faster(NOISY, case, CANOPY, "canopy-node-solo", 0.99),
+        b"p50_us" => within(case, "canopy-node-solo", metric, 1.3),
+        _ => within(case, "canopy-node-solo", metric, 2.0),
+    }
+}
+
+/// What the neighbour keeps of what it does alone, less what the victim uses.
+const fn kept(case: &'static str) -> Bar {
+    faster(NOISY, case, "canopy-node-aggressor", "canopy-node-alone-aggressor", 0.85)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Sample {
     #[serde(default)]
     pub repeated: u32,
     pub errors: u64,
+    #[serde(default)]
+    pub unserved: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_error: Option<String>,
 }
@@ -109,6 +111,7 @@ impl Samples {
             p99_closed_us: middle(|s| s.p99_closed_us),
             rate_per_second: middle(|s| s.rate_per_second),
             proxy_busy: middle(|s| s.proxy_busy),
+            unserved: self.of(case, subject, false).map(|s| s.unserved).sum(),
             void_rounds: all.len() - valid.len(),
         }
     }

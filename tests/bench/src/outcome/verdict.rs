@@ -103,7 +103,10 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
             outcome.ratio(bar.case, bar.of, to, bar.metric)
         }
     };
-    let was_run = |subject: &str| outcome.rows.iter().any(|r| r.case == bar.case && r.subject == subject);
+    let was_run = |subject: &str| {
+        let (case, subject) = place(bar.case, subject);
+        outcome.rows.iter().any(|r| r.case == case && r.subject == subject)
+    };
     if !was_run(bar.of) || !was_run(bar.to) {
         return None;
     }
@@ -130,6 +133,17 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
         why,
     })
 }
+
+/// Where a subject's row is: some are compared with what they did in another case.
+fn place<'a>(case: &'a str, subject: &'a str) -> (&'a str, &'a str) {
+    let elsewhere = |suffix, case| subject.strip_suffix(suffix).map(|subject| (case, subject));
+    elsewhere(ALONE, "solo").or_else(|| elsewhere(ONE, "tenants-1")).unwrap_or((case, subject))
+}
+
+/// What a subject of a ratio ends in that is the same subject in the case `solo` …
+pub(crate) const ALONE: &str = "-solo";
+/// … and in the case `tenants-1`.
+pub(crate) const ONE: &str = "-one";
 
 struct Evidence {
     median: f64,

@@ -167,6 +167,7 @@ fn memory(rows: &[&Row]) -> String {
             "idle" => "idle daemon, one tenant, two workloads",
             "workload" => "each further workload",
             "tenant" => "each further tenant, with one workload",
+            "idle-tenant" => "each further tenant of 99, with one workload",
             "start" => "start to first captured request",
             "tunnel-client" => "each idle tunnel, the client's daemon",
             "tunnel-server" => "each idle tunnel, the server's daemon",

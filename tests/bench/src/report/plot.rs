@@ -42,17 +42,15 @@ const TITLE: f64 = 30.0;
 const LONGEST: f64 = WIDTH - LEFT - 90.0;
 
 fn draw(outcome: &Outcome) -> String {
-    let (cases, subjects) = (distinct(&outcome.rows, |r| &r.case), distinct(&outcome.rows, |r| &r.subject));
+    // A neighbour's figures stand in the table; the plot is the victim's.
+    let rows: Vec<Row> =
+        outcome.rows.iter().filter(|row| !row.subject.ends_with("-aggressor")).cloned().collect();
+    let (cases, subjects) = (distinct(&rows, |r| &r.case), distinct(&rows, |r| &r.subject));
     let mut body = String::new();
     let mut y = legend(&mut body, &outcome.scenario, &subjects);
     for panel in &PANELS {
-        if outcome.rows.iter().any(|r| (panel.value)(r) > 0.0) {
-            y = draw_panel(
-                &mut body,
-                y,
-                panel,
-                &Rows { rows: &outcome.rows, cases: &cases, subjects: &subjects },
-            );
+        if rows.iter().any(|r| (panel.value)(r) > 0.0) {
+            y = draw_panel(&mut body, y, panel, &Rows { rows: &rows, cases: &cases, subjects: &subjects });
         }
     }
     format!(

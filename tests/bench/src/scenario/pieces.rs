@@ -24,6 +24,11 @@ impl Pieces {
         self.0.iter().map(|piece| piece.errors).sum()
     }
 
+    /// What was not served in time in all of them.
+    pub(crate) fn unserved(&self) -> u64 {
+        self.0.iter().map(|piece| piece.unserved).sum()
+    }
+
     /// What the first failure said.
     pub(crate) fn first_error(&self) -> Option<String> {
         self.0.iter().find_map(|piece| piece.first_error.clone())

@@ -1,6 +1,6 @@
 //! How long and how often.
 //!
-//! The default plan of all scenarios takes about half an hour, the quick one less than 3 minutes.
+//! The default plan of all scenarios of plain load takes about half an hour, the quick one less than 3 minutes.
 
 /// Times of one run.
 #[derive(Debug, Clone, Copy)]

@@ -176,19 +176,11 @@ impl Rounds<'_> {
             warm_up_ms: self.plan.warm_up_ms,
             measure_ms,
             watch: subject.pids(),
+            manner: crate::load::Manner::default(),
         };
         let before = subject.carried(case.port)?;
         let begun = subject.begun()?;
-        let mut process = subject.client.start(role::command("load", &spec)?)?;
-        let limit = Duration::from_millis(spec.warm_up_ms + measure_ms) + GRACE;
-        let ended = process.wait(limit);
-        let output = process.output();
-        match ended {
-            Some(status) if status.success() => {}
-            Some(_) => return Err(BenchError::Load(output)),
-            None => return Err(BenchError::Load(format!("not ended after {limit:?}"))),
-        }
-        let report: LoadReport = serde_json::from_str(&output)?;
+        let report = finish_load(subject.client.start(role::command("load", &spec)?)?, &spec)?;
         check_carried(case, subject, before, &report)?;
         check_fresh(case, subject, begun, &report)?;
         Ok(report)
@@ -246,6 +238,18 @@ fn sample(case: &Case, round: usize, turn: &Turn<'_>, pieces: &Pieces) -> Sample
     }
 }
 
+/// Waits for a load generator to end, and takes its report.
+pub(super) fn finish_load(mut process: Process, spec: &LoadSpec) -> Result<LoadReport, BenchError> {
+    let limit = Duration::from_millis(spec.warm_up_ms + spec.measure_ms) + GRACE;
+    let ended = process.wait(limit);
+    let output = process.output();
+    match ended {
+        Some(status) if status.success() => Ok(serde_json::from_str(&output)?),
+        Some(_) => Err(BenchError::Load(output)),
+        None => Err(BenchError::Load(format!("not ended after {limit:?}"))),
+    }
+}
+
 /// What the subject counts must grow by what was sent; its counters may be published with some delay.
 fn check_carried(
     case: &Case,
@@ -284,10 +288,10 @@ fn check_fresh(case: &Case, subject: &Subject, before: u64, report: &LoadReport)
 /// The common rate of the open loop, as a share of what the slowest subject does in the closed loop.
 const SHARE_OF_SLOWEST: f64 = 0.5;
 /// Share of one CPU's time that a hypervisor may take during a piece that counts.
-const MOST_STOLEN: f64 = 0.02;
+pub(super) const MOST_STOLEN: f64 = 0.02;
 /// How often a piece is measured again before it counts as it is.
-const MOST_REPEATS: u32 = 4;
+pub(super) const MOST_REPEATS: u32 = 4;
 /// What a load generator may take beyond its times.
 const GRACE: Duration = Duration::from_secs(30);
 /// How late a subject's counters may be.
-const COUNTERS: Duration = Duration::from_secs(3);
+pub(super) const COUNTERS: Duration = Duration::from_secs(3);

@@ -100,6 +100,9 @@ impl Canopy {
             Sharing::Own => drop(command.args(["--tunnels", "own"])),
             Sharing::Crowd => drop(command.args(["--connections", "12000"])),
         }
+        if kind == Kind::CanopyUnbudgeted {
+            command.args(["--budgets", "off"]);
+        }
         command.arg("--redirect").arg(kind.steering().flag()).arg("--access-log");
         if setting.access_log {
             command.arg(access_log(&directory));
@@ -200,7 +203,7 @@ fn largest_total(metrics: &str, noun: &str) -> Option<u64> {
 /// A gauge of the daemon's.
 const WORKLOADS: &str = "canopy_forest_workloads ";
 /// How long all workloads may take to be enrolled.
-const ENROL: Duration = Duration::from_secs(10);
+const ENROL: Duration = Duration::from_secs(30);
 /// How long a daemon may take to carry its first request.
 const READY: Duration = Duration::from_secs(20);
 /// How long it may take to end.

@@ -68,19 +68,42 @@ impl Envoy {
     fn launch(pods: Pods<'_>, part: &Part, setting: &Setting, directory: &Path) -> Result<Self, BenchError> {
         let admin = directory.join("admin.sock");
         let log = setting.access_log.then(|| access_log(directory));
-        let text = bootstrap::text(&Plan { pods, part, log: log.as_deref() }, &admin);
-        fs::create_dir_all(directory)
-            .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
-        let file = directory.join("envoy.json");
-        fs::write(&file, text).map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
-        let mut command = role::pinned(PROXY_CPU, &setting.envoy)?;
-        command.arg("--config-path").arg(file).args(["--concurrency", "1", "--disable-hot-restart"]);
-        command.args(["--log-level", "error"]);
+        let plan = Plan { pods, part, log: log.as_deref(), prefix: "", shift: 0 };
         let home = if matches!(part, Part::Client(_)) { pods.client } else { pods.server };
-        let mut process = home.start(command)?.stopped_by(Signal::TERM);
+        let mut process = home.start(command(&[plan], &admin, setting, directory)?)?.stopped_by(Signal::TERM);
         for port in Port::ALL {
             let (pod, address) = part.listens(pods, port);
             process.wait_listening(pod.netns(), address)?;
+        }
+        Ok(Self { process, admin })
+    }
+
+    /// Starts one that several tenants share: each with a client pod of its own and what its names begin with, all with
+    /// their servers in one pod, at ports that are [`SHIFT`] apart.
+    pub(crate) fn start_shared(
+        tenants: &[(&str, Pods<'_>)],
+        setting: &Setting,
+        directory: &Path,
+    ) -> Result<Self, BenchError> {
+        let admin = directory.join("admin.sock");
+        let log = setting.access_log.then(|| access_log(directory));
+        let plans: Vec<Plan<'_>> = (0..)
+            .zip(tenants)
+            .map(|(number, (prefix, pods))| Plan {
+                pods: *pods,
+                part: &Part::Alone,
+                log: log.as_deref(),
+                prefix,
+                shift: number * SHIFT,
+            })
+            .collect();
+        let (_, first) = tenants.first().ok_or(BenchError::Usage("a shared Envoy needs a tenant".into()))?;
+        let command = command(&plans, &admin, setting, directory)?;
+        let mut process = first.server.start(command)?.stopped_by(Signal::TERM);
+        for (_, pods) in tenants {
+            for port in Port::ALL {
+                process.wait_listening(pods.client.netns(), listener(port))?;
+            }
         }
         Ok(Self { process, admin })
     }
@@ -104,3 +127,24 @@ impl Envoy {
             .ok_or_else(|| failed(format!("no {name} in its statistics")))
     }
 }
+
+/// How to start one, with its configuration written.
+fn command(
+    plans: &[Plan<'_>],
+    admin: &Path,
+    setting: &Setting,
+    directory: &Path,
+) -> Result<std::process::Command, BenchError> {
+    fs::create_dir_all(directory)
+        .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
+    let file = directory.join("envoy.json");
+    fs::write(&file, bootstrap::text(plans, admin))
+        .map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
+    let mut command = role::pinned(PROXY_CPU, &setting.envoy)?;
+    command.arg("--config-path").arg(file).args(["--concurrency", "1", "--disable-hot-restart"]);
+    command.args(["--log-level", "error"]);
+    Ok(command)
+}
+
+/// How far apart the ports are of two tenants' servers in one pod.
+pub(crate) const SHIFT: u16 = 100;

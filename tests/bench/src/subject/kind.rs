@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     CanopyHop,
     /// The daemon between two pods of one node whose policies ask for the caller's identity.
     CanopyTo(Receiver),
+    /// The daemon whose tenant has a bound of every kind.
+    CanopyBudgeted,
+    /// The same, run with `--budgets off`.
+    CanopyUnbudgeted,
 }
 
 /// Whose the server pod is.
@@ -41,7 +45,8 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct | Self::DirectAcross => "direct",
-            Self::Canopy | Self::CanopyPair(_) | Self::CanopyTo(_) => "canopy-node",
+            Self::Canopy | Self::CanopyPair(_) | Self::CanopyTo(_) | Self::CanopyBudgeted => "canopy-node",
+            Self::CanopyUnbudgeted => "canopy-node-unbudgeted",
             Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
             Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",
             Self::CanopyHop => "canopy-hop",
@@ -67,6 +72,11 @@ impl Kind {
     /// Whether policies say who may call.
     pub(crate) fn has_policies(self) -> bool {
         matches!(self, Self::CanopyPair(_) | Self::CanopyTo(_))
+    }
+
+    /// Whether its tenant has bounds.
+    pub(crate) fn is_bounded(self) -> bool {
+        matches!(self, Self::CanopyBudgeted | Self::CanopyUnbudgeted)
     }
 
     /// How its daemons steer.

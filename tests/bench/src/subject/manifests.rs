@@ -70,8 +70,27 @@ impl Manifests {
         }));
     }
 
+    /// A Tenant of one namespace, with bounds of every kind that no load of the bench reaches: all of it is counted.
+    pub(crate) fn bounded(&mut self, namespace: &str) {
+        self.objects.push(json!({
+            "apiVersion": "canopy.mesh/v1alpha1", "kind": "Tenant", "metadata": { "name": namespace },
+            "spec": { "namespaces": [namespace], "budget": {
+                "cpu": { "share": "500m", "cap": "1" },
+                "memory": { "soft": "1Gi", "hard": "2Gi" },
+                "connections": 100_000, "connectionsPerSecond": 10_000_000,
+                "requestsPerSecond": 10_000_000, "requestsInFlight": 1_000_000,
+                "bytesPerSecond": { "in": "1Ti", "out": "1Ti" },
+            } },
+        }));
+    }
+
     /// The Service `web` with all ports of the backends, served by one pod.
     pub(crate) fn service(&mut self, pod: &PodEntry) {
+        self.service_at(pod, VIP);
+    }
+
+    /// The same with an address of its own.
+    pub(crate) fn service_at(&mut self, pod: &PodEntry, address: Ipv4Addr) {
         let ports = |target: bool| -> Vec<Value> {
             Port::ALL
                 .map(|port| {
@@ -89,7 +108,7 @@ impl Manifests {
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": { "name": "web", "namespace": pod.namespace },
-            "spec": { "clusterIP": VIP, "clusterIPs": [VIP], "selector": { "app": pod.name }, "ports": ports(true) },
+            "spec": { "clusterIP": address, "clusterIPs": [address], "selector": { "app": pod.name }, "ports": ports(true) },
         }));
         self.objects.push(json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -190,5 +209,16 @@ mod tests {
         use config::model::AppProtocol::{Http1, Http2, Tcp};
         let protocols: Vec<_> = service.ports.iter().map(|port| port.protocol).collect();
         assert_eq!(protocols, [Http1, Http2, Tcp, Tcp]);
+    }
+    #[test]
+    fn the_bounds_of_a_tenant_are_read() {
+        let mut manifests = Manifests::default();
+        manifests.tenant("bench");
+        manifests.bounded("bench");
+        let files = BTreeMap::from([("mesh.yaml".into(), FileText::from(manifests.text().into_bytes()))]);
+        let outcome = Store::new(Options::default()).apply(&files);
+        let budget = outcome.mesh.tenants.values().next().unwrap().budget;
+        assert_eq!((budget.cpu_cap_millis, budget.connections), (Some(1_000), Some(100_000)));
+        assert_eq!(budget.bytes_per_second_out, Some(1 << 40));
     }
 }

@@ -27,6 +27,16 @@ pub(super) struct Plan<'a> {
     pub pods: Pods<'a>,
     pub part: &'a Part,
     pub log: Option<&'a Path>,
+    /// What the names of its listeners and clusters begin with.
+    pub prefix: &'a str,
+    /// Added to every port of the server's.
+    pub shift: u16,
+}
+
+impl Plan<'_> {
+    fn name(&self, port: Port) -> String {
+        format!("{}{}", self.prefix, name(port))
+    }
 }
 
 impl Part {
@@ -57,9 +67,10 @@ impl Part {
 }
 
 /// The whole configuration.
-pub(super) fn text(plan: &Plan<'_>, admin: &Path) -> String {
-    let listeners: Vec<Value> = Port::ALL.iter().map(|port| listener_of(*port, plan)).collect();
-    let clusters: Vec<Value> = Port::ALL.iter().map(|port| cluster_of(*port, plan)).collect();
+pub(super) fn text(plans: &[Plan<'_>], admin: &Path) -> String {
+    let all = || plans.iter().flat_map(|plan| Port::ALL.map(|port| (port, plan)));
+    let listeners: Vec<Value> = all().map(|(port, plan)| listener_of(port, plan)).collect();
+    let clusters: Vec<Value> = all().map(|(port, plan)| cluster_of(port, plan)).collect();
     json!({
         "admin": { "address": { "pipe": { "path": admin } } },
         "static_resources": { "listeners": listeners, "clusters": clusters },
@@ -78,13 +89,13 @@ fn name(port: Port) -> &'static str {
 
 fn listener_of(port: Port, plan: &Plan<'_>) -> Value {
     let (pod, address) = plan.part.listens(plan.pods, port);
-    let filter = if port.is_http() { http_filter(port, plan) } else { tcp_filter(port, plan.log) };
+    let filter = if port.is_http() { http_filter(port, plan) } else { tcp_filter(port, plan) };
     let mut chain = json!({ "filters": [filter] });
     if let Part::Server(papers) = plan.part {
         chain["transport_socket"] = papers.downstream();
     }
     json!({
-        "name": name(port),
+        "name": plan.name(port),
         "address": { "socket_address": {
             "address": address.ip(), "port_value": address.port(),
             "network_namespace_filepath": pod.netns_path(),
@@ -98,33 +109,34 @@ fn http_filter(port: Port, plan: &Plan<'_>) -> Value {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         "dynamic_stats": false, "suppress_envoy_headers": true,
     });
-    let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": name(port), "timeout": "0s" } });
+    let route =
+        json!({ "match": { "prefix": "/" }, "route": { "cluster": plan.name(port), "timeout": "0s" } });
     json!({
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": name(port),
+            "stat_prefix": plan.name(port),
             "codec_type": if plan.part.accepts_http2(port) { "HTTP2" } else { "HTTP1" },
             "generate_request_id": false,
             "server_header_transformation": "PASS_THROUGH",
             "access_log": access_log(plan.log, HTTP_FIELDS),
             "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": router }],
             "route_config": {
-                "name": name(port),
+                "name": plan.name(port),
                 "virtual_hosts": [{ "name": "web", "domains": ["*"], "routes": [route] }],
             },
         },
     })
 }
 
-fn tcp_filter(port: Port, log: Option<&Path>) -> Value {
+fn tcp_filter(port: Port, plan: &Plan<'_>) -> Value {
     json!({
         "name": "envoy.filters.network.tcp_proxy",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-            "stat_prefix": name(port),
-            "cluster": name(port),
-            "access_log": access_log(log, TCP_FIELDS),
+            "stat_prefix": plan.name(port),
+            "cluster": plan.name(port),
+            "access_log": access_log(plan.log, TCP_FIELDS),
         },
     })
 }
@@ -144,7 +156,8 @@ fn access_log(log: Option<&Path>, fields: &[(&str, &str)]) -> Value {
 }
 
 fn cluster_of(port: Port, plan: &Plan<'_>) -> Value {
-    let target = plan.part.connects(plan.pods, port);
+    let mut target = plan.part.connects(plan.pods, port);
+    target.set_port(target.port() + plan.shift);
     let endpoint = json!({ "endpoint": { "address": { "socket_address": {
         "address": target.ip(), "port_value": target.port(),
     } } } });
@@ -152,11 +165,11 @@ fn cluster_of(port: Port, plan: &Plan<'_>) -> Value {
         "max_connections": MOST, "max_pending_requests": MOST, "max_requests": MOST, "max_retries": MOST,
     });
     let mut cluster = json!({
-        "name": name(port),
+        "name": plan.name(port),
         "type": "STATIC",
         "connect_timeout": "5s",
         "circuit_breakers": { "thresholds": [unlimited] },
-        "load_assignment": { "cluster_name": name(port), "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        "load_assignment": { "cluster_name": plan.name(port), "endpoints": [{ "lb_endpoints": [endpoint] }] },
     });
     if let Part::Client(papers) = plan.part {
         cluster["transport_socket"] = papers.upstream(port.is_http());
