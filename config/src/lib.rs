@@ -13,6 +13,8 @@ pub mod model;
 
 // What a machine has, and whether tenants are promised more.
 pub mod capacity;
+// What of it one tenant is told.
+pub mod part;
 
 mod options;
 
