@@ -21,6 +21,18 @@ pub enum Doing {
     Gone,
 }
 
+impl Doing {
+    /// As the kernel writes it in a `stat` file; nothing where there is none any more.
+    pub(super) fn of(stat: &str) -> Self {
+        // proc_pid_stat(5): the state follows the name, which is in parentheses and may contain any character.
+        match stat.rsplit_once(") ").and_then(|(_, rest)| rest.bytes().next()) {
+            Some(b'R') => Self::Runnable,
+            Some(b'Z' | b'X') | None => Self::Gone,
+            Some(_) => Self::Blocked,
+        }
+    }
+}
+
 impl ThreadId {
     /// The calling thread.
     pub fn current() -> Self {
@@ -37,13 +49,7 @@ impl ThreadId {
     /// What it does now.
     pub fn doing(self) -> Doing {
         let path = format!("/proc/self/task/{}/stat", self.0);
-        let Ok(stat) = fs::read_to_string(path) else { return Doing::Gone };
-        // proc_pid_stat(5): the state follows the name, which is in parentheses and may contain any character.
-        match stat.rsplit_once(") ").and_then(|(_, rest)| rest.bytes().next()) {
-            Some(b'R') => Doing::Runnable,
-            Some(b'Z' | b'X') | None => Doing::Gone,
-            Some(_) => Doing::Blocked,
-        }
+        Doing::of(&fs::read_to_string(path).unwrap_or_default())
     }
 
     /// Lets it run only when nobody else wants to. Never needs a privilege, and cannot be undone without one: for
@@ -68,8 +74,8 @@ pub fn process_cpu() -> Duration {
     read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
 }
 
-#[expect(unsafe_code, reason = "rustix does not know the clocks of other threads")]
-fn read(clock: libc::clockid_t) -> io::Result<Duration> {
+#[expect(unsafe_code, reason = "rustix does not know the clocks of others")]
+pub(super) fn read(clock: libc::clockid_t) -> io::Result<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live value of the type that the call writes.
     if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {

@@ -12,6 +12,8 @@ pub mod dumps;
 pub mod hyper_io;
 pub mod listen;
 pub mod netns;
+pub mod packets;
+pub mod process;
 pub mod socket;
 pub mod sockets;
 pub mod watch;

@@ -11,6 +11,8 @@ use ebpf_redirect::Side;
 
 use crate::telemetry::Reason;
 
+mod words;
+
 /// What one cell has used.
 #[derive(Debug)]
 pub struct Ledger {
