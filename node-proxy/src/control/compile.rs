@@ -26,7 +26,10 @@ mod services;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod told;
 mod workloads;
+
+pub use self::told::Told;
 
 /// Compiles every tenant of a mesh, from nothing. A running daemon keeps a [`Compiler`].
 pub fn compile(mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
@@ -48,6 +51,8 @@ pub struct Compiler {
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
     node_addresses: Arc<[IpAddr]>,
     answers: Answers,
+    /// Whether cells are to be had from it that compile for themselves.
+    tells: bool,
 }
 
 impl Compiler {
@@ -58,7 +63,7 @@ impl Compiler {
 
     /// A compiler for a node with these addresses.
     pub fn for_node(addresses: Arc<[IpAddr]>) -> Self {
-        Self { node_addresses: addresses, ..Self::default() }
+        Self { node_addresses: addresses, tells: true, ..Self::default() }
     }
 
     /// Takes over what was found for hosts of ServiceEntries, for what is compiled from now on.
@@ -100,12 +105,12 @@ impl Compiler {
         let mut consumers = self.consumer_routes(&mesh.membership);
         let compile = |(id, tenant): (&TenantId, &Arc<Tenant>)| {
             let own = consumers.remove(id).unwrap_or_default();
-            (id.clone(), self.snapshot(mesh.version, tenant, own))
+            (id.clone(), self.snapshot(mesh, tenant, own))
         };
         mesh.tenants.iter().map(compile).collect()
     }
 
-    fn snapshot(&self, version: u64, tenant: &Tenant, own: ConsumerRoutes) -> Arc<Snapshot> {
+    fn snapshot(&self, mesh: &Mesh, tenant: &Tenant, own: ConsumerRoutes) -> Arc<Snapshot> {
         let id = &tenant.id;
         let (policies, external) = (self.policies.of(id), self.policies.external(id));
         if let Some(before) = self.snapshots.get(id) {
@@ -121,7 +126,7 @@ impl Compiler {
             }
         }
         Arc::new(Snapshot {
-            version,
+            version: mesh.version,
             tenant: id.clone(),
             isolation: tenant.isolation,
             egress: tenant.egress,
@@ -130,6 +135,7 @@ impl Compiler {
             consumer_routes: own,
             policies,
             external,
+            source: self.source(mesh, tenant),
         })
     }
 

@@ -5,7 +5,7 @@
 //! made, and never hold state of the data path (latencies, connections): that is the cell's.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     ops::Deref,
     sync::Arc,
@@ -13,9 +13,10 @@ use std::{
 
 use config::{
     identity::Identity,
-    model::{AppProtocol, Budget, Egress, Endpoint, Isolation, Workload},
-    name::{Namespace, PodName, ServiceName, TenantId},
+    model::{AppProtocol, Budget, Egress, Endpoint, Isolation, Mesh, Workload},
+    name::{HostName, Namespace, PodName, ServiceName, TenantId},
 };
+use serde::{Deserialize, Serialize};
 
 pub use self::routes::RouteTable;
 use self::{
@@ -48,6 +49,19 @@ pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// Where they may go although egress is limited.
     pub external: Arc<External>,
+    /// What a cell in a process of its own compiles the same from; none where the cell is a thread.
+    pub source: Option<Arc<Source>>,
+}
+
+/// What a snapshot is compiled from: what a cell is told that shares no memory with who compiled it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The tenant's part of the mesh.
+    pub mesh: Mesh,
+    /// Addresses of this node.
+    pub node_addresses: Arc<[IpAddr]>,
+    /// What was found for hosts, by who wanted it.
+    pub found: BTreeMap<(TenantId, HostName), Vec<IpAddr>>,
 }
 
 /// Consumer routes by caller's namespace, Service and port. Nested, so that a look-up borrows its keys.
@@ -225,6 +239,7 @@ impl Snapshot {
             consumer_routes: ConsumerRoutes::default(),
             policies: Arc::default(),
             external: Arc::default(),
+            source: None,
         }
     }
 

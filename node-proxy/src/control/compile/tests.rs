@@ -17,6 +17,7 @@ use crate::snapshot::{Destination, ServiceEntry, routes::PathMatcher};
 
 mod routes;
 mod sharing;
+mod told;
 
 /// Two tenants, `shop` with a Service and two pods, `bank` with a pod.
 fn mesh() -> Mesh {

@@ -1,0 +1,60 @@
+//! A cell that compiles for itself: what it is told, and what it makes of that.
+//!
+//! Its snapshot must decide as the daemon's own of the same version would.
+
+use std::{net::IpAddr, sync::Arc};
+
+use config::{
+    model::{Isolation, Mesh, ServiceEntry, Tenant},
+    name::{HostName, TenantId},
+    part,
+};
+
+use super::Compiler;
+use crate::snapshot::{Snapshot, Source};
+
+/// The compiler of one tenant's cell, in a process of its own.
+#[derive(Debug)]
+pub struct Told {
+    tenant: TenantId,
+    compiler: Compiler,
+    /// Of the last version.
+    mesh: Mesh,
+}
+
+impl Told {
+    /// Of a tenant, on a node with these addresses.
+    pub fn new(tenant: TenantId, node_addresses: &Arc<[IpAddr]>) -> Self {
+        let compiler = Compiler { tells: false, ..Compiler::for_node(Arc::clone(node_addresses)) };
+        Self { tenant, compiler, mesh: Mesh::default() }
+    }
+
+    /// The snapshot of what was told; an empty one where it says nothing of the tenant.
+    pub fn compile(&mut self, source: Source) -> Arc<Snapshot> {
+        let Source { mut mesh, found, .. } = source;
+        part::adopt(&mut mesh, &self.mesh);
+        self.compiler.know(found);
+        let mut compiled = self.compiler.compile(&mesh);
+        self.mesh = mesh;
+        compiled.remove(&self.tenant).unwrap_or_else(|| Arc::new(Snapshot::empty(self.tenant.clone())))
+    }
+}
+
+impl Compiler {
+    /// What a tenant's cell compiles from that is a process of its own.
+    pub(super) fn source(&self, mesh: &Mesh, tenant: &Tenant) -> Option<Arc<Source>> {
+        let is_told = self.tells && tenant.isolation == Isolation::Process;
+        is_told.then(|| {
+            let mesh = part::of(mesh, &tenant.id);
+            let wanted = |(owner, host): &(TenantId, HostName)| {
+                let is_of = |entry: &ServiceEntry| {
+                    mesh.membership.get(&entry.name.namespace) == Some(owner) && entry.hosts.contains(host)
+                };
+                mesh.service_entries.values().any(|entry| is_of(entry))
+            };
+            let found = self.answers.iter().filter(|(key, _)| wanted(key));
+            let found = found.map(|(key, addresses)| (key.clone(), addresses.clone())).collect();
+            Arc::new(Source { mesh, node_addresses: Arc::clone(&self.node_addresses), found })
+        })
+    }
+}
