@@ -3,7 +3,7 @@
 use http::{Request, Uri, Version, request::Parts};
 
 /// What HTTP/1's parser takes, or, marked as HTTP/2, what that version's could be made of the same fields.
-pub fn read(text: &[u8], is_http2: bool) -> Option<Parts> {
+pub(crate) fn read(text: &[u8], is_http2: bool) -> Option<Parts> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut fields);
     if !request.parse(text).ok()?.is_complete() {
