@@ -69,3 +69,6 @@ pub(super) fn poll_send(
     }
     Poll::Ready(Ok(read))
 }
+
+#[cfg(test)]
+mod tests;
