@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, SocketAddrV6, TcpStream, UdpSocket},
     os::fd::AsFd as _,
     time::Duration,
 };
@@ -150,6 +150,7 @@ fn an_application_that_owns_the_outbound_port_keeps_it() {
         let local = pod.connect(own).unwrap();
         assert_connected(&local, &accept(&server).0);
     }
+    assert_eq!(counted(&redirect, "sk_lookup", "passed_not_steered"), 2);
 }
 
 /// One row: which connection, and the event that has to be counted for it.
@@ -237,7 +238,33 @@ fn udp_is_untouched() {
         let (length, from) = server.recv_from(&mut read).unwrap();
         assert_eq!((length, from.ip()), (5, pod.own(to)));
         assert_eq!(client.peer_addr().unwrap(), to);
+        let hook = if to.is_ipv4() { "connect4" } else { "connect6" };
+        assert_eq!(counted(&redirect, hook, "passed_not_tcp"), 1);
     }
+}
+
+/// Under `--fence off`, and where a pod cannot be fenced.
+#[test]
+fn a_link_local_connect_of_a_pod_without_a_fence_passes() {
+    let redirect = redirect();
+    let pod = Pod::new();
+    let proxy = pod.listen(&redirect);
+    let _guard = pod.enrol(&redirect, &proxy);
+    let server = "fe80::77:2".parse().unwrap();
+    for (netns, own) in [(&pod.netns, "fe80::77:1"), (&pod.world, "fe80::77:2")] {
+        netns.ip(&format!("addr add {own}/64 dev eth0 nodad"));
+    }
+    // The same interface has another number in each namespace.
+    let at = || {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        let scope = rustix::net::netdevice::name_to_index(&socket, "eth0").unwrap();
+        SocketAddr::V6(SocketAddrV6::new(server, 8080, 0, scope))
+    };
+    let listener = pod.world.inside(|| listener(at()));
+    let client = pod.netns.inside(|| TcpStream::connect_timeout(&at(), PATIENCE).unwrap());
+    assert_connected(&client, &accept(&listener).0);
+    assert_eq!(counted(&redirect, "connect6", "passed_link_local"), 1);
+    assert!(try_accept(&proxy.outbound_v6, Duration::ZERO).is_none());
 }
 
 #[test]
