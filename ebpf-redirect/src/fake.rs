@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::BorrowedFd,
     sync::{
@@ -19,7 +20,8 @@ use crate::{
 /// A [`Redirect`] whose answers a test sets.
 #[derive(Debug, Default)]
 pub struct FakeRedirect {
-    destinations: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    /// Of a client: where it was going, if that is known.
+    destinations: Mutex<HashMap<SocketAddr, Option<SocketAddr>>>,
     ways_back: Arc<AtomicUsize>,
     left: Arc<Mutex<Vec<Parting>>>,
     enrolments: AtomicUsize,
@@ -32,7 +34,12 @@ type Place = (u64, u64);
 impl FakeRedirect {
     /// Says that connections from `client` were going to `destination`.
     pub fn steer(&self, client: SocketAddr, destination: SocketAddr) {
-        lock(&self.destinations).insert(client, destination);
+        lock(&self.destinations).insert(client, Some(destination));
+    }
+
+    /// Says that the kernel does not tell where connections from `client` were going.
+    pub fn hide(&self, client: SocketAddr) {
+        lock(&self.destinations).insert(client, None);
     }
 
     /// How many pods are not steered any more, but have a way back that is held.
@@ -97,7 +104,13 @@ impl Redirect for FakeRedirect {
         accept_addr: SocketAddr,
     ) -> Result<Origin, RedirectError> {
         let destinations = lock(&self.destinations);
-        let told = destinations.get(&accept_addr).copied();
+        let told = match destinations.get(&accept_addr) {
+            Some(None) => {
+                let unknown = io::ErrorKind::NotFound.into();
+                return Err(RedirectError::syscall("origin", "an accepted socket", unknown));
+            }
+            told => told.copied().flatten(),
+        };
         // Inbound, nothing is rewritten: the socket itself says where it was going.
         let own = || (side == Side::Inbound).then(|| own_address(accepted)).flatten();
         let destination = told.or_else(own).ok_or(RedirectError::NotSteered)?;

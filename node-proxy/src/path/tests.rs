@@ -16,6 +16,7 @@ use crate::sys::socket;
 
 mod bounds;
 mod budgets;
+mod breaks;
 mod bulk;
 mod connects;
 mod denials;

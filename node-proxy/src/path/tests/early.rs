@@ -12,7 +12,7 @@ use super::{
     on_a_cell,
     world::{LOOPBACK, World, listen, reads_reset, workload},
 };
-use crate::cell::Limits;
+use crate::{cell::Limits, telemetry::Reason};
 
 /// A world, and the log that it writes.
 struct Scene {
@@ -83,6 +83,22 @@ fn a_connection_that_nobody_steered_is_logged_as_its_pods_and_to_the_listener() 
         let client = refused(TcpStream::connect(listener).await.unwrap()).await;
         let (listener, line) = (listener.to_string(), scene.line());
         assert_eq!(facts(&line), ["outbound", &client, "shop/caller", &listener, "not_steered"]);
+    });
+}
+
+#[test]
+fn a_connection_of_which_the_kernel_says_nothing_is_reset_counted_and_logged_as_its_pods() {
+    on_a_cell(async {
+        let scene = Scene::with(|_| ());
+        let listener = scene.world.listener;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        scene.world.hide(socket.local_addr().unwrap());
+        let client = refused(socket.connect(listener).await.unwrap()).await;
+        scene.world.emptied(1).await;
+        assert_eq!(scene.world.cell.ledger.refusals(Reason::OriginUnknown), 1);
+        let (listener, line) = (listener.to_string(), scene.line());
+        assert_eq!(facts(&line), ["outbound", &client, "shop/caller", &listener, "origin_unknown"]);
     });
 }
 

@@ -243,6 +243,11 @@ impl World {
         self.redirect.steer(client, destination);
     }
 
+    /// Says that nobody knows where a client's connection is going.
+    pub(super) fn hide(&self, client: SocketAddr) {
+        self.redirect.hide(client);
+    }
+
     /// A client's connection that was steered to the tree's listener on its way to `destination`.
     pub(super) async fn dial(&self, destination: SocketAddr) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
