@@ -329,6 +329,8 @@ mod tests {
         ledger.refused(Reason::NoRoute);
         ledger.beat(1_500_000_000);
         ledger.certificate_issued();
+        ledger.certificate_failed();
+        ledger.certificate_failed();
         ledger.mirror_dropped();
         ledger.copied(5);
         ledger.piped(0, 8);
@@ -351,6 +353,7 @@ mod tests {
             "canopy_tenancy_cpu_seconds_total{tenant=\"shop\"} 1.5",
             "canopy_refused_total{tenant=\"shop\",reason=\"no_route\"} 1",
             "canopy_identity_certificates_total{tenant=\"shop\"} 1.0",
+            "canopy_identity_certificate_failures_total{tenant=\"shop\"} 2.0",
             "canopy_identity_certificate_expiry_seconds{tenant=\"shop\"} 1800000000.0",
             "canopy_redirect_decisions_total{hook=\"connect4\",event=\"steered\"} 3",
             "canopy_fence_pods{state=\"enforcing\"} 1",
@@ -365,6 +368,17 @@ mod tests {
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
+    }
+
+    #[test]
+    fn page_says_which_version_runs_and_since_when() {
+        let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+        let page = page();
+        let build = concat!("canopy_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1");
+        assert!(page.lines().any(|line| line == build), "{page}");
+        let started = page.lines().find_map(|line| line.strip_prefix("canopy_process_start_time_seconds "));
+        let started: f64 = started.unwrap().parse().unwrap();
+        assert!((before..before + 60.0).contains(&started), "{started}");
     }
 
     #[test]
