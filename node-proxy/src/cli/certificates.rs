@@ -159,15 +159,20 @@ mod tests {
         assert!(parse("istio:[2001:db8::1]:15012").is_ok());
     }
 
-    /// What `canopy run` with these arguments would know its cluster as, and tell Istio's certificate service.
-    fn cluster(arguments: &[&str]) -> (Option<String>, Option<String>) {
+    /// What `canopy run` makes of these arguments.
+    fn parsed(arguments: &[&str]) -> Result<Certificates, clap::Error> {
         #[derive(Debug, clap::Parser)]
         struct Line {
             #[command(flatten)]
             certificates: Certificates,
         }
         let line = [&["canopy"], arguments].concat();
-        let certificates = <Line as clap::Parser>::try_parse_from(line).unwrap().certificates;
+        <Line as clap::Parser>::try_parse_from(line).map(|line| line.certificates)
+    }
+
+    /// What it would know its cluster as, and tell Istio's certificate service.
+    fn cluster(arguments: &[&str]) -> (Option<String>, Option<String>) {
+        let certificates = parsed(arguments).unwrap();
         let known = certificates.cluster();
         match certificates.choice() {
             node::Certificates::Istio(options) => (known, Some(options.cluster)),
@@ -188,7 +193,8 @@ mod tests {
     #[test]
     fn what_is_no_name_of_a_cluster_is_refused() {
         for bad in ["", "east 1", "east,k8s.pod.name=x", &"e".repeat(254)] {
-            assert!(cluster_name(bad).unwrap_err().contains("letters"), "{bad}");
+            let refused = parsed(&["--istio-cluster", bad]).unwrap_err().to_string();
+            assert!(refused.contains("a cluster's name is letters"), "{bad}: {refused}");
         }
     }
 

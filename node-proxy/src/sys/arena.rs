@@ -125,11 +125,19 @@ mod tests {
         assert_eq!(tikv_jemalloc_ctl::opt::narenas::read().unwrap(), 1);
         assert!(tikv_jemalloc_ctl::opt::background_thread::read().unwrap());
         #[expect(unsafe_code, reason = "the allocator's controls are untyped")]
-        // SAFETY: the first is a `size_t`, the second an `unsigned`.
-        let (largest, slots) = unsafe {
-            (raw::read::<usize>(b"opt.tcache_max\0"), raw::read::<u32>(b"opt.tcache_nslots_large\0"))
+        // SAFETY: the first two are a `size_t`, the third is an `unsigned`, the last two are an `ssize_t`.
+        let (threads, largest, slots, dirty, muzzy) = unsafe {
+            (
+                raw::read::<usize>(b"opt.max_background_threads\0"),
+                raw::read::<usize>(b"opt.tcache_max\0"),
+                raw::read::<u32>(b"opt.tcache_nslots_large\0"),
+                raw::read::<isize>(b"opt.dirty_decay_ms\0"),
+                raw::read::<isize>(b"opt.muzzy_decay_ms\0"),
+            )
         };
+        assert_eq!(threads.unwrap(), 1);
         assert_eq!((largest.unwrap(), slots.unwrap()), (32 << 10, 8));
+        assert_eq!((dirty.unwrap(), muzzy.unwrap()), (1000, 0));
     }
 
     #[test]

@@ -134,3 +134,44 @@ fn time_of_day(text: &str) -> Option<Duration> {
 /// A stream that is not ended is seen, also one that is never silent.
 const PATIENCE: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tries of which each had these ends, in milliseconds; how many were made, and whether that was enough.
+    fn tried(tries: &[&[u64]]) -> (usize, Fallible<Vec<Duration>>) {
+        let (mut made, mut left) = (0, tries.iter());
+        let result = kept("it", || {
+            made += 1;
+            let ends = left.next().ok_or("there was no further try")?;
+            Ok(ends.iter().map(|millis| Duration::from_millis(*millis)).collect())
+        });
+        (made, result)
+    }
+
+    #[test]
+    fn a_promise_is_kept_by_five_tries_and_not_by_four_of_fifteen() {
+        let (slow, fast): (&[u64], &[u64]) = (&[101], &[100]);
+        let (made, longest) = tried(&[slow, fast, fast, slow, fast, fast, fast]);
+        assert_eq!((made, longest.unwrap().len()), (7, 7), "and no more are made");
+        let (made, longest) = tried(&[[slow; 10], [fast; 10]].concat());
+        assert_eq!((made, longest.unwrap().len()), (15, 15), "late, but often enough");
+        let (made, refused) = tried(&[[slow; 11], [fast; 11]].concat());
+        assert_eq!(made, 15);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.starts_with("it: ") && refused.matches("101ms").count() == 11, "{refused}");
+    }
+
+    #[test]
+    fn a_try_is_as_long_as_the_last_of_its_ends() {
+        let (made, longest) = tried(&[[&[3, 101, 5][..]; 10], [&[3, 100, 5][..]; 10]].concat());
+        assert_eq!((made, longest.unwrap()[0]), (15, Duration::from_millis(101)));
+    }
+
+    #[test]
+    fn a_try_that_fails_is_a_failure_whatever_was_kept() {
+        let (made, failed) = tried(&[&[1][..]; 4]);
+        assert_eq!((made, failed.unwrap_err().to_string().as_str()), (5, "it: there was no further try"));
+    }
+}
