@@ -238,3 +238,6 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
 fn date() -> String {
     first_line("date", &["-u", "-d", &format!("@{}", clock::wall_seconds()), "+%Y-%m-%d %H:%M UTC"])
 }
+
+#[cfg(test)]
+mod tests;
