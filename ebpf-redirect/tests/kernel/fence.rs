@@ -7,6 +7,7 @@ mod denials;
 mod earlier;
 mod escapes;
 mod forged;
+mod narrow;
 mod neighbours;
 mod ordinary;
 mod standing;

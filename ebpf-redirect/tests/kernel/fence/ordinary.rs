@@ -55,14 +55,14 @@ fn plaintext_to_the_pod_reaches_its_listener_and_not_its_application() {
     lab.assert_nothing_met(&pod, &[]);
 }
 
-fn pump(mut from: TcpStream, bytes: usize) {
+pub(super) fn pump(mut from: TcpStream, bytes: usize) {
     let piece = vec![7; 1 << 16];
     for _ in 0..bytes / piece.len() {
         from.write_all(&piece).unwrap();
     }
 }
 
-fn drain(mut to: TcpStream) -> usize {
+pub(super) fn drain(mut to: TcpStream) -> usize {
     let (mut piece, mut all) = (vec![0; 1 << 16], 0);
     loop {
         match to.read(&mut piece).unwrap() {
@@ -286,40 +286,6 @@ fn icmp_and_neighbour_discovery_pass_both_ways() {
         assert!(pod.pod.netns.inside(|| ping(there.ip())), "{there}");
         assert!(pod.pod.world.inside(|| ping(here.ip())), "{here}");
     }
-    lab.assert_nothing_met(&pod, &[]);
-}
-
-#[test]
-fn a_report_that_packets_are_too_big_reaches_the_proxys_connection() {
-    let lab = Lab::new();
-    let pod = lab.pod();
-    let _fenced = lab.enrol(&pod);
-    // Behind the node's router is a narrow link.
-    let far = crate::support::Netns::new();
-    far.ip(&format!("link add eth0 mtu 1280 type veth peer name far netns {}", lab.node.name()));
-    lab.node.ip("addr add 192.0.2.1/30 dev far");
-    lab.node.ip("link set far mtu 1280 up");
-    far.ip("addr add 192.0.2.2/30 dev eth0");
-    far.ip("link set eth0 up");
-    far.ip("route add default via 192.0.2.1");
-    lab.node.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
-    let to: SocketAddr = "192.0.2.2:80".parse().unwrap();
-    let server = far.inside(|| listener(to));
-    // The peer does not say what it can take, so that the router has to.
-    far.ip("route change default via 192.0.2.1 advmss 1460");
-    let out = pod.through(&lab.redirect, to);
-    let near = accept(&server).0;
-    let received = thread::scope(|scope| {
-        scope.spawn(|| pump(out, 1 << 20));
-        drain(near)
-    });
-    assert_eq!(received, 1 << 20);
-    let route = std::process::Command::new("ip")
-        .args(["-n", pod.pod.netns.name(), "route", "get", "192.0.2.2"])
-        .output()
-        .unwrap();
-    let route = String::from_utf8_lossy(&route.stdout).into_owned();
-    assert!(route.contains("mtu 1280"), "{route}");
     lab.assert_nothing_met(&pod, &[]);
 }
 
