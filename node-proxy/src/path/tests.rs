@@ -15,8 +15,8 @@ use super::*;
 use crate::sys::socket;
 
 mod bounds;
-mod budgets;
 mod breaks;
+mod budgets;
 mod bulk;
 mod connects;
 mod denials;

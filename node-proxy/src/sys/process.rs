@@ -117,6 +117,11 @@ pub fn end_with_parent() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(
+        clippy::zombie_processes,
+        reason = "`Process::end`, which is tried here, is what waits for them"
+    )]
+
     use std::process::{Command, Stdio};
 
     use super::*;

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use e2e::{HTTP, Listener, Origin, Stage, Traffic, dial, end_of, eventually, is_reset, port};
@@ -176,7 +176,7 @@ fn a_grpc_client_reads_its_own_status_in_a_refusal() -> Outcome {
             let refused = caller.say(words()).await.expect_err("one is in flight");
             assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "request_limit"));
             drop(replies);
-            let begun = Instant::now();
+            let begun = tokio::time::Instant::now();
             while caller.say(words()).await.is_err() {
                 assert!(begun.elapsed() < Duration::from_secs(30), "there is no room again");
                 tokio::time::sleep(Duration::from_millis(10)).await;
