@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::*;
 use crate::outcome::{Sample, Samples, verdict};
 
-/// Cases and subjects of the scenarios of load that others read.
-const CONTRACT: [(fn() -> Scenario, &[&str], &[&str]); 4] = [
+/// A scenario of load, its cases and its subjects.
+type Promised = (fn() -> Scenario, &'static [&'static str], &'static [&'static str]);
+/// Those that others read.
+const CONTRACT: [Promised; 4] = [
     (Scenario::http, &["c1-64b", "c32-64b", "c256-64b", "c32-16k"], &BESIDE_ENVOY),
     (Scenario::http2, &["c32x10-64b"], &BESIDE_ENVOY),
     (Scenario::tcp, &["ping-pong", "bulk", "connect"], &BESIDE_ENVOY),
