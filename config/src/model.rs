@@ -95,7 +95,7 @@ pub enum Isolation {
     /// A thread of the daemon.
     #[default]
     Thread,
-    /// A child process with a cgroup of its own. Lowered, not obeyed yet.
+    /// A child process with a cgroup of its own.
     Process,
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 use config::name::{PodName, TenantId};
 use ebpf_redirect::{Redirect, Side};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     balance::Balancer,
@@ -105,7 +106,7 @@ pub struct Cell {
 }
 
 /// Bounds and time-outs of the data path.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// How long the first bytes of an undeclared protocol are waited for.
     pub detect: Duration,

@@ -2,7 +2,7 @@
 //!
 //! How it was brought is the crate `ebpf-redirect`'s affair. This stage must never wait: it asks the kernel once.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
 use config::{identity::Identity, model::Workload, name::PodName};
 use ebpf_redirect::{Origin, Redirect, RedirectError, Side, canonical};
@@ -28,9 +28,16 @@ pub struct Tree {
 }
 
 /// Held by a tree, and so by each of its connections: the supervisor keeps the way between them and the pod's app as long as a
-/// cell has it. (What a cell in a process of its own would hold is one end of a pipe.)
+/// cell has it. A cell in a process of its own holds one end of a pair of sockets by it, whose other end tells when it is gone.
 #[derive(Debug, Clone, Default)]
-pub struct Presence(Arc<()>);
+pub struct Presence(Arc<Option<OwnedFd>>);
+
+/// Of somebody in another process.
+impl From<OwnedFd> for Presence {
+    fn from(end: OwnedFd) -> Self {
+        Self(Arc::new(Some(end)))
+    }
+}
 
 impl Presence {
     /// Whether nobody else has it, and so nobody can any more.

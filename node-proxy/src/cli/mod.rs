@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admin;
 
+mod cell;
 mod certificate;
 mod certificates;
 mod check;
@@ -60,6 +61,7 @@ enum Verb {
     Certificate(certificate::Certificate),
     Root(root::Root),
     Completions(completions::Completions),
+    Cell(cell::Cell),
 }
 
 /// What a verb ends with: an exit code, or an error that is printed with its causes.
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         Verb::Certificate(verb) => verb.run(),
         Verb::Root(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),
+        Verb::Cell(verb) => verb.run(),
     };
     outcome.unwrap_or_else(|error| {
         if is_broken_pipe(&*error) {

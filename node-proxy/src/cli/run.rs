@@ -152,7 +152,7 @@ impl Fence {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
+pub(super) enum LogFormat {
     /// For people.
     Text,
     /// One object per line.
@@ -217,7 +217,7 @@ fn target(text: &str) -> Target {
     }
 }
 
-fn start_log(filter: &str, format: LogFormat) -> Result<Flush, String> {
+pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<Flush, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log-level {filter}: {error}"))?;
     let (queue, flush) =
         LogQueue::start(io::stderr()).map_err(|error| format!("no thread for the log: {error}"))?;

@@ -8,22 +8,23 @@ use std::{
     time::Duration,
 };
 
-use config::name::TenantId;
+use config::{model::Isolation, name::TenantId};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Settings,
     health::{Backoff, Health, Signs, Verdict},
-    lane::{Ending, Lane, LaneParts},
+    lane::{Ending, Lane, LaneError, LaneParts, Runner},
     message::{INBOX, ToCell, VERSION},
+    process,
     seats::Given,
 };
 use crate::{
     cell::Limits,
     handoff::{Board, Inbox},
     snapshot::Snapshot,
-    sys::{arena::Arena, clock::Doing, sockets::Sockets},
-    telemetry::Reason,
+    sys::{arena::Arena, clock, clock::Doing, sockets::Sockets},
+    telemetry::{AccessLog, Reason},
     tenancy::{Ledger, Throne},
 };
 
@@ -51,6 +52,9 @@ pub(super) struct Keeper {
     why: &'static str,
     /// With the connections that each held.
     abandoned: Vec<(Lane, usize)>,
+    /// Cells of another class, that end with their connections.
+    leaving: Vec<Reign>,
+    grace: Duration,
     draining: bool,
 }
 
@@ -102,6 +106,8 @@ impl Keeper {
             restart_at: None,
             why: "",
             abandoned: Vec::new(),
+            leaving: Vec::new(),
+            grace: settings.grace,
             draining: false,
         };
         keeper.enthrone(settings, now)?;
@@ -124,14 +130,21 @@ impl Keeper {
     fn enthrone(&mut self, settings: &Settings, now: Instant) -> io::Result<()> {
         let arena = Arc::new(Arena::take()?);
         let sockets = Sockets::default();
-        let handoffs = Arc::new(Inbox::default());
+        let (handoffs, ways, access_log) = if self.is_process() {
+            let (inbox, ways) = process::Ways::open(&self.tenant, &settings.access_log)?;
+            (inbox, Some(ways), AccessLog::default())
+        } else {
+            (Inbox::default(), None, settings.access_log.for_cell(&self.tenant))
+        };
+        let handoffs = Arc::new(handoffs);
         let (inbox, messages) = mpsc::channel(INBOX);
         tracing::debug!(tenant = %self.tenant, messages = VERSION, "a cell starts");
-        let lane = Lane::start(LaneParts {
+        let start = if self.is_process() { process::start } else { Lane::start };
+        let lane = start(LaneParts {
             tenant: self.tenant.clone(),
             redirect: Arc::clone(&settings.redirect),
             ledger: Arc::clone(&self.ledger),
-            access_log: settings.access_log.for_cell(&self.tenant),
+            access_log,
             limits: Limits { connections: self.share, ..settings.limits.clone() },
             site: Arc::clone(&settings.site),
             tenure: self.throne.succeed(),
@@ -142,6 +155,8 @@ impl Keeper {
             snapshot: Arc::clone(&self.snapshot),
             handoffs: Arc::clone(&handoffs),
             inbox: messages,
+            ways,
+            clock: clock::own_cpu,
         })?;
         let health = Health::new(now, self.ledger.heartbeats.load(Relaxed), self.ledger.panics.load(Relaxed));
         let cpu_before = self.cpu_at_beat();
@@ -175,8 +190,26 @@ impl Keeper {
             return None;
         }
         let old = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        if old.isolation != snapshot.isolation {
+            self.change_class(now);
+        }
         self.tell(ToCell::Swap(Arc::clone(snapshot)), now);
         Some(old)
+    }
+
+    /// Lets a cell of the other class follow at once; what is under way in this one has as long as that of a pod that goes.
+    fn change_class(&mut self, now: Instant) {
+        self.tell(ToCell::Drain { grace: self.grace }, now);
+        let Some(reign) = self.reign.take() else { return };
+        tracing::info!(tenant = %self.tenant, class = ?self.snapshot.isolation, "a cell changes its isolation class");
+        // Its successor must not depose it.
+        self.throne = Throne::default();
+        self.leaving.push(reign);
+        (self.why, self.restart_at) = ("changes its isolation class", Some(now));
+    }
+
+    fn is_process(&self) -> bool {
+        self.snapshot.isolation == Isolation::Process
     }
 
     /// Gives the cell a new switchboard, unless it has it.
@@ -189,6 +222,8 @@ impl Keeper {
 
     /// Has the cell hold what of its share there is room for.
     pub(super) fn share(&mut self, share: usize, spare: usize, now: Instant) {
+        // What a process holds is in a table of its own.
+        let spare = if self.is_process() { usize::MAX } else { spare };
         if let Some(next) = self.given().next(share, spare) {
             self.share = next;
             self.tell(ToCell::Share(next), now);
@@ -198,7 +233,7 @@ impl Keeper {
     /// Connections that its cell holds, or may by what it has heard, with those of threads that do not end.
     pub(super) fn committed(&self) -> usize {
         let stuck: usize = self.abandoned.iter().map(|(_, held)| held).sum();
-        self.given().committed() + stuck
+        if self.is_process() { stuck } else { self.given().committed() + stuck }
     }
 
     fn given(&self) -> Given {
@@ -230,6 +265,7 @@ impl Keeper {
     /// Looks after the cell.
     pub(super) fn look(&mut self, now: Instant) -> Outcome {
         self.abandoned.retain(|(lane, _)| !lane.thread.is_finished());
+        self.leaving.retain(|reign| !reign.lane.thread.is_finished());
         if self.reign.as_ref().is_some_and(|reign| reign.lane.thread.is_finished()) {
             return self.bury(now);
         }
@@ -246,8 +282,9 @@ impl Keeper {
     /// Ends a cell that will not end itself.
     pub(super) fn give_up(&mut self) {
         self.throne.vacate();
-        if let Some(reign) = self.reign.take() {
+        for reign in self.reign.take().into_iter().chain(self.leaving.drain(..)) {
             reign.sockets.abort();
+            reign.lane.give_up();
             reign.handoffs.close(Reason::Draining);
         }
     }
@@ -257,9 +294,9 @@ impl Keeper {
         &self.ledger
     }
 
-    /// Its arena, while it has a cell.
+    /// Its arena, while it has a cell that is a thread: a process says itself what it holds.
     pub(super) fn arena(&self) -> Option<&Arc<Arena>> {
-        self.reign.as_ref().map(|reign| &reign.arena)
+        self.reign.as_ref().filter(|reign| !reign.lane.is_process()).map(|reign| &reign.arena)
     }
 
     /// Whether it was told to end.
@@ -273,7 +310,9 @@ impl Keeper {
             None => format!("restarting (it {})", self.why),
             Some(_) if self.draining => "draining".to_owned(),
             Some(reign) if reign.blocked => "blocked in a system call".to_owned(),
-            Some(_) => "running".to_owned(),
+            Some(reign) => {
+                reign.lane.place().map_or("running".to_owned(), |pid| format!("running in process {pid}"))
+            }
         };
         match self.abandoned.len() {
             0 => state,
@@ -284,11 +323,12 @@ impl Keeper {
     fn judge(&mut self, now: Instant) -> Option<Verdict> {
         let cpu_at_beat = self.cpu_at_beat();
         let reign = self.reign.as_mut()?;
-        let thread = reign.lane.id.get().copied();
-        let cpu = thread.and_then(|id| id.cpu().ok()).map_or(cpu_at_beat, |cpu| reign.cpu_before + cpu);
+        let runner = reign.lane.runner();
+        let cpu =
+            runner.as_ref().and_then(|id| id.cpu().ok()).map_or(cpu_at_beat, |cpu| reign.cpu_before + cpu);
         let (beats, panics) = (self.ledger.heartbeats.load(Relaxed), self.ledger.panics.load(Relaxed));
         let signs = Signs { now, beats, cpu_at_beat, cpu, panics };
-        Some(reign.health.judge(signs, || thread.map_or(Doing::Runnable, |id| id.doing())))
+        Some(reign.health.judge(signs, || runner.as_ref().map_or(Doing::Runnable, Runner::doing)))
     }
 
     /// The cell's thread has ended: as it should, or not.
@@ -302,7 +342,7 @@ impl Keeper {
             Ok(Err(error)) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::error!(tenant = %self.tenant, %error, cause, "a cell could not go on");
-                "could not go on"
+                if matches!(error, LaneError::Died(_)) { "died" } else { "could not go on" }
             }
             Err(_panic) => "panicked",
         };
@@ -318,11 +358,7 @@ impl Keeper {
         let Some(reign) = self.reign.take() else { return Outcome::Same };
         let connections = reign.sockets.abort() + reign.handoffs.close(Reason::CellRestarted);
         tracing::error!(tenant = %self.tenant, why, connections, "a cell was given up; its connections were ended");
-        if let Some(id) = reign.lane.id.get()
-            && let Err(error) = id.make_idle_class()
-        {
-            tracing::debug!(%error, "a thread that was given up keeps its share of the CPU");
-        }
+        reign.lane.give_up();
         let since = reign.since;
         self.abandoned.push((reign.lane, self.ledger.holding().held));
         self.lose(why, since, now)

@@ -17,14 +17,20 @@ use ebpf_redirect::Redirect;
 use tokio::{runtime, sync::mpsc, task::LocalSet};
 
 use self::grove::{Event, Grove};
-use super::message::ToCell;
+use super::{message::ToCell, process::Ways};
 use crate::{
     cell::{Cell, CellParts, Limits},
     handoff::{self, Inbox},
     hbone::Site,
     identity::credentials::Sources,
     snapshot::Snapshot,
-    sys::{arena::Arena, clock, clock::ThreadId, netns::Netns, sockets::Sockets},
+    sys::{
+        arena::Arena,
+        clock::{Doing, ThreadId},
+        netns::Netns,
+        process::Process,
+        sockets::Sockets,
+    },
     telemetry::AccessLog,
     tenancy::{Ledger, Tenure},
     upstream::connect::Connect,
@@ -53,15 +59,39 @@ pub(super) struct LaneParts {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) handoffs: Arc<Inbox>,
     pub(super) inbox: mpsc::Receiver<ToCell>,
+    /// What its process is given, where it has one of its own.
+    pub(super) ways: Option<Ways>,
+    /// The CPU time that is the cell's.
+    pub(super) clock: fn() -> Duration,
 }
 
 /// A running lane, as the supervisor sees it.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Its thread.
+    /// Its thread, or that of its process's warden.
     pub(super) thread: JoinHandle<Result<Ending, LaneError>>,
-    /// Its thread's number, once it runs.
+    /// Its thread's number, once it runs; never that of a warden.
     pub(super) id: Arc<OnceLock<ThreadId>>,
+    /// If it has a process of its own.
+    pub(super) process: Option<Apart>,
+}
+
+/// A process of its own, as far as it has come.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Apart {
+    /// Set when it is started.
+    pub(super) started: Arc<OnceLock<Process>>,
+    /// Set at its first heartbeat: until then nobody can say that it is stuck.
+    pub(super) running: Arc<OnceLock<Process>>,
+}
+
+/// What runs a cell.
+#[derive(Debug, Clone)]
+pub(super) enum Runner {
+    /// A thread of this process.
+    Thread(ThreadId),
+    /// A process of its own.
+    Process(Process),
 }
 
 /// How a lane ended by itself.
@@ -82,6 +112,27 @@ pub(super) enum LaneError {
     /// A listener could not be taken over, or broke.
     #[error("a listener does not work")]
     Listener(#[source] io::Error),
+    /// Its process is gone, or was given up.
+    #[error("the cell's process is gone: {0}")]
+    Died(String),
+}
+
+impl Runner {
+    /// The CPU time it has used; an error when it has ended.
+    pub(super) fn cpu(&self) -> io::Result<Duration> {
+        match self {
+            Self::Thread(id) => id.cpu(),
+            Self::Process(process) => process.cpu(),
+        }
+    }
+
+    /// What it does now.
+    pub(super) fn doing(&self) -> Doing {
+        match self {
+            Self::Thread(id) => id.doing(),
+            Self::Process(process) => process.doing(),
+        }
+    }
 }
 
 impl Lane {
@@ -95,7 +146,37 @@ impl Lane {
             its.get_or_init(ThreadId::current);
             run(parts)
         })?;
-        Ok(Self { thread, id })
+        Ok(Self { thread, id, process: None })
+    }
+
+    /// Whether it is a process of its own.
+    pub(super) fn is_process(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The number of its process, where it has one of its own.
+    pub(super) fn place(&self) -> Option<i32> {
+        Some(self.process.as_ref()?.started.get()?.id())
+    }
+
+    /// What runs it, once it runs.
+    pub(super) fn runner(&self) -> Option<Runner> {
+        match &self.process {
+            Some(process) => process.running.get().cloned().map(Runner::Process),
+            None => self.id.get().copied().map(Runner::Thread),
+        }
+    }
+
+    /// Gives it up: a process is ended, and all it holds with it; a thread has only what others leave it.
+    pub(super) fn give_up(&self) {
+        if let Some(process) = self.process.as_ref().and_then(|process| process.started.get()) {
+            return process.kill();
+        }
+        if let Some(id) = self.id.get()
+            && let Err(error) = id.make_idle_class()
+        {
+            tracing::debug!(%error, "a thread that was given up keeps its share of the CPU");
+        }
     }
 }
 
@@ -121,7 +202,7 @@ fn run(parts: LaneParts) -> Result<Ending, LaneError> {
 }
 
 async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
-    let LaneParts { mut inbox, arena: _arena, connect, snapshot, handoffs, .. } = parts;
+    let LaneParts { mut inbox, arena: _arena, connect, snapshot, handoffs, clock, .. } = parts;
     let before = Duration::from_nanos(parts.ledger.cpu_nanos.load(std::sync::atomic::Ordering::Relaxed));
     let cell = Cell::with_connect(
         CellParts {
@@ -153,7 +234,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
                 None => return Ok(Ending::Finished),
             },
             _ = beat.tick() => {
-                let cpu = before + clock::own_cpu();
+                let cpu = before + clock();
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
                 cell.tell_share();
                 cell.access_log.flush();

@@ -3,7 +3,7 @@
 //! Each message is complete in itself; a cell that missed none can be told everything again by planting anew. A message carries
 //! descriptors, plain data, what is immutable and shared by count (the snapshot, a workload), where to answer, and the board with
 //! the inboxes that cells put each other's handoffs in; never a connection, its state, or a lock that is held. Between threads of one
-//! process nothing is encoded; what each part is to be between two is decided (0015).
+//! process nothing is encoded; what each part is between two is in `wire`, and why in decision 0015.
 
 use std::{sync::Arc, time::Duration};
 

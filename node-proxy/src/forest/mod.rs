@@ -1,9 +1,9 @@
 //! The forest: all trees of the node, grouped by tenant into cells, kept by a supervisor.
 //!
-//! A cell is a thread. What crosses its boundary is the closed, versioned set of messages in `message`, what it is started with
-//! (`lane`), the bytes of handoffs, and the counts of its ledger, which others read: descriptors, and values that are immutable or
-//! made to be shared, never a connection's state. Nothing is encoded; that is what a cell in a process of its own would add. The
-//! supervisor must never touch a cell's data path.
+//! A cell is a thread, or a process of its own (`process`). What crosses its boundary is the closed, versioned set of messages in
+//! `message`, what it is started with (`lane`), the bytes of handoffs, and the counts of its ledger, which others read: descriptors,
+//! and values that are immutable or made to be shared, never a connection's state. Between threads nothing is encoded; between
+//! processes all of it is (`wire`). The supervisor must never touch a cell's data path.
 
 use std::{collections::BTreeMap, fmt, rc::Rc, sync::Arc, time::Duration};
 
@@ -43,6 +43,10 @@ mod switchboard;
 mod message;
 
 mod lane;
+
+// The same boundary between two processes.
+pub mod process;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;

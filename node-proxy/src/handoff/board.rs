@@ -74,6 +74,16 @@ impl Board {
         !later.line(&line.workload.pod).is_some_and(|later| later.is(line))
     }
 
+    /// All its lines.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.values()
+    }
+
+    /// The pods that should be on it and are not there.
+    pub fn absent(&self) -> &BTreeSet<PodName> {
+        &self.absent
+    }
+
     /// The line of a tree of this node.
     pub fn tree(&self, tree: u64) -> Option<&Line> {
         self.lines.get(self.trees.get(&tree)?).filter(|line| line.tree == tree)

@@ -3,9 +3,10 @@
 //! Nothing is looked up by it, and nothing decided.
 
 use config::name::ClusterDomain;
+use serde::{Deserialize, Serialize};
 
 /// A cluster's names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
     /// What the mesh calls it, where that is known.
     pub cluster: Option<String>,

@@ -104,6 +104,11 @@ impl PodListeners {
         Ok(Self(self.0.iter().map(clone).collect::<io::Result<_>>()?))
     }
 
+    /// Those that another process has made and handed over.
+    pub fn handed_over(listeners: impl Iterator<Item = (Side, SocketAddr, OwnedFd)>) -> Self {
+        Self(listeners.map(|(side, address, socket)| Listener { side, address, socket }).collect())
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
         self.0.iter()

@@ -24,7 +24,7 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The most bytes of one packet.
-pub const BYTES: usize = 16 * 1024;
+pub const BYTES: usize = 64 * 1024;
 /// The most descriptors of one packet.
 pub const DESCRIPTORS: usize = 16;
 

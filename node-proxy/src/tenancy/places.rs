@@ -4,8 +4,10 @@
 
 use std::{cell::RefCell, collections::HashMap, fmt, hash::Hash, rc::Rc};
 
+use serde::{Deserialize, Serialize};
+
 /// How many there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     /// In all.
     pub all: usize,

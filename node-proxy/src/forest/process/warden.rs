@@ -1,0 +1,365 @@
+//! The thread that keeps one cell's process: starts it, passes on what the supervisor tells it, takes its counts, and waits for it.
+//!
+//! It is the process's parent, and the process ends with it. It must never do what the process says, nor wait for it: whatever comes
+//! of the process, the supervisor hears only that the lane has ended.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    process::{Command, Stdio},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use config::{identity::Identity, part};
+use ebpf_redirect::Side;
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+    time::{Instant, interval, sleep},
+};
+
+use super::{Ways, group::Group, page::Page};
+use crate::{
+    capture::Presence,
+    forest::{
+        describe::TreeDescription,
+        lane::{Apart, BEAT, Ending, LaneError, LaneParts},
+        message::{Plant, ToCell},
+        wire::{self, Begin, LineTold, MOST_SAID, Said, Told},
+    },
+    handoff::{Board, Inbox, courier},
+    identity::authority::remote::{Parcel, Terms, desk},
+    snapshot::{Snapshot, Source},
+    sys::{
+        packets::{self, Packets},
+        process::{End, Process},
+    },
+    tenancy::Ledger,
+};
+
+/// How long a process may take to its first heartbeat.
+const BEGIN: Duration = Duration::from_secs(30);
+/// How long one that has hung up may take to end.
+const LAST: Duration = Duration::from_secs(1);
+/// Questions that may wait for a process's answer; whoever asked has stopped waiting long before.
+const QUESTIONS: usize = 64;
+/// Trees of an answer that are kept: more than a node has pods.
+const TREES: usize = 4096;
+
+/// With what the supervisor sees of it.
+#[derive(Debug)]
+pub(super) struct Warden(pub(super) Apart);
+
+/// Who asked, and what has come of the answer.
+type Question = (oneshot::Sender<Vec<TreeDescription>>, Vec<TreeDescription>);
+
+/// One process, while it lives.
+struct Watch {
+    packets: Packets,
+    page: Page,
+    group: Group,
+    ledger: Arc<Ledger>,
+    /// Of each tree that was told of: whose, and while anything of it lives.
+    trees: RefCell<HashMap<u64, (Identity, Presence, UnixStream)>>,
+    /// With what has come of each answer.
+    questions: RefCell<HashMap<u64, Question>>,
+    /// The board of now: what the process calls is judged by it.
+    board: RefCell<Arc<Board>>,
+    cells: RefCell<Cells>,
+}
+
+/// Numbers of the cells that the process is told of.
+#[derive(Debug, Default)]
+struct Cells {
+    known: Vec<(Weak<Inbox>, u64)>,
+    last: u64,
+}
+
+impl Cells {
+    /// That of the cell behind an inbox.
+    fn number(&mut self, inbox: &Arc<Inbox>) -> u64 {
+        self.known.retain(|(known, _)| known.strong_count() > 0);
+        let is_it = |(known, _): &&(Weak<Inbox>, u64)| known.as_ptr() == Arc::as_ptr(inbox);
+        if let Some((_, number)) = self.known.iter().find(is_it) {
+            return *number;
+        }
+        self.last += 1;
+        self.known.push((Arc::downgrade(inbox), self.last));
+        self.last
+    }
+}
+
+impl Warden {
+    /// Starts the process and stays until it is gone, and its group with it.
+    pub(super) fn run(self, parts: LaneParts) -> Result<Ending, LaneError> {
+        parts.arena.bind().map_err(LaneError::SetUp)?;
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(LaneError::SetUp)?;
+        runtime.block_on(async {
+            let (ours, theirs) = packets::pair().map_err(LaneError::SetUp)?;
+            let watch = Watch {
+                packets: Packets::new(ours).map_err(LaneError::SetUp)?,
+                page: Page::new(&parts.ledger).map_err(LaneError::SetUp)?,
+                group: Group::make(&parts.tenant, &parts.snapshot.budget),
+                ledger: Arc::clone(&parts.ledger),
+                trees: RefCell::default(),
+                questions: RefCell::default(),
+                board: RefCell::default(),
+                cells: RefCell::default(),
+            };
+            let process = spawn(theirs).map_err(LaneError::SetUp)?;
+            let _ = self.0.started.set(process.clone());
+            watch.group.admit(process.id());
+            tracing::info!(tenant = %parts.tenant, pid = process.id(), "a cell's process begins");
+            let outcome = watch.stay(parts, &process, &self.0.running).await;
+            process.kill();
+            // It cannot refuse; and its group can go only when it has gone.
+            while let Ok(None) = process.end() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            outcome
+        })
+    }
+}
+
+impl Watch {
+    async fn stay(
+        &self,
+        parts: LaneParts,
+        process: &Process,
+        running: &OnceLock<Process>,
+    ) -> Result<Ending, LaneError> {
+        let LaneParts { snapshot, mut inbox, redirect, identity, tenant, ways, .. } = parts;
+        let Some(Ways { letters, its_letters, its_log }) = ways else {
+            return Err(LaneError::Died("nothing was opened for it".to_owned()));
+        };
+        let steering = redirect.delegate().map_err(|error| LaneError::Died(error.to_string()))?;
+        let (asks, asked) = mpsc::channel(desk::WAITING);
+        let (tells, mut parcels) = mpsc::channel(1);
+        let begin = Begin {
+            tenant: tenant.clone(),
+            limits: parts.limits,
+            site: (*parts.site).clone(),
+            counts: self.ledger.words(),
+            source: source(&snapshot),
+            steering: steering.bytes(),
+            logs: its_log.is_some(),
+            terms: Terms::of(&*identity.authority),
+        };
+        drop((snapshot, redirect));
+        let told = async {
+            let mut descriptors = vec![self.page.as_fd(), its_letters.as_fd()];
+            descriptors.extend(its_log.as_ref().map(AsFd::as_fd));
+            descriptors.extend(steering.descriptors());
+            self.send(&Told::Begin(Box::new(begin)), &descriptors).await?;
+            // The process alone has its ends from now on.
+            drop(descriptors);
+            drop((its_letters, its_log, steering));
+            while let Some(message) = inbox.recv().await {
+                self.tell(message).await?;
+            }
+            // Nobody keeps it any more.
+            Ok(Ending::Superseded)
+        };
+        let calls = async {
+            let error = courier::forward(letters, &tenant, || Arc::clone(&self.board.borrow())).await;
+            hung_up(error.to_string()).await
+        };
+        let line = desk::Line { asks: asked, tells };
+        let certificates = async {
+            let served = desk::serve(identity, line, |identity| self.is_its_own(identity)).await;
+            match served {
+                Err(error) => LaneError::Died(error.to_string()),
+                Ok(()) => std::future::pending().await,
+            }
+        };
+        let parcels = async {
+            while let Some(Parcel { bytes, descriptors }) = parcels.recv().await {
+                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                self.send(&Told::Certificates(bytes), &descriptors).await?;
+            }
+            std::future::pending().await
+        };
+        let outcome = tokio::select! {
+            biased;
+            _ = process.gone() => process.end().map_err(LaneError::SetUp).and_then(ending),
+            told = told => told,
+            told = parcels => told,
+            error = certificates => Err(error),
+            error = calls => Err(error),
+            error = self.listen(&asks) => Err(error),
+            error = self.look(process, running) => Err(error),
+        };
+        // What it counted last.
+        let _ = self.page.read_into(&self.ledger);
+        outcome
+    }
+
+    async fn send(&self, told: &Told, descriptors: &[BorrowedFd<'_>]) -> Result<(), LaneError> {
+        wire::send(&self.packets, told, descriptors).await.map_err(|error| died(&error))
+    }
+
+    /// Passes on one message. A description is asked for under a number of its own.
+    async fn tell(&self, message: ToCell) -> Result<(), LaneError> {
+        let told = match message {
+            ToCell::Plant(plant) => return self.plant(plant).await,
+            ToCell::Uproot { pod, tree, grace } => Told::Uproot { pod, tree, grace },
+            ToCell::Board(board) => self.board(board),
+            ToCell::Swap(snapshot) => {
+                self.group.limit(&snapshot.budget);
+                Told::Swap(Box::new(source(&snapshot)))
+            }
+            ToCell::Share(connections) => Told::Share(connections as u64),
+            ToCell::Describe(answer) => match self.ask(answer) {
+                Some(number) => Told::Describe { number },
+                None => return Ok(()),
+            },
+            ToCell::Unlisten { tree, grace } => Told::Unlisten { tree, grace },
+            ToCell::Finish => Told::Finish,
+            ToCell::Drain { grace } => Told::Drain { grace },
+        };
+        self.send(&told, &[]).await
+    }
+
+    fn board(&self, board: Arc<Board>) -> Told {
+        let mut cells = self.cells.borrow_mut();
+        let lines = board.lines().map(|line| LineTold {
+            workload: (*part::as_others_see(&line.workload)).clone(),
+            tree: line.tree,
+            cell: cells.number(&line.inbox),
+        });
+        let told =
+            Told::Board { version: board.version, lines: lines.collect(), absent: board.absent().clone() };
+        self.board.replace(board);
+        told
+    }
+
+    async fn plant(&self, plant: Plant) -> Result<(), LaneError> {
+        let Plant { workload, netns, tree, listeners, presence } = plant;
+        let (near, far) = UnixStream::pair().map_err(LaneError::SetUp)?;
+        near.set_nonblocking(true).map_err(LaneError::SetUp)?;
+        let mut descriptors = vec![netns.as_fd(), far.as_fd()];
+        descriptors.extend(listeners.iter().map(AsFd::as_fd));
+        let told = Told::Plant {
+            workload: Box::new((*workload).clone()),
+            tree,
+            listeners: listeners.iter().map(|one| (one.side == Side::Inbound, one.address)).collect(),
+        };
+        self.trees.borrow_mut().insert(tree, (workload.identity.clone(), presence, near));
+        self.send(&told, &descriptors).await
+    }
+
+    /// Whether a workload that it serves, or served until its last connection ended, has this identity.
+    fn is_its_own(&self, identity: &Identity) -> bool {
+        self.trees.borrow().values().any(|(own, ..)| own == identity)
+    }
+
+    fn ask(&self, answer: oneshot::Sender<Vec<TreeDescription>>) -> Option<u64> {
+        let mut questions = self.questions.borrow_mut();
+        questions.retain(|_, (asked, _)| !asked.is_closed());
+        let number = questions.keys().max().map_or(0, |last| last + 1);
+        (questions.len() < QUESTIONS).then(|| {
+            questions.insert(number, (answer, Vec::new()));
+            number
+        })
+    }
+
+    /// Hears what the process says, until it says what is no word of ours.
+    async fn listen(&self, asks: &mpsc::Sender<Vec<u8>>) -> LaneError {
+        loop {
+            match wire::receive::<Said>(&self.packets, MOST_SAID).await {
+                Ok(Some((said, _))) => self.hear(said, asks),
+                Ok(None) => return hung_up("it hung up".to_owned()).await,
+                Err(error) => return died(&error),
+            }
+        }
+    }
+
+    fn hear(&self, said: Said, asks: &mpsc::Sender<Vec<u8>>) {
+        match said {
+            Said::Described { number, tree: Some(tree) } => {
+                // An answer to nothing is dropped.
+                if let Some((_, trees)) = self.questions.borrow_mut().get_mut(&number)
+                    && trees.len() < TREES
+                {
+                    trees.push(*tree);
+                }
+            }
+            Said::Described { number, tree: None } => {
+                // Whoever asked may have stopped waiting.
+                let asked = self.questions.borrow_mut().remove(&number);
+                drop(asked.map(|(asked, trees)| asked.send(trees)));
+            }
+            // With too many waiting it is dropped: whoever asks, asks again.
+            Said::Certificates(question) => drop(asks.try_send(question)),
+        }
+    }
+
+    /// Takes its counts, ten times a second, and lets go of what it has let go of.
+    async fn look(&self, process: &Process, running: &OnceLock<Process>) -> LaneError {
+        let (before, begun) = (self.ledger.heartbeats.load(Relaxed), Instant::now());
+        let mut beat = interval(BEAT / 2);
+        loop {
+            beat.tick().await;
+            if let Err(error) = self.page.read_into(&self.ledger) {
+                return LaneError::Died(error.to_string());
+            }
+            if running.get().is_none() {
+                if self.ledger.heartbeats.load(Relaxed) != before {
+                    running.get_or_init(|| process.clone());
+                } else if begun.elapsed() > BEGIN {
+                    return LaneError::Died("it did not begin".to_owned());
+                }
+            }
+            self.trees.borrow_mut().retain(|_, (_, _, near)| is_held(near));
+        }
+    }
+}
+
+/// This same program, as it runs: a newer one may lie where it was started from.
+fn spawn(control: OwnedFd) -> std::io::Result<Process> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("canopy").arg("cell").env_clear();
+    if let Some(filter) = std::env::var_os("CANOPY_LOG") {
+        command.env("CANOPY_LOG", filter);
+    }
+    // It knows the socket as its standard input; every other descriptor of the daemon's closes by itself.
+    let child = command.stdin(Stdio::from(control)).stdout(Stdio::null()).spawn()?;
+    Process::of_child(child.id())
+}
+
+/// Whether the other end is still open.
+fn is_held(near: &UnixStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    !rustix::net::recv(near, &mut [0_u8][..], flags).is_ok_and(|(_, read)| read == 0)
+}
+
+/// One that has hung up is about to end, and how it ends says more.
+async fn hung_up(why: String) -> LaneError {
+    sleep(LAST).await;
+    LaneError::Died(why)
+}
+
+fn source(snapshot: &Snapshot) -> Source {
+    // There is none of a tenant that nothing was compiled for yet.
+    snapshot.source.as_deref().cloned().unwrap_or_default()
+}
+
+fn ending(end: Option<End>) -> Result<Ending, LaneError> {
+    match end {
+        Some(End::Exited(0)) | None => Ok(Ending::Finished),
+        Some(End::Exited(code)) => Err(LaneError::Died(format!("it ended with code {code}"))),
+        Some(End::Killed(signal)) => Err(LaneError::Died(format!("it was ended by signal {signal}"))),
+    }
+}
+
+fn died(error: &wire::WireError) -> LaneError {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    LaneError::Died(format!("{error}{cause}"))
+}

@@ -1,0 +1,22 @@
+//! What a cell in a process of its own says to the daemon.
+//!
+//! None of it is believed: a description is shown to operators as the tenant's own word, and an answer that nobody asked for is
+//! dropped. It must never be able to make the daemon do anything.
+
+use serde::{Deserialize, Serialize};
+
+use crate::forest::describe::TreeDescription;
+
+/// A frame of a cell's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Said {
+    /// What is there, as it was asked: one tree after the other.
+    Described {
+        /// The question's number.
+        number: u64,
+        /// A tree; none after the last.
+        tree: Option<Box<TreeDescription>>,
+    },
+    /// A question about certificates.
+    Certificates(Vec<u8>),
+}
