@@ -73,7 +73,10 @@ fn send(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::R
     if bytes.is_empty() || bytes.len() > BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no packet has so many bytes"));
     }
-    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    // The space is rounded up: one more may fit.
+    let are_too_many = descriptors.len() > DESCRIPTORS;
+    if are_too_many || !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors))
+    {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no packet has so many descriptors"));
     }
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
