@@ -3,10 +3,14 @@
 //! The cell is not trusted. It has certificates of its tenant's own workloads on this node and of nobody else, however it asks;
 //! it cannot ask faster than others can bear, and what cannot be read ends the conversation.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use config::identity::Identity;
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{AbortHandle, Aborted, BoxFuture, abortable},
+    stream::FuturesUnordered,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
@@ -59,7 +63,8 @@ pub async fn serve(
                 parcel?
             }
             Some(()) = desk.resting.next() => continue,
-            Some(identity) = desk.newer.next() => {
+            Some(newer) = desk.newer.next() => {
+                let Ok(identity) = newer else { continue };
                 desk.followed.remove(&identity);
                 plain(&Tell::Newer(identity))?
             }
@@ -85,8 +90,9 @@ struct Desk {
     places: Arc<Semaphore>,
     answers: FuturesUnordered<BoxFuture<'static, (Result<Parcel, WireError>, OwnedSemaphorePermit)>>,
     resting: FuturesUnordered<BoxFuture<'static, ()>>,
-    newer: FuturesUnordered<BoxFuture<'static, Identity>>,
-    followed: HashSet<Identity>,
+    newer: FuturesUnordered<BoxFuture<'static, Result<Identity, Aborted>>>,
+    /// What ends the wait for a newer one of each.
+    followed: HashMap<Identity, AbortHandle>,
 }
 
 impl Desk {
@@ -97,7 +103,7 @@ impl Desk {
             answers: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
             newer: FuturesUnordered::new(),
-            followed: HashSet::new(),
+            followed: HashMap::new(),
         }
     }
 
@@ -122,6 +128,14 @@ impl Desk {
     ) {
         let Some(place) = place else { return };
         let Ask { number, identity, request } = ask;
+        // Its last workload here has gone: nobody uses a newer one.
+        self.followed.retain(|identity, wait| {
+            let stays = is_its_own(identity);
+            if !stays {
+                wait.abort();
+            }
+            stays
+        });
         let refused = if is_its_own(&identity) {
             None
         } else {
@@ -133,10 +147,11 @@ impl Desk {
             (Some(refused), _) => futures_util::future::ready(Err(refused)).boxed(),
             (None, None) => futures_util::future::ready(Err(nobody())).boxed(),
             (None, Some(behalf)) => {
-                if self.followed.insert(identity.clone()) {
-                    let newer = behalf.newer(&identity);
+                if !self.followed.contains_key(&identity) {
                     let whose = identity.clone();
-                    self.newer.push(newer.map(|()| whose).boxed());
+                    let (newer, wait) = abortable(behalf.newer(&identity).map(|()| whose));
+                    self.newer.push(newer.boxed());
+                    self.followed.insert(identity.clone(), wait);
                 }
                 behalf.issue(&identity, request)
             }

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, fs, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use config::identity::{Identity, TrustDomain};
+use futures_util::future::BoxFuture;
 use rustls::{pki_types::UnixTime, time_provider::DefaultTimeProvider};
 use tempfile::TempDir;
 use tokio::{
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::identity::{
     authority::{
+        OnBehalf,
         embedded::{Options, export::export, rotation},
         files::Files,
     },
@@ -209,4 +211,77 @@ async fn what_was_answered_but_not_asked_is_of_no_use() {
     let none = Tell::Roots(Vec::new()).encode().unwrap();
     let useless = remote.told(Parcel { bytes: none, descriptors: Vec::new() });
     assert!(matches!(useless, Err(WireError::Useless(_))), "{useless:?}");
+}
+
+/// Says how many wait for a newer certificate than the one they have.
+#[derive(Debug, Default)]
+struct Waits(Arc<()>);
+
+impl CertificateAuthority for Waits {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn source(&self, _: &Wanted) -> Box<dyn CertificateSource> {
+        unreachable!("it is asked in the name of others only")
+    }
+
+    fn roots(&self) -> watch::Receiver<Option<Arc<Roots>>> {
+        watch::Sender::default().subscribe()
+    }
+
+    fn on_behalf(&self) -> Option<Arc<dyn OnBehalf>> {
+        Some(Arc::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+impl OnBehalf for Waits {
+    fn signs(&self) -> bool {
+        true
+    }
+
+    fn issue(&self, _: &Identity, _: Vec<u8>) -> BoxFuture<'static, Result<Issued, AuthorityError>> {
+        Box::pin(async { Ok(Issued::Chain(Vec::new())) })
+    }
+
+    fn newer(&self, _: &Identity) -> BoxFuture<'static, ()> {
+        let waits = Arc::clone(&self.0);
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(waits);
+        })
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_newer_certificate_of_an_identity_whose_workloads_have_gone() {
+    LocalSet::new()
+        .run_until(async {
+            let waits = Arc::new(Waits::default());
+            let here = Rc::new(RefCell::new(vec![cart()]));
+            let own = Rc::clone(&here);
+            let (asks, asked) = mpsc::channel(WAITING);
+            let (tells, mut told) = mpsc::channel(8);
+            let sources = Sources::new(Arc::<Waits>::clone(&waits));
+            let line = Line { asks: asked, tells };
+            spawn_local(desk::serve(sources, line, move |identity| own.borrow().contains(identity)));
+            let before = Arc::strong_count(&waits.0);
+            let mut waiting = async |number, identity| {
+                let ask = Ask { number, identity, request: Vec::new() };
+                asks.send(ask.encode().unwrap()).await.unwrap();
+                loop {
+                    let parcel = timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
+                    if matches!(Tell::decode(&parcel.bytes), Ok(Tell::Chain { number: of, .. }) if of == number) {
+                        break;
+                    }
+                }
+                tokio::task::yield_now().await;
+                Arc::strong_count(&waits.0) - before
+            };
+            assert_eq!(waiting(1, cart()).await, 2, "the desk's own, and one that waits");
+            assert_eq!(waiting(2, cart()).await, 2);
+            *here.borrow_mut() = vec![web()];
+            assert_eq!(waiting(3, web()).await, 2, "another's in its place");
+        })
+        .await;
 }
