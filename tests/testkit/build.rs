@@ -1,5 +1,5 @@
-//! Generates client and server of the echo service, from its description below. No `protoc`: the messages are
-//! in `src/grpc.rs`, and the service is described here.
+//! Generates client and server of the echo service, and the server of Istio's certificate service, from their descriptions
+//! below. No `protoc`: the messages are in `src/grpc.rs` and `src/istio.rs`, and the services are described here.
 
 use tonic_build::manual::{Builder, Method, Service};
 
@@ -15,6 +15,21 @@ fn main() {
         .method(method("chat", "Chat", Streams::Both))
         .build();
     Builder::new().compile(&[echo]);
+    let create = Method::builder()
+        .name("create_certificate")
+        .route_name("CreateCertificate")
+        .comment("See istio/api.")
+        .input_type("crate::istio::Wanted")
+        .output_type("crate::istio::Issued")
+        .codec_path("tonic_prost::ProstCodec")
+        .build();
+    let istio = Service::builder()
+        .name("IstioCertificateService")
+        .package("istio.v1.auth")
+        .comment("Signs certificates.")
+        .method(create)
+        .build();
+    Builder::new().build_client(false).compile(&[istio]);
 }
 
 /// Which sides send a stream.

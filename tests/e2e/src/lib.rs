@@ -16,6 +16,7 @@ pub use raw::{Listener, dial, end_of, head, is_reset};
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, port};
 pub use testkit::{Tally, Traffic, eventually};
+pub use tree::certificate_of;
 
 mod dns;
 mod envoy;
@@ -26,6 +27,7 @@ pub mod prompt;
 mod raw;
 mod spire;
 mod stage;
+mod tree;
 
 /// The folder of the repository.
 #[must_use]

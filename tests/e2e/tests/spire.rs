@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr, thread, time::Duration};
 
-use e2e::{HTTP, Mesh, Origin, SpireAgent, SpireServer, Stage, TRUST_DOMAIN, Traffic, eventually};
-use serde_json::Value;
+use e2e::{
+    HTTP, Mesh, Origin, SpireAgent, SpireServer, Stage, TRUST_DOMAIN, Traffic, certificate_of, eventually,
+};
 use testkit::{Daemon, Outcome, http};
 use tokio::time::Instant;
 
@@ -125,31 +126,12 @@ fn check(stage: &Stage, socket: &str) -> Result<String, Box<dyn std::error::Erro
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn certificate(daemon: &Daemon, workload: &str) -> Value {
-    let Ok(output) = daemon.canopy(&["tree", "--json"]) else { return Value::Null };
-    let tree: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    find(&tree, workload).unwrap_or_default()
-}
-
-/// The certificate of this workload's tree, wherever in the description that is.
-fn find(value: &Value, workload: &str) -> Option<Value> {
-    let pod = |part: &str| value["pod"][part].as_str().unwrap_or_default().to_owned();
-    if value["certificate"].is_object() && format!("{}/{}", pod("namespace"), pod("name")) == workload {
-        return Some(value["certificate"].clone());
-    }
-    match value {
-        Value::Array(items) => items.iter().find_map(|item| find(item, workload)),
-        Value::Object(fields) => fields.values().find_map(|field| find(field, workload)),
-        _ => None,
-    }
-}
-
 fn serial(daemon: &Daemon, workload: &str) -> Option<String> {
-    certificate(daemon, workload)["serial"].as_str().map(str::to_owned)
+    certificate_of(daemon, workload)["serial"].as_str().map(str::to_owned)
 }
 
 fn problem(daemon: &Daemon, workload: &str) -> String {
-    certificate(daemon, workload)["problem"].as_str().unwrap_or_default().to_owned()
+    certificate_of(daemon, workload)["problem"].as_str().unwrap_or_default().to_owned()
 }
 
 fn wait_for_certificate(daemon: &Daemon, workload: &str) -> Outcome {

@@ -25,6 +25,7 @@ pub mod http;
 
 // Other proxies, and what they prove who they are with.
 pub mod envoy;
+pub mod istio;
 pub mod pki;
 
 // The daemon beside them, and what it is told.

@@ -22,10 +22,21 @@ pub struct Authority {
 pub struct Leaf<'a> {
     /// Its names.
     pub uris: &'a [&'a str],
+    /// Its DNS names.
+    pub hosts: &'a [&'a str],
     /// When it may be used.
     pub valid: Valid,
     /// For what.
     pub usages: &'a str,
+}
+
+/// A certificate for a key that is somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The certificate.
+    pub pem: String,
+    /// Its number: hexadecimal digits, in lower case.
+    pub serial: String,
 }
 
 /// When a certificate may be used.
@@ -99,6 +110,23 @@ impl Authority {
         Ok(at)
     }
 
+    /// Signs a request (PKCS #10, PEM), for a day and for this name, whatever name is in it. One at a time.
+    ///
+    /// # Errors
+    /// There is no openssl, or it is no such request.
+    pub fn sign(&self, request: &str, uri: &str) -> Result<Signed, KitError> {
+        self.write("asked", request)?;
+        self.write("leaf.cnf", &Leaf { uris: &[uri], ..Leaf::default() }.configuration(self.path()))?;
+        let root = self.path().display();
+        self.openssl(&format!(
+            "x509 -req -in {root}/asked -days 1 -CA {root}/root.crt -CAkey {root}/root.key -CAcreateserial \
+             -extfile {root}/leaf.cnf -extensions leaf -out {root}/signed"
+        ))?;
+        let signed = self.path().join("signed");
+        let pem = fs::read_to_string(&signed).map_err(|source| KitError::file(&signed, source))?;
+        Ok(Signed { pem, serial: serial(&signed)?.to_lowercase() })
+    }
+
     /// Has an account trust another authority's certificates besides this one's.
     ///
     /// # Errors
@@ -132,10 +160,7 @@ impl Authority {
         let mut index = String::new();
         for (namespace, account) in accounts {
             let certificate = own.join(namespace).join(account).join("tls.crt");
-            let mut command = Command::new("openssl");
-            command.args(["x509", "-noout", "-serial", "-in"]).arg(certificate);
-            let printed = tool::finish(&mut command, REMEDY)?;
-            let serial = printed.trim().trim_start_matches("serial=");
+            let serial = serial(&certificate)?;
             let _ = writeln!(index, "R\t491231235959Z\t200101000000Z\t{serial}\tunknown\t/O=workload");
         }
         self.write("index", &index)?;
@@ -169,10 +194,18 @@ impl Authority {
     }
 }
 
+/// The number of the certificate in a file.
+fn serial(certificate: &Path) -> Result<String, KitError> {
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-noout", "-serial", "-in"]).arg(certificate);
+    let printed = tool::finish(&mut command, REMEDY)?;
+    Ok(printed.trim().trim_start_matches("serial=").to_owned())
+}
+
 impl Default for Leaf<'_> {
     /// Of nobody; otherwise in order.
     fn default() -> Self {
-        Self { uris: &[], valid: Valid::Now, usages: "serverAuth,clientAuth" }
+        Self { uris: &[], hosts: &[], valid: Valid::Now, usages: "serverAuth,clientAuth" }
     }
 }
 
@@ -180,7 +213,8 @@ impl Leaf<'_> {
     /// As `openssl ca` wants it, for the authority whose directory this is.
     fn configuration(&self, authority: &Path) -> String {
         let root = authority.display();
-        let names: Vec<_> = self.uris.iter().map(|uri| format!("URI:{uri}")).collect();
+        let hosts = self.hosts.iter().map(|host| format!("DNS:{host}"));
+        let names: Vec<_> = self.uris.iter().map(|uri| format!("URI:{uri}")).chain(hosts).collect();
         let names =
             if names.is_empty() { String::new() } else { format!("subjectAltName = {}\n", names.join(",")) };
         format!(
