@@ -47,6 +47,7 @@ pub use crate::tenancy::{Bound, Place, Places};
 
 mod handshakes;
 mod live;
+mod pressure;
 mod room;
 
 /// The data-path state of one lane of one tenant.
@@ -82,6 +83,7 @@ pub struct Cell {
     pub share: Share,
     /// What its budget lets in.
     pub permits: Permits,
+    scale: pressure::Scale,
     /// How upstream connections are made.
     pub connect: Rc<dyn Connect>,
     /// The connections of now.
@@ -234,6 +236,7 @@ impl Cell {
             pool: Pool::new(Settings::of(&parts.limits)),
             share: Share::new(parts.limits.connections),
             permits: Permits::default(),
+            scale: pressure::Scale::default(),
             tunnels: Rc::default(),
             limits: parts.limits,
             site: parts.site,

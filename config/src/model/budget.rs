@@ -62,8 +62,12 @@ impl Budget {
         };
         say("cpu.share", self.cpu_share_millis, Unit::Cores, not_yet);
         say("cpu.cap", self.cpu_cap_millis, Unit::Cores, not_yet);
-        say("memory.soft", self.memory_soft_bytes, Unit::Bytes, not_yet);
-        say("memory.hard", self.memory_hard_bytes, Unit::Bytes, not_yet);
+        say("memory.soft", self.memory_soft_bytes, Unit::Bytes, |value| {
+            format!("while its cell holds more than {value}, new connections are refused (memory_limit)")
+        });
+        say("memory.hard", self.memory_hard_bytes, Unit::Bytes, |value| {
+            format!("while its cell holds more than {value}, connections end, the newest first (memory_shed)")
+        });
         self.counts(&mut say);
         say("bytesPerSecond.in", self.bytes_per_second_in, Unit::Bytes, |value| {
             format!("what comes to its workloads is slowed to {value} a second, of which nothing is lost")

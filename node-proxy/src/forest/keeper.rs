@@ -72,6 +72,9 @@ struct Reign {
     blocked: bool,
 }
 
+/// Heartbeats for which a cell may shed connections: three seconds, after which next to none are left.
+const SHEDDING: u64 = 30;
+
 /// What a look at a cell has led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -271,6 +274,9 @@ impl Keeper {
         }
         let Some(verdict) = self.judge(now) else { return self.absent(now) };
         match verdict {
+            Verdict::Well if self.ledger.above_memory.load(Relaxed) > SHEDDING => {
+                return self.depose("holds more memory than its budget, whatever it sheds", now);
+            }
             Verdict::Well => self.note_blocked(false),
             Verdict::Blocked => self.note_blocked(true),
             Verdict::Stuck => return self.depose("is stuck", now),

@@ -237,6 +237,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
                 let cpu = before + clock();
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
                 cell.tell_share();
+                cell.weigh();
                 cell.access_log.flush();
                 grove.look();
                 handoff::sweep();

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use tikv_jemalloc_ctl::{Error, epoch, raw};
+use tikv_jemalloc_ctl::{Error, epoch, raw, thread};
 
 /// The allocator's options, read before `main`: threads that only allocate little share one arena; thread caches that
 /// have room for few blocks of a TLS record's size, of which bulk takes and frees four for each that passes (a thread keeps at most about 2 MiB so, and they are in no ledger); freed
@@ -70,6 +70,31 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         pool().push_back(self.index);
+    }
+}
+
+/// What one thread has allocated and freed, as the allocator counts it for that thread alone. Reading it takes no lock and no call.
+#[derive(Clone, Copy)]
+pub struct OwnCounts(Option<[thread::ThreadLocal<u64>; 2]>);
+
+impl std::fmt::Debug for OwnCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OwnCounts").field(&self.net()).finish()
+    }
+}
+
+impl OwnCounts {
+    /// Of the calling thread, which alone can have it. Where the allocator does not say, it counts nothing.
+    pub fn of_this_thread() -> Self {
+        let counts =
+            thread::allocatedp::read().and_then(|allocated| Ok([allocated, thread::deallocatedp::read()?]));
+        Self(counts.ok())
+    }
+
+    /// Allocated and not freed by it; less than nothing where it frees what others have allocated.
+    pub fn net(&self) -> i64 {
+        let Some([allocated, freed]) = self.0 else { return 0 };
+        allocated.get().wrapping_sub(freed.get()).cast_signed()
     }
 }
 
@@ -138,6 +163,16 @@ mod tests {
         assert_eq!(threads.unwrap(), 1);
         assert_eq!((largest.unwrap(), slots.unwrap()), (32 << 10, 8));
         assert_eq!((dirty.unwrap(), muzzy.unwrap()), (1000, 0));
+    }
+
+    #[test]
+    fn a_thread_counts_what_it_holds_without_asking() {
+        let counts = OwnCounts::of_this_thread();
+        let before = counts.net();
+        let held = std::hint::black_box(vec![7_u8; 1 << 20]);
+        assert!(counts.net() - before >= 1 << 20, "{before} {counts:?}");
+        drop(held);
+        assert!(counts.net() - before < 1 << 20, "{before} {counts:?}");
     }
 
     #[test]

@@ -153,6 +153,10 @@ reasons! {
     RequestRate, "request_rate", 429, Configuration;
     /// The tenant has as many requests in flight as its budget lets it.
     RequestLimit, "request_limit", 503, Configuration;
+    /// The tenant's cell holds as much memory as its budget lets it.
+    MemoryLimit, "memory_limit", 503, Configuration;
+    /// The connection was ended because the tenant's cell held more memory than its budget lets it.
+    MemoryShed, "memory_shed", 503, Configuration;
     /// The cell of the endpoint's tenant, on this node, has as many connections waiting to be taken as it may.
     HandoffFull, "handoff_full", 503, Upstream;
     /// The daemon is draining.

@@ -54,6 +54,8 @@ pub struct Ledger {
     pub piped: AtomicU64,
     /// Times that bytes had to wait for the tenant's rate.
     pub paced: AtomicU64,
+    /// Heartbeats in a row at which the cell held more memory than its budget's hard limit.
+    pub above_memory: AtomicU64,
     /// What the cell has last said of its share, in one word: the two are never seen apart.
     share: AtomicU64,
     /// Whether all has ended that was there when the cell was asked to have it finish.
@@ -84,6 +86,7 @@ impl Default for Ledger {
             bulk_copied: zero(),
             piped: zero(),
             paced: zero(),
+            above_memory: zero(),
             share: zero(),
             finished: AtomicBool::default(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
@@ -165,6 +168,11 @@ impl Ledger {
     /// Counts so many times that bytes had to wait for the tenant's rate.
     pub fn paced(&self, times: u64) {
         add(&self.paced, times);
+    }
+
+    /// Says for how many heartbeats the cell has held more memory than its budget's hard limit.
+    pub fn above_memory(&self, beats: u64) {
+        self.above_memory.store(beats, Relaxed);
     }
 
     /// Says how many connections the cell may hold each way, and holds.

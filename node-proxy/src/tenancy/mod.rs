@@ -4,6 +4,7 @@
 
 pub mod bucket;
 pub mod ledger;
+pub mod memory;
 pub mod pace;
 pub mod permits;
 pub mod places;

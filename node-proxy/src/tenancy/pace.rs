@@ -22,6 +22,8 @@ use super::bucket::Bucket;
 pub struct Pace {
     is_on: Cell<bool>,
     bucket: RefCell<Option<Bucket>>,
+    /// Whether only a little is moved at a time.
+    squeezed: Cell<bool>,
     /// Bytes moved since there is a rate.
     moved: Cell<u64>,
     waits: Cell<u64>,
@@ -46,19 +48,27 @@ const LEAST_BURST: u64 = 16 * 1024;
 const TURNS: u64 = 50;
 /// Bytes of a turn: not so few that turns cost more than bytes, nor more than one reads at a time.
 const TURN: (u64, u64) = (1024, 256 * 1024);
+/// Bytes of a turn of those who are to hold little.
+const LITTLE: usize = 16 * 1024;
 /// How soon those who wait notice another rate.
 const NOTICE: Duration = Duration::from_millis(100);
 
 impl Pace {
     /// Goes on at so many bytes a second; with `None`, at any rate.
     pub fn change(&self, rate: Option<u64>, now: Instant) {
-        self.is_on.set(rate.is_some());
+        self.is_on.set(rate.is_some() || self.squeezed.get());
         let mut bucket = self.bucket.borrow_mut();
         match (rate, &mut *bucket) {
             (Some(rate), Some(bucket)) => bucket.change(rate, burst(rate), now),
             (Some(rate), none) => *none = Some(Bucket::new(rate, burst(rate), now)),
             (None, bucket) => *bucket = None,
         }
+    }
+
+    /// Has only a little moved at a time, or no more: whoever moves bytes holds them for a moment.
+    pub fn squeeze(&self, squeezed: bool) {
+        self.squeezed.set(squeezed);
+        self.is_on.set(squeezed || self.bucket.borrow().is_some());
     }
 
     /// Ready when it is this one's turn, with how many bytes it may move.
@@ -92,9 +102,10 @@ impl Pace {
     fn poll_turn(&self, cx: &mut Context<'_>, brake: &mut Brake) -> Poll<usize> {
         loop {
             let mut bucket = self.bucket.borrow_mut();
-            let Some(bucket) = &mut *bucket else { return Poll::Ready(usize::MAX) };
+            let least = if self.squeezed.get() { LITTLE } else { usize::MAX };
+            let Some(bucket) = &mut *bucket else { return Poll::Ready(least) };
             let level = bucket.level(Instant::now());
-            let turn = turn_at(bucket.rate());
+            let turn = turn_at(bucket.rate()).min(least);
             if level >= 0 {
                 brake.0 = None;
                 return Poll::Ready(turn);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     bucket::Bucket,
+    memory::Pressure,
     pace::Pace,
     places::{Bound, Place, Places},
     share::Taken,
@@ -24,6 +25,7 @@ use crate::telemetry::Reason;
 /// The permits of one cell.
 #[derive(Debug)]
 pub struct Permits {
+    pressure: Cell<Pressure>,
     connections_per_workload: Cell<usize>,
     workloads: Rc<Places<u64>>,
     connection_rate: Rate,
@@ -59,6 +61,7 @@ pub enum Direction {
 impl Default for Permits {
     fn default() -> Self {
         Self {
+            pressure: Cell::default(),
             connections_per_workload: Cell::new(usize::MAX),
             workloads: Rc::default(),
             connection_rate: Rate::default(),
@@ -84,9 +87,23 @@ impl Permits {
         self.outward.change(budget.bytes_per_second_out, now);
     }
 
+    /// Lets nothing in, and has less moved at a time, as long as the cell holds more memory than it may. Says how it was before.
+    pub fn press(&self, pressure: Pressure) -> Pressure {
+        let before = self.pressure.replace(pressure);
+        if before != pressure {
+            let little = pressure != Pressure::None;
+            self.inward.squeeze(little);
+            self.outward.squeeze(little);
+        }
+        before
+    }
+
     /// One more connection of a workload, by its tree's number. The tenant's rate is asked last: what is refused for another reason
     /// costs none of it.
     pub fn connection(&self, tree: u64) -> Result<Place<u64>, Refused> {
+        if self.pressure.get() != Pressure::None {
+            return Err(Refused::full(Reason::MemoryLimit));
+        }
         let bound = Bound { all: usize::MAX, each: self.connections_per_workload.get() };
         let place = self.workloads.take(tree, bound).ok_or(Refused::full(Reason::WorkloadConnectionLimit))?;
         self.connection_rate

@@ -3,6 +3,7 @@
 use config::model::Budget;
 
 use super::{policy::healthz, *};
+use crate::tenancy::memory::Pressure;
 
 /// Puts a budget in place, as a live edit does.
 fn keep_to(world: &World, budget: Budget) {
@@ -101,9 +102,12 @@ fn bulk_goes_no_faster_than_the_tenants_bytes_a_second_and_none_is_lost() {
         assert!(took > Duration::from_millis(1000), "{took:?}");
         assert!(took < Duration::from_secs(4), "{took:?}");
         let begun = tokio::time::Instant::now();
-        stream.write_all(&vec![7; BYTES]).await.unwrap();
-        stream.shutdown().await.unwrap();
-        assert_eq!(read_all(&mut client).await.len(), BYTES);
+        let answer = async {
+            stream.write_all(&vec![7; BYTES]).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        let ((), got) = tokio::join!(answer, read_all(&mut client));
+        assert_eq!(got.len(), BYTES);
         assert!(begun.elapsed() < took, "the other way has no bound: {:?}", begun.elapsed());
     });
 }
@@ -139,6 +143,58 @@ fn what_the_node_asks_of_a_pod_is_let_in_where_the_budget_has_no_room_and_nothin
         }
         assert_eq!(world.cell.ledger.refusals(Reason::ConnectionLimit), 1);
         app.abort();
+    });
+}
+
+#[test]
+fn under_pressure_nothing_new_is_let_in_and_above_the_hard_limit_the_newest_end_first() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let client = world.dial(server.vip).await;
+            held.push((client, server.listener.accept().await.unwrap().0));
+        }
+        for (client, stream) in &mut held {
+            flows(client, stream).await;
+        }
+        world.cell.press(Pressure::Soft);
+        assert!(reads_reset(&mut world.dial(server.vip).await).await);
+        assert_eq!(world.cell.ledger.refusals(Reason::MemoryLimit), 1);
+        for left in [3, 2] {
+            world.cell.press(Pressure::Hard);
+            world.emptied_but(left).await;
+        }
+        assert_eq!(world.cell.ledger.refusals(Reason::MemoryShed), 2);
+        assert_eq!(world.cell.ledger.above_memory.load(Relaxed), 2);
+        for (client, stream) in &mut held[..2] {
+            flows(client, stream).await;
+        }
+        assert!(reads_reset(&mut held[3].0).await && reads_reset(&mut held[2].0).await);
+        world.cell.press(Pressure::None);
+        assert_eq!(world.cell.ledger.above_memory.load(Relaxed), 0);
+        let _next = world.dial(server.vip).await;
+        server.listener.accept().await.unwrap();
+    });
+}
+
+#[test]
+fn what_the_cell_holds_is_weighed_by_its_budget_without_waiting_for_the_allocators_figure() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = world.server(AppProtocol::Tcp).await;
+        keep_to(&world, Budget { memory_soft_bytes: Some(32 << 20), ..Budget::default() });
+        world.cell.weigh();
+        drop(world.dial(server.vip).await);
+        server.listener.accept().await.unwrap();
+        world.cell.ledger.heap_bytes.store(40 << 20, Relaxed);
+        world.cell.weigh();
+        assert!(reads_reset(&mut world.dial(server.vip).await).await);
+        keep_to(&world, Budget::default());
+        world.cell.weigh();
+        let _next = world.dial(server.vip).await;
+        server.listener.accept().await.unwrap();
     });
 }
 

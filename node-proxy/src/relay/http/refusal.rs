@@ -107,6 +107,8 @@ fn is_of_a_budget(reason: Reason) -> bool {
             | Reason::ConnectionRate
             | Reason::RequestRate
             | Reason::RequestLimit
+            | Reason::MemoryLimit
+            | Reason::MemoryShed
     )
 }
 

@@ -1,0 +1,100 @@
+//! The cell against its memory budget, at every heartbeat: nothing new above the soft limit; above the hard one the newest connections
+//! end, and where that does not help, the supervisor ends the cell.
+//!
+//! It must never wait for the allocator: its figure is as old as it is, and the thread's own counts are read from memory.
+
+use std::cell::{Cell as Slot, OnceCell, RefCell};
+
+use super::Cell;
+use crate::{
+    sys::arena::OwnCounts,
+    telemetry::Reason,
+    tenancy::memory::{Estimate, Pressure, at_a_time},
+};
+
+/// What is remembered from one heartbeat to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scale {
+    own: OnceCell<OwnCounts>,
+    estimate: RefCell<Estimate>,
+    /// Heartbeats in a row above the hard limit.
+    above: Slot<u64>,
+}
+
+impl Cell {
+    /// Looks at what the cell holds, and does what its budget says about that. Called at every heartbeat.
+    pub fn weigh(&self) {
+        let budget = self.snapshot.borrow().budget;
+        if budget.memory_soft_bytes.or(budget.memory_hard_bytes).is_none() {
+            return self.press(Pressure::None);
+        }
+        let own = self.scale.own.get_or_init(OwnCounts::of_this_thread).net();
+        let told = self.ledger.heap_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        let bytes = self.scale.estimate.borrow_mut().now(told, own);
+        // Bytes in pipes are the kernel's, and held all the same.
+        let bytes = bytes + self.ledger.piped.load(std::sync::atomic::Ordering::Relaxed);
+        self.press(Pressure::of(bytes, &budget));
+    }
+
+    /// Does what is to be done at this pressure.
+    pub(crate) fn press(&self, pressure: Pressure) {
+        let before = self.permits.press(pressure);
+        if pressure != before {
+            let held = self.live.len();
+            match pressure {
+                Pressure::None => {
+                    tracing::info!(tenant = %self.tenant, "the cell holds less memory than its budget again")
+                }
+                Pressure::Soft | Pressure::Hard => {
+                    tracing::warn!(tenant = %self.tenant, ?pressure, connections = held, "the cell holds more memory than its budget lets it");
+                }
+            }
+        }
+        if pressure == Pressure::None {
+            return self.above(0);
+        }
+        if pressure > before {
+            // What is kept for later is the first to go.
+            self.pool.give_way(ALL);
+        }
+        if pressure == Pressure::Hard {
+            self.shed();
+            self.above(self.scale.above.get() + 1);
+        } else {
+            self.above(0);
+        }
+    }
+
+    /// Says for how many heartbeats it has been above the hard limit.
+    fn above(&self, beats: u64) {
+        if self.scale.above.replace(beats) != beats {
+            self.ledger.above_memory(beats);
+        }
+    }
+
+    /// Ends the newest connections: the older ones were served within the budget.
+    fn shed(&self) {
+        let mut born = Vec::new();
+        self.live.each(|live| {
+            if live.ended().is_none() {
+                born.push(live.since);
+            }
+        });
+        let condemned = at_a_time(born.len());
+        if condemned == 0 {
+            return;
+        }
+        let first = born.len() - condemned;
+        let (_, since, _) = born.select_nth_unstable(first);
+        let since = *since;
+        let mut left = condemned;
+        self.live.close_if(Reason::MemoryShed, |live| {
+            let goes = left > 0 && live.ended().is_none() && live.since >= since;
+            left -= usize::from(goes);
+            goes
+        });
+    }
+}
+
+/// More than any cell keeps.
+const ALL: usize = u32::MAX as usize;

@@ -1,0 +1,97 @@
+//! How much memory a cell holds between two figures of the allocator, and what its budget says of that. Pure.
+//!
+//! The allocator says once a second what is live in the cell's arena; in between counts what the cell's own thread has allocated
+//! and freed since. It must never drift: each new figure replaces all that was added up before.
+
+use config::model::Budget;
+
+/// What a cell holds now.
+#[derive(Debug, Default)]
+pub struct Estimate {
+    told: u64,
+    /// What the thread had allocated more than freed when that was told.
+    then: i64,
+}
+
+/// What is to be done about what a cell holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Nothing.
+    #[default]
+    None,
+    /// Nothing new is let in.
+    Soft,
+    /// What is there has to go.
+    Hard,
+}
+
+impl Estimate {
+    /// By the allocator's last figure, and by what the thread has allocated more than freed so far.
+    pub fn now(&mut self, told: u64, own: i64) -> u64 {
+        if told != self.told {
+            (self.told, self.then) = (told, own);
+        }
+        told.saturating_add_signed(own.saturating_sub(self.then))
+    }
+}
+
+impl Pressure {
+    /// Of so many bytes under this budget.
+    pub fn of(bytes: u64, budget: &Budget) -> Self {
+        let is_above = |bound: Option<u64>| bound.is_some_and(|bound| bytes > bound);
+        if is_above(budget.memory_hard_bytes) {
+            Self::Hard
+        } else if is_above(budget.memory_soft_bytes) {
+            Self::Soft
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// How many of so many connections are ended in one turn of shedding: few enough that most live on where a little was too much,
+/// and in three seconds next to all.
+pub fn at_a_time(connections: usize) -> usize {
+    connections.div_ceil(SHARE)
+}
+
+const SHARE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_counts_from_when_it_is_new_and_the_threads_own_count_in_between() {
+        let mut estimate = Estimate::default();
+        assert_eq!(estimate.now(0, 100), 100, "nothing was told yet");
+        assert_eq!(estimate.now(1000, 400), 1000);
+        assert_eq!(estimate.now(1000, 700), 1300);
+        assert_eq!(estimate.now(1000, 100), 700);
+        assert_eq!(estimate.now(1200, 100), 1200, "and not 900");
+        assert_eq!(estimate.now(1200, i64::MIN), 0);
+    }
+
+    #[test]
+    fn bounds_are_what_may_be_held_and_the_hard_one_counts_without_a_soft_one() {
+        let both = Budget { memory_soft_bytes: Some(10), memory_hard_bytes: Some(20), ..Budget::default() };
+        for (bytes, expected) in
+            [(10, Pressure::None), (11, Pressure::Soft), (20, Pressure::Soft), (21, Pressure::Hard)]
+        {
+            assert_eq!(Pressure::of(bytes, &both), expected, "{bytes}");
+        }
+        let hard = Budget { memory_hard_bytes: Some(20), ..Budget::default() };
+        assert_eq!((Pressure::of(20, &hard), Pressure::of(21, &hard)), (Pressure::None, Pressure::Hard));
+        assert_eq!(Pressure::of(u64::MAX, &Budget::default()), Pressure::None);
+    }
+
+    #[test]
+    fn shedding_takes_some_and_comes_to_an_end() {
+        assert_eq!((at_a_time(0), at_a_time(1), at_a_time(80)), (0, 1, 10));
+        let mut left = 10_000;
+        for _ in 0..30 {
+            left -= at_a_time(left);
+        }
+        assert!(left < 250, "{left}");
+    }
+}
