@@ -152,6 +152,44 @@ fn what_the_receivers_budget_refuses_is_the_receivers_reason_in_both_logs() -> O
 }
 
 #[test]
+fn a_tenant_that_takes_all_the_memory_it_can_loses_its_newest_connections_and_nobody_else_notices() -> Outcome
+{
+    let stage = Stage::new()?;
+    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
+    let (other, ledger) = (stage.pod("bank", "other", &[])?, stage.pod("bank", "ledger", &[HTTP])?);
+    let to_web = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?.at(80);
+    let to_ledger = stage.service(("bank", "ledger"), 11, &[HTTP], &[&ledger])?.at(80);
+    let (_web, _ledger) = (Origin::start(&web, 80)?, Origin::start(&ledger, 80)?);
+    stage.manifests.write("tenant.yaml", &tenant("{memory: {soft: 4Mi, hard: 6Mi}}"))?;
+    let daemon = stage.daemon()?;
+    let victim = Traffic::start(&other, to_ledger, "ledger")?;
+    victim.next(20)?;
+    let refused = |reason: &str| {
+        let reason = format!("reason=\"{reason}\"");
+        daemon.metric("canopy_refused_total", &["tenant=\"bounded\"", &reason]).unwrap_or_default()
+    };
+    // Heads that have begun and do not end.
+    let head = format!("GET / HTTP/1.1\r\nhost: web\r\nx-much: {}", "x".repeat(50_000));
+    let mut held = Vec::new();
+    for _ in 0..400 {
+        if let Ok(mut stream) = dial(&client, to_web)
+            && stream.write_all(head.as_bytes()).is_ok()
+        {
+            held.push(stream);
+        }
+    }
+    eventually("the newest are ended", || refused("memory_shed") >= 1.0)?;
+    let meanwhile = victim.next(50)?;
+    assert_eq!(meanwhile.failures, 0, "{meanwhile:?}");
+    drop(held);
+    eventually("it is served again", || {
+        http::get(&client, to_web, "web", "/").is_ok_and(|answer| answer.status == 200)
+    })?;
+    assert_eq!(daemon.metric("canopy_forest_panics_total", &[])?, 0.0);
+    Ok(())
+}
+
+#[test]
 fn a_grpc_client_reads_its_own_status_in_a_refusal() -> Outcome {
     let stage = Stage::new()?;
     let (client, ledger) =
