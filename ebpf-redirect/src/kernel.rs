@@ -25,6 +25,7 @@ mod mounts;
 mod networks;
 mod object;
 mod pod;
+mod rates;
 mod registry;
 mod state;
 mod tables;

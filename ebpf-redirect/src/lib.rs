@@ -145,6 +145,20 @@ pub trait Enrolled: Send + fmt::Debug {
         let _ = (denials, spared);
         Ok(false)
     }
+
+    /// Has the pod's own `connect` fail where all pods of its tenant together connect more often than so many times a second, and as
+    /// many at once as were left unused in the last one; says whether this mechanism can. It is an early refusal only: whoever
+    /// counts connections must refuse them as well. A tenant goes by a number, which is nobody else's as long as one of its pods is
+    /// enrolled; a call for one of its pods is for all.
+    fn set_connect_rate(&mut self, tenant: u32, per_second: Option<u64>) -> Result<bool, RedirectError> {
+        let _ = (tenant, per_second);
+        Ok(false)
+    }
+
+    /// How often that has happened to the pods of its tenant, all together, since one of them was told of the rate first.
+    fn connects_refused(&self) -> Result<u64, RedirectError> {
+        Ok(0)
+    }
 }
 
 /// Pods that are to stay refused although nobody has enrolled them.

@@ -155,11 +155,13 @@ pub enum Event {
     ObservedEncapsulated = 42,
     /// The fence only observes; else it had been dropped: see `Reason::Denied`.
     ObservedDenied = 43,
+    /// Refused: the pod's tenant has connected as often as it may in this second.
+    RefusedRate = 44,
 }
 
 impl Event {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::Steered,
         Self::PassedNotEnrolled,
         Self::PassedExempt,
@@ -204,6 +206,7 @@ impl Event {
         Self::ObservedHeader,
         Self::ObservedEncapsulated,
         Self::ObservedDenied,
+        Self::RefusedRate,
     ];
 
     /// Its name in metrics and traces.
@@ -253,6 +256,7 @@ impl Event {
             Self::ObservedHeader => "observed_header",
             Self::ObservedEncapsulated => "observed_encapsulated",
             Self::ObservedDenied => "observed_denied",
+            Self::RefusedRate => "refused_rate",
         }
     }
 

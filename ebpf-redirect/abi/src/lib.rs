@@ -7,10 +7,12 @@
 pub use address::{ANY, Endpoint, MAPPED_WORD, words_of_v4};
 pub use event::{COUNTERS, Event, Hook, counter};
 pub use fence::{DenialKey, DeniedPort, Fence, FenceCounts, REASONS, Reason, TRACES_PER_SECOND, mode, ports};
+pub use rate::Rate;
 
 mod address;
 mod event;
 mod fence;
+mod rate;
 
 /// Version of the layout of everything that is pinned; part of every pin path.
 pub const LAYOUT: u32 = 4;

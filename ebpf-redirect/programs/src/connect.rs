@@ -10,6 +10,7 @@ use crate::{
     in_flight,
     notes::{clear_note, note, set_note},
     pods::pod,
+    rates,
     shared::{count, network, port_excluded, report},
     sock_addr::{netns, protocol, socket},
 };
@@ -37,12 +38,14 @@ pub fn connect(ctx: &SockAddrContext, hook: Hook, destination: Endpoint) -> Verd
     let pod = unsafe { &*pod };
     let event = match settled(ctx, netns, sk, pod, &destination) {
         Some(event) => event,
-        None => steer(ctx, sk, pod, destination),
+        None => steer(ctx, (netns, sk), pod, destination),
     };
     report(hook, event, netns, Endpoint { ip: own(pod, &destination), port: 0 }, destination);
     match event {
         Event::Steered => Verdict::Steer,
-        Event::RefusedNoMemory | Event::RefusedInFlight | Event::RefusedLinkLocal => Verdict::Refuse,
+        Event::RefusedNoMemory | Event::RefusedInFlight | Event::RefusedLinkLocal | Event::RefusedRate => {
+            Verdict::Refuse
+        }
         _ => Verdict::Pass,
     }
 }
@@ -88,9 +91,17 @@ fn settled(
 
 /// Remembers the destination on the socket.
 #[inline(always)]
-fn steer(ctx: &SockAddrContext, sk: *mut bpf_sock, pod: &Pod, destination: Endpoint) -> Event {
+fn steer(
+    ctx: &SockAddrContext,
+    (netns, sk): (u64, *mut bpf_sock),
+    pod: &Pod,
+    destination: Endpoint,
+) -> Event {
     if in_flight::is_full(pod.connects) {
         return Event::RefusedInFlight;
+    }
+    if rates::is_spent(netns) {
+        return Event::RefusedRate;
     }
     let own = Endpoint { ip: own(pod, &destination), port: 0 };
     if !set_note(sk, Note { kind: kind::STEERED, own, peer: destination }) {

@@ -16,6 +16,7 @@ mod getsockname6;
 mod in_flight;
 mod notes;
 mod pods;
+mod rates;
 mod shared;
 mod sock_addr;
 mod sock_ops;

@@ -19,6 +19,7 @@ use super::{
     listeners::ListenerSlots,
     lookup::Lookup,
     networks::{Rows, sweep},
+    rates,
     state::State,
 };
 use crate::{
@@ -93,6 +94,15 @@ impl Enrolled for EnrolledPod {
 
     fn set_denials(&mut self, denials: &[Denial], spared: &[IpAddr]) -> Result<bool, RedirectError> {
         self.row.state.fences.set_denials(self.row.cookie, &mut self.fence, (denials, spared))
+    }
+
+    fn set_connect_rate(&mut self, tenant: u32, per_second: Option<u64>) -> Result<bool, RedirectError> {
+        self.row.state.rates.set(self.row.cookie, tenant, per_second)?;
+        Ok(true)
+    }
+
+    fn connects_refused(&self) -> Result<u64, RedirectError> {
+        self.row.state.rates.refused(self.row.cookie)
     }
 }
 
@@ -234,6 +244,7 @@ impl Drop for Row {
 /// goes by: that nobody's connection to the pod comes to its app.
 fn remove_outbound(state: &State, cookie: u64) {
     state.fences.take_down(&state.instance, cookie);
+    rates::forget(state, cookie);
     if let Err(error) = state.tables.pods.remove(&cookie) {
         tracing::error!(netns = cookie, %error, "a pod could not be removed from the table of pods");
     }

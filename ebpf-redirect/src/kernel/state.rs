@@ -15,6 +15,7 @@ use super::{
     instance::Instance,
     mounts,
     object::{Loader, Object},
+    rates::Rates,
     registry::Registry,
     tables::Tables,
     trace::Watch,
@@ -28,6 +29,7 @@ pub(crate) struct State {
     pub(crate) registry: Registry,
     pub(crate) watch: Watch,
     pub(crate) fences: Fences,
+    pub(crate) rates: Rates,
     /// Whether a pod may be in this process's own namespace.
     pub(crate) own_netns: bool,
     loader: Mutex<Loader>,
@@ -54,6 +56,7 @@ impl State {
             loaded => loaded?,
         };
         let tables = Tables::open(&instance)?;
+        let rates = Rates::open(&instance)?;
         let watch = Watch::new(&mut ebpf, &tables)?;
         let fences = Fences::open(options.fence, &mut loader, &instance)?;
         if instance.adopted {
@@ -64,6 +67,7 @@ impl State {
             registry: Registry::new(left),
             watch,
             fences,
+            rates,
             own_netns: options.own_netns,
             loader: Mutex::new(loader),
             instance,

@@ -13,6 +13,7 @@ mod inbound;
 mod leaving;
 mod lifecycle;
 mod probing;
+mod rates;
 mod refusals;
 mod remains;
 mod survival;
