@@ -4,7 +4,10 @@
 
 use std::{
     io,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,10 @@ pub(super) struct Keeper {
     pub(super) tenant: TenantId,
     /// How often its cell was replaced.
     pub(super) restarts: u64,
+    /// The tenant's, in the tables of the kernel.
+    number: u32,
+    /// Connects of its pods that the kernel had refused when it was asked last.
+    refused_early: u64,
     throne: Throne,
     /// Version of the switchboard that the cell has.
     board: u64,
@@ -75,6 +82,9 @@ struct Reign {
 /// Heartbeats for which a cell may shed connections: three seconds, after which next to none are left.
 const SHEDDING: u64 = 30;
 
+/// The next tenant's number.
+static NUMBERS: AtomicU32 = AtomicU32::new(1);
+
 /// What a look at a cell has led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -99,6 +109,8 @@ impl Keeper {
         let mut keeper = Self {
             tenant,
             restarts: 0,
+            number: NUMBERS.fetch_add(1, Relaxed),
+            refused_early: 0,
             throne: Throne::default(),
             board: 0,
             snapshot,
@@ -293,6 +305,20 @@ impl Keeper {
             reign.lane.give_up();
             reign.handoffs.close(Reason::Draining);
         }
+    }
+
+    /// Counts what the kernel has refused since it was asked last. Less than then is a count that began anew.
+    pub(super) fn refused_early(&mut self, refused: u64) {
+        let before = std::mem::replace(&mut self.refused_early, refused);
+        let more = refused.checked_sub(before).unwrap_or(refused);
+        if more > 0 {
+            self.ledger.refused_early(more);
+        }
+    }
+
+    /// The tenant's number, which no other has had in this process.
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Its ledger.

@@ -36,6 +36,8 @@ pub(super) struct Planting {
     enrolled: Option<Box<dyn Enrolled>>,
     /// The policy whose denials the kernel has taken over.
     denied_by: Option<Arc<InboundPolicy>>,
+    /// Whose it is, by number, and how often that tenant may connect, as the kernel was told.
+    limited: Option<(u32, Option<u64>)>,
     listeners: PodListeners,
     netns: Netns,
     presence: Presence,
@@ -130,6 +132,7 @@ impl Planting {
             id,
             enrolled: None,
             denied_by: None,
+            limited: None,
             listeners,
             netns,
             presence: Presence::default(),
@@ -204,6 +207,25 @@ impl Planting {
             Err(error) => tracing::warn!(%pod, %error, "former denials stay in the kernel"),
         }
         effort
+    }
+
+    /// Has the kernel refuse what its tenant's pods connect beyond their rate. Where it cannot, the cell still does.
+    pub(super) fn limit_early(&mut self, tenant: u32, per_second: Option<u64>) {
+        let Some(enrolled) = self.enrolled.as_mut().filter(|_| self.limited != Some((tenant, per_second)))
+        else {
+            return;
+        };
+        if let Err(error) = enrolled.set_connect_rate(tenant, per_second) {
+            tracing::warn!(pod = %self.workload.pod, %error, "its tenant's rate is not enforced in the kernel, but by the cell alone");
+        }
+        self.limited = Some((tenant, per_second));
+    }
+
+    /// How often its tenant's pods were refused so, where they may be.
+    pub(super) fn refused_early(&self) -> Option<u64> {
+        let enrolled =
+            self.enrolled.as_ref().filter(|_| self.limited.is_some_and(|(_, rate)| rate.is_some()))?;
+        enrolled.connects_refused().ok()
     }
 
     /// Stops steering. What was steered goes on, while what is returned is held: by whom else, the presence says.

@@ -35,6 +35,7 @@ use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
 mod closed;
 mod denials;
 mod ending;
+mod rates;
 mod remains;
 mod reporting;
 mod sharing;
@@ -351,9 +352,8 @@ impl Supervisor {
         if is_ending {
             return;
         }
-        let due = |waiting: &&Waiting| now >= waiting.retry_at;
-        let due: Vec<_> =
-            self.waiting.values().filter(due).map(|waiting| Arc::clone(&waiting.workload)).collect();
+        let due = self.waiting.values().filter(|waiting| now >= waiting.retry_at);
+        let due: Vec<_> = due.map(|waiting| Arc::clone(&waiting.workload)).collect();
         for workload in due {
             self.try_plant(&workload, now);
         }

@@ -36,6 +36,8 @@ pub struct Ledger {
     pub cpu_nanos: AtomicU64,
     /// Live bytes in the cell's arena. The one figure that the accounting thread writes.
     pub heap_bytes: AtomicU64,
+    /// Connects that the kernel refused. The supervisor writes it.
+    pub refused_early: AtomicU64,
     /// Counts up with every heartbeat.
     pub heartbeats: AtomicU64,
     /// Panics contained since start.
@@ -77,6 +79,7 @@ impl Default for Ledger {
             bytes_sent: zero(),
             cpu_nanos: zero(),
             heap_bytes: zero(),
+            refused_early: zero(),
             heartbeats: zero(),
             panics: zero(),
             certificate_expiry: zero(),
@@ -120,6 +123,7 @@ impl Ledger {
             bytes_received: copy(&earlier.bytes_received),
             bytes_sent: copy(&earlier.bytes_sent),
             cpu_nanos: copy(&earlier.cpu_nanos),
+            refused_early: copy(&earlier.refused_early),
             heartbeats: copy(&earlier.heartbeats),
             panics: copy(&earlier.panics),
             certificates: copy(&earlier.certificates),
@@ -145,9 +149,15 @@ impl Ledger {
         }
     }
 
-    /// How often a reason was given.
+    /// How often a reason was given, by the cell or by the kernel before it.
     pub fn refusals(&self, reason: Reason) -> u64 {
-        self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed))
+        let early = if reason == Reason::ConnectionRate { self.refused_early.load(Relaxed) } else { 0 };
+        self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed)) + early
+    }
+
+    /// Counts connects that the kernel has refused.
+    pub fn refused_early(&self, connects: u64) {
+        add(&self.refused_early, connects);
     }
 
     /// Counts a copy of a request that was not begun.
@@ -314,5 +324,9 @@ mod tests {
         ledger.refused(Reason::NoRoute);
         assert_eq!(ledger.refusals(Reason::NoRoute), 1);
         assert_eq!(ledger.refusals(Reason::NoEndpoint), 0);
+        ledger.refused_early(3);
+        ledger.refused(Reason::ConnectionRate);
+        assert_eq!(ledger.refusals(Reason::ConnectionRate), 4);
+        assert_eq!(Ledger::continued(&ledger).refusals(Reason::ConnectionRate), 4);
     }
 }

@@ -190,6 +190,32 @@ fn a_tenant_that_takes_all_the_memory_it_can_loses_its_newest_connections_and_no
 }
 
 #[test]
+fn a_pod_beyond_its_tenants_connections_a_second_is_refused_in_connect_and_its_neighbour_is_not() -> Outcome {
+    let stage = Stage::new()?;
+    let (client, other) = (stage.pod("shop", "client", &[])?, stage.pod("bank", "other", &[])?);
+    let echo = stage.pod("bank", "echo", &[port("tcp", 9000)])?;
+    let to = stage.service(("bank", "echo"), 10, &[port("tcp", 9000)], &[&echo])?.at(9000);
+    let _server = Listener::echo(&echo, echo.at(9000))?;
+    stage.manifests.write("tenant.yaml", &tenant("{connectionsPerSecond: 5}"))?;
+    let daemon = stage.daemon()?;
+    let refused = |from: &Pod| {
+        let failed =
+            |_: &usize| dial(from, to).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        (0..200).filter(failed).count()
+    };
+    // The rate is told to the kernel right after the pod is enrolled.
+    eventually("it is refused", || refused(&client) >= 100)?;
+    let labels = &["tenant=\"bounded\"", "reason=\"connection_rate\""];
+    eventually("it is counted", || {
+        daemon.metric("canopy_refused_total", labels).is_ok_and(|count| count >= 100.0)
+    })?;
+    assert_eq!(refused(&other), 0);
+    stage.put(&daemon, "tenant.yaml", &tenant("{}"))?;
+    assert_eq!(refused(&client), 0, "a budget that says nothing refuses nothing");
+    Ok(())
+}
+
+#[test]
 fn a_grpc_client_reads_its_own_status_in_a_refusal() -> Outcome {
     let stage = Stage::new()?;
     let (client, ledger) =

@@ -18,6 +18,7 @@ impl Supervisor {
     /// next round: nobody else's pods wait for it.
     pub(super) fn deny_early(&mut self) {
         self.denials_pending = false;
+        self.limit_early();
         let mut spent: BTreeMap<TenantId, usize> = BTreeMap::new();
         for tree in self.trees.values_mut() {
             let tenant = &tree.workload.tenant;

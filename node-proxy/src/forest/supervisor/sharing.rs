@@ -13,6 +13,7 @@ impl Supervisor {
         if self.stop_at.is_some() {
             return;
         }
+        self.count_early();
         let share = self.settings.limits.connections;
         let mut spare = seats::spare(self.free(), share);
         for keeper in self.cells.values_mut() {
