@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{Outcome, certificates::Certificates, style::Palette};
 
 mod authority;
+mod cpu;
 mod dead;
 mod hooks;
 mod machine;
@@ -73,6 +74,7 @@ impl Check {
         // Without every hook, iptables has to do.
         let by_kernel = looks.iter().all(|look| look.state == State::Fine);
         looks.extend(machine::looks(by_kernel));
+        looks.extend(cpu::looks());
         let trust_domain = TrustDomain::try_from(self.trust_domain)?;
         looks.extend(dead::looks());
         looks.extend(authority::look(self.certificates.choice(), trust_domain)?);

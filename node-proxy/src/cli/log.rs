@@ -65,6 +65,17 @@ fn write_all(queue: &Receiver<Vec<u8>>, mut out: impl Write, counts: &Counts) {
     }
 }
 
+/// Has panics told as lines of the log. The standard library writes them to standard error itself, with a lock held: with nobody
+/// reading that, a cell whose panic is contained would stand still, and so would every other that panics.
+pub(super) fn hear_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let what = panic.payload_as_str().unwrap_or("of a kind without words");
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        tracing::error!(thread, place, what, "panic");
+    }));
+}
+
 impl Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.counts.unwritten.fetch_add(1, Relaxed);

@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 
 use super::Outcome;
-use crate::mode::steering::let_go;
+use crate::{mode::steering::let_go, tenancy};
 
 /// Let go of the pods that a stopped daemon left refused.
 #[derive(Debug, Args)]
@@ -33,6 +33,7 @@ pub(super) struct Release {
 impl Release {
     pub(super) fn run(self) -> Outcome {
         let released = let_go(&self.instance)?;
+        tenancy::cpu::clear(&self.instance);
         let mut out = io::stdout().lock();
         if released.is_empty() {
             writeln!(out, "instance {} has left nothing to let go", self.instance)?;

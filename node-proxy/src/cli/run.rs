@@ -22,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Daemon, Outcome,
     certificates::Certificates,
-    log::{Flush, LogQueue},
+    log::{Flush, LogQueue, hear_panics},
     names::Names,
     tunnels::Tunnels,
 };
@@ -102,6 +102,9 @@ pub(super) struct Run {
     /// How pods are left when the daemon ends.
     #[arg(long, value_enum, default_value_t = Stop::Close, env = "CANOPY_ON_STOP")]
     on_stop: Stop,
+    /// Whether tenants are held to their budgets. Off is for measuring what that costs.
+    #[arg(long, value_enum, default_value_t = Budgets::On, env = "CANOPY_BUDGETS")]
+    budgets: Budgets,
     /// What the daemon says of itself, on standard error: error, warn, info, debug, or `module=level,…`.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "CANOPY_LOG")]
     log_level: String,
@@ -138,6 +141,14 @@ enum Stop {
     Close,
     /// As if there had been no proxy; but what comes in to a pod that a policy protects is refused all the same.
     Open,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Budgets {
+    /// They are.
+    On,
+    /// They are not: every tenant takes what it can get.
+    Off,
 }
 
 impl Fence {
@@ -204,6 +215,7 @@ impl Run {
                 Stop::Close => OnStop::Close,
                 Stop::Open => OnStop::Open,
             },
+            budgets: self.budgets == Budgets::On,
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -227,6 +239,7 @@ pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<Flush, String
         LogFormat::Json => builder.json().try_init(),
     };
     set.map_err(|error| error.to_string())?;
+    hear_panics();
     Ok(flush)
 }
 

@@ -127,6 +127,7 @@ mod tests {
             identity: crate::identity::testing::no_sources(),
             grace: Duration::ZERO,
             on_stop: crate::forest::OnStop::Open,
+            budgets: false,
         });
         let (release, hung) = mpsc::channel();
         let (asked, hangs) = mpsc::channel();

@@ -134,6 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_that_loops_is_found_within_a_second_of_its_last_beat() {
+        use super::super::{lane::BEAT, supervisor::ROUND};
+        let start = Instant::now();
+        let mut health = Health::new(start, 1, 0);
+        // It has beaten just before it began to loop, and is looked at just before each time.
+        let looks = (1_u64..).map(|look| look * u64::try_from(ROUND.as_millis()).unwrap());
+        let found = looks.take(100).find(|after| {
+            let cpu = Duration::from_millis(*after).saturating_sub(BEAT);
+            health.judge(Signs { cpu, ..signs(start, *after) }, || Doing::Runnable) == Verdict::Stuck
+        });
+        assert!(found.is_some_and(|after| after < 1_000), "{found:?}");
+    }
+
+    #[test]
     fn a_cell_asleep_in_the_kernel_is_told_apart() {
         let start = Instant::now();
         let mut health = Health::new(start, 1, 0);

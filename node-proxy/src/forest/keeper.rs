@@ -28,7 +28,7 @@ use crate::{
     snapshot::Snapshot,
     sys::{arena::Arena, clock, clock::Doing, sockets::Sockets},
     telemetry::{AccessLog, Reason},
-    tenancy::{Ledger, Throne},
+    tenancy::{Ledger, Throne, cpu::CellAccount},
 };
 
 /// Stuck threads of one tenant that are put up with: each may burn what is left of a CPU. With more, the tenant has
@@ -329,6 +329,16 @@ impl Keeper {
     /// Its arena, while it has a cell that is a thread: a process says itself what it holds.
     pub(super) fn arena(&self) -> Option<&Arc<Arena>> {
         self.reign.as_ref().filter(|reign| !reign.lane.is_process()).map(|reign| &reign.arena)
+    }
+
+    /// What it is to get of the CPU, while it has a cell.
+    pub(super) fn cpu_account(&self) -> Option<CellAccount> {
+        Some(CellAccount {
+            tenant: self.tenant.clone(),
+            thread: Arc::clone(&self.reign.as_ref()?.lane.id),
+            ledger: Arc::clone(&self.ledger),
+            budget: self.snapshot.budget,
+        })
     }
 
     /// Whether it was told to end.

@@ -32,7 +32,7 @@ use crate::{
         sockets::Sockets,
     },
     telemetry::AccessLog,
-    tenancy::{Ledger, Tenure},
+    tenancy::{Ledger, Tenure, cpu::Pacer},
     upstream::connect::Connect,
 };
 
@@ -186,6 +186,7 @@ fn run(parts: LaneParts) -> Result<Ending, LaneError> {
     let home = Netns::current().map_err(LaneError::SetUp)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(LaneError::SetUp)?;
     let tenure = parts.tenure.clone();
+    let mut pacer = Pacer::new(Arc::clone(&parts.ledger));
     let local = LocalSet::new();
     let mut life = local.spawn_local(live(parts, home));
     // Asked at every turn of the loop, so that a cell that was given up serves nobody when it comes back.
@@ -193,6 +194,7 @@ fn run(parts: LaneParts) -> Result<Ending, LaneError> {
         if tenure.is_over() {
             return Poll::Ready(Ok(Ok(Ending::Superseded)));
         }
+        pacer.turn();
         std::pin::Pin::new(&mut life).poll(cx)
     });
     local.block_on(&runtime, turn).unwrap_or_else(|ended| {

@@ -35,6 +35,8 @@ mod health;
 
 mod accounting;
 
+mod books;
+
 mod seats;
 
 mod switchboard;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How pods are left when the forest ends.
     pub on_stop: OnStop,
+    /// Whether tenants are held to their budgets.
+    pub budgets: bool,
 }
 
 /// How pods are left when the forest ends.

@@ -22,7 +22,7 @@ use tokio::{sync::watch, time::Instant};
 use self::remains::Remains;
 use super::{
     Configuration, Phase, Settings,
-    accounting::Accounting,
+    books::Books,
     handle::{Command, Shared},
     handover::{self, Claims},
     keeper::{Keeper, Outcome},
@@ -42,7 +42,7 @@ mod sharing;
 
 /// Time between two looks at everything. Looking at a pod is one `stat` of its namespace's file: a microsecond or two.
 /// Watching the directory instead would not do, since mounting a namespace on its file is no event there.
-const ROUND: Duration = Duration::from_millis(100);
+pub(super) const ROUND: Duration = Duration::from_millis(100);
 /// How long a pod that could not be planted waits for the next try.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long connections of a pod may go on whose namespace is gone: their last bytes may still reach the other end.
@@ -55,7 +55,7 @@ pub(super) struct Supervisor {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     home: Netns,
-    accounting: Accounting,
+    books: Books,
     mesh: Arc<Mesh>,
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
     cells: BTreeMap<TenantId, Keeper>,
@@ -97,11 +97,11 @@ impl Supervisor {
         phase: watch::Sender<Phase>,
     ) -> io::Result<Self> {
         Ok(Self {
+            books: Books::open(&settings)?,
             settings,
             shared,
             phase,
             home: Netns::current()?,
-            accounting: Accounting::start()?,
             mesh: Arc::default(),
             snapshots: BTreeMap::new(),
             cells: BTreeMap::new(),

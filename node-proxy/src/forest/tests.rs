@@ -119,8 +119,7 @@ impl World {
         let forest = ForestHandle::start(Settings {
             instance: "test".to_owned(),
             redirect: Arc::clone(&redirect) as Arc<_>,
-            // A cell that is stuck is found by its own CPU time, which a busy machine may deal out slowly: no deadline of a
-            // connection's own is to end it before, nor while anybody is patient.
+            // A stuck cell is found by its own CPU time, which a busy machine may deal out slowly: no deadline is to be earlier.
             limits: Limits { connect: Duration::from_secs(3_600), ..Limits::default() },
             site: Arc::default(),
             descriptors: 262_144,
@@ -129,6 +128,7 @@ impl World {
             identity: crate::identity::testing::no_sources(),
             grace,
             on_stop,
+            budgets: false,
         });
         Self { forest: forest.unwrap(), redirect, echo: echo(), version: 0 }
     }

@@ -96,6 +96,8 @@ pub struct NodeOptions {
     pub drain: Duration,
     /// How pods are left after it.
     pub on_stop: OnStop,
+    /// Whether tenants are held to their budgets.
+    pub budgets: bool,
 }
 
 /// How tunnels to and from other nodes are kept.
@@ -230,6 +232,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         identity,
         grace: GRACE,
         on_stop: options.on_stop,
+        budgets: options.budgets,
     })
     .map_err(system("the supervisor's thread"))?;
     let status = Arc::new(Status::default());

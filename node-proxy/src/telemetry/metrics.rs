@@ -133,6 +133,12 @@ const FIGURES: &[Figure] = &[
         })
     },
     Figure {
+        unit: Some(|| Unit::Seconds),
+        ..figure("tenancy_cpu_throttled", "Time held back for its cap or share", MetricType::Counter, |l| {
+            count(&l.throttled_nanos) / NANOS_PER_SECOND
+        })
+    },
+    Figure {
         unit: Some(|| Unit::Bytes),
         ..figure("tenancy_heap", "Live memory in the cell's arena", MetricType::Gauge, |l| {
             count(&l.heap_bytes)

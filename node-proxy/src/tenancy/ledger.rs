@@ -9,6 +9,7 @@ use std::sync::{
 
 use ebpf_redirect::Side;
 
+use super::cpu::Pace;
 use crate::telemetry::Reason;
 
 mod words;
@@ -38,6 +39,10 @@ pub struct Ledger {
     pub heap_bytes: AtomicU64,
     /// Connects that the kernel refused. The supervisor writes it.
     pub refused_early: AtomicU64,
+    /// How fast the cell may go. Told by the thread that watches over the CPU.
+    pub pace: Pace,
+    /// Nanoseconds that the cell was held back for its cap of CPU, or has paused. Written by that thread as well.
+    pub throttled_nanos: AtomicU64,
     /// Counts up with every heartbeat.
     pub heartbeats: AtomicU64,
     /// Panics contained since start.
@@ -80,6 +85,8 @@ impl Default for Ledger {
             cpu_nanos: zero(),
             heap_bytes: zero(),
             refused_early: zero(),
+            throttled_nanos: zero(),
+            pace: Pace::default(),
             heartbeats: zero(),
             panics: zero(),
             certificate_expiry: zero(),
@@ -124,6 +131,8 @@ impl Ledger {
             bytes_sent: copy(&earlier.bytes_sent),
             cpu_nanos: copy(&earlier.cpu_nanos),
             refused_early: copy(&earlier.refused_early),
+            pace: Pace::continued(&earlier.pace),
+            throttled_nanos: copy(&earlier.throttled_nanos),
             heartbeats: copy(&earlier.heartbeats),
             panics: copy(&earlier.panics),
             certificates: copy(&earlier.certificates),

@@ -3,6 +3,7 @@
 //! The ledger is written by its cell alone and read by anybody; it must never need a lock.
 
 pub mod bucket;
+pub mod cpu;
 pub mod ledger;
 pub mod memory;
 pub mod pace;

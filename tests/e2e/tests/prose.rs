@@ -85,15 +85,16 @@ fn shipped_examples_and_manifests_in_the_prose_are_accepted() -> Outcome {
 
 /// The pages that say how things are and are done.
 fn pages() -> Vec<std::path::PathBuf> {
-    let names = [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "docs/concepts/tenancy.md",
-        "docs/operations.md",
-        "docs/security.md",
-    ];
-    names.into_iter().map(|name| repository().join(name)).filter(|path| Path::is_file(path)).collect()
+    let names = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/operations.md", "docs/security.md"];
+    let concepts = fs::read_dir(repository().join("docs/concepts")).into_iter().flatten().flatten();
+    let concepts =
+        concepts.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "md"));
+    names
+        .into_iter()
+        .map(|name| repository().join(name))
+        .filter(|path| Path::is_file(path))
+        .chain(concepts)
+        .collect()
 }
 
 /// The command lines of a page's `sh` blocks.

@@ -16,10 +16,7 @@ impl Supervisor {
     pub(super) fn publish(&self) {
         let ledgers: Vec<_> =
             self.keepers().map(|keeper| (keeper.tenant.clone(), Arc::clone(keeper.ledger()))).collect();
-        let accounts = self
-            .keepers()
-            .filter_map(|keeper| Some((Arc::clone(keeper.arena()?), Arc::clone(keeper.ledger()))));
-        self.accounting.account_for(accounts.collect());
+        self.books.enter(self.keepers());
         *self.shared.standing() = Standing {
             ledgers,
             version: self.mesh.version,

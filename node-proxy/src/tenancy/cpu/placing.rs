@@ -1,0 +1,169 @@
+//! Where one cell is put: its control group, its class or its pace, changed only where something else is due.
+//!
+//! What the kernel does not take is said once, and tried again at the next change.
+
+use std::time::Duration;
+
+use super::{
+    hierarchy::{self, Group, HierarchyError},
+    means::Means,
+    pace::Pace,
+    standing::Band,
+};
+use crate::sys::clock::ThreadId;
+
+/// What a cell is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Due {
+    /// Where it stands.
+    pub(super) band: Band,
+    /// What it weighs.
+    pub(super) share_millis: u64,
+    /// What it may use at most.
+    pub(super) cap_millis: Option<u64>,
+    /// How fast it may go where only its own pauses can hold it back from others' parts.
+    pub(super) part: f64,
+}
+
+/// Where a cell has been put.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    group: Option<Group>,
+    thread: Option<ThreadId>,
+    weight: Option<u64>,
+    cap: Option<u64>,
+    /// Whether the group holds the cap.
+    has_quota: bool,
+    is_idle: bool,
+    complained: bool,
+}
+
+impl Place {
+    /// Of a cell that begins; a group is made where there are groups.
+    pub(super) fn new(means: &mut Means, tenant: &str) -> Self {
+        let mut place = Self::default();
+        if let Means::Weights(hierarchy) = means {
+            let made = hierarchy.cell(tenant);
+            place.group = place.heard(made);
+        }
+        place
+    }
+
+    /// Puts a thread where the cell is. Says whether it is there.
+    pub(super) fn take(&mut self, thread: ThreadId) -> bool {
+        if self.thread == Some(thread) {
+            return true;
+        }
+        let taken = self.group.as_ref().map(|group| group.take(thread));
+        if taken.is_none_or(|taken| self.heard(taken).is_some()) {
+            self.thread = Some(thread);
+            // A thread begins in the normal class.
+            self.is_idle = false;
+        }
+        self.thread == Some(thread)
+    }
+
+    /// Does what is due.
+    pub(super) fn apply(&mut self, means: &Means, due: &Due, pace: &Pace) {
+        self.weigh(due);
+        self.cap(due.cap_millis);
+        let is_idle = matches!(means, Means::Classes) && due.band == Band::Over;
+        if is_idle != self.is_idle
+            && let Some(thread) = self.thread
+        {
+            let changed = if is_idle { thread.make_idle_class() } else { thread.make_normal_class() };
+            // A thread that has just ended is nobody's to move.
+            if changed.is_ok() {
+                self.is_idle = is_idle;
+            }
+        }
+        let cap = due.cap_millis.filter(|_| !self.has_quota).map(|millis| millis as f64 / 1e3);
+        let is_paced = matches!(means, Means::Governor) && due.band == Band::Over;
+        let part = is_paced.then_some(due.part);
+        pace.set(cap.into_iter().chain(part).reduce(f64::min));
+    }
+
+    /// How long the kernel has held it back for its cap.
+    pub(super) fn throttled(&self) -> Duration {
+        self.group.as_ref().filter(|_| self.has_quota).map(Group::throttled).unwrap_or_default()
+    }
+
+    /// Its group, to be removed when its threads have ended.
+    pub(super) fn leave(self) -> Option<Group> {
+        self.group
+    }
+
+    fn weigh(&mut self, due: &Due) {
+        let weight = weight(due.share_millis, due.band);
+        let Some(group) = self.group.as_ref().filter(|_| self.weight != Some(weight)) else { return };
+        let weighed = group.weigh(weight);
+        if self.heard(weighed).is_some() {
+            self.weight = Some(weight);
+        }
+    }
+
+    fn cap(&mut self, cap: Option<u64>) {
+        let Some(group) = self.group.as_ref().filter(|_| self.cap != cap) else { return };
+        let capped = group.cap(cap);
+        self.has_quota = self.heard(capped).is_some() && cap.is_some();
+        self.cap = cap;
+    }
+
+    fn heard<T>(&mut self, result: Result<T, HierarchyError>) -> Option<T> {
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(
+                problem = hierarchy::report(&error),
+                "a cell's control group is not as it should be"
+            );
+        }
+        None
+    }
+}
+
+/// What a cell weighs that stands there. Behind, it is a small part of what it weighs before: a cell within its part that
+/// wakes is then served at once, whatever those behind are doing (measured: decision 0018).
+pub(super) fn weight(share_millis: u64, band: Band) -> u64 {
+    let within = (share_millis * WITHIN / 100).clamp(BEHIND, MOST);
+    match band {
+        Band::Within => within,
+        Band::Over => within / BEHIND,
+    }
+}
+
+/// What 100 m weigh.
+const WITHIN: u64 = 8_192;
+/// How many times less a cell weighs behind the others.
+const BEHIND: u64 = 64;
+/// What version 2 of control groups has room for.
+pub(super) const MOST: u64 = 102_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_as_the_shares_in_each_band_and_the_least_before_is_more_than_most_behind() {
+        let of = |millis| (weight(millis, Band::Within), weight(millis, Band::Over));
+        assert_eq!(of(100), (8_192, 128));
+        assert_eq!(of(500), (40_960, 640));
+        assert_eq!(of(5_000), (102_400, 1_600));
+        assert_eq!(of(1), (81, 1));
+    }
+
+    #[test]
+    fn a_cap_is_the_cells_own_where_there_is_no_quota_and_a_pace_only_where_nothing_else_holds_it_back() {
+        let pace = Pace::default();
+        let due = Due { band: Band::Over, share_millis: 100, cap_millis: Some(200), part: 0.1 };
+        let mut place = Place::default();
+        place.apply(&Means::Classes, &due, &pace);
+        assert_eq!(pace.part(), Some(0.2));
+        place.apply(&Means::Governor, &due, &pace);
+        assert_eq!(pace.part(), Some(0.1));
+        place.apply(&Means::Governor, &Due { band: Band::Within, cap_millis: None, ..due }, &pace);
+        assert_eq!(pace.part(), None);
+    }
+}

@@ -1,0 +1,297 @@
+//! The thread that looks at the cells' clocks and says who stands where.
+//!
+//! It waits for nobody: it never takes a lock that another may hold, and asks no cell anything. While nobody uses much, it
+//! looks seldom.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, PoisonError, TryLockError, atomic::Ordering::Relaxed},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use config::name::TenantId;
+use tokio::time::Instant;
+
+use super::{
+    CellAccount, Means, RESERVE_MILLIS,
+    hierarchy::{Group, UNWEIGHED, clear},
+    outside::Outside,
+    placing::{Due, MOST, Place},
+    share_millis,
+    standing::{Band, Reading, Standing, fair},
+};
+use crate::sys::clock::ThreadId;
+
+/// Holds tenants to their shares and caps of CPU while it lives.
+#[derive(Debug)]
+pub struct Enforcement {
+    letters: Arc<Mutex<Letter>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Letter {
+    cells: Option<Vec<CellAccount>>,
+    ends: bool,
+}
+
+impl Enforcement {
+    /// None at all.
+    pub fn off() -> Self {
+        Self { letters: Arc::default(), thread: None }
+    }
+
+    /// Starts it, with the best means there are.
+    pub fn start(instance: &str) -> io::Result<Self> {
+        clear(instance);
+        let means = Means::choose(instance, MOST);
+        tracing::info!(%means, "tenants are held to their shares of CPU");
+        Self::with(means)
+    }
+
+    /// Starts it with these means.
+    pub fn with(means: Means) -> io::Result<Self> {
+        let letters = Arc::new(Mutex::new(Letter::default()));
+        let inbox = Arc::clone(&letters);
+        let builder = thread::Builder::new().name("cpu".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || Watch::new(means).run(&inbox))?;
+        Ok(Self { letters, thread: Some(thread) })
+    }
+
+    /// Says which cells there are.
+    pub fn govern(&self, cells: Vec<CellAccount>) {
+        if self.thread.is_some() {
+            self.letters.lock().unwrap_or_else(PoisonError::into_inner).cells = Some(cells);
+        }
+    }
+}
+
+impl Drop for Enforcement {
+    /// The groups are gone afterwards.
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).ends = true;
+        thread.thread().unpark();
+        // A panic of the thread was its own; there is nobody left to tell.
+        let _ = thread.join();
+    }
+}
+
+struct Watch {
+    means: Means,
+    cells: BTreeMap<TenantId, Watched>,
+    /// Of cells that have ended, until their last thread has.
+    left: Vec<Group>,
+    outside: Outside,
+    cpus: f64,
+    at: Instant,
+    looks: u64,
+}
+
+/// One cell, as it is watched.
+struct Watched {
+    account: CellAccount,
+    place: Place,
+    thread: Option<Clocks>,
+    standing: Standing,
+    /// The part of a CPU that it uses, by the last few looks.
+    used: f64,
+    /// Whether its thread is still to be put in its place.
+    is_new: bool,
+}
+
+/// A thread's clocks at the last look.
+#[derive(Clone, Copy)]
+struct Clocks {
+    id: ThreadId,
+    used: Duration,
+    /// `None` where it was not asked for.
+    waited: Option<Duration>,
+}
+
+impl Watch {
+    fn new(means: Means) -> Self {
+        let cpus = cpus();
+        Self {
+            means,
+            cells: BTreeMap::new(),
+            left: Vec::new(),
+            outside: Outside::new(cpus, UNWEIGHED),
+            cpus,
+            at: Instant::now(),
+            looks: 0,
+        }
+    }
+
+    fn run(mut self, letters: &Mutex<Letter>) {
+        if let Means::Weights(hierarchy) = &self.means {
+            // As it is made it weighs what one thread does.
+            let _ = hierarchy.weigh(self.outside.weight());
+        }
+        loop {
+            let letter = match letters.try_lock() {
+                Ok(mut letter) => std::mem::take(&mut *letter),
+                Err(TryLockError::Poisoned(poisoned)) => std::mem::take(&mut *poisoned.into_inner()),
+                // Whoever writes it is about to be done; there is another look soon.
+                Err(TryLockError::WouldBlock) => Letter::default(),
+            };
+            if letter.ends {
+                break;
+            }
+            if let Some(cells) = letter.cells {
+                self.follow(cells);
+            }
+            let busy = self.look(Instant::now());
+            thread::park_timeout(if busy { TICK } else { QUIET_TICK });
+        }
+        self.end();
+    }
+
+    /// Takes up who is there now.
+    fn follow(&mut self, cells: Vec<CellAccount>) {
+        let mut gone = std::mem::take(&mut self.cells);
+        for account in cells {
+            let watched = match gone.remove(&account.tenant) {
+                Some(watched) => Watched { account, ..watched },
+                None => Watched::new(account, &mut self.means),
+            };
+            self.cells.insert(watched.account.tenant.clone(), watched);
+        }
+        self.left.extend(gone.into_values().filter_map(|watched| watched.place.leave()));
+    }
+
+    /// Looks at everybody once; says whether anybody uses much.
+    fn look(&mut self, now: Instant) -> bool {
+        let wall = now.saturating_duration_since(self.at);
+        self.at = now;
+        self.looks += 1;
+        if self.looks.is_multiple_of(SELDOM) {
+            self.seldom();
+        }
+        let all = self.cells.values().map(|cell| share_millis(&cell.account.budget)).sum::<u64>();
+        let (mut busy, mut in_need) = (false, false);
+        let mut within = 0.0;
+        for cell in self.cells.values_mut() {
+            let part = fair(share_millis(&cell.account.budget), all, self.cpus, RESERVE_MILLIS);
+            cell.look(wall, part);
+            busy |= cell.used >= BUSY || cell.is_new;
+            in_need |= cell.is_in_need(part);
+            if cell.standing.band() == Band::Within {
+                // What it waits for counts, as far as it is its part: the CPU may be others' as well.
+                within += cell.standing.wanted().min(part.max(cell.used));
+            }
+        }
+        self.apply(all, within);
+        if let (Means::Weights(hierarchy), Some(weight)) = (&self.means, self.outside.look(in_need))
+            && let Err(error) = hierarchy.weigh(weight)
+        {
+            tracing::debug!(%error, "the daemon weighs what it did");
+        }
+        busy
+    }
+
+    fn apply(&mut self, all: u64, within: f64) {
+        let behind = |cell: &&Watched| cell.standing.band() == Band::Over;
+        let behind_millis: u64 =
+            self.cells.values().filter(behind).map(|cell| share_millis(&cell.account.budget)).sum();
+        let left = (self.cpus * GOVERNED - within).max(0.0);
+        for cell in self.cells.values_mut() {
+            let budget = cell.account.budget;
+            let share = share_millis(&budget);
+            let part = fair(share, all, self.cpus, RESERVE_MILLIS);
+            let due = Due {
+                band: cell.standing.band(),
+                share_millis: share,
+                cap_millis: budget.cpu_cap_millis.filter(|cap| *cap < ONE_THREAD_MILLIS),
+                part: part.max(left * share as f64 / behind_millis.max(share) as f64).min(1.0),
+            };
+            cell.place.apply(&self.means, &due, &cell.account.ledger.pace);
+        }
+    }
+
+    /// What need not be looked at each time.
+    fn seldom(&mut self) {
+        self.cpus = cpus();
+        self.left.retain(|group| !group.remove());
+        for cell in self.cells.values() {
+            let throttled = cell.place.throttled() + cell.account.ledger.pace.paused();
+            let nanos = u64::try_from(throttled.as_nanos()).unwrap_or(u64::MAX);
+            cell.account.ledger.throttled_nanos.store(nanos, Relaxed);
+        }
+    }
+
+    fn end(self) {
+        for cell in self.cells.values() {
+            cell.account.ledger.pace.set(None);
+        }
+        if let Means::Weights(hierarchy) = &self.means {
+            hierarchy.leave();
+        }
+    }
+}
+
+impl Watched {
+    fn new(account: CellAccount, means: &mut Means) -> Self {
+        let place = Place::new(means, account.tenant.as_str());
+        Self { account, place, thread: None, standing: Standing::default(), used: 0.0, is_new: true }
+    }
+
+    fn look(&mut self, wall: Duration, part: f64) {
+        let Some(id) = self.account.thread.get().copied() else { return };
+        // One that could not be put in its place yet is tried again.
+        let Ok(used) = id.cpu() else { return };
+        self.is_new = !self.place.take(id);
+        let before = self.thread.filter(|clocks| clocks.id == id);
+        let is_asked = self.used >= BUSY
+            || self.standing.band() == Band::Over
+            || self.account.budget.cpu_share_millis.is_some();
+        let waited = if is_asked { id.waited() } else { None };
+        self.thread = Some(Clocks { id, used, waited });
+        let Some(before) = before else {
+            self.standing = Standing::default();
+            return;
+        };
+        let used = used.saturating_sub(before.used);
+        let waited = match (before.waited, waited) {
+            (Some(before), Some(now)) => now.saturating_sub(before),
+            _ => Duration::ZERO,
+        };
+        let fresh = used.as_secs_f64() / wall.as_secs_f64().max(1e-6);
+        self.used += (fresh - self.used) * USED_WEIGHT;
+        self.standing.look(Reading { wall, used, waited }, part);
+    }
+
+    /// Whether it wants what is guaranteed to it and does not get it.
+    fn is_in_need(&self, part: f64) -> bool {
+        let Some(millis) = self.account.budget.cpu_share_millis else { return false };
+        let guaranteed = part.min(millis as f64 / 1e3);
+        self.standing.wanted() >= guaranteed && self.used < guaranteed * ENOUGH
+    }
+}
+
+/// CPUs that the daemon may run on.
+fn cpus() -> f64 {
+    rustix::thread::sched_getaffinity(None).map_or(1.0, |set| f64::from(set.count().max(1)))
+}
+
+/// What one thread can use: a cap of so much or more needs nobody to hold it.
+const ONE_THREAD_MILLIS: u64 = 1_000;
+/// Time between two looks while somebody uses much: two of them, and whoever fell behind is put back.
+const TICK: Duration = Duration::from_millis(10);
+/// The same while nobody does.
+const QUIET_TICK: Duration = Duration::from_millis(40);
+/// Looks between two at what changes seldom.
+const SELDOM: u64 = 25;
+/// A cell that uses more of a CPU than this is watched closely.
+const BUSY: f64 = 0.05;
+/// How much a look counts in what a cell is taken to use.
+const USED_WEIGHT: f64 = 0.25;
+/// Of what is guaranteed, what is as good as all of it: clocks and looks are not exact.
+const ENOUGH: f64 = 0.97;
+/// Of the CPUs, what cells that pause by themselves are left: so little is free that nobody pauses in vain.
+const GOVERNED: f64 = 0.95;
+/// Enough for what it does; only what is touched is paid for.
+const STACK_BYTES: usize = 256 * 1024;
