@@ -30,6 +30,10 @@ pub(crate) fn sweep() {
     for folder in [&env::temp_dir(), Path::new("/run/canopy")] {
         remove_stale(folder);
     }
+    // Of daemons that were killed; where this process is in another group, what they left is there.
+    for hierarchy in ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"] {
+        remove_stale_groups(Path::new(hierarchy));
+    }
     let Ok(layouts) = fs::read_dir("/sys/fs/bpf/canopy") else { return };
     layouts.flatten().for_each(|layout| remove_stale(&layout.path()));
 }
@@ -39,6 +43,20 @@ fn remove_stale(parent: &Path) {
     for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_stale)) {
         let path = entry.path();
         let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    }
+}
+
+/// Control groups go by directories alone, the inner ones first, and never while a thread is in them.
+fn remove_stale_groups(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let is_stale_group = |entry: &fs::DirEntry| {
+        entry.file_name().to_str().and_then(|name| name.strip_prefix("canopy.")).is_some_and(is_stale)
+    };
+    for group in entries.flatten().filter(is_stale_group) {
+        for inner in fs::read_dir(group.path()).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(inner.path());
+        }
+        let _ = fs::remove_dir(group.path());
     }
 }
 
@@ -73,5 +91,17 @@ mod tests {
         fs::write(&lock, "").unwrap();
         remove_stale(parent.path());
         assert!(!dead.exists() && !lock.exists() && live.exists());
+    }
+
+    #[test]
+    fn control_groups_of_a_dead_process_s_daemons_are_swept_with_those_inside() {
+        let parent = directory("groups").unwrap();
+        let dead = parent.path().join("canopy.kit-4194305-3.17");
+        let live = parent.path().join(format!("canopy.{}.17", name(3)));
+        for group in [&dead, &live] {
+            fs::create_dir_all(group.join("system")).unwrap();
+        }
+        remove_stale_groups(parent.path());
+        assert!(!dead.exists() && live.join("system").exists());
     }
 }
