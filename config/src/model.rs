@@ -86,6 +86,8 @@ pub struct Tenant {
     pub egress: Egress,
     /// What it may use on each node.
     pub budget: Budget,
+    /// The user of the node that may see what it uses, and is told what happens to it.
+    pub owner: Option<u32>,
 }
 
 /// The isolation class of a cell.

@@ -24,8 +24,14 @@ impl TenantDraft {
     /// What stands in for a tenant that cannot be read: nothing it could have said of egress is stricter.
     pub(super) fn kept(name: Name, namespaces: Vec<Namespace>) -> Self {
         let (isolation, budget) = (Isolation::default(), Budget::default());
-        let tenant =
-            Tenant { id: TenantId::Tenant(name), namespaces, isolation, egress: Egress::Mesh, budget };
+        let tenant = Tenant {
+            id: TenantId::Tenant(name),
+            namespaces,
+            isolation,
+            egress: Egress::Mesh,
+            budget,
+            owner: None,
+        };
         Self { tenant, namespace_places: Vec::new(), default_place: None }
     }
 }
@@ -42,7 +48,8 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     let egress = word(context, spec.get("egress"), &[("any", Egress::Any), ("mesh", Egress::Mesh)]);
     let budget = spec.get("budget").map(|node| budget::lower(context, node)).unwrap_or_default();
     let (isolation, egress) = (isolation?, egress?);
-    let tenant = Tenant { id: TenantId::Tenant(meta.name), namespaces, isolation, egress, budget };
+    let owner = spec.get("owner").and_then(|node| owner(context, node));
+    let tenant = Tenant { id: TenantId::Tenant(meta.name), namespaces, isolation, egress, budget, owner };
     Some(TenantDraft { tenant, namespace_places, default_place })
 }
 
@@ -80,7 +87,22 @@ fn default_place(context: &mut Context<'_>, spec: &Node) -> Option<Place> {
         let message = "only a Tenant that lists a namespace says this of it: list those that it is for in another Tenant";
         context.invalid(egress, message);
     }
+    if let Some(owner) = spec.get("owner") {
+        let message = "only a Tenant that lists its namespaces has an owner: list those that it is for in another Tenant";
+        context.invalid(owner, message);
+    }
     Some(context.place(node))
+}
+
+/// A user's number. The last is nobody's: the kernel takes it for "leave as it is".
+fn owner(context: &mut Context<'_>, node: &Node) -> Option<u32> {
+    let node = node.get("uid")?;
+    let uid = node.int().and_then(|uid| u32::try_from(uid).ok()).filter(|uid| *uid != u32::MAX);
+    if uid.is_none() {
+        let message = format!("must be a user's number, 0 to {}, not {}", u32::MAX - 1, node.describe());
+        context.invalid(node, message);
+    }
+    uid
 }
 
 /// One of some words; the default if nothing is said.

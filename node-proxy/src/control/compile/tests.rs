@@ -30,6 +30,7 @@ fn mesh() -> Mesh {
             isolation: Isolation::Thread,
             egress: Egress::Any,
             budget: Budget::default(),
+            owner: None,
         };
         mesh.tenants.insert(id.clone(), Arc::new(tenant));
         mesh.membership.insert(namespace, id);

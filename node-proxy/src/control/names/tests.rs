@@ -179,6 +179,7 @@ fn mesh(tenants: &[(&str, Egress)], entries: &[(&str, &str, bool)]) -> Mesh {
             isolation: Isolation::default(),
             egress: *egress,
             budget: Budget::default(),
+            owner: None,
         };
         mesh.tenants.insert(id, Arc::new(tenant));
     }

@@ -375,6 +375,7 @@ fn mesh(workload: Arc<Workload>) -> Mesh {
         isolation: Isolation::Thread,
         egress: Egress::Any,
         budget: Budget::default(),
+        owner: None,
     };
     let mut mesh = Mesh::default();
     mesh.tenants.insert(id.clone(), Arc::new(tenant));
