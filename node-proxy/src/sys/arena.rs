@@ -13,10 +13,13 @@ use std::{
     },
 };
 
-use tikv_jemalloc_ctl::{Error, epoch, raw, thread};
+use tikv_jemalloc_ctl::{
+    Error, epoch, raw, stats,
+    thread::{ThreadLocal, allocatedp, deallocatedp},
+};
 
 /// The allocator's options, read before `main`: threads that only allocate little share one arena; thread caches that
-/// have room for few blocks of a TLS record's size, of which bulk takes and frees four for each that passes (a thread keeps at most about 2 MiB so, and they are in no ledger); freed
+/// have room for few blocks of a TLS record's size, of which bulk takes and frees four for each that passes (a thread keeps at most about 2 MiB so: [`Arena::cached`]); freed
 /// memory goes back to the kernel within a second, by one thread in the background, since an idle arena does not do it by itself.
 #[expect(unsafe_code, reason = "the allocator finds its options by this name")]
 // SAFETY: jemalloc declares this symbol weak for the program to define, as a pointer to a C string.
@@ -67,6 +70,24 @@ impl Arena {
     }
 }
 
+impl Arena {
+    /// Bytes allocated from it: live, of an earlier owner too, or in thread caches; as of the last [`refresh`].
+    pub fn allocated(&self) -> u64 {
+        allocated(self.index).unwrap_or_default()
+    }
+
+    /// Bytes that thread caches hold of it, freed and ready to be allocated again; as of the last [`refresh`].
+    pub fn cached(&self) -> u64 {
+        statistic(self.index, CACHED).unwrap_or_default()
+    }
+
+    /// Bytes of pages that it has: live, cached, or free and not given back. An upper bound of what is resident; as of the
+    /// last [`refresh`].
+    pub fn resident(&self) -> u64 {
+        statistic(self.index, RESIDENT).unwrap_or_default()
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         pool().push_back(self.index);
@@ -75,7 +96,7 @@ impl Drop for Arena {
 
 /// What one thread has allocated and freed, as the allocator counts it for that thread alone. Reading it takes no lock and no call.
 #[derive(Clone, Copy)]
-pub struct OwnCounts(Option<[thread::ThreadLocal<u64>; 2]>);
+pub struct OwnCounts(Option<[ThreadLocal<u64>; 2]>);
 
 impl std::fmt::Debug for OwnCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -87,7 +108,7 @@ impl OwnCounts {
     /// Of the calling thread, which alone can have it. Where the allocator does not say, it counts nothing.
     pub fn of_this_thread() -> Self {
         let counts =
-            thread::allocatedp::read().and_then(|allocated| Ok([allocated, thread::deallocatedp::read()?]));
+            allocatedp::read().and_then(|allocated| Ok([allocated, deallocatedp::read()?]));
         Self(counts.ok())
     }
 
@@ -103,6 +124,46 @@ pub fn refresh() -> io::Result<()> {
     epoch::advance().map(drop).map_err(to_io)
 }
 
+/// Figures of the allocator as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heap {
+    /// Bytes allocated and not freed, and what thread caches hold.
+    pub allocated: u64,
+    /// Bytes of pages that it has.
+    pub resident: u64,
+}
+
+/// What the process has, in all arenas; as of the last [`refresh`].
+pub fn total() -> Heap {
+    let read = |value: Result<usize, Error>| value.unwrap_or_default() as u64;
+    Heap { allocated: read(stats::allocated::read()), resident: read(stats::resident::read()) }
+}
+
+/// What is in arenas that no cell has now: that of the daemon's own threads, and those that wait for a tenant. Counted, arena by
+/// arena, since a difference would hide what nobody has counted. `cells` are the arenas that cells have.
+pub fn unowned(cells: &[&Arena]) -> Heap {
+    let arenas = tikv_jemalloc_ctl::arenas::narenas::read().unwrap_or_default();
+    let owned = |index: &u32| cells.iter().any(|cell| cell.index == *index);
+    let unowned = (0..arenas).filter(|index| !owned(index));
+    unowned.fold(Heap::default(), |sum, index| Heap {
+        allocated: sum.allocated + allocated(index).unwrap_or_default(),
+        resident: sum.resident + statistic(index, RESIDENT).unwrap_or_default(),
+    })
+}
+
+thread_local! {
+    static OWN: Option<(ThreadLocal<u64>, ThreadLocal<u64>)> =
+        allocatedp::read().ok().zip(deallocatedp::read().ok());
+}
+
+/// Bytes that the calling thread has allocated so far, less those that it has freed, whoever allocated them. Two loads.
+pub fn own_net() -> i64 {
+    let net = |(allocated, freed): (ThreadLocal<u64>, ThreadLocal<u64>)| {
+        allocated.get().wrapping_sub(freed.get()).cast_signed()
+    };
+    OWN.try_with(|own| own.map_or(0, net)).unwrap_or_default()
+}
+
 #[expect(unsafe_code, reason = "the allocator's controls are untyped")]
 fn create() -> Result<u32, Error> {
     // SAFETY: `arenas.create` gives an `unsigned`.
@@ -110,11 +171,17 @@ fn create() -> Result<u32, Error> {
 }
 
 fn live(index: u32) -> Result<u64, Error> {
+    Ok(allocated(index)?.saturating_sub(statistic(index, CACHED)?))
+}
+
+fn allocated(index: u32) -> Result<u64, Error> {
     let small = statistic(index, b"stats.arenas.0.small.allocated\0")?;
     let large = statistic(index, b"stats.arenas.0.large.allocated\0")?;
-    let cached = statistic(index, b"stats.arenas.0.tcache_bytes\0")?;
-    Ok((small + large).saturating_sub(cached))
+    Ok(small + large)
 }
+
+const CACHED: &[u8] = b"stats.arenas.0.tcache_bytes\0";
+const RESIDENT: &[u8] = b"stats.arenas.0.resident\0";
 
 /// Asked by number: names of an arena cannot be translated before the first refresh after it was made.
 #[expect(unsafe_code, reason = "the allocator's controls are untyped")]
@@ -126,7 +193,7 @@ fn statistic(index: u32, name: &[u8]) -> Result<u64, Error> {
     if let Some(arena) = mib.get_mut(2) {
         *arena = index as usize;
     }
-    // SAFETY: all three statistics are of type `size_t`.
+    // SAFETY: every statistic asked for here is of type `size_t`.
     unsafe { raw::read_mib::<usize>(mib) }.map(|value| value as u64)
 }
 
@@ -176,6 +243,15 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_knows_what_it_has_allocated_and_not_freed() {
+        let before = own_net();
+        let held = vec![7_u8; 1 << 20];
+        let with = own_net();
+        drop(held);
+        assert!(with - before >= 1 << 20 && own_net() - before < 1 << 16, "{before} {with} {}", own_net());
+    }
+
+    #[test]
     fn what_a_bound_thread_allocates_is_counted_in_its_arena_alone() {
         const BYTES: usize = 1 << 20;
         let (mine, other) = (Arena::new().unwrap(), Arena::new().unwrap());
@@ -189,6 +265,14 @@ mod tests {
             work.join().unwrap()
         });
         refresh().unwrap();
+        assert!(mine.resident() >= mine.live() + mine.cached() && mine.live() > mine.cached());
+        let (with, without) = (unowned(&[]), unowned(&[&mine]));
+        assert!(with.allocated - without.allocated >= BYTES as u64, "{with:?} {without:?}");
+        assert!(
+            total().allocated.abs_diff(with.allocated) < total().allocated / 100,
+            "{with:?} {:?}",
+            total()
+        );
         let grown = usize::try_from(mine.live() - before.0).unwrap();
         assert!((BYTES..BYTES + BYTES / 4).contains(&grown), "{grown}");
         assert_eq!(other.live(), before.1);

@@ -13,6 +13,7 @@ pub mod hyper_io;
 pub mod listen;
 pub mod netns;
 pub mod packets;
+pub mod pages;
 pub mod process;
 pub mod socket;
 pub mod sockets;
