@@ -18,10 +18,11 @@ use tokio::sync::mpsc;
 use crate::{
     admin::Subject,
     control::Status,
-    forest::{ForestHandle, Phase, describe::ForestDescription},
-    mode::steering::Steering,
+    forest::{ForestHandle, Phase, costs::NodeCosts, describe::ForestDescription},
+    mode::{hours::Hours, steering::Steering},
+    sys::clock,
     telemetry::metrics::{Configuration, Readings},
-    tenancy::Ledger,
+    tenancy::{Balance, Event, Ledger, Row, showback::Hour},
 };
 
 /// What a running daemon is made of, as far as it is asked about.
@@ -33,6 +34,8 @@ pub struct Daemon {
     pub status: Arc<Status>,
     /// How connections come to it.
     pub steering: Steering,
+    /// What was used per hour.
+    pub hours: Hours,
     /// Lines of the access log that were dropped.
     pub access_log_dropped: Arc<AtomicU64>,
 }
@@ -43,6 +46,18 @@ impl Subject for Daemon {
         Box::pin(async move { forest.describe().await })
     }
 
+    fn costs(&self, tenant: Option<&str>) -> NodeCosts {
+        self.forest.costs(tenant)
+    }
+
+    fn events(&self, after: u64, tenant: Option<&str>) -> Vec<Event> {
+        self.forest.events(after, tenant)
+    }
+
+    fn showback(&self, since: u64, tenant: Option<&str>) -> Vec<Hour> {
+        self.hours.since(since, tenant)
+    }
+
     fn status(&self) -> serde_json::Value {
         self.status.to_json()
     }
@@ -50,7 +65,10 @@ impl Subject for Daemon {
     fn trace(&self, pod: Option<String>) -> Result<mpsc::Receiver<Bytes>, String> {
         let decisions = self.steering.trace(pod)?;
         let (lines, receiver) = mpsc::channel(TRACE_LINES);
-        let follow = move || while pass_on(&decisions, &lines) {};
+        let follow = move || {
+            while pass_on(&decisions, &lines) {}
+            clock::ends();
+        };
         let builder = thread::Builder::new().name("trace".to_owned()).stack_size(STACK_BYTES);
         builder.spawn(follow).map_err(|error| format!("no thread for it: {error}"))?;
         Ok(receiver)
@@ -88,6 +106,14 @@ impl Readings for Daemon {
 
     fn access_log_dropped(&self) -> u64 {
         self.access_log_dropped.load(Relaxed)
+    }
+
+    fn rows(&self) -> Vec<Arc<Row>> {
+        self.forest.rows()
+    }
+
+    fn balance(&self) -> Balance {
+        self.forest.balance()
     }
 
     fn configuration(&self) -> Configuration {

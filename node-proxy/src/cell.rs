@@ -26,7 +26,7 @@ use crate::{
     stream::farewell::Patience,
     sys::{netns::Netns, sockets::Sockets},
     telemetry::AccessLog,
-    tenancy::{Ledger, Permits, Share, Tenure, TunnelGuard},
+    tenancy::{Ledger, Payers, Permits, Share, Tenure, TunnelGuard},
     upstream::{
         Delivery,
         connect::{Connect, Kernel},
@@ -79,6 +79,8 @@ pub struct Cell {
     pub tunnels: Rc<Tunnels>,
     /// Its connections straight to neighbours' apps.
     pub shortcuts: Shortcuts,
+    /// Who of its workloads pays for what is done.
+    pub payers: Payers,
     /// What it may take of the process's descriptors, and has taken.
     pub share: Share,
     /// What its budget lets in.
@@ -231,6 +233,7 @@ impl Cell {
             redirect: parts.redirect,
             credentials: Credentials::new(parts.identity, Arc::clone(&parts.ledger)),
             balancer: Rc::default(),
+            payers: Payers::new(&parts.ledger.costs),
             ledger: parts.ledger,
             access_log: parts.access_log,
             pool: Pool::new(Settings::of(&parts.limits)),

@@ -34,7 +34,7 @@ use crate::{
     snapshot::{Cluster, Destination, Snapshot},
     stream::{ResetOnDrop, Stream},
     telemetry::Reason,
-    tenancy::ConnectionGuard,
+    tenancy::{ConnectionGuard, Payer},
     upstream::{
         UpstreamError,
         connect::{Connected, Peer},
@@ -113,6 +113,8 @@ pub fn swap(cell: &Cell, snapshot: Arc<Snapshot>) {
 
 /// Ends a connection before its first stage, as a failure.
 pub fn refuse(cell: &Cell, captured: Captured, reason: Reason) {
+    let payer = cell.payers.of(captured.tree.id);
+    let _turn = payer.as_ref().map(Payer::turn);
     report::refused(cell, &captured, reason);
     captured.stream.refuse(reason);
 }

@@ -13,7 +13,7 @@ use node_proxy::{
         Reason,
         metrics::{Configuration, Metrics, Readings},
     },
-    tenancy::Ledger,
+    tenancy::{Balance, Ledger, Row},
 };
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
@@ -81,6 +81,12 @@ impl Readings for Everything {
     }
     fn access_log_dropped(&self) -> u64 {
         1
+    }
+    fn rows(&self) -> Vec<Arc<Row>> {
+        Vec::new()
+    }
+    fn balance(&self) -> Balance {
+        Balance::default()
     }
     fn configuration(&self) -> Configuration {
         Configuration::default()

@@ -1,9 +1,11 @@
 //! The admin surface: HTTP over a Unix socket, for the verbs of the command line.
 //!
 //! Mode 0600, and the peer's credentials are checked besides. Nothing secret can be read through it by anyone, and nothing
-//! can be changed through it. Paths: `/tree`, `/status`, `/trace?pod=NAMESPACE/NAME`.
+//! can be changed through it. Paths: `/tree`, `/costs`, `/events?after=NUMBER`,
+//! `/showback?since=SECONDS`, `/status`, `/trace?pod=NAMESPACE/NAME`.
 
 pub mod client;
+pub mod owners;
 pub mod server;
 
 use std::{fmt, path::PathBuf};
@@ -12,12 +14,24 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::forest::describe::ForestDescription;
+use crate::{
+    forest::{costs::NodeCosts, describe::ForestDescription},
+    tenancy::{Event, showback::Hour},
+};
 
 /// What the admin socket shows.
 pub trait Subject: Send + Sync + fmt::Debug + 'static {
     /// The forest as it stands.
     fn tree(&self) -> BoxFuture<'static, ForestDescription>;
+
+    /// What every tenant and workload costs, and may; of one tenant, nothing of the others.
+    fn costs(&self, tenant: Option<&str>) -> NodeCosts;
+
+    /// What owners were told after this event; of one tenant or of all.
+    fn events(&self, after: u64, tenant: Option<&str>) -> Vec<Event>;
+
+    /// What was used per hour, from the hour of this second since the epoch on; by all tenants or by one.
+    fn showback(&self, since: u64, tenant: Option<&str>) -> Vec<Hour>;
 
     /// The state of every configured object, as JSON.
     fn status(&self) -> serde_json::Value;

@@ -1,11 +1,12 @@
 //! The daemon's end of the admin socket.
 //!
-//! Bounded connections and heads. It must never answer a peer that is neither root nor the daemon's own user.
+//! Bounded connections and heads. It must never answer a peer that is neither root nor the daemon's own user; on a tenant's own
+//! socket, its owner besides, of that tenant alone.
 
 use std::{
     convert::Infallible,
     fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc},
+    task::JoinSet,
 };
 
 use super::Subject;
@@ -69,6 +71,35 @@ pub enum AdminError {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    audience: Audience,
+}
+
+/// Whom a socket is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Those who may see everything: root and the daemon's own user.
+    Administrators,
+    /// They, and the owner of a tenant, who are shown that tenant alone.
+    Owner {
+        /// The tenant, by its name.
+        tenant: String,
+        /// The owner.
+        uid: u32,
+    },
+}
+
+impl Audience {
+    /// Whether a peer of this user may ask.
+    fn includes(&self, peer: u32, own: u32) -> bool {
+        may_ask(peer, own) || matches!(self, Self::Owner { uid, .. } if *uid == peer)
+    }
+
+    fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Administrators => None,
+            Self::Owner { tenant, .. } => Some(tenant),
+        }
+    }
 }
 
 impl Server {
@@ -76,19 +107,33 @@ impl Server {
     pub fn bind(path: &Path) -> Result<Self, AdminError> {
         clear_stale(path)?;
         let listener = listen(path).map_err(|source| refusal(path, source))?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), audience: Audience::Administrators })
+    }
+
+    /// As [`Server::bind`], for one tenant's owner, in a directory that is there.
+    pub fn bind_for(path: &Path, tenant: &str, uid: u32) -> Result<Self, AdminError> {
+        let mut server = Self::bind(path)?;
+        // Who owns it is a convenience: whoever connects is asked for credentials, whatever the file says.
+        chown(path, Some(uid), None).map_err(|source| refusal(path, source))?;
+        server.audience = Audience::Owner { tenant: tenant.to_owned(), uid };
+        Ok(server)
     }
 
     /// Answers with what `subject` says, until dropped.
     pub async fn serve(self, subject: Arc<dyn Subject>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let most = if self.audience == Audience::Administrators { CONNECTIONS } else { OWNERS_CONNECTIONS };
+        let places = Arc::new(Semaphore::new(most));
+        let audience = Arc::new(self.audience.clone());
+        // Ends with this: who may not ask any more is cut.
+        let mut connections = JoinSet::new();
         loop {
+            while connections.try_join_next().is_some() {}
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
-                Ok((stream, _)) if is_allowed(&stream) => {
-                    let subject = Arc::clone(&subject);
-                    tokio::spawn(async move {
-                        serve_connection(stream, subject).await;
+                Ok((stream, _)) if is_allowed(&stream, &audience) => {
+                    let (subject, audience) = (Arc::clone(&subject), Arc::clone(&audience));
+                    connections.spawn(async move {
+                        serve_connection(stream, subject, audience).await;
                         drop(place);
                     });
                 }
@@ -138,9 +183,9 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn is_allowed(stream: &UnixStream) -> bool {
+fn is_allowed(stream: &UnixStream, audience: &Audience) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| may_ask(peer.uid(), own))
+    stream.peer_cred().is_ok_and(|peer| audience.includes(peer.uid(), own))
 }
 
 /// Root and the daemon's own user.
@@ -148,10 +193,19 @@ fn may_ask(peer: u32, own: u32) -> bool {
     peer == 0 || peer == own
 }
 
-async fn serve_connection(stream: UnixStream, subject: Arc<dyn Subject>) {
+async fn serve_connection(stream: UnixStream, subject: Arc<dyn Subject>, audience: Arc<Audience>) {
     let service = service_fn(move |request| {
-        let subject = Arc::clone(&subject);
-        async move { Ok::<_, Infallible>(answer(&*subject, &request).await) }
+        let (subject, audience) = (Arc::clone(&subject), Arc::clone(&audience));
+        async move {
+            Ok::<_, Infallible>(match audience.tenant() {
+                None => answer(&*subject, &request).await,
+                Some(tenant) => {
+                    // The thread that answers is everybody's.
+                    tokio::time::sleep(OWNERS_PAUSE).await;
+                    answer_owner(&*subject, &request, tenant)
+                }
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -167,15 +221,38 @@ async fn answer(subject: &dyn Subject, request: &Request<Incoming>) -> Response<
     }
     match request.uri().path() {
         "/tree" => json(&subject.tree().await),
+        "/costs" => json(&subject.costs(None)),
+        "/events" => json(&subject.events(number(request, "after="), None)),
+        "/showback" => json(&subject.showback(number(request, "since="), None)),
         "/status" => json(&subject.status()),
         "/trace" => match subject.trace(pod_of(request.uri().query())) {
             Ok(lines) => Response::new(lines_body(lines)),
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
         },
-        _ => {
-            text(StatusCode::NOT_FOUND, "here are /tree, /status and /trace?pod=NAMESPACE/NAME\n".to_owned())
-        }
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "here are /tree, /costs, /events, /showback, /status and /trace?pod=NAMESPACE/NAME\n".to_owned(),
+        ),
     }
+}
+
+/// What an owner may see: its own tenant's figures and events.
+fn answer_owner(subject: &dyn Subject, request: &Request<Incoming>, tenant: &str) -> Response<Body> {
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET: nothing can be changed here\n".to_owned());
+    }
+    match request.uri().path() {
+        "/costs" => json(&subject.costs(Some(tenant))),
+        "/events" => json(&subject.events(number(request, "after="), Some(tenant))),
+        "/showback" => json(&subject.showback(number(request, "since="), Some(tenant))),
+        _ => text(StatusCode::FORBIDDEN, "an owner may ask for /costs, /events and /showback\n".to_owned()),
+    }
+}
+
+/// A number that the query names; 0 where it does not.
+fn number(request: &Request<Incoming>, name: &str) -> u64 {
+    let pairs = request.uri().query().into_iter().flat_map(|query| query.split('&'));
+    pairs.filter_map(|pair| pair.strip_prefix(name)?.parse().ok()).next().unwrap_or_default()
 }
 
 fn pod_of(query: Option<&str>) -> Option<String> {
@@ -205,6 +282,10 @@ fn text(status: StatusCode, body: String) -> Response<Body> {
 
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
+/// Those of one tenant's owner.
+const OWNERS_CONNECTIONS: usize = 4;
+/// How long an owner's question waits: ten a second are enough on each.
+const OWNERS_PAUSE: Duration = Duration::from_millis(100);
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait after a failed accept.
@@ -218,6 +299,14 @@ mod tests {
     fn only_root_and_the_daemons_own_user_may_ask() {
         assert!(may_ask(0, 1000) && may_ask(1000, 1000));
         assert!(!may_ask(1001, 1000) && !may_ask(1001, 0));
+    }
+
+    #[test]
+    fn a_tenants_socket_is_for_its_owner_besides_and_for_nobody_else() {
+        let owner = Audience::Owner { tenant: "shop".to_owned(), uid: 1234 };
+        let asks = |peer| owner.includes(peer, 1000);
+        assert_eq!([0, 1000, 1234, 1235].map(asks), [true, true, true, false]);
+        assert!(!Audience::Administrators.includes(1234, 1000));
     }
 
     #[test]

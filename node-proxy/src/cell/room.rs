@@ -3,6 +3,8 @@
 //! Nothing in use is ever closed for what is new; idle connections are, before anything is refused. What is asked for here is
 //! refused at once or within a few turns of the loop: there is no queue.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use config::model::{Budget, Probe};
 use ebpf_redirect::{Origin, Side};
 use tokio::{task::yield_now, time::Instant};
@@ -101,6 +103,15 @@ impl Cell {
     pub fn tell_share(&self) {
         self.ledger.paced(self.permits.take_waits());
         self.ledger.share(self.share.bound(), self.share.held());
+    }
+
+    /// Has the ledger say what its thread has spent, and its sockets hold; and each workload's row its part.
+    pub fn tell_costs(&self) {
+        let costs = &self.ledger.costs;
+        self.payers.beat(costs);
+        let mut next = self.payers.socket().get();
+        costs.socket_bytes.store(self.sockets.memory(&mut next), Relaxed);
+        self.payers.socket().set(next);
     }
 
     /// Closes what is idle, until there is room for one more socket. Whether anything was.

@@ -18,13 +18,16 @@ mod certificate;
 mod certificates;
 mod check;
 mod completions;
+mod events;
 mod log;
 mod names;
 mod release;
 mod root;
 mod run;
+mod showback;
 mod status;
 mod style;
+mod top;
 mod trace;
 mod tree;
 mod tunnels;
@@ -46,6 +49,7 @@ First steps:
   canopy run --config examples/two-tenants
                                      run the daemon in the foreground
   canopy tree                        who is carried now: tenant, identity, listeners, connections
+  canopy top                         what each tenant uses, beside what it may
 
 Exit codes: 0 done, 1 a finding or a failure, 2 the command line was wrong.";
 
@@ -55,7 +59,10 @@ enum Verb {
     Validate(validate::Validate),
     Run(Box<run::Run>),
     Tree(tree::Tree),
+    Top(top::Top),
     Status(status::Status),
+    Events(events::Events),
+    Showback(showback::Showback),
     Trace(trace::Trace),
     Release(release::Release),
     Certificate(certificate::Certificate),
@@ -74,7 +81,10 @@ pub fn main() -> ExitCode {
         Verb::Validate(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Tree(verb) => verb.run(),
+        Verb::Top(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Events(verb) => verb.run(),
+        Verb::Showback(verb) => verb.run(),
         Verb::Trace(verb) => verb.run(),
         Verb::Release(verb) => verb.run(),
         Verb::Certificate(verb) => verb.run(),

@@ -27,6 +27,7 @@ use super::{
     tunnels::Tunnels,
 };
 use crate::{
+    admin::owners,
     forest::OnStop,
     hbone::Site,
     mode::node::{self, NodeOptions, RedirectChoice},
@@ -54,6 +55,12 @@ pub(super) struct Run {
     config: PathBuf,
     #[command(flatten)]
     daemon: Daemon,
+    /// The directory of tenants' owners' sockets [default: /run/canopy-owners/INSTANCE].
+    #[arg(long, value_name = "DIR", env = "CANOPY_OWNERS_DIR")]
+    owners_dir: Option<PathBuf>,
+    /// A file to which each tenant's use per hour is appended, and read from at the next start.
+    #[arg(long, value_name = "PATH", env = "CANOPY_SHOWBACK_FILE")]
+    showback_file: Option<PathBuf>,
     /// Where /metrics, /readyz and /livez are served.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15020", env = "CANOPY_METRICS_ADDR")]
     metrics_addr: SocketAddr,
@@ -185,6 +192,8 @@ impl Run {
         node::run(NodeOptions {
             config: self.config,
             admin_socket: self.daemon.socket(),
+            showback: self.showback_file,
+            owners: self.owners_dir.unwrap_or_else(|| owners::default_directory(&self.daemon.instance)),
             metrics_addr: self.metrics_addr,
             instance: self.daemon.instance,
             redirect,

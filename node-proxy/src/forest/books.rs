@@ -2,10 +2,14 @@
 //!
 //! Each is a thread's that waits for nobody; here they are told which cells there are. Nothing is decided here.
 
-use std::{io, sync::Arc};
+use std::io;
 
-use super::{Settings, accounting::Accounting, keeper::Keeper};
-use crate::tenancy::cpu::Enforcement;
+use super::{
+    Settings,
+    accounting::{Accounting, Auditor},
+    keeper::Keeper,
+};
+use crate::tenancy::{Ledger, cpu::Enforcement};
 
 /// The books. Dropping them ends their threads.
 #[derive(Debug)]
@@ -15,20 +19,25 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Opens them, with no cells.
-    pub(super) fn open(settings: &Settings) -> io::Result<Self> {
+    /// Opens them, with no cells. The auditor tells what accounting finds.
+    pub(super) fn open(settings: &Settings, auditor: &Auditor) -> io::Result<Self> {
         let cpu = if settings.budgets { Enforcement::start(&settings.instance)? } else { Enforcement::off() };
-        Ok(Self { accounting: Accounting::start()?, cpu })
+        Ok(Self { accounting: Accounting::start(auditor)?, cpu })
     }
 
     /// Says which cells there are.
     pub(super) fn enter<'a>(&self, keepers: impl Iterator<Item = &'a Keeper>) {
         let (mut accounts, mut cells) = (Vec::new(), Vec::new());
         for keeper in keepers {
-            accounts.extend(keeper.arena().map(|arena| (Arc::clone(arena), Arc::clone(keeper.ledger()))));
+            accounts.extend(keeper.account());
             cells.extend(keeper.cpu_account());
         }
         self.accounting.account_for(accounts);
         self.cpu.govern(cells);
+    }
+
+    /// A tenant has left the node.
+    pub(super) fn departed(&self, ledger: &Ledger) {
+        self.accounting.departed(ledger);
     }
 }

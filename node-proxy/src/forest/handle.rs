@@ -3,6 +3,7 @@
 //! Nothing here waits for a cell longer than [`PATIENCE`], and nothing here touches one.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,18 +11,27 @@ use std::{
         mpsc::{self, SyncSender},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use config::name::TenantId;
+use config::{
+    model::{Budget, Isolation},
+    name::TenantId,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::{
     Configuration, Phase, Settings,
+    accounting::Auditor,
+    costs::{self, NodeCosts},
     describe::{CellDescription, ForestDescription, TreeDescription, Usage},
     supervisor::Supervisor,
+    watch::Watch,
 };
-use crate::{telemetry::Reason, tenancy::Ledger};
+use crate::{
+    telemetry::Reason,
+    tenancy::{Balance, Event, Events, Ledger, Row},
+};
 
 /// How long a cell may take to describe itself.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -43,6 +53,11 @@ pub struct ForestHandle {
 pub(super) struct Shared {
     next: Mutex<Option<Configuration>>,
     standing: Mutex<Standing>,
+    /// Tells the balance of all ledgers.
+    pub(super) auditor: Auditor,
+    /// What tenants' owners are told.
+    pub(super) events: Events,
+    watch: Mutex<Watch>,
 }
 
 /// What the supervisor publishes.
@@ -50,12 +65,27 @@ pub(super) struct Shared {
 pub(super) struct Standing {
     /// Every cell's ledger.
     pub(super) ledgers: Vec<(TenantId, Arc<Ledger>)>,
+    /// On what terms each is served, in the order of the ledgers.
+    pub(super) terms: Vec<Terms>,
+    /// Every workload's row.
+    pub(super) rows: Vec<Arc<Row>>,
     /// Version of the configuration in force.
     pub(super) version: u64,
     /// Trees that are planted.
     pub(super) planted: usize,
     /// Workloads that wait to be.
     pub(super) waiting: usize,
+}
+
+/// On what terms a tenant is served, and how it is.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub(super) isolation: Isolation,
+    pub(super) budget: Budget,
+    /// The user that may see its part.
+    pub(super) owner: Option<u32>,
+    pub(super) restarts: u64,
+    pub(super) state: String,
 }
 
 /// What the supervisor is told.
@@ -119,6 +149,39 @@ impl ForestHandle {
         self.shared.standing().ledgers.clone()
     }
 
+    /// Every workload's row, for the metrics.
+    pub fn rows(&self) -> Vec<Arc<Row>> {
+        self.shared.standing().rows.clone()
+    }
+
+    /// All ledgers beside what the kernel says of the process, as of the last second.
+    pub fn balance(&self) -> Balance {
+        self.shared.auditor.balance()
+    }
+
+    /// What every tenant and workload costs, and may; or what one tenant and its workloads do, and nothing of the others.
+    pub fn costs(&self, tenant: Option<&str>) -> NodeCosts {
+        // Not held while the figures are read.
+        let standing = self.shared.standing().clone();
+        let at = SystemTime::now();
+        match tenant {
+            Some(tenant) => costs::of(&standing.only(tenant), Balance::default(), at),
+            None => costs::of(&standing, self.balance(), at),
+        }
+    }
+
+    /// What owners were told after this event; of one tenant or of all.
+    pub fn events(&self, after: u64, tenant: Option<&str>) -> Vec<Event> {
+        self.shared.events.after(after, tenant)
+    }
+
+    /// Which users may see which tenants' parts.
+    pub fn owners(&self) -> BTreeMap<String, u32> {
+        let standing = self.shared.standing();
+        let owned = standing.ledgers.iter().zip(&standing.terms);
+        owned.filter_map(|((tenant, _), terms)| Some((tenant.to_string(), terms.owner?))).collect()
+    }
+
     /// Version of the configuration in force, workloads with a tree, workloads without.
     pub fn standing(&self) -> (u64, usize, usize) {
         let standing = self.shared.standing();
@@ -159,9 +222,26 @@ impl Shared {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was seen at the last look. For the supervisor alone.
+    pub(super) fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is published.
     pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Standing {
+    /// One tenant's part of it.
+    fn only(mut self, tenant: &str) -> Self {
+        let place = self.ledgers.iter().position(|(known, _)| known.to_string() == tenant);
+        let keep = |at: &mut usize| place == Some(std::mem::replace(at, *at + 1));
+        let (mut ledger, mut term) = (0, 0);
+        self.ledgers.retain(|_| keep(&mut ledger));
+        self.terms.retain(|_| keep(&mut term));
+        self
     }
 }
 

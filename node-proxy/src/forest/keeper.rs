@@ -16,6 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Settings,
+    accounting::Account,
     health::{Backoff, Health, Signs, Verdict},
     lane::{Ending, Lane, LaneError, LaneParts, Runner},
     message::{INBOX, ToCell, VERSION},
@@ -326,11 +327,6 @@ impl Keeper {
         &self.ledger
     }
 
-    /// Its arena, while it has a cell that is a thread: a process says itself what it holds.
-    pub(super) fn arena(&self) -> Option<&Arc<Arena>> {
-        self.reign.as_ref().filter(|reign| !reign.lane.is_process()).map(|reign| &reign.arena)
-    }
-
     /// What it is to get of the CPU, while it has a cell.
     pub(super) fn cpu_account(&self) -> Option<CellAccount> {
         Some(CellAccount {
@@ -341,9 +337,28 @@ impl Keeper {
         })
     }
 
+    /// What is accounted for, while it has a cell that is a thread: a process is none of the daemon's own clock and memory, and says
+    /// itself what it holds.
+    pub(super) fn account(&self) -> Option<Account> {
+        let reign = self.reign.as_ref().filter(|reign| !reign.lane.is_process())?;
+        let Reign { lane, arena, cpu_before, .. } = reign;
+        let (arena, ledger, thread) = (Arc::clone(arena), Arc::clone(&self.ledger), Arc::clone(&lane.id));
+        Some(Account { arena, ledger, thread, cpu_before: *cpu_before })
+    }
+
+    /// The configuration that it was given last.
+    pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
     /// Whether it was told to end.
     pub(super) fn is_draining(&self) -> bool {
         self.draining
+    }
+
+    /// Whether it is between two cells, and why its last one failed.
+    pub(super) fn failure(&self) -> (bool, &'static str) {
+        (self.reign.is_none() && !self.draining, self.why)
     }
 
     /// In words, for `canopy tree`.

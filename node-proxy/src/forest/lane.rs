@@ -32,7 +32,7 @@ use crate::{
         sockets::Sockets,
     },
     telemetry::AccessLog,
-    tenancy::{Ledger, Tenure, cpu::Pacer},
+    tenancy::{Ledger, Tenure, cpu::Pacer, meter},
     upstream::connect::Connect,
 };
 
@@ -184,7 +184,9 @@ fn run(parts: LaneParts) -> Result<Ending, LaneError> {
     // First of all, so that everything the cell allocates is its own.
     parts.arena.bind().map_err(LaneError::SetUp)?;
     let home = Netns::current().map_err(LaneError::SetUp)?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(LaneError::SetUp)?;
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().on_thread_park(meter::sleeps).on_thread_unpark(meter::wakes);
+    let runtime = builder.build().map_err(LaneError::SetUp)?;
     let tenure = parts.tenure.clone();
     let mut pacer = Pacer::new(Arc::clone(&parts.ledger));
     let local = LocalSet::new();
@@ -240,6 +242,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
                 cell.tell_share();
                 cell.weigh();
+                cell.tell_costs();
                 cell.access_log.flush();
                 grove.look();
                 handoff::sweep();

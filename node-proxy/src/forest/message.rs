@@ -1,7 +1,7 @@
 //! What the supervisor tells a cell: a closed set of messages, with a version.
 //!
 //! Each message is complete in itself; a cell that missed none can be told everything again by planting anew. A message carries
-//! descriptors, plain data, what is immutable and shared by count (the snapshot, a workload), where to answer, and the board with
+//! descriptors, plain data, what is immutable and shared by count (the snapshot, a workload), the row of the ledger that the cell alone writes, where to answer, and the board with
 //! the inboxes that cells put each other's handoffs in; never a connection, its state, or a lock that is held. Between threads of one
 //! process nothing is encoded; what each part is between two is in `wire`, and why in decision 0015.
 
@@ -16,10 +16,11 @@ use crate::{
     handoff::Board,
     snapshot::Snapshot,
     sys::{listen::PodListeners, netns::Netns},
+    tenancy::Row,
 };
 
 /// Of the set of messages. Whoever changes what may be told counts it up: a test compares the set with the one of this version.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Messages that may wait for a cell. One that leaves more unread does not serve, and is replaced.
 pub(super) const INBOX: usize = 1024;
 
@@ -75,6 +76,8 @@ pub(super) struct Plant {
     pub(super) listeners: PodListeners,
     /// To be held as long as anything of it lives.
     pub(super) presence: Presence,
+    /// Where it is put down what its connections use.
+    pub(super) row: Arc<Row>,
 }
 
 #[cfg(test)]
@@ -103,7 +106,8 @@ mod tests {
         netns: Netns, \
         tree: u64, \
         listeners: PodListeners, \
-        presence: Presence, }";
+        presence: Presence, \
+        row: Arc<Row>, }";
 
     #[test]
     fn the_set_of_messages_is_the_one_of_its_version() {
@@ -115,7 +119,7 @@ mod tests {
             lines.flat_map(str::split_whitespace).filter(|word| *word != "pub(super)").collect();
         assert_eq!(
             (VERSION, format!("enum ToCell {}", words.join(" "))),
-            (1, SET.to_owned()),
+            (2, SET.to_owned()),
             "count up the version"
         );
     }

@@ -18,6 +18,7 @@ use crate::{
 pub use self::{handle::ForestHandle, phase::Phase};
 
 // What others see of it.
+pub mod costs;
 pub mod describe;
 mod handle;
 mod phase;
@@ -36,6 +37,7 @@ mod health;
 mod accounting;
 
 mod books;
+mod watch;
 
 mod seats;
 

@@ -23,6 +23,7 @@ use crate::{
         listen::{ListenError, PodListeners},
         netns::Netns,
     },
+    tenancy::Row,
 };
 
 /// A tree whose listeners are bound.
@@ -41,6 +42,8 @@ pub(super) struct Planting {
     listeners: PodListeners,
     netns: Netns,
     presence: Presence,
+    /// What its connections have used.
+    row: Arc<Row>,
 }
 
 /// Why a workload has no tree.
@@ -136,6 +139,7 @@ impl Planting {
             listeners,
             netns,
             presence: Presence::default(),
+            row: Arc::new(Row::new(workload.tenant.clone(), workload.pod.clone())),
         })
     }
 
@@ -244,7 +248,19 @@ impl Planting {
         let clones = || Ok((self.netns.try_clone()?, self.listeners.try_clone()?));
         let (netns, listeners) = clones().map_err(PlantError::HandOver)?;
         let presence = self.presence.clone();
-        Ok(Plant { workload: Arc::clone(&self.workload), netns, tree: self.id, listeners, presence })
+        let (workload, row) = (Arc::clone(&self.workload), Arc::clone(&self.row));
+        Ok(Plant { workload, netns, tree: self.id, listeners, presence, row })
+    }
+
+    /// As [`Planting::plant`], for the cell that follows another, which may still write what it wrote.
+    pub(super) fn plant_again(&mut self) -> Result<Plant, PlantError> {
+        self.row = Arc::new(Row::continued(&self.row));
+        self.plant()
+    }
+
+    /// What its connections have used.
+    pub(super) fn row(&self) -> &Arc<Row> {
+        &self.row
     }
 
     /// Its namespace.

@@ -97,7 +97,7 @@ impl Supervisor {
         phase: watch::Sender<Phase>,
     ) -> io::Result<Self> {
         Ok(Self {
-            books: Books::open(&settings)?,
+            books: Books::open(&settings, &shared.auditor)?,
             settings,
             shared,
             phase,
@@ -332,7 +332,7 @@ impl Supervisor {
         if self.denials_pending {
             self.deny_early();
         }
-        self.leaving.retain_mut(|keeper| keeper.look(now) != Outcome::Ended);
+        self.part_with_cells(now);
         self.remains.retain(|remains| remains.are_needed(now));
         self.old_snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
@@ -370,8 +370,8 @@ impl Supervisor {
                 keeper.finish(now);
             }
             keeper.connect_by(self.switchboard.board(), now);
-            for tree in self.trees.values().filter(|tree| tree.workload.tenant == *tenant) {
-                match tree.plant() {
+            for tree in self.trees.values_mut().filter(|tree| tree.workload.tenant == *tenant) {
+                match tree.plant_again() {
                     Ok(plant) => keeper.tell(ToCell::Plant(plant), now),
                     Err(error) => {
                         tracing::error!(pod = %tree.workload.pod, error = error.report(), "a tree was lost in a restart")

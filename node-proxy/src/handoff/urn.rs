@@ -7,9 +7,11 @@
 use std::cell::RefCell;
 
 use super::pipe::Remains;
+use crate::tenancy::{Payer, meter};
 
 thread_local! {
-    static URN: RefCell<Vec<Remains>> = const { RefCell::new(Vec::new()) };
+    /// With who pays for them, until they are freed.
+    static URN: RefCell<Vec<(Option<Payer>, Remains)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Frees these when the other thread has let go of them: now, or at a later [`sweep`].
@@ -18,7 +20,7 @@ pub(super) fn keep(remains: Remains) {
         return;
     }
     // Where the thread is ending already, they are dropped here.
-    let _ = URN.try_with(|urn| urn.borrow_mut().push(remains));
+    let _ = URN.try_with(|urn| urn.borrow_mut().push((meter::current(), remains)));
 }
 
 /// Frees what the other threads have let go of. To be called now and then by every thread that makes pipes.
@@ -26,7 +28,10 @@ pub fn sweep() {
     let _ = URN.try_with(|urn| {
         let mut urn = urn.borrow_mut();
         if !urn.is_empty() {
-            urn.retain(|remains| !remains.are_free());
+            for (payer, remains) in urn.extract_if(.., |(_, remains)| remains.are_free()) {
+                let _turn = payer.as_ref().map(Payer::turn);
+                drop(remains);
+            }
             if urn.is_empty() {
                 urn.shrink_to_fit();
             }

@@ -1,4 +1,5 @@
 //! What the one binary can be: for now, the node daemon.
 
+pub mod hours;
 pub mod node;
 pub mod steering;

@@ -21,7 +21,7 @@ use ebpf_redirect::{FenceChoice, RedirectError};
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::steering::Steering;
+use super::{hours::Hours, steering::Steering};
 use crate::{
     admin,
     app::Daemon,
@@ -60,6 +60,10 @@ pub struct NodeOptions {
     pub config: PathBuf,
     /// Where the admin socket is made.
     pub admin_socket: PathBuf,
+    /// Where tenants' owners find theirs.
+    pub owners: PathBuf,
+    /// Where hourly rows are kept, if anywhere.
+    pub showback: Option<PathBuf>,
     /// Where metrics and readiness are served.
     pub metrics_addr: SocketAddr,
     /// Name of this instance: two daemons on one kernel need two.
@@ -207,6 +211,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         },
     )?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
+    let hours = Hours::open(options.showback.clone()).map_err(system("the showback file"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
     let doors = runtime.block_on(Doors::open(&options))?;
@@ -236,7 +241,8 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     })
     .map_err(system("the supervisor's thread"))?;
     let status = Arc::new(Status::default());
-    let daemon = Arc::new(Daemon { forest, status, steering, access_log_dropped: access_log.dropped() });
+    let dropped = access_log.dropped();
+    let daemon = Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));
@@ -314,6 +320,9 @@ async fn serve(
 ) -> Result<(), RunError> {
     let Doors { admin, metrics, mut signals } = doors;
     tokio::spawn(admin.serve(Arc::clone(daemon) as Arc<_>));
+    let owned = daemon.forest.clone();
+    tokio::spawn(admin::owners::serve(options.owners, Arc::clone(daemon) as Arc<_>, move || owned.owners()));
+    tokio::spawn(daemon.hours.clone().follow(daemon.forest.clone()));
     tokio::spawn(metrics.serve(Arc::clone(daemon) as Arc<_>));
     let control = control().map_err(|source| RunError::System { what: "the control thread", source })?;
     let until_ready = async {
@@ -339,6 +348,7 @@ async fn serve(
         () = until_ready => {}
         () = signals.end(access_log) => {}
     }
+    daemon.hours.end(&daemon.forest);
     tracing::info!(within = ?options.drain, "draining; a second signal ends the daemon at once");
     drop(control);
     tokio::select! {

@@ -25,6 +25,7 @@ use crate::{
         farewell::{Served, Signs},
     },
     sys::hyper_io::HyperIo,
+    tenancy::meter,
     upstream::{
         UpstreamError,
         connect::{Connected, Peer},
@@ -182,11 +183,11 @@ async fn ask(
     let io = HyperIo(connect(cell, probe).await?.stream);
     if matches!(check, ProbeCheck::Grpc { .. }) {
         let (mut send, driver) = hyper::client::conn::http2::handshake(LocalExecutor, io).await?;
-        tokio::task::spawn_local(timeout(PATIENCE, driver));
+        meter::spawn(timeout(PATIENCE, driver));
         return Ok(send.send_request(question).await?);
     }
     let (mut send, driver) = hyper::client::conn::http1::handshake(io).await?;
-    tokio::task::spawn_local(timeout(PATIENCE, driver));
+    meter::spawn(timeout(PATIENCE, driver));
     let mut response = send.send_request(question).await?;
     response.headers_mut().remove(header::CONNECTION);
     Ok(response)

@@ -107,8 +107,7 @@ impl std::fmt::Debug for OwnCounts {
 impl OwnCounts {
     /// Of the calling thread, which alone can have it. Where the allocator does not say, it counts nothing.
     pub fn of_this_thread() -> Self {
-        let counts =
-            allocatedp::read().and_then(|allocated| Ok([allocated, deallocatedp::read()?]));
+        let counts = allocatedp::read().and_then(|allocated| Ok([allocated, deallocatedp::read()?]));
         Self(counts.ok())
     }
 

@@ -1,7 +1,7 @@
 //! The metrics: read from the ledgers and hooks at each scrape, in OpenMetrics text.
 //!
-//! Labels are tenants, reasons, hooks, events and (for the fence) pods of this node: bounded sets, and a tenant that has left the node has left the
-//! page. Reading must never take a lock that a cell takes, nor ask a cell anything.
+//! Labels are tenants, reasons, hooks, events and (for the fence, and for what each costs) pods of this node: bounded sets, and a tenant that has left
+//! the node has left the page. Reading must never take a lock that a cell takes, nor ask a cell anything.
 
 use std::{
     fmt,
@@ -18,8 +18,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Reason, fences};
-use crate::tenancy::Ledger;
+use super::{Reason, costs, fences};
+use crate::tenancy::{Balance, Ledger, Row};
 
 /// What the metrics are read from.
 pub trait Readings: Send + Sync + fmt::Debug + 'static {
@@ -31,6 +31,10 @@ pub trait Readings: Send + Sync + fmt::Debug + 'static {
     fn fences(&self) -> Vec<FencedPod>;
     /// Lines of the access log that were dropped.
     fn access_log_dropped(&self) -> u64;
+    /// Every workload's row.
+    fn rows(&self) -> Vec<Arc<Row>>;
+    /// All ledgers beside what the kernel says of the process.
+    fn balance(&self) -> Balance;
     /// The configuration in force.
     fn configuration(&self) -> Configuration;
     /// Whether the first configuration is in force.
@@ -81,16 +85,16 @@ impl Metrics {
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// One figure of a ledger.
-struct Figure {
-    name: &'static str,
-    help: &'static str,
-    unit: Option<fn() -> Unit>,
-    kind: MetricType,
-    labels: &'static [(&'static str, &'static str)],
-    read: fn(&Ledger) -> f64,
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) unit: Option<fn() -> Unit>,
+    pub(super) kind: MetricType,
+    pub(super) labels: &'static [(&'static str, &'static str)],
+    pub(super) read: fn(&Ledger) -> f64,
 }
 
-const NANOS_PER_SECOND: f64 = 1e9;
+pub(super) const NANOS_PER_SECOND: f64 = 1e9;
 
 /// What is shown of every ledger. Figures of one name stand together.
 const FIGURES: &[Figure] = &[
@@ -173,7 +177,7 @@ const FIGURES: &[Figure] = &[
     figure("forest_panics", "Panics contained", MetricType::Counter, |l| count(&l.panics)),
 ];
 
-const fn figure(
+pub(super) const fn figure(
     name: &'static str,
     help: &'static str,
     kind: MetricType,
@@ -182,7 +186,7 @@ const fn figure(
     Figure { name, help, unit: None, kind, labels: &[], read }
 }
 
-fn count(counter: &std::sync::atomic::AtomicU64) -> f64 {
+pub(super) fn count(counter: &std::sync::atomic::AtomicU64) -> f64 {
     counter.load(Relaxed) as f64
 }
 
@@ -194,10 +198,14 @@ struct Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let ledgers: Vec<_> =
-            self.readings.ledgers().into_iter().map(|(id, ledger)| (id.to_string(), ledger)).collect();
-        for same_name in FIGURES.chunk_by(|a, b| a.name == b.name) {
-            encode_figures(&mut encoder, same_name, &ledgers)?;
+        let (rows, owned) = (self.readings.rows(), self.readings.ledgers());
+        costs::encode_workloads(&mut encoder, &owned, &rows)?;
+        costs::encode_balance(&mut encoder, &self.readings.balance())?;
+        let ledgers: Vec<_> = owned.into_iter().map(|(id, ledger)| (id.to_string(), ledger)).collect();
+        for figures in [FIGURES, costs::FIGURES] {
+            for same_name in figures.chunk_by(|a, b| a.name == b.name) {
+                encode_figures(&mut encoder, same_name, &ledgers)?;
+            }
         }
         encode_expiry(&mut encoder, &ledgers)?;
         encode_refusals(&mut encoder, &ledgers)?;
@@ -257,7 +265,7 @@ fn encode_figures(
     Ok(())
 }
 
-fn encode_value(series: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+pub(super) fn encode_value(series: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
     match kind {
         MetricType::Counter => ConstCounter::new(value).encode(series),
         _ => ConstGauge::new(value).encode(series),
@@ -318,6 +326,12 @@ mod tests {
         }
         fn access_log_dropped(&self) -> u64 {
             4
+        }
+        fn rows(&self) -> Vec<Arc<Row>> {
+            Vec::new()
+        }
+        fn balance(&self) -> Balance {
+            Balance::default()
         }
         fn configuration(&self) -> Configuration {
             Configuration { version: 7, rejected: 1, workloads: 5, workloads_failed: 0 }

@@ -4,6 +4,7 @@
 //! secret or an unbounded label.
 
 pub mod access;
+mod costs;
 mod fences;
 pub mod metrics;
 pub mod reason;

@@ -9,7 +9,11 @@ use std::sync::{
 
 use ebpf_redirect::Side;
 
-use super::cpu::Pace;
+use super::{
+    costs::Costs,
+    cpu::Pace,
+    meter::{self, Payer},
+};
 use crate::telemetry::Reason;
 
 mod words;
@@ -67,6 +71,8 @@ pub struct Ledger {
     share: AtomicU64,
     /// Whether all has ended that was there when the cell was asked to have it finish.
     pub finished: AtomicBool,
+    /// What else it costs.
+    pub costs: Costs,
     refusals: Vec<AtomicU64>,
 }
 
@@ -99,6 +105,7 @@ impl Default for Ledger {
             above_memory: zero(),
             share: zero(),
             finished: AtomicBool::default(),
+            costs: Costs::default(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
         }
     }
@@ -114,7 +121,7 @@ pub struct Holding {
 }
 
 /// Adds to a counter of which this thread is the only writer: no locked instruction.
-fn add(counter: &AtomicU64, amount: u64) {
+pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
@@ -141,18 +148,21 @@ impl Ledger {
             bulk_copied: copy(&earlier.bulk_copied),
             paced: copy(&earlier.paced),
             refusals: earlier.refusals.iter().map(copy).collect(),
+            costs: Costs::continued(&earlier.costs),
             ..Self::default()
         }
     }
 
     /// Counts bytes carried, from and to the client.
     pub fn carried(&self, received: u64, sent: u64) {
+        meter::note(|row| row.carried(received, sent));
         add(&self.bytes_received, received);
         add(&self.bytes_sent, sent);
     }
 
     /// Counts one refusal.
     pub fn refused(&self, reason: Reason) {
+        meter::note(|row| row.refused(reason));
         if let Some(counter) = self.refusals.get(reason as usize) {
             add(counter, 1);
         }
@@ -167,6 +177,12 @@ impl Ledger {
     /// Counts connects that the kernel has refused.
     pub fn refused_early(&self, connects: u64) {
         add(&self.refused_early, connects);
+    }
+
+    /// Counts a TLS handshake that was finished: made (outbound) or accepted (inbound).
+    pub fn handshake(&self, side: Side) {
+        meter::note(|row| row.handshake(side));
+        self.costs.handshake(side);
     }
 
     /// Counts a copy of a request that was not begun.
@@ -229,22 +245,30 @@ impl Ledger {
     }
 }
 
-/// One open connection.
+/// One open connection, in the ledger and in the row of who pays for it.
 #[derive(Debug)]
-pub struct ConnectionGuard(Arc<Ledger>);
+pub struct ConnectionGuard(Arc<Ledger>, Option<Payer>);
 
 impl ConnectionGuard {
     /// Counts a connection in.
     pub fn open(ledger: &Arc<Ledger>) -> Self {
         add(&ledger.connections, 1);
         add(&ledger.connections_open, 1);
-        Self(Arc::clone(ledger))
+        let payer = meter::current();
+        if let Some(payer) = &payer {
+            add(&payer.row().connections, 1);
+            add(&payer.row().connections_open, 1);
+        }
+        Self(Arc::clone(ledger), payer)
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         add(&self.0.connections_open, u64::MAX);
+        if let Some(payer) = &self.1 {
+            add(&payer.row().connections_open, u64::MAX);
+        }
     }
 }
 
@@ -274,22 +298,30 @@ impl Drop for TunnelGuard {
     }
 }
 
-/// One request in flight.
+/// One request in flight, in the ledger and in the row of who pays for it.
 #[derive(Debug)]
-pub struct RequestGuard(Arc<Ledger>);
+pub struct RequestGuard(Arc<Ledger>, Option<Payer>);
 
 impl RequestGuard {
     /// Counts a request in.
     pub fn begin(ledger: &Arc<Ledger>) -> Self {
         add(&ledger.requests, 1);
         add(&ledger.requests_in_flight, 1);
-        Self(Arc::clone(ledger))
+        let payer = meter::current();
+        if let Some(payer) = &payer {
+            add(&payer.row().requests, 1);
+            add(&payer.row().requests_in_flight, 1);
+        }
+        Self(Arc::clone(ledger), payer)
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         add(&self.0.requests_in_flight, u64::MAX);
+        if let Some(payer) = &self.1 {
+            add(&payer.row().requests_in_flight, u64::MAX);
+        }
     }
 }
 

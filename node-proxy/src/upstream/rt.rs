@@ -9,13 +9,15 @@ use std::{
 
 use hyper::rt::{Executor, Sleep, Timer};
 
-/// Spawns on the current thread.
+use crate::tenancy::meter;
+
+/// Spawns on the current thread; who pays for what spawns pays for what is spawned.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalExecutor;
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        drop(meter::spawn(future));
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use config::identity::Identity;
+use ebpf_redirect::Side;
 use h2::{RecvStream, server::SendResponse};
 use http::Request;
 use tokio::{
@@ -198,6 +199,7 @@ async fn shake(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Box<Con
     let chain = shown.peer_certificates().unwrap_or_default();
     let session = cell.credentials.establish(&Peer { own, chain, usage: Usage::Client, since });
     let session = session.map_err(AcceptError::Fallen)?;
+    cell.ledger.handshake(Side::Inbound);
     let wire = Wire::new(tls.into(), None);
     let http = settings::server().handshake(wire.clone());
     let mut http = crate::hbone::sending(&wire, http).await.map_err(AcceptError::Http)?;

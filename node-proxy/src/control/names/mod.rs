@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 pub use self::schedule::{Answers, Key, Pace};
 use self::schedule::{News, Schedule};
+use crate::sys::clock;
 
 mod schedule;
 #[cfg(test)]
@@ -138,6 +139,7 @@ impl Names {
                     break;
                 }
             }
+            clock::ends();
         };
         self.away += 1;
         let builder = thread::Builder::new().name("names".to_owned()).stack_size(STACK_BYTES);

@@ -114,7 +114,8 @@ impl Grove {
     }
 
     fn plant(&mut self, plant: Plant) -> io::Result<()> {
-        let Plant { workload, netns, tree, listeners, presence } = plant;
+        let Plant { workload, netns, tree, listeners, presence, row } = plant;
+        self.cell.payers.open(tree, row);
         let tree = Rc::new(Tree { workload, netns: Rc::new(netns), id: tree, presence });
         self.cell.plant(Rc::clone(&tree));
         let mut planted = Planted { tree, listeners: Vec::new(), acceptors: Vec::new() };
@@ -150,6 +151,7 @@ impl Grove {
             cell.shut(tree);
             cell.live.close_tree(tree, Reason::Draining);
             cell.shortcuts.close_to(tree, Reason::Draining);
+            cell.payers.close(tree);
             // What its last requests gave back. Its addresses are not its own any more.
             cell.pool.retire(|key| key.tree == tree);
             cell.tunnels.retire(|key| key.tree == tree);

@@ -48,7 +48,7 @@ use crate::{
         sockets::Sockets,
     },
     telemetry::AccessLog,
-    tenancy::{Ledger, Throne},
+    tenancy::{Ledger, Row, Throne},
     upstream::connect::Connect,
 };
 
@@ -280,7 +280,9 @@ impl Boundary {
                     .into_iter()
                     .zip(sockets)
                     .map(|(listener, socket)| as_listener(listener, socket));
+                let row = Arc::new(Row::new(workload.tenant.clone(), workload.pod.clone()));
                 ToCell::Plant(Plant {
+                    row,
                     workload: Arc::from(workload),
                     netns: Netns::from(netns),
                     tree,

@@ -241,7 +241,8 @@ impl Watch {
     }
 
     async fn plant(&self, plant: Plant) -> Result<(), LaneError> {
-        let Plant { workload, netns, tree, listeners, presence } = plant;
+        // The row of the workload stays empty: the process keeps one of its own.
+        let Plant { workload, netns, tree, listeners, presence, row: _ } = plant;
         let (near, far) = UnixStream::pair().map_err(LaneError::SetUp)?;
         near.set_nonblocking(true).map_err(LaneError::SetUp)?;
         let mut descriptors = vec![netns.as_fd(), far.as_fd()];

@@ -2,14 +2,15 @@
 //!
 //! It must never wait for a cell: what trees there are is the cells' own to answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Keeper, Supervisor, ToCell};
+use super::{Keeper, Outcome, Supervisor, ToCell};
 use crate::forest::{
     describe::{ForestDescription, WaitingDescription},
-    handle::{Sketch, Standing, describe_cell},
+    handle::{Sketch, Standing, Terms, describe_cell},
+    watch::{CellNow, WaitingNow},
 };
 
 impl Supervisor {
@@ -17,12 +18,48 @@ impl Supervisor {
         let ledgers: Vec<_> =
             self.keepers().map(|keeper| (keeper.tenant.clone(), Arc::clone(keeper.ledger()))).collect();
         self.books.enter(self.keepers());
+        let terms = self.keepers().map(|keeper| {
+            let snapshot = keeper.snapshot();
+            Terms {
+                isolation: snapshot.isolation,
+                budget: snapshot.budget,
+                owner: self.mesh.tenants.get(&keeper.tenant).and_then(|tenant| tenant.owner),
+                restarts: keeper.restarts,
+                state: keeper.state(),
+            }
+        });
+        let terms = terms.collect();
+        self.tell_owners();
         *self.shared.standing() = Standing {
             ledgers,
+            terms,
+            rows: self.trees.values().map(|tree| Arc::clone(tree.row())).collect(),
             version: self.mesh.version,
             planted: self.trees.len(),
             waiting: self.waiting.len(),
         };
+    }
+
+    /// Tells tenants' owners what is news to them.
+    fn tell_owners(&self) {
+        let cells = self.keepers().map(|keeper| {
+            let (failed, why) = keeper.failure();
+            let (tenant, ledger, restarts) = (&keeper.tenant, keeper.ledger(), keeper.restarts);
+            CellNow { tenant, ledger, failed, why, restarts }
+        });
+        let waiting = self.waiting.values().map(|waiting| WaitingNow {
+            pod: &waiting.workload.pod,
+            tenant: &waiting.workload.tenant,
+            problem: &waiting.problem,
+        });
+        let now = (Instant::now(), SystemTime::now());
+        self.shared.watch().look(cells, waiting, &self.shared.events, now);
+    }
+
+    /// Lets go of cells that have ended. What they have used of the CPU the process still has.
+    pub(super) fn part_with_cells(&mut self, now: Instant) {
+        let ended = self.leaving.extract_if(.., |keeper| keeper.look(now) == Outcome::Ended);
+        ended.for_each(|keeper| self.books.departed(keeper.ledger()));
     }
 
     /// Every cell once: a tenant that left and came back shows the cell that serves it now.

@@ -23,7 +23,7 @@ use crate::{
     policy::Permit,
     route::{self, Forward},
     snapshot::Cluster,
-    tenancy::Taken,
+    tenancy::{Taken, meter},
     upstream::{
         UpstreamError,
         course::Course,
@@ -83,7 +83,7 @@ pub(super) fn start(
         let body = Copied { queue, waiting, ended: false };
         let (permit, cluster) = (permit.clone(), Arc::clone(&mirror.cluster));
         let (parts, shape) = (parts.clone(), Shape { upgrade: false, ..*shape });
-        tokio::task::spawn_local(async move {
+        meter::spawn(async move {
             let sent = send(&place.session, &permit, &cluster, (parts, shape, body));
             if timeout(PATIENCE, sent).await.is_err() {
                 tracing::debug!(service = %cluster.service, "a mirror did not answer in time");

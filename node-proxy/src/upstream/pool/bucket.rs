@@ -14,6 +14,10 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{IDLE_PER_KEY, Key, Lease, Stock, http1, http2};
 use crate::{
     accept::Protocol,
+    tenancy::{
+        Payer,
+        meter::{self, Turn},
+    },
     upstream::{Delivery, UpstreamError, connect::Connected},
 };
 
@@ -34,6 +38,8 @@ pub struct Bucket {
     multiplexed: RefCell<Vec<Rc<http2::Connection>>>,
     /// Held while an HTTP/2 connection is being made: requests that wait will share it.
     connecting: Mutex<()>,
+    /// Who pays for what is kept, also when it is closed by somebody else.
+    payer: Option<Payer>,
     /// When the last attempt to make an HTTP/2 connection failed, and whether it was for want of a socket.
     failed: Cell<Option<(Instant, bool)>>,
 }
@@ -47,8 +53,13 @@ impl Bucket {
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
             connecting: Mutex::new(()),
+            payer: meter::current(),
             failed: Cell::new(None),
         }
+    }
+
+    fn paid(&self) -> Option<Turn> {
+        self.payer.as_ref().map(Payer::turn)
     }
 
     /// What all of its connections have in common.
@@ -155,6 +166,7 @@ impl Bucket {
 
     /// Closes what is closed at the other end, or has been idle for too long.
     pub(super) fn sweep(&self) {
+        let _turn = self.paid();
         let now = Instant::now();
         let limit = self.stock.settings.idle;
         self.keep_idle(|connection| connection.idle_for(now) < limit && connection.is_open());
@@ -166,6 +178,7 @@ impl Bucket {
     /// Forgets every connection made until now. Requests that have one keep it to their end.
     pub(super) fn retire(&self) {
         self.generation.set(self.generation.get() + 1);
+        let _turn = self.paid();
         self.keep_idle(|_| false);
         self.multiplexed.borrow_mut().clear();
     }
@@ -182,6 +195,7 @@ impl Bucket {
 
     /// Closes those of these deliveries that became idle before `nth`.
     pub(super) fn close_idle_before(&self, nth: u64, of: fn(Delivery) -> bool) {
+        let _turn = self.paid();
         self.keep_idle(|connection| connection.parked() >= nth || !of(connection.delivery()));
         self.multiplexed.borrow_mut().retain(|connection| {
             connection.parked().is_none_or(|parked| parked >= nth) || !of(connection.delivery())

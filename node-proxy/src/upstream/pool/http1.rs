@@ -22,6 +22,7 @@ use crate::{
     hbone::{Streams, fields::TraceId},
     stream::Stream,
     sys::hyper_io::HyperIo,
+    tenancy::meter,
     upstream::{Delivery, choice::Choice, connect::Connected, shortcuts::Shortcut},
 };
 
@@ -191,7 +192,7 @@ impl Lease {
         if connection.send.is_ready() {
             bucket.put(connection);
         } else if !connection.send.is_closed() {
-            tokio::task::spawn_local(async move {
+            meter::spawn(async move {
                 let done = poll_fn(|context| {
                     if connection.driver.poll(context).is_ready() {
                         return Poll::Ready(false);

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     hbone::{Streams, fields::TraceId},
     sys::hyper_io::HyperIo,
+    tenancy::meter,
     upstream::{
         Delivery,
         choice::Choice,
@@ -72,7 +73,7 @@ impl Connection {
             .await?;
         let allowed = Rc::new(Cell::new(driver.current_max_send_streams()));
         let seen = Rc::clone(&allowed);
-        tokio::task::spawn_local(async move {
+        meter::spawn(async move {
             let driven = poll_fn(|context| {
                 let driven = Pin::new(&mut driver).poll(context);
                 seen.set(driver.current_max_send_streams());

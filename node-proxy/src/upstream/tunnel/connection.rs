@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ebpf_redirect::Side;
 use futures_util::FutureExt;
 use h2::client;
 use http::{Request, StatusCode};
@@ -39,6 +40,7 @@ use crate::{
     policy::Permit,
     stream::Told,
     telemetry::Reason,
+    tenancy::meter,
     upstream::{UpstreamError, connect},
 };
 
@@ -89,6 +91,7 @@ impl Connection {
         let session = cell.credentials.establish(&Peer { own, chain, usage: Usage::Server, since });
         let session =
             session.map_err(|error| UpstreamError::Handshake { address, reason: error.reason() })?;
+        cell.ledger.handshake(Side::Outbound);
         let wire = Wire::new(tls.into(), Some(taken));
         let http = settings::client().handshake(wire.clone());
         let http = timeout_at(deadline, hbone::sending(&wire, http)).await.map_err(slow)?;
@@ -105,7 +108,7 @@ impl Connection {
         let (streams, facts) = (Rc::clone(&connection.streams), Rc::clone(&connection.facts));
         let keepalive = cell.limits.tunnel_keepalive;
         let driving = drive(driver, Driven { wire, streams, facts, session, keepalive });
-        tokio::task::spawn_local(driving.map(move |()| drop(place)));
+        meter::spawn(driving.map(move |()| drop(place)));
         Ok(Rc::new(connection))
     }
 
