@@ -79,16 +79,18 @@ pub fn follow(path: PathBuf) -> Result<watch::Receiver<Arc<Revocations>>, Revoca
 }
 
 fn read(path: &Path) -> Result<Revocations, RevocationError> {
-    let mut all = Revocations::default();
+    let (mut all, mut read) = (Revocations::default(), Vec::new());
     for path in files(path).map_err(at(path))? {
         let size = fs::metadata(&path).map_err(at(&path))?.len();
         if size > LARGEST {
             return Err(at(&path)(io::ErrorKind::FileTooLarge.into()));
         }
-        let lists = Revocations::shared(&fs::read(&path).map_err(at(&path))?);
+        let bytes = fs::read(&path).map_err(at(&path))?;
+        let lists = Revocations::read(&bytes);
         all = all.merge(lists.map_err(|source| RevocationError::Content { path, source })?);
+        read.push(bytes);
     }
-    Ok(all)
+    all.shared(&read).map_err(|source| RevocationError::Content { path: path.to_owned(), source })
 }
 
 /// The file itself, or those of the directory.

@@ -114,8 +114,8 @@ fn anchor(certificate: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, Trus
 #[derive(Default)]
 pub struct Revocations {
     lists: Vec<CertRevocationList<'static>>,
-    /// The bytes they were made of, for other processes: what has become of their file since may be half written.
-    sealed: Vec<File>,
+    /// The bytes they were made of, for other processes: what has become of their files since may be half written.
+    sealed: Option<File>,
 }
 
 impl Revocations {
@@ -133,33 +133,31 @@ impl Revocations {
             OwnedCertRevocationList::from_der(&list).map(CertRevocationList::from)
         };
         let lists = lists.into_iter().map(parse).collect::<Result<_, _>>();
-        lists.map(|lists| Self { lists, sealed: Vec::new() }).map_err(TrustError::RevocationList)
+        lists.map(|lists| Self { lists, sealed: None }).map_err(TrustError::RevocationList)
     }
 
-    /// As [`read`](Self::read), and keeps the bytes, sealed, for other processes. As much memory again.
-    pub fn shared(bytes: &[u8]) -> Result<Self, TrustError> {
-        let lists = Self::read(bytes)?;
-        Ok(Self { sealed: vec![seal(bytes).map_err(TrustError::Shared)?], ..lists })
+    /// Keeps the bytes of the files that these lists were read from, sealed, for other processes. As much memory again.
+    pub fn shared(self, files: &[Vec<u8>]) -> Result<Self, TrustError> {
+        let sealed = if files.is_empty() { None } else { Some(seal(files).map_err(TrustError::Shared)?) };
+        Ok(Self { sealed, ..self })
     }
 
     /// What another process has made of its [`sealed`](Self::sealed) bytes.
-    pub fn from_sealed(files: impl IntoIterator<Item = File>) -> Result<Self, TrustError> {
-        files.into_iter().try_fold(Self::default(), |all, file| {
-            let bytes = whole(&file).map_err(TrustError::Shared)?;
-            Ok(all.merge(Self::read(&bytes)?))
-        })
+    pub fn from_sealed(file: &File) -> Result<Self, TrustError> {
+        let bytes = whole(file).map_err(TrustError::Shared)?;
+        let files = parts(&bytes).ok_or(TrustError::Shared(io::ErrorKind::UnexpectedEof.into()))?;
+        files.into_iter().try_fold(Self::default(), |all, bytes| Ok(all.merge(Self::read(bytes)?)))
     }
 
-    /// The bytes of what can be shared.
-    pub fn sealed(&self) -> impl Iterator<Item = &File> {
-        self.sealed.iter()
-    }
-
-    /// Both together.
+    /// Both together, of which nothing is shared yet.
     pub fn merge(mut self, other: Self) -> Self {
         self.lists.extend(other.lists);
-        self.sealed.extend(other.sealed);
-        self
+        Self { sealed: None, ..self }
+    }
+
+    /// The bytes of what can be shared; nothing where there is no list.
+    pub fn sealed(&self) -> Option<&File> {
+        self.sealed.as_ref()
     }
 
     /// How many lists there are.
@@ -184,13 +182,28 @@ impl fmt::Debug for Revocations {
     }
 }
 
-/// Bytes that nobody can change any more, in memory.
-fn seal(bytes: &[u8]) -> io::Result<File> {
+/// Files one after the other, each with its length before it, that nobody can change any more, in memory.
+fn seal(files: &[Vec<u8>]) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(memfd_create(c"revocations", flags)?);
-    file.write_all(bytes)?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(file)
+    let mut sealed = File::from(memfd_create(c"revocations", flags)?);
+    for bytes in files {
+        sealed.write_all(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_le_bytes())?;
+        sealed.write_all(bytes)?;
+    }
+    fcntl_add_seals(&sealed, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(sealed)
+}
+
+/// What was put one after the other; `None` where the last is cut short.
+fn parts(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (part, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        parts.push(part);
+        bytes = rest;
+    }
+    Some(parts)
 }
 
 /// Without the file's position, which all who have it share.

@@ -182,11 +182,11 @@ fn of_roots(roots: &Roots) -> Result<Parcel, WireError> {
     plain(&Tell::Roots(roots.certificates().iter().map(|der| der.to_vec()).collect()))
 }
 
-/// The lists may be large, so they go as descriptors of sealed memory.
+/// The lists may be large, so they go as a descriptor of sealed memory.
 fn of_revocations(lists: &Revocations) -> Result<Parcel, WireError> {
-    let descriptors = lists.sealed().map(|file| file.try_clone().map(Into::into));
-    let descriptors = descriptors.collect::<Result<_, _>>();
-    let descriptors = descriptors.map_err(|error: std::io::Error| WireError::Useless(error.to_string()))?;
+    let sealed = lists.sealed().map(|file| file.try_clone().map(Into::into)).transpose();
+    let sealed = sealed.map_err(|error| WireError::Useless(error.to_string()))?;
+    let descriptors = sealed.into_iter().collect();
     Ok(Parcel { bytes: Tell::Revocations.encode()?, descriptors })
 }
 

@@ -117,10 +117,12 @@ impl Remote {
                 let roots = roots.map_err(|error| WireError::Useless(error.to_string()))?;
                 self.0.roots.send_replace(Some(Arc::new(roots)));
             }
-            (Tell::Revocations, _) => {
-                let lists = Revocations::from_sealed(descriptors.into_iter().map(File::from));
-                let lists = lists.map_err(|error| WireError::Useless(error.to_string()))?;
-                self.0.revocations.send_replace(Arc::new(lists));
+            (Tell::Revocations, 0 | 1) => {
+                let lists = descriptors.into_iter().next().map(|sealed| {
+                    Revocations::from_sealed(&File::from(sealed))
+                        .map_err(|error| WireError::Useless(error.to_string()))
+                });
+                self.0.revocations.send_replace(Arc::new(lists.transpose()?.unwrap_or_default()));
             }
             _ => return Err(WireError::Descriptors),
         }

@@ -120,8 +120,12 @@ async fn a_change_of_root_and_what_was_revoked_reach_the_cell() {
             let known = timeout(PATIENCE, roots.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
             assert_eq!(known, *authority.roots().borrow());
             timeout(PATIENCE, revoked.wait_for(|lists| lists.len() == 1)).await.unwrap().unwrap();
-            fs::write(lists.path().join("more.crl"), Anything::new("ours").revoke(7)).unwrap();
-            timeout(PATIENCE, revoked.wait_for(|lists| lists.len() == 2)).await.unwrap().unwrap();
+            // More files than a message has descriptors.
+            for number in 0..20 {
+                let path = lists.path().join(format!("more-{number}.crl"));
+                fs::write(path, Anything::new("ours").revoke(number)).unwrap();
+            }
+            timeout(PATIENCE, revoked.wait_for(|lists| lists.len() == 21)).await.unwrap().unwrap();
             let mut source = remote.source(&Wanted::of(cart()));
             source.obtain().await.unwrap();
             let unchanged = timeout(Duration::from_millis(50), source.changed()).await;
@@ -208,6 +212,10 @@ async fn what_was_answered_but_not_asked_is_of_no_use() {
     remote.told(Parcel { bytes: chain.encode().unwrap(), descriptors: Vec::new() }).unwrap();
     let bare = Tell::Files { number: 1 }.encode().unwrap();
     assert_eq!(remote.told(Parcel { bytes: bare, descriptors: Vec::new() }), Err(WireError::Descriptors));
+    let torn = File::from(rustix::fs::memfd_create(c"torn", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+    std::io::Write::write_all(&mut &torn, &[9, 0, 0, 0, 1]).unwrap();
+    let torn = Parcel { bytes: Tell::Revocations.encode().unwrap(), descriptors: vec![torn.into()] };
+    assert!(matches!(remote.told(torn), Err(WireError::Useless(_))));
     let none = Tell::Roots(Vec::new()).encode().unwrap();
     let useless = remote.told(Parcel { bytes: none, descriptors: Vec::new() });
     assert!(matches!(useless, Err(WireError::Useless(_))), "{useless:?}");

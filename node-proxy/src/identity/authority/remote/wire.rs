@@ -62,7 +62,7 @@ pub(super) enum Tell {
     Newer(Identity),
     /// These are trusted from now on.
     Roots(Vec<Vec<u8>>),
-    /// The revocation lists of now are in the descriptors.
+    /// The revocation lists of now are in the descriptor; without one there are none.
     Revocations,
 }
 
