@@ -35,7 +35,7 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     run.progress(&format!("{NAME}: making the pods"));
     let mut pods = Vec::new();
     for number in 0..sizes.iter().copied().max().unwrap_or(0) {
-        pods.push(lab::pod(nodes.here(), &namespace(number), "app")?);
+        pods.push(lab::pod(nodes.here(), &namespace(number), &format!("app{number}"))?);
     }
     let places = pods.iter().map(|pod| place(pod, everywhere())).collect();
     let spec = role::WebSpec { cpu: LOAD_CPU, places };

@@ -66,7 +66,9 @@ impl Shared {
         let directory = setting.directory.join(name);
         std::fs::create_dir_all(&directory)
             .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
-        let pod = |side: Side, what: &str| lab::pod(nodes.here(), side.name(), &format!("{name}-{what}"));
+        let pod = |side: Side, what: &str| {
+            lab::pod(nodes.here(), side.name(), &format!("{name}-{}-{what}", side.name()))
+        };
         let (victim, aggressor) = (pod(Side::Victim, "client")?, pod(Side::Aggressor, "client")?);
         let mut servers = vec![pod(Side::Victim, "server")?];
         // Envoy's upstream connections are made in one namespace: where both servers are, so that none crosses a link.
