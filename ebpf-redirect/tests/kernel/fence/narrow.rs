@@ -72,7 +72,9 @@ fn assert_reports_pass(way: &Way) {
     let server = far.inside(|| listener(to));
     let out = pod.through(&lab.redirect, to);
     let near = accept(&server).0;
+    // Without a report nothing would come to an end by itself for a quarter of an hour.
     near.set_read_timeout(Some(PATIENCE)).unwrap();
+    out.set_write_timeout(Some(PATIENCE)).unwrap();
     let received = thread::scope(|scope| {
         scope.spawn(|| pump(out, BYTES));
         drain(near)
