@@ -94,10 +94,10 @@ fn what_a_task_frees_at_its_end_is_given_back_and_its_own_tasks_are_its_payers()
                 drop(held);
             });
             yield_now().await;
-            inner
+            [inner]
         };
         let outer = spawn_local(Charged::new(Some(payer.clone()), outer));
-        let inner = outer.await.unwrap();
+        let [inner] = outer.await.unwrap();
         assert!(row() > 1 << 20, "{}", row());
         go.send(()).unwrap();
         inner.await.unwrap();
