@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use config::name::TenantId;
+use config::{name::TenantId, part};
 use rustix::{
     io::Errno,
     net::{
@@ -63,7 +63,10 @@ impl Courier {
         let Opening { pipe, source, client, destination, tree } = opening;
         let way = Way { client, destination, tree };
         let (letter, most) = match self.from {
-            Sender::Daemon => (letter::encode(&Guest { source, way }), letter::TO_A_CELL),
+            Sender::Daemon => {
+                let source = part::as_others_see(&source);
+                (letter::encode(&Guest { source, way }), letter::TO_A_CELL)
+            }
             Sender::Cell => (letter::encode(&Call { source: source.pod.clone(), way }), letter::FROM_A_CELL),
         };
         let End::Socket(end) = pipe else { return Err(Reason::ConnectFailed) };

@@ -30,7 +30,7 @@ pub(super) struct Call {
 /// From the daemon to a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Guest {
-    /// The workload that calls, as the daemon knows it.
+    /// The workload that calls, as the daemon knows it and another tenant may.
     pub(super) source: Arc<Workload>,
     pub(super) way: Way,
 }

@@ -149,6 +149,9 @@ fn a_cells_process_speaks_to_other_nodes_with_certificates_of_its_own() -> Outco
     Ok(())
 }
 
+/// What ends a process, by its number.
+type End<'a> = Box<dyn Fn(u32) -> Result<()> + 'a>;
+
 #[test]
 fn whatever_ends_a_cells_process_no_other_tenant_notices_and_its_own_new_connections_wait() -> Outcome {
     let scene = Scene::new()?;
@@ -157,15 +160,28 @@ fn whatever_ends_a_cells_process_no_other_tenant_notices_and_its_own_new_connect
     let mut others = dial(&scene.teller, scene.ledger.at(80))?;
     exchange(&mut others)?;
     let fault = |port: u16| SocketAddr::from((NOBODY, port));
-    let ends: [(&str, Box<dyn Fn(u32) -> Result<()>>); 7] = [
+    let client = &scene.client;
+    let dials = |port: u16| -> End<'_> {
+        Box::new(move |_| {
+            drop(dial(client, fault(port))?);
+            Ok(())
+        })
+    };
+    let ends: [(&str, End<'_>); 7] = [
         ("SIGKILL", Box::new(|pid| signal(pid, Signal::KILL))),
         // The first one is taken by the runtime, which looks whether a stack has overflowed.
-        ("SIGSEGV", Box::new(|pid| Ok(while signal(pid, Signal::SEGV).is_ok() && !is_over(pid) {}))),
+        (
+            "SIGSEGV",
+            Box::new(|pid| {
+                while signal(pid, Signal::SEGV).is_ok() && !is_over(pid) {}
+                Ok(())
+            }),
+        ),
         ("SIGABRT", Box::new(|pid| signal(pid, Signal::ABORT))),
-        ("an endless loop", Box::new(|_| Ok(drop(dial(&scene.client, fault(1))?)))),
-        ("a stack overflow", Box::new(|_| Ok(drop(dial(&scene.client, fault(2))?)))),
-        ("too much memory", Box::new(|_| Ok(drop(dial(&scene.client, fault(3))?)))),
-        ("an abort", Box::new(|_| Ok(drop(dial(&scene.client, fault(4))?)))),
+        ("an endless loop", dials(1)),
+        ("a stack overflow", dials(2)),
+        ("too much memory", dials(3)),
+        ("an abort", dials(4)),
     ];
     for (restarts, (what, end)) in (1..).zip(ends) {
         let pid = cell(&daemon, "shop")?;

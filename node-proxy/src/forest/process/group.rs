@@ -16,6 +16,8 @@ use std::{
 
 use config::{model::Budget, name::TenantId};
 
+use crate::tenancy::cpu::{hierarchy, layout::Version};
+
 /// Threads of a cell's process: it has four, and one more for each lane to come.
 const THREADS: u64 = 64;
 /// What the daemon's groups are called, with its process's number after it.
@@ -37,12 +39,6 @@ pub(super) struct Group {
 struct Place {
     directory: PathBuf,
     version: Version,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
 }
 
 impl Group {
@@ -72,7 +68,7 @@ impl Group {
         let group = Self {
             memory: make("memory", &MEMORY),
             cpu: make("cpu", &CPU),
-            threads: make("pids", &[(Version::One, PIDS), (Version::Two, PIDS)]),
+            threads: make("pids", &[(Version::V1, PIDS), (Version::V2, PIDS)]),
         };
         if [&group.memory, &group.cpu, &group.threads].into_iter().any(Option::is_none) {
             SAID.call_once(|| {
@@ -97,11 +93,15 @@ impl Group {
         let memory = budget.memory_hard_bytes;
         set(self.memory.as_ref(), MEMORY, |version| match (memory, version) {
             (Some(bytes), _) => bytes.to_string(),
-            (None, Version::One) => "-1".to_owned(),
-            (None, Version::Two) => "max".to_owned(),
+            (None, Version::V1) => "-1".to_owned(),
+            (None, Version::V2) => "max".to_owned(),
         });
-        set(self.cpu.as_ref(), CPU, |version| weight(budget.cpu_share_millis, version).to_string());
-        set(self.threads.as_ref(), [(Version::One, PIDS), (Version::Two, PIDS)], |_| THREADS.to_string());
+        if let Some(place) = &self.cpu {
+            let weight = place.version.weight(weight(budget.cpu_share_millis));
+            let files = std::iter::once(weight).chain(place.version.cap(budget.cpu_cap_millis));
+            files.for_each(|(file, value)| place.write(file, &value));
+        }
+        set(self.threads.as_ref(), [(Version::V1, PIDS), (Version::V2, PIDS)], |_| THREADS.to_string());
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
@@ -135,26 +135,37 @@ impl Drop for Group {
     }
 }
 
-const MEMORY: [(Version, &str); 2] = [(Version::One, "memory.limit_in_bytes"), (Version::Two, "memory.max")];
-const CPU: [(Version, &str); 2] = [(Version::One, "cpu.shares"), (Version::Two, "cpu.weight")];
+const MEMORY: [(Version, &str); 2] = [(Version::V1, "memory.limit_in_bytes"), (Version::V2, "memory.max")];
+const CPU: [(Version, &str); 2] = [(Version::V1, "cpu.shares"), (Version::V2, "cpu.weight")];
 const PIDS: &str = "pids.max";
 
-fn set(place: Option<&Place>, files: [(Version, &str); 2], value: impl FnOnce(Version) -> String) {
-    let Some(Place { directory, version }) = place else { return };
-    let file = files.iter().find(|(of, _)| of == version).map(|(_, file)| directory.join(file));
-    let Some(file) = file else { return };
-    if let Err(error) = fs::write(&file, value(*version)) {
-        tracing::warn!(%error, file = %file.display(), "a limit of a cell's process is not set");
+impl Place {
+    fn write(&self, file: &str, value: &str) {
+        let file = self.directory.join(file);
+        if let Err(error) = fs::write(&file, value) {
+            tracing::warn!(%error, file = %file.display(), "a limit of a cell's process is not set");
+        }
     }
 }
 
-/// As a share of a core is written: a whole core is the kernel's default of both versions.
-fn weight(share_millis: Option<u64>, version: Version) -> u64 {
-    let millis = share_millis.unwrap_or(1000);
-    match version {
-        Version::One => (millis.saturating_mul(1024) / 1000).clamp(2, 262_144),
-        Version::Two => (millis / 10).clamp(1, 10_000),
+fn set(place: Option<&Place>, files: [(Version, &str); 2], value: impl FnOnce(Version) -> String) {
+    let Some(place) = place else { return };
+    if let Some((_, file)) = files.iter().find(|(of, _)| *of == place.version) {
+        place.write(file, &value(place.version));
     }
+}
+
+/// As a share of a core is counted in version 1: a whole core is the kernel's default, which anybody has who says nothing.
+fn weight(share_millis: Option<u64>) -> u64 {
+    share_millis.unwrap_or(1000).saturating_mul(1024) / 1000
+}
+
+/// The group that the daemon was started in: not that into which it has put its own threads (`tenancy::cpu`).
+fn started_in(group: &str) -> &str {
+    let own = group.rsplit_once('/').filter(|(_, last)| *last == hierarchy::SYSTEM);
+    let own =
+        own.and_then(|(above, _)| above.rsplit_once('/')).filter(|(_, name)| name.starts_with("canopy."));
+    own.map_or(group, |(base, _)| if base.is_empty() { "/" } else { base })
 }
 
 /// The directory of this process's own group in the hierarchy that has a controller, and which version that is. Pure.
@@ -163,8 +174,8 @@ fn find(mounts: &str, own: &str, controller: &str) -> Option<(PathBuf, Version)>
     let groups = || own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let first = groups().find(|(controllers, _)| has(controllers));
     let (kind, path) = match first {
-        Some((_, path)) => (Version::One, path),
-        None => (Version::Two, groups().find(|(controllers, _)| controllers.is_empty())?.1),
+        Some((_, path)) => (Version::V1, path),
+        None => (Version::V2, groups().find(|(controllers, _)| controllers.is_empty())?.1),
     };
     mounts.lines().find_map(|line| {
         let (place, kind_of) = line.split_once(" - ")?;
@@ -172,10 +183,11 @@ fn find(mounts: &str, own: &str, controller: &str) -> Option<(PathBuf, Version)>
         let (root, mount) = (place.next()?, place.next()?);
         let mut of = kind_of.split(' ');
         let is_it = match (kind, of.next()?, of.nth(1)?) {
-            (Version::One, "cgroup", options) => has(options),
-            (Version::Two, "cgroup2", _) => true,
+            (Version::V1, "cgroup", options) => has(options),
+            (Version::V2, "cgroup2", _) => true,
             _ => false,
         };
+        let path = started_in(path);
         let below = if root == "/" { path } else { path.strip_prefix(root)? };
         is_it.then(|| (Path::new(mount).join(below.trim_start_matches('/')), kind))
     })
@@ -210,20 +222,30 @@ mod tests {
     fn the_own_group_is_found_in_whichever_hierarchy_has_the_controller() {
         let own = "4:memory:/docker/x/canopy\n2:cpu,cpuacct:/\n0::/system/canopy\n";
         let found = |controller| find(MOUNTS, own, controller);
-        assert_eq!(found("cpu"), Some(("/sys/fs/cgroup/cpu".into(), Version::One)));
-        assert_eq!(found("memory"), Some(("/sys/fs/cgroup/memory/canopy".into(), Version::One)));
-        assert_eq!(found("pids"), Some(("/sys/fs/cgroup/unified/system/canopy".into(), Version::Two)));
+        assert_eq!(found("cpu"), Some(("/sys/fs/cgroup/cpu".into(), Version::V1)));
+        assert_eq!(found("memory"), Some(("/sys/fs/cgroup/memory/canopy".into(), Version::V1)));
+        assert_eq!(found("pids"), Some(("/sys/fs/cgroup/unified/system/canopy".into(), Version::V2)));
         assert_eq!(find(MOUNTS, "", "pids"), None);
         assert_eq!(find("nonsense", own, "cpu"), None);
     }
 
     #[test]
-    fn a_whole_core_weighs_as_much_as_whoever_has_no_share() {
-        for (version, whole, least) in [(Version::One, 1024, 2), (Version::Two, 100, 1)] {
-            assert_eq!(weight(None, version), whole);
-            assert_eq!(weight(Some(1000), version), whole);
-            assert_eq!(weight(Some(0), version), least);
-            assert_eq!(weight(Some(500), version), whole / 2);
+    fn a_cells_process_is_put_beside_the_daemons_own_threads_and_never_among_them() {
+        for (own, base) in [
+            ("/pod/canopy.blue.12/system", "/pod"),
+            ("/canopy.blue.12/system", "/"),
+            ("/pod/canopy.blue.12", "/pod/canopy.blue.12"),
+            ("/user/system", "/user/system"),
+            ("/", "/"),
+        ] {
+            assert_eq!(started_in(own), base);
         }
+        let own = "2:cpu,cpuacct:/canopy.blue.12/system\n";
+        assert_eq!(find(MOUNTS, own, "cpu"), Some(("/sys/fs/cgroup/cpu".into(), Version::V1)));
+    }
+
+    #[test]
+    fn a_whole_core_weighs_as_much_as_whoever_has_no_share() {
+        assert_eq!((weight(None), weight(Some(1000)), weight(Some(500))), (1024, 1024, 512));
     }
 }

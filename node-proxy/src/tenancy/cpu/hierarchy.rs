@@ -254,7 +254,7 @@ pub(super) fn report(error: &HierarchyError) -> String {
 /// What a group weighs that nobody has given a weight.
 pub(super) const UNWEIGHED: u64 = 1_024;
 /// The group of the daemon's own threads.
-const SYSTEM: &str = "system";
+pub const SYSTEM: &str = "system";
 
 #[cfg(test)]
 mod tests {
