@@ -122,7 +122,8 @@ impl Samples {
             let quotients: Vec<f64> = self
                 .pairs(case, of, to)
                 .map(|(a, b)| metric.of(a) / metric.of(b))
-                .filter(|q| q.is_finite() && *q > 0.0)
+                // A figure of 0 is one that there is not; but who has served nothing has done so.
+                .filter(|q| q.is_finite() && (*q > 0.0 || metric == Metric::Rps))
                 .collect();
             spread([case, of, to], metric, &quotients)
         };
@@ -180,6 +181,13 @@ mod tests {
         ]);
         let rps = &samples.ratios("c", "a", "b")[0];
         assert_eq!((rps.min, rps.median, rps.max), (2.0, 3.0, 4.0));
+    }
+
+    #[test]
+    fn who_has_served_nothing_has_a_ratio_of_nothing_and_not_none() {
+        let samples = Samples(vec![sample("a", 0, 0.0, 0), sample("b", 0, 500.0, 0)]);
+        let ratios = samples.ratios("c", "a", "b");
+        assert_eq!(ratios.iter().map(|r| (r.metric.as_str(), r.median)).collect::<Vec<_>>(), [("rps", 0.0)]);
     }
 
     #[test]

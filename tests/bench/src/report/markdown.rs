@@ -44,7 +44,7 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
 
 /// The tables of one scenario.
 pub(crate) fn scenario(outcome: &Outcome) -> String {
-    let (loads, single): (Vec<&Row>, Vec<&Row>) = outcome.rows.iter().partition(|row| row.rps > 0.0);
+    let (loads, single): (Vec<&Row>, Vec<&Row>) = outcome.rows.iter().partition(|row| is_load(row));
     let mut text = if loads.is_empty() { String::new() } else { figures(&loads) };
     if !single.is_empty() {
         if !loads.is_empty() {
@@ -85,6 +85,11 @@ pub(crate) fn scenario(outcome: &Outcome) -> String {
         );
     }
     text
+}
+
+/// Whether a row is of load: also one of which nothing was served.
+fn is_load(row: &Row) -> bool {
+    row.rps > 0.0 || row.rate_per_second > 0.0
 }
 
 fn provenance(outcome: &Outcome) -> String {
@@ -275,6 +280,14 @@ mod tests {
         let text = bars(&[Verdict { of: "every subject".into(), ..verdict(verdict::ERRORS, Some(317.0)) }]);
         let row = "| connect: every subject, errors | ≤ 0 | 317 | – | **missed** 317 in envoy-node |\n";
         assert!(text.ends_with(row), "{text}");
+    }
+
+    #[test]
+    fn a_victim_that_nothing_was_served_of_stands_among_the_loads() {
+        let (case, subject) = ("aggressor-256".to_owned(), "envoy-node".to_owned());
+        let starved = Row { case, subject, rate_per_second: 500.0, rss_bytes: 1e8, ..Row::default() };
+        let text = scenario(&Outcome { rows: vec![starved], ..Outcome::default() });
+        assert!(text.contains("| aggressor-256 | envoy-node | 0 |"), "{text}");
     }
 
     #[test]
