@@ -78,7 +78,8 @@ impl Place {
             }
         }
         let cap = due.cap_millis.filter(|_| !self.has_quota).map(|millis| millis as f64 / 1e3);
-        let is_paced = matches!(means, Means::Governor) && due.band == Band::Over;
+        // Also a cell whose group could not be made: among the daemon's own threads nothing else would hold it back.
+        let is_paced = !matches!(means, Means::Classes) && self.group.is_none() && due.band == Band::Over;
         let part = is_paced.then_some(due.part);
         pace.set(cap.into_iter().chain(part).reduce(f64::min));
     }
