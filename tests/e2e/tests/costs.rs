@@ -85,7 +85,8 @@ fn memory_that_one_tenants_clients_hold_is_on_its_ledger_alone() -> Outcome {
     assert!(shop >= OWN * grown, "{shop} of {grown} bytes are shop's");
     assert!(bank.abs() <= OTHERS * grown, "{bank} of {grown} bytes are bank's");
     let row = workload(&now, "ns/shop", "shop/client")["memory_bytes"].as_f64().unwrap_or_default();
-    assert!((0.8 * shop..1.1 * shop).contains(&row), "{row} of {shop} bytes are its client's");
+    // The task itself is made before its first turn, and is the cell's.
+    assert!((0.7 * shop..1.1 * shop).contains(&row), "{row} of {shop} bytes are its client's");
     let difference = now["allocated_bytes"]["difference"].as_f64().unwrap_or(f64::INFINITY);
     assert!(difference.abs() <= KERNEL * all(&now), "{difference} of {} bytes are nobody's", all(&now));
     drop(held);

@@ -27,7 +27,15 @@ const FILE: [&[&str]; 2] = [
 ];
 const ROW: [&[&str]; 2] = [
     &["case", "subject", "rps", "p50_us", "p99_us", "cpu_us_per_request", "rss_bytes", "errors"],
-    &["pss_bytes", "p50_closed_us", "p99_closed_us", "rate_per_second", "proxy_busy", "void_rounds"],
+    &[
+        "pss_bytes",
+        "p50_closed_us",
+        "p99_closed_us",
+        "rate_per_second",
+        "proxy_busy",
+        "void_rounds",
+        "unserved",
+    ],
 ];
 const RATIO: [&[&str]; 2] = [&["case", "of", "to", "metric", "median", "min", "max"], &[]];
 const METRICS: [&[&str]; 2] =
