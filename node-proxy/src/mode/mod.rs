@@ -2,4 +2,5 @@
 
 pub mod hours;
 pub mod node;
+mod signals;
 pub mod steering;

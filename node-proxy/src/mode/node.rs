@@ -19,9 +19,8 @@ use config::{
 };
 use ebpf_redirect::{FenceChoice, RedirectError};
 use rustls::time_provider::DefaultTimeProvider;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{hours::Hours, steering::Steering};
+use super::{hours::Hours, signals::Signals, steering::Steering};
 use crate::{
     admin,
     app::Daemon,
@@ -371,33 +370,5 @@ async fn hurry(daemon: &Daemon) -> Result<(), RunError> {
             Ok(())
         }
         Err(_) => Err(RunError::Unfinished),
-    }
-}
-
-/// The signals the daemon heeds.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for SIGTERM or SIGINT; SIGHUP opens the access log again, after it was rotated.
-    async fn end(&mut self, access_log: &Writer) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => access_log.reopen(),
-            }
-        }
     }
 }
