@@ -1,0 +1,106 @@
+//! The page that Prometheus scrapes: what is on it, once each, and what is not.
+
+use config::name::Name;
+use ebpf_redirect::{FenceState, FencedPackets, Side};
+
+use super::*;
+use crate::tenancy::{ConnectionGuard, TunnelGuard};
+
+#[derive(Debug)]
+struct Fixed(Arc<Ledger>);
+
+impl Readings for Fixed {
+    fn ledgers(&self) -> Vec<(TenantId, Arc<Ledger>)> {
+        vec![(TenantId::Tenant(Name::try_from("shop").unwrap()), Arc::clone(&self.0))]
+    }
+    fn hooks(&self) -> Vec<Counter> {
+        vec![Counter { hook: "connect4", event: "steered", count: 3 }]
+    }
+    fn fences(&self) -> Vec<FencedPod> {
+        let packets = vec![FencedPackets { reason: "raw", dropped: 9, observed: 0 }];
+        vec![FencedPod { pod: "shop/cart".into(), state: FenceState::Enforcing, packets }]
+    }
+    fn access_log_dropped(&self) -> u64 {
+        4
+    }
+    fn rows(&self) -> Vec<Arc<Row>> {
+        Vec::new()
+    }
+    fn balance(&self) -> Balance {
+        Balance::default()
+    }
+    fn configuration(&self) -> Configuration {
+        Configuration { version: 7, rejected: 1, workloads: 5, workloads_failed: 0 }
+    }
+    fn is_ready(&self) -> bool {
+        true
+    }
+}
+
+fn page() -> String {
+    let ledger = Arc::new(Ledger::default());
+    let _connection = ConnectionGuard::open(&ledger);
+    let _tunnel = TunnelGuard::open(&ledger, Side::Outbound);
+    ledger.carried(10, 20);
+    ledger.refused(Reason::NoRoute);
+    ledger.beat(1_500_000_000);
+    ledger.certificate_issued();
+    ledger.certificate_failed();
+    ledger.certificate_failed();
+    ledger.mirror_dropped();
+    ledger.copied(5);
+    ledger.piped(0, 8);
+    ledger.piped(8, 6);
+    ledger.share(64, 3);
+    ledger.certificate_expiry.store(1_800_000_000, Relaxed);
+    Metrics::new(Arc::new(Fixed(ledger))).render()
+}
+
+#[test]
+fn page_shows_every_figure_with_its_tenant() {
+    let page = page();
+    for line in [
+        "canopy_accept_connections_total{tenant=\"shop\"} 1.0",
+        "canopy_accept_connections_open{tenant=\"shop\"} 1.0",
+        "canopy_hbone_tunnels_open{tenant=\"shop\",direction=\"inbound\"} 0.0",
+        "canopy_hbone_tunnels_open{tenant=\"shop\",direction=\"outbound\"} 1.0",
+        "canopy_relay_bytes_total{tenant=\"shop\",direction=\"received\"} 10.0",
+        "canopy_relay_bytes_total{tenant=\"shop\",direction=\"sent\"} 20.0",
+        "canopy_tenancy_cpu_seconds_total{tenant=\"shop\"} 1.5",
+        "canopy_refused_total{tenant=\"shop\",reason=\"no_route\"} 1",
+        "canopy_identity_certificates_total{tenant=\"shop\"} 1.0",
+        "canopy_identity_certificate_failures_total{tenant=\"shop\"} 2.0",
+        "canopy_identity_certificate_expiry_seconds{tenant=\"shop\"} 1800000000.0",
+        "canopy_redirect_decisions_total{hook=\"connect4\",event=\"steered\"} 3",
+        "canopy_fence_pods{state=\"enforcing\"} 1",
+        "canopy_fence_pods{state=\"unavailable\"} 0",
+        "canopy_fence_packets_total{pod=\"shop/cart\",reason=\"raw\",verdict=\"dropped\"} 9",
+        "canopy_configuration_version 7",
+        "canopy_access_log_dropped_total 4",
+        "canopy_relay_mirrors_dropped_total{tenant=\"shop\"} 1.0",
+        "canopy_relay_bulk_copied_bytes_total{tenant=\"shop\"} 5.0",
+        "canopy_relay_piped_bytes{tenant=\"shop\"} 6.0",
+        "canopy_tenancy_connections_limit{tenant=\"shop\"} 64.0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+}
+
+#[test]
+fn page_says_which_version_runs_and_since_when() {
+    let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let page = page();
+    let build = concat!("canopy_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1");
+    assert!(page.lines().any(|line| line == build), "{page}");
+    let started = page.lines().find_map(|line| line.strip_prefix("canopy_process_start_time_seconds "));
+    let started: f64 = started.unwrap().parse().unwrap();
+    assert!((before..before + 60.0).contains(&started), "{started}");
+}
+
+#[test]
+fn page_describes_each_family_once_and_hides_reasons_that_never_occurred() {
+    let page = page();
+    assert_eq!(page.matches("# HELP canopy_relay_bytes").count(), 1);
+    assert!(!page.contains("no_endpoint"));
+    assert!(page.ends_with("# EOF\n"));
+}
