@@ -89,13 +89,13 @@ impl Row {
         u64::try_from(self.heap_bytes.load(Relaxed)).unwrap_or_default()
     }
 
-    pub(super) fn refused(&self, reason: Reason) {
+    pub fn refused(&self, reason: Reason) {
         if let Some(counter) = self.refusals.get(reason as usize) {
             add(counter, 1);
         }
     }
 
-    pub(super) fn carried(&self, received: u64, sent: u64) {
+    pub fn carried(&self, received: u64, sent: u64) {
         add(&self.bytes_received, received);
         add(&self.bytes_sent, sent);
     }

@@ -1,10 +1,10 @@
 //! The page that Prometheus scrapes: what is on it, once each, and what is not.
 
-use config::name::Name;
+use config::name::{Name, PodName};
 use ebpf_redirect::{FenceState, FencedPackets, Side};
 
 use super::*;
-use crate::tenancy::{ConnectionGuard, TunnelGuard};
+use crate::tenancy::{ConnectionGuard, Parts, TunnelGuard};
 
 #[derive(Debug)]
 struct Fixed(Arc<Ledger>);
@@ -24,10 +24,26 @@ impl Readings for Fixed {
         4
     }
     fn rows(&self) -> Vec<Arc<Row>> {
-        Vec::new()
+        let tenant = TenantId::Tenant(Name::try_from("shop").unwrap());
+        let namespace = "shop".try_into().unwrap();
+        let row = Row::new(tenant, PodName::new(namespace, "cart".try_into().unwrap()));
+        let counters = [
+            &row.connections,
+            &row.connections_open,
+            &row.requests,
+            &row.handshakes_made,
+            &row.handshakes_accepted,
+            &row.cpu_nanos,
+        ];
+        counters.into_iter().zip(1..).for_each(|(counter, value)| counter.store(value, Relaxed));
+        row.heap_bytes.store(7, Relaxed);
+        row.carried(8, 9);
+        row.refused(Reason::NoRoute);
+        vec![Arc::new(row)]
     }
     fn balance(&self) -> Balance {
-        Balance::default()
+        let parts = |whole| Parts { tenants: 1.0, system: 2.0, common: 3.0, whole };
+        Balance { cpu: parts(7.0), allocated: parts(8.0), resident: parts(9.0) }
     }
     fn configuration(&self) -> Configuration {
         Configuration { version: 7, rejected: 1, workloads: 5, workloads_failed: 0 }
@@ -52,6 +68,20 @@ fn page() -> String {
     ledger.piped(0, 8);
     ledger.piped(8, 6);
     ledger.share(64, 3);
+    ledger.paced(11);
+    ledger.throttled_nanos.store(2_500_000_000, Relaxed);
+    let costs = &ledger.costs;
+    let figures = [
+        &costs.cpu_user_nanos,
+        &costs.cpu_system_nanos,
+        &costs.heap_peak_bytes,
+        &costs.heap_cached_bytes,
+        &costs.heap_resident_bytes,
+        &costs.socket_bytes,
+        &costs.handshakes_made,
+        &costs.handshakes_accepted,
+    ];
+    figures.into_iter().zip(1..).for_each(|(figure, value)| figure.store(value, Relaxed));
     ledger.certificate_expiry.store(1_800_000_000, Relaxed);
     Metrics::new(Arc::new(Fixed(ledger))).render()
 }
@@ -103,4 +133,45 @@ fn page_describes_each_family_once_and_hides_reasons_that_never_occurred() {
     assert_eq!(page.matches("# HELP canopy_relay_bytes").count(), 1);
     assert!(!page.contains("no_endpoint"));
     assert!(page.ends_with("# EOF\n"));
+}
+
+#[test]
+fn page_shows_what_tenants_and_workloads_cost_and_what_all_of_it_adds_up_to() {
+    let page = page();
+    let of = "{tenant=\"shop\"}";
+    let workload = |more: &str| format!("{{tenant=\"shop\",workload=\"shop/cart\"{more}}}");
+    let (one, part) = (workload(""), "{part=\"system\"}");
+    let way = |name: &str| workload(&format!(",direction=\"{name}\""));
+    for line in [
+        format!("canopy_tenancy_paced_total{of} 11.0"),
+        format!("canopy_tenancy_cpu_throttled_seconds_total{of} 2.5"),
+        "canopy_tenancy_cpu_spent_seconds_total{tenant=\"shop\",mode=\"system\"} 0.000000002".to_owned(),
+        format!("canopy_tenancy_heap_peak_bytes{of} 3.0"),
+        format!("canopy_tenancy_heap_cached_bytes{of} 4.0"),
+        format!("canopy_tenancy_heap_resident_bytes{of} 5.0"),
+        format!("canopy_tenancy_sockets_bytes{of} 6.0"),
+        "canopy_tenancy_handshakes_total{tenant=\"shop\",direction=\"outbound\"} 7.0".to_owned(),
+        "canopy_tenancy_handshakes_total{tenant=\"shop\",direction=\"inbound\"} 8.0".to_owned(),
+        format!("canopy_workload_connections_total{one} 1.0"),
+        format!("canopy_workload_connections_open{one} 2.0"),
+        format!("canopy_workload_requests_total{one} 3.0"),
+        format!("canopy_workload_handshakes_total{} 4.0", way("outbound")),
+        format!("canopy_workload_handshakes_total{} 5.0", way("inbound")),
+        format!("canopy_workload_cpu_seconds_total{one} 0.000000006"),
+        format!("canopy_workload_heap_bytes{one} 7.0"),
+        format!("canopy_workload_bytes_total{} 8.0", way("received")),
+        format!("canopy_workload_bytes_total{} 9.0", way("sent")),
+        format!("canopy_workload_refused_total{} 1.0", workload(",reason=\"no_route\"")),
+        format!("canopy_ledger_cpu_seconds_total{part} 2.0"),
+        "canopy_ledger_cpu_process_seconds_total 7.0".to_owned(),
+        "canopy_ledger_cpu_difference_seconds 1.0".to_owned(),
+        format!("canopy_ledger_allocated_bytes{part} 2.0"),
+        "canopy_ledger_allocated_process_bytes 8.0".to_owned(),
+        "canopy_ledger_allocated_difference_bytes 2.0".to_owned(),
+        format!("canopy_ledger_resident_bytes{part} 2.0"),
+        "canopy_ledger_resident_process_bytes 9.0".to_owned(),
+        "canopy_ledger_resident_difference_bytes 3.0".to_owned(),
+    ] {
+        assert!(page.lines().any(|there| there == line), "{line} is not in\n{page}");
+    }
 }
