@@ -32,6 +32,9 @@ use crate::{
     tenancy::{Ledger, Throne, cpu::CellAccount},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Stuck threads of one tenant that are put up with: each may burn what is left of a CPU. With more, the tenant has
 /// no cell until one of them ends.
 const ABANDONED: usize = 4;
@@ -327,11 +330,12 @@ impl Keeper {
         &self.ledger
     }
 
-    /// What it is to get of the CPU, while it has a cell.
+    /// What it is to get of the CPU, while it has a cell that is a thread: a process has a group of its own beside the daemon's.
     pub(super) fn cpu_account(&self) -> Option<CellAccount> {
+        let reign = self.reign.as_ref().filter(|reign| !reign.lane.is_process())?;
         Some(CellAccount {
             tenant: self.tenant.clone(),
-            thread: Arc::clone(&self.reign.as_ref()?.lane.id),
+            thread: Arc::clone(&reign.lane.id),
             ledger: Arc::clone(&self.ledger),
             budget: self.snapshot.budget,
         })

@@ -1,0 +1,49 @@
+//! A keeper alone, with no supervisor: what its cell is by its tenant's isolation class.
+
+use std::rc::Rc;
+
+use config::name::Namespace;
+use ebpf_redirect::fake::FakeRedirect;
+
+use super::*;
+use crate::{
+    forest::{OnStop, lane::Apart},
+    identity::{credentials::Sources, testing},
+    telemetry::access::{Target, Writer},
+    upstream::connect::Kernel,
+};
+
+fn settings(identity: Sources) -> Settings {
+    Settings {
+        instance: "test".to_owned(),
+        redirect: Arc::new(FakeRedirect::default()),
+        limits: Limits::default(),
+        site: Arc::default(),
+        descriptors: 262_144,
+        access_log: Arc::new(Writer::start(Target::Off).unwrap()),
+        connect: || Rc::new(Kernel),
+        identity,
+        grace: Duration::from_millis(100),
+        on_stop: OnStop::Open,
+        budgets: false,
+    }
+}
+
+fn snapshot(isolation: Isolation) -> Arc<Snapshot> {
+    Arc::new(Snapshot { isolation, ..Snapshot::empty(tenant()) })
+}
+
+fn tenant() -> TenantId {
+    TenantId::Namespace(Namespace::try_from("shop").unwrap())
+}
+
+#[tokio::test]
+async fn only_a_cell_that_is_a_thread_is_among_those_whose_cpu_the_daemon_divides() {
+    let settings = settings(testing::no_sources());
+    let first = (snapshot(Isolation::Thread), 16);
+    let mut keeper = Keeper::start(tenant(), first, &settings, Instant::now()).unwrap();
+    assert!(keeper.cpu_account().is_some() && keeper.account().is_some());
+    keeper.reign.as_mut().unwrap().lane.process = Some(Apart::default());
+    assert!(keeper.cpu_account().is_none() && keeper.account().is_none());
+    keeper.give_up();
+}
