@@ -32,6 +32,7 @@ use crate::{
     tenancy::{Ledger, Throne, cpu::CellAccount},
 };
 
+mod class;
 #[cfg(test)]
 mod tests;
 
@@ -67,6 +68,8 @@ pub(super) struct Keeper {
     leaving: Vec<Reign>,
     grace: Duration,
     draining: bool,
+    /// Whether a process of its own could have certificates.
+    can_be_apart: bool,
 }
 
 /// A cell that serves now.
@@ -128,7 +131,9 @@ impl Keeper {
             leaving: Vec::new(),
             grace: settings.grace,
             draining: false,
+            can_be_apart: class::can_be_apart(&settings.identity),
         };
+        class::tell(&keeper.tenant, keeper.snapshot.isolation, keeper.can_be_apart);
         keeper.enthrone(settings, now)?;
         Ok(keeper)
     }
@@ -208,8 +213,12 @@ impl Keeper {
         if Arc::ptr_eq(&self.snapshot, snapshot) {
             return None;
         }
+        let class = self.class();
         let old = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         if old.isolation != snapshot.isolation {
+            class::tell(&self.tenant, snapshot.isolation, self.can_be_apart);
+        }
+        if self.class() != class {
             self.change_class(now);
         }
         self.tell(ToCell::Swap(Arc::clone(snapshot)), now);
@@ -220,15 +229,20 @@ impl Keeper {
     fn change_class(&mut self, now: Instant) {
         self.tell(ToCell::Drain { grace: self.grace }, now);
         let Some(reign) = self.reign.take() else { return };
-        tracing::info!(tenant = %self.tenant, class = ?self.snapshot.isolation, "a cell changes its isolation class");
+        tracing::info!(tenant = %self.tenant, class = ?self.class(), "a cell changes its isolation class");
         // Its successor must not depose it.
         self.throne = Throne::default();
         self.leaving.push(reign);
         (self.why, self.restart_at) = ("changes its isolation class", Some(now));
     }
 
+    /// In what its cell runs: what its tenant wants, where that can be.
+    pub(super) fn class(&self) -> Isolation {
+        class::given(self.snapshot.isolation, self.can_be_apart)
+    }
+
     fn is_process(&self) -> bool {
-        self.snapshot.isolation == Isolation::Process
+        self.class() == Isolation::Process
     }
 
     /// Gives the cell a new switchboard, unless it has it.

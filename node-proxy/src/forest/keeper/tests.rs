@@ -47,3 +47,23 @@ async fn only_a_cell_that_is_a_thread_is_among_those_whose_cpu_the_daemon_divide
     assert!(keeper.cpu_account().is_none() && keeper.account().is_none());
     keeper.give_up();
 }
+
+#[tokio::test]
+async fn a_cell_stays_a_thread_where_a_process_would_have_no_certificate() {
+    let now = Instant::now();
+    // As SPIRE's, this source has nothing for another process.
+    let without = settings(testing::no_sources());
+    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Process), 16), &without, now).unwrap();
+    assert_eq!(keeper.class(), Isolation::Thread);
+    assert!(!keeper.reign.as_ref().unwrap().lane.is_process());
+    keeper.swap(&snapshot(Isolation::Thread), now);
+    keeper.swap(&snapshot(Isolation::Process), now);
+    assert!(keeper.reign.is_some() && keeper.leaving.is_empty(), "nothing has changed for its connections");
+    keeper.give_up();
+
+    let with = settings(testing::TestAuthority::new().sources());
+    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &with, now).unwrap();
+    keeper.swap(&snapshot(Isolation::Process), now);
+    assert_eq!((keeper.class(), keeper.leaving.len()), (Isolation::Process, 1));
+    keeper.give_up();
+}

@@ -21,7 +21,7 @@ impl Supervisor {
         let terms = self.keepers().map(|keeper| {
             let snapshot = keeper.snapshot();
             Terms {
-                isolation: snapshot.isolation,
+                isolation: keeper.class(),
                 budget: snapshot.budget,
                 owner: self.mesh.tenants.get(&keeper.tenant).and_then(|tenant| tenant.owner),
                 restarts: keeper.restarts,
