@@ -230,6 +230,18 @@ fn a_cap_holds_and_is_lifted_while_the_cell_runs() {
         thread::sleep(Duration::from_millis(200));
         let part = cell.part(Duration::from_secs(1));
         assert!(part > 0.2, "{part} of a CPU without a cap");
+        // It is told once a second at the latest: by now all of the first cap.
+        thread::sleep(Duration::from_millis(500));
+        let told = || Duration::from_nanos(cell.account.ledger.throttled_nanos.load(Relaxed));
+        let (before, again) = (told(), Instant::now());
+        enforcement.govern(vec![cell.account.clone()]);
+        wait_until("the time held back by the next cap is told", || told() > before);
+        let more = told() - before;
+        assert!(
+            more <= again.elapsed() + Duration::from_millis(100),
+            "{more:?} more in {:?}",
+            again.elapsed()
+        );
     };
     on_one_cpu(move |_| {
         held(Means::Governor);

@@ -130,8 +130,12 @@ impl Hierarchy {
     fn group(&self, name: &str) -> Result<Group, HierarchyError> {
         let path = self.parent.join(name);
         make(&path)?;
-        if self.version == Version::V2 {
-            write(&path.join("cgroup.type"), "threaded")?;
+        if self.version == Version::V2
+            && let Err(error) = write(&path.join("cgroup.type"), "threaded")
+        {
+            // It is tried again under another name.
+            let _ = fs::remove_dir(&path);
+            return Err(error);
         }
         Ok(Group { version: self.version, path })
     }

@@ -1,6 +1,6 @@
 //! Where one cell is put: its control group, its class or its pace, changed only where something else is due.
 //!
-//! What the kernel does not take is said once, and tried again at the next change.
+//! What the kernel does not take is said once, and tried again at the next look.
 
 use std::time::Duration;
 
@@ -36,17 +36,32 @@ pub(super) struct Place {
     has_quota: bool,
     is_idle: bool,
     complained: bool,
+    /// Whether a cap was ever held by the group: else it was never held back.
+    was_capped: bool,
+    /// What the group said last of how long it was held back, and what has come together of that.
+    said: Duration,
+    throttled: Duration,
 }
 
 impl Place {
     /// Of a cell that begins; a group is made where there are groups.
     pub(super) fn new(means: &mut Means, tenant: &str) -> Self {
         let mut place = Self::default();
-        if let Means::Weights(hierarchy) = means {
-            let made = hierarchy.cell(tenant);
-            place.group = place.heard(made);
-        }
+        place.settle(means, tenant);
         place
+    }
+
+    /// Makes the group, where there are groups and this cell has none yet.
+    pub(super) fn settle(&mut self, means: &mut Means, tenant: &str) {
+        let Means::Weights(hierarchy) = means else { return };
+        if self.group.is_none() {
+            let made = hierarchy.cell(tenant);
+            self.group = self.heard(made);
+            if self.group.is_some() {
+                // Its thread has yet to be put there.
+                self.thread = None;
+            }
+        }
     }
 
     /// Puts a thread where the cell is. Says whether it is there.
@@ -84,9 +99,14 @@ impl Place {
         pace.set(cap.into_iter().chain(part).reduce(f64::min));
     }
 
-    /// How long the kernel has held it back for its cap.
-    pub(super) fn throttled(&self) -> Duration {
-        self.group.as_ref().filter(|_| self.has_quota).map(Group::throttled).unwrap_or_default()
+    /// How long the kernel has held it back for its caps so far: also for one that was lifted since.
+    pub(super) fn throttled(&mut self) -> Duration {
+        if let Some(group) = self.group.as_ref().filter(|_| self.was_capped) {
+            let said = group.throttled();
+            self.throttled += said.saturating_sub(self.said);
+            self.said = said;
+        }
+        self.throttled
     }
 
     /// Its group, to be removed when its threads have ended.
@@ -106,8 +126,12 @@ impl Place {
     fn cap(&mut self, cap: Option<u64>) {
         let Some(group) = self.group.as_ref().filter(|_| self.cap != cap) else { return };
         let capped = group.cap(cap);
-        self.has_quota = self.heard(capped).is_some() && cap.is_some();
-        self.cap = cap;
+        let is_as_due = self.heard(capped).is_some();
+        self.has_quota = is_as_due && cap.is_some();
+        self.was_capped |= self.has_quota;
+        if is_as_due {
+            self.cap = cap;
+        }
     }
 
     fn heard<T>(&mut self, result: Result<T, HierarchyError>) -> Option<T> {

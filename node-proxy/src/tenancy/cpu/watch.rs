@@ -101,6 +101,8 @@ struct Watched {
     used: f64,
     /// Whether its thread is still to be put in its place.
     is_new: bool,
+    /// How long it was held back in this place, or has paused, as last put down.
+    held_back: Duration,
 }
 
 /// A thread's clocks at the last look.
@@ -177,7 +179,7 @@ impl Watch {
         for cell in self.cells.values_mut() {
             let part = fair(share_millis(&cell.account.budget), all, self.cpus, RESERVE_MILLIS);
             cell.look(wall, part);
-            busy |= cell.used >= BUSY || cell.is_new;
+            busy |= cell.is_watched_closely();
             in_need |= cell.is_in_need(part);
             if cell.standing.band() == Band::Within {
                 // What it waits for counts, as far as it is its part: the CPU may be others' as well.
@@ -216,10 +218,13 @@ impl Watch {
     fn seldom(&mut self) {
         self.cpus = cpus();
         self.left.retain(|group| !group.remove());
-        for cell in self.cells.values() {
-            let throttled = cell.place.throttled() + cell.account.ledger.pace.paused();
-            let nanos = u64::try_from(throttled.as_nanos()).unwrap_or(u64::MAX);
-            cell.account.ledger.throttled_nanos.store(nanos, Relaxed);
+        for cell in self.cells.values_mut() {
+            cell.place.settle(&mut self.means, cell.account.tenant.as_str());
+            let ledger = &cell.account.ledger;
+            let held_back = cell.place.throttled() + ledger.pace.paused();
+            let more = held_back.saturating_sub(std::mem::replace(&mut cell.held_back, held_back));
+            // Never less than it was: another place, or a process, may have been the tenant's before.
+            ledger.throttled_nanos.fetch_add(u64::try_from(more.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         }
     }
 
@@ -236,7 +241,9 @@ impl Watch {
 impl Watched {
     fn new(account: CellAccount, means: &mut Means) -> Self {
         let place = Place::new(means, account.tenant.as_str());
-        Self { account, place, thread: None, standing: Standing::default(), used: 0.0, is_new: true }
+        let held_back = account.ledger.pace.paused();
+        let standing = Standing::default();
+        Self { account, place, thread: None, standing, used: 0.0, is_new: true, held_back }
     }
 
     fn look(&mut self, wall: Duration, part: f64) {
@@ -264,6 +271,11 @@ impl Watched {
         self.standing.look(Reading { wall, used, waited }, part);
     }
 
+    /// Whether the next look has to come soon: it uses much, or waits for much and is to be put back in time.
+    fn is_watched_closely(&self) -> bool {
+        self.used >= BUSY || self.standing.wanted() >= BUSY || self.is_new
+    }
+
     /// Whether it wants what is guaranteed to it and does not get it.
     fn is_in_need(&self, part: f64) -> bool {
         let Some(millis) = self.account.budget.cpu_share_millis else { return false };
@@ -285,7 +297,7 @@ const TICK: Duration = Duration::from_millis(10);
 const QUIET_TICK: Duration = Duration::from_millis(40);
 /// Looks between two at what changes seldom.
 const SELDOM: u64 = 25;
-/// A cell that uses more of a CPU than this is watched closely.
+/// A cell that uses, or wants, more of a CPU than this is watched closely.
 const BUSY: f64 = 0.05;
 /// How much a look counts in what a cell is taken to use.
 const USED_WEIGHT: f64 = 0.25;
@@ -295,3 +307,32 @@ const ENOUGH: f64 = 0.97;
 const GOVERNED: f64 = 0.95;
 /// Enough for what it does; only what is touched is paid for.
 const STACK_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use config::{model::Budget, name::Namespace};
+
+    use super::*;
+    use crate::tenancy::Ledger;
+
+    fn watched() -> Watched {
+        let account = CellAccount {
+            tenant: TenantId::Namespace(Namespace::try_from("shop").unwrap()),
+            thread: Arc::new(OnceLock::new()),
+            ledger: Arc::new(Ledger::default()),
+            budget: Budget::default(),
+        };
+        Watched { is_new: false, ..Watched::new(account, &mut Means::Governor) }
+    }
+
+    #[test]
+    fn a_cell_that_gets_nothing_of_what_it_wants_is_watched_as_closely_as_one_that_uses_much() {
+        let mut cell = watched();
+        assert!(!cell.is_watched_closely());
+        let starved = Reading { wall: QUIET_TICK, used: Duration::ZERO, waited: QUIET_TICK };
+        cell.standing.look(starved, 0.45);
+        assert!(cell.is_watched_closely());
+    }
+}
