@@ -1,7 +1,8 @@
 //! The control group of a cell's process: how much memory it may have, how many threads, and its weight among its neighbours.
 //!
-//! Made beside the daemon's own, in whichever hierarchies can be written (version 1 or 2), and removed with the process. Where none
-//! can be had, that is said once, and the process runs without: it must never be the reason why a tenant is not served.
+//! Made beside the daemon's own, in whichever hierarchies can be written, and removed with the process. Tried with version 1; in
+//! version 2 the daemon's own threads make their group one of threads, beside which there is none of processes. Where none can be
+//! had, that is said, and the process runs without: it must never be the reason why a tenant is not served.
 
 use std::{
     fs, io,
@@ -16,10 +17,16 @@ use std::{
 
 use config::{model::Budget, name::TenantId};
 
-use crate::tenancy::cpu::{hierarchy, layout::Version};
+use crate::tenancy::cpu::{
+    hierarchy,
+    layout::{self, Version},
+};
 
 /// Threads of a cell's process: it has four, and one more for each lane to come.
 const THREADS: u64 = 64;
+/// What a process needs before its tenant holds anything, and while the cell ends connections because it holds too much: else the
+/// kernel would kill it first. A bound, of which an idle one has used a part.
+const OVERHEAD_BYTES: u64 = 16 * 1024 * 1024;
 /// What the daemon's groups are called, with its process's number after it.
 const PREFIX: &str = "canopy-";
 /// How long a group is waited for that its last process has just left.
@@ -92,7 +99,7 @@ impl Group {
     pub(super) fn limit(&self, budget: &Budget) {
         let memory = budget.memory_hard_bytes;
         set(self.memory.as_ref(), MEMORY, |version| match (memory, version) {
-            (Some(bytes), _) => bytes.to_string(),
+            (Some(bytes), _) => most_memory(bytes).to_string(),
             (None, Version::V1) => "-1".to_owned(),
             (None, Version::V2) => "max".to_owned(),
         });
@@ -102,6 +109,13 @@ impl Group {
             files.for_each(|(file, value)| place.write(file, &value));
         }
         set(self.threads.as_ref(), [(Version::V1, PIDS), (Version::V2, PIDS)], |_| THREADS.to_string());
+    }
+
+    /// How long it was held back by its cap so far.
+    pub(super) fn throttled(&self) -> Duration {
+        let stat =
+            self.cpu.as_ref().and_then(|place| fs::read_to_string(place.directory.join("cpu.stat")).ok());
+        stat.map(|stat| layout::throttled(&stat)).unwrap_or_default()
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
@@ -153,6 +167,11 @@ fn set(place: Option<&Place>, files: [(Version, &str); 2], value: impl FnOnce(Ve
     if let Some((_, file)) = files.iter().find(|(of, _)| *of == place.version) {
         place.write(file, &value(place.version));
     }
+}
+
+/// What the kernel lets a process have whose tenant may hold so much.
+fn most_memory(hard_bytes: u64) -> u64 {
+    hard_bytes.saturating_add(OVERHEAD_BYTES)
 }
 
 /// As a share of a core is counted in version 1: a whole core is the kernel's default, which anybody has who says nothing.
@@ -242,6 +261,12 @@ mod tests {
         }
         let own = "2:cpu,cpuacct:/canopy.blue.12/system\n";
         assert_eq!(find(MOUNTS, own, "cpu"), Some(("/sys/fs/cgroup/cpu".into(), Version::V1)));
+    }
+
+    #[test]
+    fn the_kernel_lets_a_process_have_more_than_its_tenant_so_that_the_cell_itself_gives_way_first() {
+        assert_eq!(most_memory(64 << 20), (64 << 20) + OVERHEAD_BYTES);
+        assert_eq!(most_memory(u64::MAX), u64::MAX);
     }
 
     #[test]
