@@ -211,7 +211,7 @@ impl Used {
 
     /// Refusals of any reason.
     pub fn refused(&self) -> u64 {
-        self.refusals.values().sum()
+        self.refusals.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 }
 

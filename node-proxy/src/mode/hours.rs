@@ -102,10 +102,11 @@ fn reading(costs: TenantCosts) -> (String, Reading) {
         requests: used.requests,
         bytes_received: used.bytes_received,
         bytes_sent: used.bytes_sent,
-        handshakes: used.handshakes_made + used.handshakes_accepted,
+        handshakes: used.handshakes_made.saturating_add(used.handshakes_accepted),
         refused: used.refused(),
     };
-    let memory_bytes = used.memory_bytes + costs.memory_cached_bytes + costs.socket_bytes;
+    let memory = [used.memory_bytes, costs.memory_cached_bytes, costs.socket_bytes];
+    let memory_bytes = memory.into_iter().fold(0, u64::saturating_add);
     (costs.tenant, Reading { total, memory_bytes })
 }
 

@@ -20,6 +20,19 @@ pub struct Spent {
     pub system: Duration,
 }
 
+impl Spent {
+    /// As the kernel writes it in a `stat` file.
+    pub(super) fn of(stat: &str) -> Option<Self> {
+        // proc_pid_stat(5): utime and stime are fields 14 and 15, in hundredths of a second; the third follows the name.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let mut times = fields
+            .split(' ')
+            .skip(11)
+            .map(|ticks| Some(Duration::from_millis(ticks.parse::<u64>().ok()? * 10)));
+        Some(Self { user: times.next()??, system: times.next()?? })
+    }
+}
+
 /// A thread of this process, as the kernel numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadId(Pid);

@@ -16,7 +16,7 @@ use rustix::process::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::clock::{self, Doing};
+use super::clock::{self, Doing, Spent};
 
 /// A child of this process. Clones mean the same one.
 #[derive(Debug, Clone)]
@@ -73,6 +73,12 @@ impl Process {
     pub fn cpu(&self) -> io::Result<Duration> {
         // linux/posix-timers_types.h, MAKE_PROCESS_CPUCLOCK: the inverted id, then CPUCLOCK_SCHED (2).
         clock::read((!self.id.as_raw_pid() << 3) | 2)
+    }
+
+    /// The CPU time of all its threads, by where it was spent: to a hundredth of a second, as the kernel shows other processes'.
+    pub fn spent(&self) -> io::Result<Spent> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id))?;
+        Spent::of(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// What it does now: whatever the busiest of its threads does.
@@ -150,9 +156,12 @@ mod tests {
         let mut command = Command::new("sh");
         let child = command.args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn().unwrap();
         let process = Process::of_child(child.id()).unwrap();
-        while process.cpu().unwrap() < Duration::from_millis(20) {
+        while process.cpu().unwrap() < Duration::from_millis(100) {
             std::thread::sleep(Duration::from_millis(2));
         }
+        let (spent, cpu) = (process.spent().unwrap(), process.cpu().unwrap());
+        assert!(spent.user + spent.system >= Duration::from_millis(50), "{spent:?}");
+        assert!(spent.user + spent.system <= cpu + Duration::from_millis(20), "{spent:?} of {cpu:?}");
         assert_eq!(process.end().unwrap(), None);
         process.kill();
         assert_eq!(wait(&process), End::Killed(libc::SIGKILL));

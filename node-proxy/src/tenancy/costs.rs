@@ -63,6 +63,12 @@ impl Costs {
         self.cpu_system_nanos.store(nanos(spent.system), Relaxed);
     }
 
+    /// What they have spent, as it was last said.
+    pub fn spent_so_far(&self) -> Spent {
+        let time = |nanos: &AtomicU64| std::time::Duration::from_nanos(nanos.load(Relaxed));
+        Spent { user: time(&self.cpu_user_nanos), system: time(&self.cpu_system_nanos) }
+    }
+
     /// Counts a handshake that was finished: made (outbound) or accepted (inbound).
     pub fn handshake(&self, side: Side) {
         add(
@@ -78,7 +84,7 @@ impl Costs {
     pub fn heap(&self, figures: HeapFigures) {
         self.heap_cached_bytes.store(figures.cached, Relaxed);
         self.heap_resident_bytes.store(figures.resident, Relaxed);
-        let now = figures.live + figures.cached;
+        let now = figures.live.saturating_add(figures.cached);
         self.heap_peak_bytes.store(self.heap_peak_bytes.load(Relaxed).max(now), Relaxed);
     }
 }

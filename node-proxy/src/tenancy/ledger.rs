@@ -171,7 +171,9 @@ impl Ledger {
     /// How often a reason was given, by the cell or by the kernel before it.
     pub fn refusals(&self, reason: Reason) -> u64 {
         let early = if reason == Reason::ConnectionRate { self.refused_early.load(Relaxed) } else { 0 };
-        self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed)) + early
+        let own = self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed));
+        // A cell in a process of its own may say anything.
+        own.saturating_add(early)
     }
 
     /// Counts connects that the kernel has refused.

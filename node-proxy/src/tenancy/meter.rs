@@ -257,16 +257,12 @@ impl Span {
 impl Payers {
     /// Nobody yet. `costs` are those that the cell goes on with.
     pub fn new(costs: &Costs) -> Self {
-        use std::sync::atomic::Ordering::Relaxed;
         // The thread has not slept yet.
         wakes();
         Self {
             open: RefCell::default(),
             last: Cell::new(Beat::now()),
-            before: Spent {
-                user: Duration::from_nanos(costs.cpu_user_nanos.load(Relaxed)),
-                system: Duration::from_nanos(costs.cpu_system_nanos.load(Relaxed)),
-            },
+            before: costs.spent_so_far(),
             socket: Cell::new(0),
         }
     }

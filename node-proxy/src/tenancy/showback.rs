@@ -139,15 +139,17 @@ impl Hour {
 
 impl Amounts {
     fn add(&mut self, other: &Self) {
+        // What a cell in a process of its own says may be any number.
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         self.cpu_user_seconds += other.cpu_user_seconds;
         self.cpu_system_seconds += other.cpu_system_seconds;
         self.throttled_seconds += other.throttled_seconds;
-        self.connections += other.connections;
-        self.requests += other.requests;
-        self.bytes_received += other.bytes_received;
-        self.bytes_sent += other.bytes_sent;
-        self.handshakes += other.handshakes;
-        self.refused += other.refused;
+        add(&mut self.connections, other.connections);
+        add(&mut self.requests, other.requests);
+        add(&mut self.bytes_received, other.bytes_received);
+        add(&mut self.bytes_sent, other.bytes_sent);
+        add(&mut self.handshakes, other.handshakes);
+        add(&mut self.refused, other.refused);
     }
 
     /// What came since an earlier total. A ledger that began anew, since its tenant had left the node, has all of it since.

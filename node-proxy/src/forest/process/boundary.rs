@@ -48,7 +48,7 @@ use crate::{
         sockets::Sockets,
     },
     telemetry::AccessLog,
-    tenancy::{Ledger, Row, Throne},
+    tenancy::{Ledger, Row, Throne, costs::HeapFigures},
     upstream::connect::Connect,
 };
 
@@ -329,7 +329,10 @@ impl Boundary {
         if let Err(error) = arena::refresh() {
             tracing::warn!(%error, "the allocator does not say what is allocated");
         }
-        self.ledger.heap_bytes.store(self.arena.live(), Relaxed);
+        let Self { arena, ledger, .. } = self;
+        let figures = HeapFigures { live: arena.live(), cached: arena.cached(), resident: arena.resident() };
+        ledger.heap_bytes.store(figures.live, Relaxed);
+        ledger.costs.heap(figures);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
 
 pub use self::boundary::{CellError, serve};
 
+mod bill;
 mod boundary;
 #[cfg(debug_assertions)]
 mod faults;

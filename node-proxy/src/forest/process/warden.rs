@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 
-use super::{Ways, group::Group, page::Page};
+use super::{Ways, bill::Bill, group::Group, page::Page};
 use crate::{
     capture::Presence,
     forest::{
@@ -47,6 +47,8 @@ use crate::{
 const BEGIN: Duration = Duration::from_secs(30);
 /// How long one that has hung up may take to end.
 const LAST: Duration = Duration::from_secs(1);
+/// Looks at its counts between two at its group.
+const SELDOM: u32 = 20;
 /// Questions that may wait for a process's answer; whoever asked has stopped waiting long before.
 const QUESTIONS: usize = 64;
 /// Trees of an answer that are kept: more than a node has pods.
@@ -72,6 +74,7 @@ struct Watch {
     /// The board of now: what the process calls is judged by it.
     board: RefCell<Arc<Board>>,
     cells: RefCell<Cells>,
+    bill: Bill,
 }
 
 /// Numbers of the cells that the process is told of.
@@ -112,6 +115,7 @@ impl Warden {
                 questions: RefCell::default(),
                 board: RefCell::default(),
                 cells: RefCell::default(),
+                bill: Bill::after(&parts.ledger),
             };
             let process = spawn(theirs).map_err(LaneError::SetUp)?;
             let _ = self.0.started.set(process.clone());
@@ -188,7 +192,11 @@ impl Watch {
         };
         let outcome = tokio::select! {
             biased;
-            _ = process.gone() => process.end().map_err(LaneError::SetUp).and_then(ending),
+            _ = process.gone() => {
+                // As long as it is not waited for, its clock is there.
+                self.bill.write(process, &self.ledger);
+                process.end().map_err(LaneError::SetUp).and_then(ending)
+            }
             told = told => told,
             told = parcels => told,
             error = certificates => Err(error),
@@ -198,6 +206,8 @@ impl Watch {
         };
         // What it counted last.
         let _ = self.page.read_into(&self.ledger);
+        self.bill.write(process, &self.ledger);
+        self.bill.held_back(self.group.throttled(), &self.ledger);
         outcome
     }
 
@@ -304,15 +314,23 @@ impl Watch {
 
     /// Takes its counts, ten times a second, and lets go of what it has let go of.
     async fn look(&self, process: &Process, running: &OnceLock<Process>) -> LaneError {
-        let (before, begun) = (self.ledger.heartbeats.load(Relaxed), Instant::now());
-        let mut beat = interval(BEAT / 2);
+        let beats = || self.ledger.heartbeats.load(Relaxed);
+        let (before, begun) = (beats(), Instant::now());
+        let (mut beat, mut last, mut looks) = (interval(BEAT / 2), before, (0..SELDOM).cycle());
         loop {
             beat.tick().await;
             if let Err(error) = self.page.read_into(&self.ledger) {
                 return LaneError::Died(error.to_string());
             }
+            // What it has used since it last beat is what it may be stuck with.
+            if std::mem::replace(&mut last, beats()) != last {
+                self.bill.write(process, &self.ledger);
+            }
+            if looks.next() == Some(0) {
+                self.bill.held_back(self.group.throttled(), &self.ledger);
+            }
             if running.get().is_none() {
-                if self.ledger.heartbeats.load(Relaxed) != before {
+                if last != before {
                     running.get_or_init(|| process.clone());
                 } else if begun.elapsed() > BEGIN {
                     return LaneError::Died("it did not begin".to_owned());
