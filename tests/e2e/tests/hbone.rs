@@ -160,11 +160,22 @@ fn a_daemon_that_drains_lets_streams_go_on_and_takes_no_new_ones() -> Outcome {
     let mut stream = dial(&client, ledger.at(7000))?;
     stream.write_all(b"x")?;
     stream.read_exact(&mut [0])?;
+    let new = || -> std::io::Result<()> {
+        let mut stream = dial(&client, ledger.at(7000))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"x")?;
+        stream.read_exact(&mut [0])
+    };
+    new()?;
     there.process().signal(rustix::process::Signal::TERM);
-    for _ in 0..10 {
+    eventually("it drains", || there.output().contains("draining"))?;
+    for round in 0..10 {
         std::thread::sleep(Duration::from_millis(100));
         stream.write_all(b"x")?;
         stream.read_exact(&mut [0])?;
+        if round > 2 {
+            assert!(new().is_err(), "a new one is taken while it drains");
+        }
     }
     eventually("the daemon has gone", || there.process().has_ended())?;
     let end = stream.read(&mut [0]);
