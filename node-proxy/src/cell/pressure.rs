@@ -3,11 +3,11 @@
 //!
 //! It must never wait for the allocator: its figure is as old as it is, and the thread's own counts are read from memory.
 
-use std::cell::{Cell as Slot, OnceCell, RefCell};
+use std::cell::{Cell as Slot, RefCell};
 
 use super::Cell;
 use crate::{
-    sys::arena::OwnCounts,
+    sys::arena::own_net,
     telemetry::Reason,
     tenancy::memory::{Estimate, Pressure, at_a_time},
 };
@@ -15,7 +15,6 @@ use crate::{
 /// What is remembered from one heartbeat to the next.
 #[derive(Debug, Default)]
 pub(super) struct Scale {
-    own: OnceCell<OwnCounts>,
     estimate: RefCell<Estimate>,
     /// Heartbeats in a row above the hard limit.
     above: Slot<u64>,
@@ -28,9 +27,8 @@ impl Cell {
         if budget.memory_soft_bytes.or(budget.memory_hard_bytes).is_none() {
             return self.press(Pressure::None);
         }
-        let own = self.scale.own.get_or_init(OwnCounts::of_this_thread).net();
         let told = self.ledger.heap_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        let bytes = self.scale.estimate.borrow_mut().now(told, own);
+        let bytes = self.scale.estimate.borrow_mut().now(told, own_net());
         // Bytes in pipes are the kernel's, and held all the same.
         let bytes = bytes + self.ledger.piped.load(std::sync::atomic::Ordering::Relaxed);
         self.press(Pressure::of(bytes, &budget));

@@ -94,30 +94,6 @@ impl Drop for Arena {
     }
 }
 
-/// What one thread has allocated and freed, as the allocator counts it for that thread alone. Reading it takes no lock and no call.
-#[derive(Clone, Copy)]
-pub struct OwnCounts(Option<[ThreadLocal<u64>; 2]>);
-
-impl std::fmt::Debug for OwnCounts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("OwnCounts").field(&self.net()).finish()
-    }
-}
-
-impl OwnCounts {
-    /// Of the calling thread, which alone can have it. Where the allocator does not say, it counts nothing.
-    pub fn of_this_thread() -> Self {
-        let counts = allocatedp::read().and_then(|allocated| Ok([allocated, deallocatedp::read()?]));
-        Self(counts.ok())
-    }
-
-    /// Allocated and not freed by it; less than nothing where it frees what others have allocated.
-    pub fn net(&self) -> i64 {
-        let Some([allocated, freed]) = self.0 else { return 0 };
-        allocated.get().wrapping_sub(freed.get()).cast_signed()
-    }
-}
-
 /// Makes the allocator's numbers those of now. Costs 14 µs with one arena, 815 µs with a hundred.
 pub fn refresh() -> io::Result<()> {
     epoch::advance().map(drop).map_err(to_io)
@@ -229,16 +205,6 @@ mod tests {
         assert_eq!(threads.unwrap(), 1);
         assert_eq!((largest.unwrap(), slots.unwrap()), (32 << 10, 8));
         assert_eq!((dirty.unwrap(), muzzy.unwrap()), (1000, 0));
-    }
-
-    #[test]
-    fn a_thread_counts_what_it_holds_without_asking() {
-        let counts = OwnCounts::of_this_thread();
-        let before = counts.net();
-        let held = std::hint::black_box(vec![7_u8; 1 << 20]);
-        assert!(counts.net() - before >= 1 << 20, "{before} {counts:?}");
-        drop(held);
-        assert!(counts.net() - before < 1 << 20, "{before} {counts:?}");
     }
 
     #[test]
