@@ -1,6 +1,7 @@
 //! Whether a bar is met, judged beside the spread of the same subject against itself.
 //!
-//! What the machine's noise could have done is inconclusive: neither passed nor missed. Errors are no noise: one in any
+//! What the machine's noise could have done is inconclusive: neither passed nor missed. A bar nearer than the noise reaches is
+//! missed by what is wrong by more than the noise, and never passed. Errors are no noise: one in any
 //! subject misses every bar of its case, and no bar may vanish because none of its rounds was valid.
 
 use serde::{Deserialize, Serialize};
@@ -160,11 +161,14 @@ fn judge(evidence: &Evidence, bar: &bars::Bar) -> (Judgement, String) {
     }
     // As a factor either way, and 1 itself belongs to it: a drift of all rounds to one side is noise as well.
     let noise = high.max(1.0 / low).max(1.0);
-    let distance = if (bar.bar - 1.0).abs() < f64::EPSILON { evidence.median } else { bar.bar };
-    if distance.max(1.0 / distance) < noise {
-        return (Judgement::Inconclusive, format!("inside the A/A spread of {low:.2} to {high:.2}"));
-    }
     let margin = if bar.at_least { evidence.median / bar.bar } else { bar.bar / evidence.median };
+    let is_missed_for_sure = margin < 1.0 / noise;
+    let (what, distance) =
+        if (bar.bar - 1.0).abs() < f64::EPSILON { ("result", evidence.median) } else { ("bar", bar.bar) };
+    if distance.max(1.0 / distance) < noise && !is_missed_for_sure {
+        let why = format!("{what} nearer to 1 than the A/A spread of {low:.2} to {high:.2} reaches");
+        return (Judgement::Inconclusive, why);
+    }
     let percent = (margin - 1.0).abs() * 100.0;
     let within = if margin.max(1.0 / margin) < noise {
         format!(", which is less than the A/A spread of {low:.2} to {high:.2}")
@@ -184,10 +188,11 @@ fn judge_difference(evidence: &Evidence, most: f64) -> (Judgement, String) {
         return (Judgement::Inconclusive, few_rounds());
     }
     let noise = high.max(-low).max(0.0);
-    if most < noise {
-        return (Judgement::Inconclusive, format!("inside the A/A spread of {low:.1} to {high:.1}"));
-    }
     let margin = most - evidence.median;
+    if most < noise && margin >= -noise {
+        let why = format!("bar nearer to 0 than the A/A spread of {low:.1} to {high:.1} reaches");
+        return (Judgement::Inconclusive, why);
+    }
     let within = if margin.abs() < noise {
         format!(", which is less than the A/A spread of {low:.1} to {high:.1}")
     } else {
@@ -324,9 +329,33 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_inside_the_spread_of_a_subject_to_itself_is_inconclusive() {
+    fn a_bar_inside_the_spread_of_a_subject_to_itself_is_never_passed() {
         assert_eq!(word(1.3, (0.93, 1.02), bar(1.05, true)), Judgement::Inconclusive);
         assert_eq!(word(1.3, (0.98, 1.02), bar(1.05, true)), Judgement::Passed);
+        assert_eq!(word(0.5, (0.93, 1.02), bar(0.95, false)), Judgement::Inconclusive);
+        let evidence = Evidence { median: 1.3, aa: Some((0.93, 1.02)), rounds: 5 };
+        let (_, why) = judge(&evidence, &bar(1.05, true));
+        assert_eq!(why, "bar nearer to 1 than the A/A spread of 0.93 to 1.02 reaches");
+    }
+
+    #[test]
+    fn a_bar_inside_the_spread_is_missed_by_more_than_the_spread() {
+        assert_eq!(word(0.9, (0.93, 1.02), bar(1.05, true)), Judgement::Missed);
+        assert_eq!(word(1.1, (0.93, 1.02), bar(0.95, false)), Judgement::Missed);
+        for median in [0.99, 1.04, 1.06] {
+            assert_eq!(word(median, (0.93, 1.02), bar(1.05, true)), Judgement::Inconclusive, "{median}");
+        }
+        assert_eq!(word(1.0, (0.93, 1.02), bar(0.95, false)), Judgement::Inconclusive);
+        let evidence = Evidence { median: 0.84, aa: Some((0.93, 1.02)), rounds: 5 };
+        assert_eq!(judge(&evidence, &bar(1.05, true)).1, "by 20 %");
+    }
+
+    #[test]
+    fn a_bar_outside_the_spread_is_missed_by_however_little_and_says_so() {
+        let evidence = Evidence { median: 1.48, aa: Some((0.97, 1.03)), rounds: 5 };
+        let (judgement, why) = judge(&evidence, &bar(1.5, true));
+        assert_eq!(judgement, Judgement::Missed);
+        assert!(why.contains("less than the A/A spread"), "{why}");
     }
 
     #[test]
@@ -344,12 +373,20 @@ mod tests {
         assert_eq!(word(-4.0, (-3.0, 2.0)), Judgement::Passed);
         assert_eq!(word(31.0, (-3.0, 2.0)), Judgement::Missed);
         assert_eq!(word(12.0, (-33.0, 2.0)), Judgement::Inconclusive);
+        assert_eq!(word(-60.0, (-33.0, 2.0)), Judgement::Inconclusive, "an uncertain bar is not passed");
+        assert_eq!(word(52.0, (-33.0, 2.0)), Judgement::Inconclusive);
+        assert_eq!(word(54.0, (-33.0, 2.0)), Judgement::Missed);
     }
 
     #[test]
     fn a_bar_of_one_is_judged_by_the_distance_from_it() {
         assert_eq!(word(1.3, (0.97, 1.03), bar(1.0, true)), Judgement::Passed);
         assert_eq!(word(1.02, (0.97, 1.03), bar(1.0, true)), Judgement::Inconclusive);
+        assert_eq!(word(0.98, (0.97, 1.03), bar(1.0, true)), Judgement::Inconclusive);
+        assert_eq!(word(0.9, (0.97, 1.03), bar(1.0, true)), Judgement::Missed);
+        let evidence = Evidence { median: 1.02, aa: Some((0.97, 1.03)), rounds: 5 };
+        let (_, why) = judge(&evidence, &bar(1.0, true));
+        assert_eq!(why, "result nearer to 1 than the A/A spread of 0.97 to 1.03 reaches");
     }
 
     #[test]
