@@ -42,13 +42,15 @@ pub(super) enum Failed {
     Tunnel(io::Error),
 }
 
-/// Reads as much as the tunnel may send now, and sends it. 0 at the socket's end.
+/// Reads as much as the tunnel may send now, at most `most` bytes, and sends it. 0 at the socket's end.
 pub(super) fn poll_send(
     cx: &mut Context<'_>,
     (socket, tunnel): (&mut TcpStream, &mut Tunnel),
+    most: usize,
 ) -> Poll<Result<usize, Failed>> {
     ready!(socket.poll_read_ready(cx)).map_err(Failed::Socket)?;
-    let room = ready!(tunnel.poll_room(cx)).map_err(Failed::Tunnel)?;
+    let reserved = ready!(tunnel.poll_room(cx)).map_err(Failed::Tunnel)?;
+    let room = reserved.min(most);
     let mut bytes = BytesMut::with_capacity(room);
     let read = pin!(socket.read_buf(&mut (&mut bytes).limit(room))).poll(cx);
     let read = match read {
@@ -64,7 +66,7 @@ pub(super) fn poll_send(
         let bytes = if is_most { bytes.freeze() } else { Bytes::copy_from_slice(&bytes) };
         tunnel.send(bytes).map_err(Failed::Tunnel)?;
     }
-    if read < room {
+    if read < reserved {
         tunnel.forgo_room();
     }
     Poll::Ready(Ok(read))

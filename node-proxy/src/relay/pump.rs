@@ -198,10 +198,13 @@ impl<'cell> Pump<'cell> {
     fn lend(
         &mut self,
         cx: &mut Context<'_>,
-        way: &mut Way<'_, 'cell>,
+        (way, most): (&mut Way<'_, 'cell>, usize),
         count: &mut impl FnMut(usize),
     ) -> Option<Poll<Result<usize, Broken>>> {
-        if let Some(bytes) = lend::received(way.source, cx, SCRATCH as usize) {
+        if most < lend::LEAST {
+            return None;
+        }
+        if let Some(bytes) = lend::received(way.source, cx, most.min(SCRATCH as usize)) {
             // Written, and counted, by the poll that this is a step of.
             let length = bytes.len();
             self.pending = bytes;
@@ -210,10 +213,11 @@ impl<'cell> Pump<'cell> {
         if self.appetite < SCRATCH {
             return None;
         }
-        let sent = lend::poll_send(cx, lend::lane(way.source, way.sink)?).map_err(|failed| match failed {
-            lend::Failed::Socket(error) => Broken::Source(error),
-            lend::Failed::Tunnel(error) => Broken::Sink(error),
-        });
+        let sent =
+            lend::poll_send(cx, lend::lane(way.source, way.sink)?, most).map_err(|failed| match failed {
+                lend::Failed::Socket(error) => Broken::Source(error),
+                lend::Failed::Tunnel(error) => Broken::Sink(error),
+            });
         if let Poll::Ready(Ok(sent)) = sent {
             count(sent);
             match sent {
@@ -225,7 +229,7 @@ impl<'cell> Pump<'cell> {
         Some(sent)
     }
 
-    /// Reads once, `most` bytes or what one frame of a tunnel has, and writes at once what the sink takes.
+    /// Reads once, at most `most` bytes, and writes at once what the sink takes.
     fn step(
         &mut self,
         cx: &mut Context<'_>,
@@ -240,7 +244,7 @@ impl<'cell> Pump<'cell> {
         {
             return moved;
         }
-        if let Some(lent) = self.lend(cx, way, count) {
+        if let Some(lent) = self.lend(cx, (way, most), count) {
             return lent;
         }
         BUFFER.with_borrow_mut(|scratch| {

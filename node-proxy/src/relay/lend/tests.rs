@@ -66,7 +66,11 @@ impl Pair {
 
     /// What the first stream does with what the app has said.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let sent = poll_send(cx, (&mut self.socket, &mut self.first.tunnel));
+        self.poll_send_most(cx, usize::MAX)
+    }
+
+    fn poll_send_most(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<usize> {
+        let sent = poll_send(cx, (&mut self.socket, &mut self.first.tunnel), most);
         sent.map(|sent| sent.unwrap_or_else(|_| panic!("neither end has failed")))
     }
 
@@ -87,6 +91,19 @@ async fn a_short_read_leaves_the_window_to_the_other_streams() {
         pair.app.write_all(b"short").await.unwrap();
         assert_eq!(poll_fn(|cx| pair.poll_send(cx)).await, 5);
         assert_eq!(pair.room_of_second().await, WINDOW - 5);
+    };
+    LocalSet::new().run_until(sent).await;
+}
+
+#[tokio::test]
+async fn no_more_goes_than_a_turn_may_carry_and_the_rest_of_the_window_is_the_other_streams() {
+    let sent = async {
+        let mut pair = Pair::new().await;
+        pair.app.write_all(&[7; WINDOW]).await.unwrap();
+        pair.socket.readable().await.unwrap();
+        let sent = poll_fn(|cx| pair.poll_send_most(cx, LEAST)).await;
+        assert!((1..=LEAST).contains(&sent), "{sent}");
+        assert_eq!(pair.room_of_second().await, WINDOW - sent);
     };
     LocalSet::new().run_until(sent).await;
 }
