@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio::task::AbortHandle;
 
 use super::{Subject, server::Server};
@@ -79,11 +80,51 @@ fn open(
     uid: u32,
 ) -> Result<Server, Box<dyn std::error::Error + Send + Sync>> {
     prepare(directory)?;
-    Ok(Server::bind_for(&directory.join(format!("{tenant}.sock")), tenant, uid)?)
+    Ok(Server::bind_for(&directory.join(file_name(tenant)), tenant, uid)?)
 }
+
+/// A tenant's name may have 253 characters, and a socket's address has room for 107 bytes with its directory. A longer name is
+/// cut and has a hash behind it, and is longer then than any that stays as it is: no two tenants have one file.
+fn file_name(tenant: &str) -> String {
+    if tenant.len() <= WHOLE {
+        return format!("{tenant}.sock");
+    }
+    let begins: String = tenant.chars().take(CUT).collect();
+    let suite = TLS13_AES_128_GCM_SHA256.tls13();
+    let hash = suite.map(|suite| suite.common.hash_provider.hash(tenant.as_bytes()));
+    let hash: &[u8] = hash.as_ref().map_or(&[], AsRef::as_ref);
+    let hash: String = hash.iter().take(HASH).map(|byte| format!("{byte:02x}")).collect();
+    format!("{begins}-{hash}.sock")
+}
+
+/// Bytes of a name that stays whole, characters of one that does not, and bytes of its hash, of which each is two digits.
+const WHOLE: usize = 48;
+const CUT: usize = 32;
+const HASH: usize = 8;
 
 /// Everybody may enter it; nobody but the daemon's own user may put anything there.
 fn prepare(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenants_socket_has_its_name_and_a_long_one_is_cut_without_being_anothers() {
+        assert_eq!(file_name("shop"), "shop.sock");
+        let whole = "w".repeat(WHOLE);
+        assert_eq!(file_name(&whole), format!("{whole}.sock"));
+        let (one, other) = (format!("{}1", "w".repeat(252)), format!("{}2", "w".repeat(252)));
+        let (first, second) = (file_name(&one), file_name(&other));
+        assert_ne!(first, second);
+        // As an owner may work it out: printf %s NAME | sha256sum.
+        assert_eq!(first, format!("{}-cbfe264cf9569f76.sock", "w".repeat(CUT)));
+        // An address has 108 bytes, of which the last is none of the path's.
+        let most = default_directory(&"i".repeat(32)).join(first);
+        assert!(most.as_os_str().len() < 108, "{most:?}");
+        assert!(second.len() > format!("{whole}.sock").len(), "{second} is nobody's whole name");
+    }
 }
