@@ -60,8 +60,7 @@ impl Budget {
                 effects.push(Effect { field, effect: effect(&value), value });
             }
         };
-        say("cpu.share", self.cpu_share_millis, Unit::Cores, not_yet);
-        say("cpu.cap", self.cpu_cap_millis, Unit::Cores, not_yet);
+        self.cpu(&mut say);
         say("memory.soft", self.memory_soft_bytes, Unit::Bytes, |value| {
             format!("while its cell holds more than {value}, new connections are refused (memory_limit)")
         });
@@ -84,6 +83,32 @@ impl Budget {
         say("compiledBytes", self.compiled_bytes, Unit::Bytes, not_yet);
         say("updatesPerSecond", self.updates_per_second, Unit::Number, not_yet);
         effects
+    }
+
+    /// A cell has one thread, so that more than one core is more than it can use.
+    fn cpu(&self, say: &mut impl FnMut(&'static str, Option<u64>, Unit, fn(&str) -> String)) {
+        let share: fn(&str) -> String = if self.cpu_share_millis.is_some_and(|share| share > ONE_CORE_MILLIS)
+        {
+            |_| {
+                "guarantees its cell one core where others want CPU too: a cell has one thread, so what is said beyond one core has no effect yet".to_owned()
+            }
+        } else {
+            |value| {
+                format!(
+                    "guarantees its cell {value} CPU where others want CPU too; what nobody wants it may use besides"
+                )
+            }
+        };
+        say("cpu.share", self.cpu_share_millis, Unit::Cores, share);
+        let cap: fn(&str) -> String = if self.cpu_cap_millis.is_some_and(|cap| cap >= ONE_CORE_MILLIS) {
+            |_| {
+                "holds nothing back yet: a cell has one thread, which cannot use more than one core"
+                    .to_owned()
+            }
+        } else {
+            |value| format!("its cell is held back at {value} CPU, also while nobody else wants CPU")
+        };
+        say("cpu.cap", self.cpu_cap_millis, Unit::Cores, cap);
     }
 
     fn counts(&self, say: &mut impl FnMut(&'static str, Option<u64>, Unit, fn(&str) -> String)) {
@@ -116,6 +141,9 @@ impl Budget {
 fn not_yet(_value: &str) -> String {
     "read and checked, but not enforced yet".to_owned()
 }
+
+/// What the one thread of a cell can use.
+const ONE_CORE_MILLIS: u64 = 1000;
 
 /// What a number counts.
 #[derive(Debug, Clone, Copy)]
@@ -180,5 +208,22 @@ mod tests {
             assert!(said.contains(&expected), "{expected:?} in {said:?}");
         }
         assert!(effects.iter().all(|effect| !effect.effect.is_empty()));
+    }
+
+    #[test]
+    fn more_than_one_core_is_said_to_have_no_effect_yet() {
+        let said = |share, cap| {
+            let budget =
+                Budget { cpu_share_millis: Some(share), cpu_cap_millis: Some(cap), ..Budget::default() };
+            budget.effects().into_iter().map(|effect| effect.effect).collect::<Vec<_>>()
+        };
+        let [share, cap] = said(250, 999).try_into().unwrap();
+        assert!(share.contains("guarantees its cell 250m CPU"), "{share}");
+        assert!(cap.contains("held back at 999m CPU"), "{cap}");
+        let [share, cap] = said(1000, 1000).try_into().unwrap();
+        assert!(share.contains("guarantees its cell 1 CPU"), "{share}");
+        assert!(cap.contains("holds nothing back yet"), "{cap}");
+        let [share, cap] = said(1001, 2000).try_into().unwrap();
+        assert!(share.contains("no effect") && cap.contains("holds nothing back yet"), "{share}; {cap}");
     }
 }
