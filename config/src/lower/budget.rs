@@ -41,6 +41,10 @@ type Read = fn(&mut Context<'_>, &Node) -> Option<u64>;
 
 fn cores(context: &mut Context<'_>, node: &Node) -> Option<u64> {
     let millis = quantity::millis(context, node)?;
+    if millis > MOST_MILLIS {
+        context.invalid(node, "is more than 1000000 cores, which no node has: write less, or remove it");
+        return None;
+    }
     at_least(context, node, (millis, 1), "0 is no CPU at all: write 10m or more, or remove it")
 }
 
@@ -106,6 +110,8 @@ impl Order<'_, '_> {
     }
 }
 
+/// A million cores: more than any node has, and few enough to be summed over all tenants.
+const MOST_MILLIS: u64 = 1_000_000_000;
 /// An idle tenant's cell holds less than 0.7 MiB.
 const LEAST_MEMORY: u64 = 1 << 20;
 /// One packet a second or so.
