@@ -99,7 +99,7 @@ pub struct NodeOptions {
     pub drain: Duration,
     /// How pods are left after it.
     pub on_stop: OnStop,
-    /// Whether tenants are held to their budgets.
+    /// Whether tenants are held to their shares and caps of CPU.
     pub budgets: bool,
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     CanopyTo(Receiver),
     /// The daemon whose tenant has a bound of every kind.
     CanopyBudgeted,
-    /// The same, run with `--budgets off`.
+    /// The same, run with `--budgets off`: its CPU is not held, its other bounds are.
     CanopyUnbudgeted,
 }
 
