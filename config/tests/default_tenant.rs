@@ -90,6 +90,23 @@ fn a_default_that_breaks_keeps_its_last_good_version_and_names_all_that_is_wrong
 }
 
 #[test]
+fn more_cpu_than_any_node_has_is_refused_where_it_is_written() {
+    let mut store = Store::new(Options::default());
+    for (cpu, is_taken) in [("1000000", true), ("1000001", false), ("1e9", false)] {
+        let text =
+            NAMESPACES.to_owned() + &default("others", &format!("budget: {{cpu: {{cap: \"{cpu}\"}}}}"));
+        let outcome = apply(&mut store, &text);
+        let mut fields = outcome.findings.iter().map(|finding| finding.field.as_str());
+        assert_eq!(
+            fields.all(|field| field != "spec.budget.cpu.cap"),
+            is_taken,
+            "{cpu}: {:?}",
+            outcome.findings
+        );
+    }
+}
+
+#[test]
 fn a_report_says_of_every_number_what_it_does_and_where_machines_are_promised_away() {
     let text = NAMESPACES.to_owned() + &default("others", "budget: {connections: 7, cpu: {share: \"3\"}}");
     let mut store = Store::new(Options::default());
