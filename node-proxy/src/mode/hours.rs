@@ -5,9 +5,9 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -38,10 +38,11 @@ impl Hours {
             Err(error) => return Err(error),
         };
         let mut broken = 0;
-        for line in reader.lines() {
-            match serde_json::from_str(&line?) {
+        // As bytes: what is torn may have been torn within a character.
+        for line in reader.split(b'\n') {
+            match serde_json::from_slice(&line?) {
                 Ok(row) => hours.book().remember(row),
-                // The last one, of a daemon that was killed while it wrote.
+                // The last one of a daemon that was killed while it wrote.
                 Err(_) => broken += 1,
             }
         }
@@ -81,8 +82,7 @@ impl Hours {
         let Some(path) = self.file.as_ref().filter(|_| !rows.is_empty()) else { return };
         let line = |row: &Hour| serde_json::to_string(row).map(|line| line + "\n").unwrap_or_default();
         let text: String = rows.iter().map(line).collect();
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        if let Err(error) = file.and_then(|mut file| file.write_all(text.as_bytes())) {
+        if let Err(error) = append(path, text) {
             tracing::warn!(%error, path = %path.display(), rows = rows.len(), "an hour's rows are not in the showback file");
         }
     }
@@ -90,6 +90,20 @@ impl Hours {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Appends whole lines; where the file ends within one, after its end.
+fn append(path: &Path, mut lines: String) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+    if file.seek(SeekFrom::End(0))? > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            lines.insert(0, '\n');
+        }
+    }
+    file.write_all(lines.as_bytes())
 }
 
 fn reading(costs: TenantCosts) -> (String, Reading) {
@@ -129,5 +143,20 @@ mod tests {
         assert_eq!(next.since(0, None).iter().map(|row| row.hour).collect::<Vec<_>>(), [3600, 7200]);
         assert!(Hours::open(Some(directory.path().join("none"))).is_ok());
         assert!(Hours::open(Some(directory.path().to_owned())).is_err(), "a directory is no file");
+    }
+
+    #[test]
+    fn a_row_after_a_torn_line_is_a_line_of_its_own_wherever_that_was_torn() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("showback.jsonl");
+        // Within a character of two bytes.
+        std::fs::write(&path, b"{\"hour\": 3600, \"tenant\": \"\xc3").unwrap();
+        let hours = Hours::open(Some(path.clone())).unwrap();
+        hours.keep(&[row(7200)]);
+        hours.keep(&[row(10_800)]);
+        let next = Hours::open(Some(path.clone())).unwrap();
+        assert_eq!(next.since(0, None).iter().map(|row| row.hour).collect::<Vec<_>>(), [7200, 10_800]);
+        let lines = std::fs::read(&path).unwrap().iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(lines, 3, "one for each, and the end of the torn one");
     }
 }
