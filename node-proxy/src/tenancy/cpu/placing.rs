@@ -152,7 +152,7 @@ impl Place {
 /// What a cell weighs that stands there. Behind, it is a small part of what it weighs before: a cell within its part that
 /// wakes is then served at once, whatever those behind are doing (measured: decision 0018).
 pub(super) fn weight(share_millis: u64, band: Band) -> u64 {
-    let within = (share_millis * WITHIN / 100).clamp(BEHIND, MOST);
+    let within = (share_millis.saturating_mul(WITHIN) / 100).clamp(BEHIND, MOST);
     match band {
         Band::Within => within,
         Band::Over => within / BEHIND,
@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(of(500), (40_960, 640));
         assert_eq!(of(5_000), (102_400, 1_600));
         assert_eq!(of(1), (81, 1));
+        assert_eq!(of(u64::MAX), (102_400, 1_600));
     }
 
     #[test]

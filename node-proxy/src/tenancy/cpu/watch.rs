@@ -173,7 +173,7 @@ impl Watch {
         if self.looks.is_multiple_of(SELDOM) {
             self.seldom();
         }
-        let all = self.cells.values().map(|cell| share_millis(&cell.account.budget)).sum::<u64>();
+        let all = sum(self.cells.values());
         let (mut busy, mut in_need) = (false, false);
         let mut within = 0.0;
         for cell in self.cells.values_mut() {
@@ -197,8 +197,7 @@ impl Watch {
 
     fn apply(&mut self, all: u64, within: f64) {
         let behind = |cell: &&Watched| cell.standing.band() == Band::Over;
-        let behind_millis: u64 =
-            self.cells.values().filter(behind).map(|cell| share_millis(&cell.account.budget)).sum();
+        let behind_millis = sum(self.cells.values().filter(behind));
         let left = (self.cpus * GOVERNED - within).max(0.0);
         for cell in self.cells.values_mut() {
             let budget = cell.account.budget;
@@ -282,6 +281,11 @@ impl Watched {
         let guaranteed = part.min(millis as f64 / 1e3);
         self.standing.wanted() >= guaranteed && self.used < guaranteed * ENOUGH
     }
+}
+
+/// What cells weigh together.
+fn sum<'a>(cells: impl Iterator<Item = &'a Watched>) -> u64 {
+    cells.map(|cell| share_millis(&cell.account.budget)).fold(0, u64::saturating_add)
 }
 
 /// CPUs that the daemon may run on.
