@@ -22,7 +22,7 @@ use crate::{
     mode::{hours::Hours, steering::Steering},
     sys::clock,
     telemetry::metrics::{Configuration, Readings},
-    tenancy::{Balance, Event, Ledger, Row, showback::Hour},
+    tenancy::{Balance, Ledger, Row, Told, showback::Hour},
 };
 
 /// What a running daemon is made of, as far as it is asked about.
@@ -50,7 +50,7 @@ impl Subject for Daemon {
         self.forest.costs(tenant)
     }
 
-    fn events(&self, after: u64, tenant: Option<&str>) -> Vec<Event> {
+    fn events(&self, after: u64, tenant: Option<&str>) -> Told {
         self.forest.events(after, tenant)
     }
 

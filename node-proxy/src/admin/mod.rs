@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     forest::{costs::NodeCosts, describe::ForestDescription},
-    tenancy::{Event, showback::Hour},
+    tenancy::{Told, showback::Hour},
 };
 
 /// What the admin socket shows.
@@ -28,7 +28,7 @@ pub trait Subject: Send + Sync + fmt::Debug + 'static {
     fn costs(&self, tenant: Option<&str>) -> NodeCosts;
 
     /// What owners were told after this event; of one tenant or of all.
-    fn events(&self, after: u64, tenant: Option<&str>) -> Vec<Event>;
+    fn events(&self, after: u64, tenant: Option<&str>) -> Told;
 
     /// What was used per hour, from the hour of this second since the epoch on; by all tenants or by one.
     fn showback(&self, since: u64, tenant: Option<&str>) -> Vec<Hour>;

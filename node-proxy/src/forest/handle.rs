@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     telemetry::Reason,
-    tenancy::{Balance, Event, Events, Ledger, Row},
+    tenancy::{Balance, Events, Ledger, Row, Told},
 };
 
 /// How long a cell may take to describe itself.
@@ -171,8 +171,8 @@ impl ForestHandle {
     }
 
     /// What owners were told after this event; of one tenant or of all.
-    pub fn events(&self, after: u64, tenant: Option<&str>) -> Vec<Event> {
-        self.shared.events.after(after, tenant)
+    pub fn events(&self, after: u64, tenant: Option<&str>) -> Told {
+        self.shared.events.told(after, tenant)
     }
 
     /// Which users may see which tenants' parts.

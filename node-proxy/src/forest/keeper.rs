@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use config::{model::Isolation, name::TenantId};
+use config::{
+    model::{Budget, Isolation},
+    name::TenantId,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -267,6 +270,11 @@ impl Keeper {
     pub(super) fn committed(&self) -> usize {
         let stuck: usize = self.abandoned.iter().map(|(_, held)| held).sum();
         if self.is_process() { stuck } else { self.given().committed() + stuck }
+    }
+
+    /// What bounds its cell: the tenant's budget, and the connections that the node lets it have each way.
+    pub(super) fn bounds(&self) -> (&Budget, usize) {
+        (&self.snapshot.budget, self.share)
     }
 
     fn given(&self) -> Given {

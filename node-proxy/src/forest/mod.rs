@@ -37,6 +37,7 @@ mod health;
 mod accounting;
 
 mod books;
+mod bounds;
 mod watch;
 
 mod seats;
@@ -78,7 +79,7 @@ pub struct Settings {
     pub grace: Duration,
     /// How pods are left when the forest ends.
     pub on_stop: OnStop,
-    /// Whether tenants are held to their budgets.
+    /// Whether tenants are held to their shares and caps of CPU.
     pub budgets: bool,
 }
 

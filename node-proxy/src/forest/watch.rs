@@ -8,9 +8,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::name::{PodName, TenantId};
+use config::{
+    model::Budget,
+    name::{PodName, TenantId},
+};
 use tokio::time::Instant;
 
+use super::bounds::Bound;
 use crate::{
     telemetry::Reason,
     tenancy::{
@@ -67,6 +71,10 @@ pub(super) struct CellNow<'a> {
     /// Why it failed last.
     pub(super) why: &'a str,
     pub(super) restarts: u64,
+    /// What its tenant may use.
+    pub(super) budget: &'a Budget,
+    /// Connections that the node lets it have, each way.
+    pub(super) share: usize,
 }
 
 /// One workload that is not served.
@@ -128,12 +136,13 @@ impl Seen {
         } else if again {
             news.push(News::new(Kind::Cell, "your cell was started again"));
         }
-        for reason in Reason::ALL.iter().copied().filter(|reason| is_of_a_budget(*reason)) {
+        for reason in Reason::ALL.iter().copied() {
+            let Some(bound) = Bound::of(reason, cell.budget, cell.share) else { continue };
             let count = cell.ledger.refusals(reason);
             if let Some(more) = self.refused.entry(reason).or_default().look(count, at) {
-                let what = format!("your budget refused {more}: {reason}");
+                let what = format!("{} {more}: {reason}", bound.deed());
                 let refused = Some((reason.as_str().to_owned(), more));
-                news.push(News { refused, ..News::new(Kind::Budget, what) });
+                news.push(News { refused, ..News::new(bound.kind(), what) });
             }
         }
         let throttled = cell.ledger.throttled_nanos.load(Relaxed);
@@ -143,12 +152,6 @@ impl Seen {
         }
         news
     }
-}
-
-/// Whether it is a bound on how much or how fast that refuses so.
-fn is_of_a_budget(reason: Reason) -> bool {
-    let label = reason.as_str();
-    label.ends_with("_limit") || label.ends_with("_rate")
 }
 
 #[cfg(test)]
@@ -180,7 +183,9 @@ mod tests {
         /// What shop is told at a look `seconds` after the one before.
         fn look(&mut self, seconds: u64, (failed, restarts): (bool, u64)) -> Vec<String> {
             let (shop, nobody) = (tenant("shop"), iter::empty::<WaitingNow<'_>>());
-            let cell = CellNow { tenant: &shop, ledger: &self.ledger, failed, why: "panicked", restarts };
+            let budget = &Budget::default();
+            let (ledger, why, share) = (&self.ledger, "panicked", 100);
+            let cell = CellNow { tenant: &shop, ledger, failed, why, restarts, budget, share };
             self.at += Duration::from_secs(seconds);
             let now = (self.at, SystemTime::now());
             self.watch.look(iter::once(cell), nobody, &self.events, now);
@@ -196,7 +201,8 @@ mod tests {
         assert_eq!(set.look(0, (false, 0)), [format!("node {STARTED}")]);
         assert!(set.look(1, (false, 0)).is_empty());
         let bank = tenant("bank");
-        let cell = CellNow { tenant: &bank, ledger: &set.ledger, failed: false, why: "", restarts: 0 };
+        let (ledger, budget) = (&set.ledger, &Budget::default());
+        let cell = CellNow { tenant: &bank, ledger, failed: false, why: "", restarts: 0, budget, share: 100 };
         let now = (set.at, SystemTime::now());
         set.watch.look(iter::once(cell), iter::empty(), &set.events, now);
         assert!(set.events.after(0, Some("bank")).is_empty());
@@ -218,14 +224,14 @@ mod tests {
     fn a_budget_that_bites_is_told_of_at_once_and_then_once_in_a_window() {
         let mut set = Set::new();
         set.look(0, (false, 0));
-        set.ledger.refused(Reason::ConnectionLimit);
+        set.ledger.refused(Reason::RequestRate);
         set.ledger.refused(Reason::NoRoute);
-        assert_eq!(set.look(1, (false, 0)), ["budget your budget refused 1: connection_limit"]);
+        assert_eq!(set.look(1, (false, 0)), ["budget your budget refused 1: request_rate"]);
         for _ in 0..5 {
-            set.ledger.refused(Reason::ConnectionLimit);
+            set.ledger.refused(Reason::RequestRate);
             assert!(set.look(10, (false, 0)).is_empty());
         }
-        assert_eq!(set.look(10, (false, 0)), ["budget your budget refused 5: connection_limit"]);
+        assert_eq!(set.look(10, (false, 0)), ["budget your budget refused 5: request_rate"]);
         assert!(set.look(100, (false, 0)).is_empty());
         set.ledger.throttled_nanos.store(1_500_000_000, Relaxed);
         assert_eq!(set.look(1, (false, 0)), ["budget your CPU budget held your cell back for 1.5s"]);
@@ -248,10 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn every_bound_there_is_now_is_one_of_a_budget() {
-        for reason in [Reason::ConnectionLimit, Reason::TunnelLimit, Reason::HandshakeLimit] {
-            assert!(is_of_a_budget(reason), "{reason}");
-        }
-        assert!(!is_of_a_budget(Reason::NoRoute) && !is_of_a_budget(Reason::IdleTimeout));
+    fn what_the_node_bounds_is_told_as_the_nodes_and_what_was_shed_as_ended() {
+        let mut set = Set::new();
+        set.look(0, (false, 0));
+        set.ledger.refused(Reason::TunnelLimit);
+        set.ledger.refused(Reason::MemoryShed);
+        let told = set.look(1, (false, 0));
+        let node =
+            "node this node's bound on what each tenant may have, not your budget, refused 1: tunnel_limit";
+        assert_eq!(told, [node, "budget your budget ended 1: memory_shed"]);
     }
 }

@@ -29,12 +29,21 @@ pub struct Event {
     pub kind: Kind,
     /// In words.
     pub what: String,
-    /// Of a budget: the reason of what was refused.
+    /// Of a bound: the reason of what was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Of a budget: how many were.
+    /// Of a bound: how many were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+}
+
+/// An answer to who asks for events.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// When the daemon began to count events, in nanoseconds since the epoch: another daemon's numbers are others.
+    pub counted_since: u64,
+    /// Those that were asked for, in order.
+    pub events: Vec<Event>,
 }
 
 /// What an event is about, and so whose doing it is.
@@ -43,11 +52,11 @@ pub struct Event {
 pub enum Kind {
     /// The tenant's own cell failed.
     Cell,
-    /// The tenant's budget refused something.
+    /// The tenant's budget refused something, or ended it.
     Budget,
     /// A workload of the tenant is not served.
     Workload,
-    /// The node was at fault: every tenant on it is told.
+    /// The node's doing: it was started, of which every tenant on it is told, or a bound of its own refused something.
     Node,
 }
 
@@ -67,10 +76,17 @@ impl Kind {
 #[derive(Debug, Clone, Default)]
 pub struct Events(Arc<Mutex<Kept>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
+    since: SystemTime,
     told: u64,
     by_tenant: BTreeMap<String, VecDeque<Event>>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { since: SystemTime::now(), told: 0, by_tenant: BTreeMap::new() }
+    }
 }
 
 /// What is told; who and when is added.
@@ -80,7 +96,7 @@ pub struct News {
     pub kind: Kind,
     /// In words.
     pub what: String,
-    /// Of a budget: which reason, and how often.
+    /// Of a bound: which reason, and how often.
     pub refused: Option<(String, u64)>,
 }
 
@@ -126,6 +142,13 @@ impl Events {
         drop(kept);
         events.sort_by_key(|event| event.number);
         events
+    }
+
+    /// The same, with since when they are counted.
+    pub fn told(&self, number: u64, tenant: Option<&str>) -> Told {
+        let since = self.kept().since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let counted_since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Told { counted_since, events: self.after(number, tenant) }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -21,7 +21,7 @@ pub mod tenure;
 
 pub use balance::{Balance, Parts};
 pub use costs::Costs;
-pub use events::{Event, Events};
+pub use events::{Event, Events, Told};
 pub use figures::{Figures, Line};
 pub use ledger::{ConnectionGuard, Holding, Ledger, RequestGuard, TunnelGuard};
 pub use meter::{Payer, Payers};

@@ -91,7 +91,11 @@ fn an_owner_is_told_that_its_budget_bit_and_all_are_told_what_the_node_did() -> 
     let _other = stage.pod("bank", "vault", &[])?;
     let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
     let _nginx = Server::nginx(&web, 80)?;
-    let daemon = stage.daemon_with(&["--connections", "2"])?;
+    // Both of what it bounds connections by, so that there is no doubt whose bound it was.
+    let budget = "apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {name: others}\n\
+                  spec: {globalDefault: true, budget: {connections: 2, descriptors: 16}}\n";
+    stage.manifests.write("others.yaml", budget)?;
+    let daemon = stage.daemon()?;
     let _held = [dial(&client, vip.at(80))?, dial(&client, vip.at(80))?];
     daemon.wait_metric("canopy_accept_connections_open", &["tenant=\"ns/shop\""], 2.0)?;
     // It may be refused before its client knows that it was made.

@@ -45,7 +45,8 @@ impl Supervisor {
         let cells = self.keepers().map(|keeper| {
             let (failed, why) = keeper.failure();
             let (tenant, ledger, restarts) = (&keeper.tenant, keeper.ledger(), keeper.restarts);
-            CellNow { tenant, ledger, failed, why, restarts }
+            let (budget, share) = keeper.bounds();
+            CellNow { tenant, ledger, failed, why, restarts, budget, share }
         });
         let waiting = self.waiting.values().map(|waiting| WaitingNow {
             pod: &waiting.workload.pod,
