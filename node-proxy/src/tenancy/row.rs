@@ -89,12 +89,14 @@ impl Row {
         u64::try_from(self.heap_bytes.load(Relaxed)).unwrap_or_default()
     }
 
+    /// Counts one refusal.
     pub fn refused(&self, reason: Reason) {
         if let Some(counter) = self.refusals.get(reason as usize) {
             add(counter, 1);
         }
     }
 
+    /// Counts bytes carried, from and to the client.
     pub fn carried(&self, received: u64, sent: u64) {
         add(&self.bytes_received, received);
         add(&self.bytes_sent, sent);
