@@ -31,7 +31,7 @@ use crate::{
     forest::OnStop,
     hbone::Site,
     mode::node::{self, NodeOptions, RedirectChoice},
-    sys::dumps,
+    sys::{descriptors, dumps},
     telemetry::access::Target,
 };
 
@@ -180,6 +180,9 @@ pub(super) enum LogFormat {
 impl Run {
     pub(super) fn run(self) -> Outcome {
         let _flush = start_log(&self.log_level, self.log_format)?;
+        if let Err(error) = descriptors::keep_from_children() {
+            tracing::warn!(%error, "what was open when the daemon was started stays open in cells' processes");
+        }
         // Before there is a key.
         if let Err(error) = dumps::forbid() {
             tracing::warn!(%error, "a crash may write keys to a core file (`ulimit -c 0` prevents it)");
