@@ -9,7 +9,10 @@ use clap::Args;
 use super::{Outcome, run};
 use crate::{
     forest::process,
-    sys::{dumps, process::end_with_parent},
+    sys::{
+        dumps,
+        process::{end_with_parent, ignore_stops},
+    },
 };
 
 /// Be one tenant's cell. For the daemon's own use.
@@ -27,6 +30,8 @@ impl Cell {
         // Both before there is a key: nobody is to look into it, and it is not to be left alone.
         dumps::forbid()?;
         end_with_parent()?;
+        // A service manager stops all processes of a service: the cell is to drain, as the daemon tells it.
+        ignore_stops()?;
         let control = io::stdin().as_fd().try_clone_to_owned()?;
         let runtime = super::runtime()?;
         let filter = std::env::var("CANOPY_LOG").unwrap_or_else(|_| "info".to_owned());

@@ -121,6 +121,18 @@ pub fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
+/// Has the calling process pay no heed to what asks a service to stop: whoever started it ends it in its own way.
+#[expect(unsafe_code, reason = "no library wraps ignoring a signal")]
+pub fn ignore_stops() -> io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: nothing of ours is run by it.
+        if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(
