@@ -443,7 +443,9 @@ impl Keeper {
         tracing::error!(tenant = %self.tenant, why, connections, "a cell was given up; its connections were ended");
         reign.lane.give_up();
         let since = reign.since;
-        self.abandoned.push((reign.lane, self.ledger.holding().held));
+        // A process holds none of the daemon's descriptors, whatever it says.
+        let held = if reign.lane.is_process() { 0 } else { self.ledger.holding().held };
+        self.abandoned.push((reign.lane, held));
         self.lose(why, since, now)
     }
 
