@@ -244,6 +244,26 @@ fn a_cells_process_ends_with_a_daemon_that_is_killed() -> Outcome {
 }
 
 #[test]
+fn what_stops_the_daemon_and_all_its_processes_at_once_cuts_nothing_under_way() -> Outcome {
+    let scene = Scene::new()?;
+    let mut daemon = scene.stage.daemon()?;
+    let pid = cell(&daemon, "shop")?;
+    let mut kept = dial(&scene.client, scene.web.at(9000))?;
+    echo(&mut kept, b"before")?;
+    let group = |pid: u32| rustix::process::getpgid(Pid::from_raw(i32::try_from(pid).ok()?)).ok();
+    assert_ne!(group(pid), group(daemon.pid()), "Ctrl-C is for the daemon alone");
+    for stop in [Signal::HUP, Signal::INT, Signal::TERM] {
+        signal(pid, stop)?;
+    }
+    daemon.process().signal(Signal::TERM);
+    eventually("it drains", || shown(&daemon, "shop").is_ok_and(|shop| shop["state"] == "draining"))?;
+    echo(&mut kept, b"while it drains")?;
+    drop(kept);
+    daemon.process().wait(Duration::from_secs(30)).ok_or("it ends when its last connection has")?;
+    Ok(())
+}
+
+#[test]
 fn a_cells_process_has_a_control_group_by_its_budget_which_goes_with_it() -> Outcome {
     let scene = Scene::new()?;
     scene.write("process", ", budget: {memory: {hard: 64Mi}, cpu: {share: 500m}}")?;

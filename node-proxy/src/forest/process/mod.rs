@@ -21,11 +21,13 @@ pub use self::boundary::{CellError, serve};
 
 mod bill;
 mod boundary;
+mod child;
 #[cfg(debug_assertions)]
 mod faults;
 mod group;
 mod page;
 mod warden;
+mod words;
 
 /// What passes messages on, and nothing else.
 const STACK_BYTES: usize = 512 * 1024;

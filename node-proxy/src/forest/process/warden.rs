@@ -4,15 +4,13 @@
 //! of the process, the supervisor hears only that the lane has ended.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
     },
-    process::{Command, Stdio},
     sync::{Arc, OnceLock, Weak, atomic::Ordering::Relaxed},
-    thread,
     time::Duration,
 };
 
@@ -21,14 +19,14 @@ use ebpf_redirect::Side;
 use tokio::{
     runtime,
     sync::{mpsc, oneshot},
-    time::{Instant, interval, sleep},
+    time::{Instant, interval, sleep, timeout},
 };
 
-use super::{Ways, bill::Bill, group::Group, page::Page};
+use super::{Ways, bill::Bill, child::Child, group::Group, page::Page, words::Words};
 use crate::{
     capture::Presence,
     forest::{
-        describe::TreeDescription,
+        describe::{CONNECTIONS_SHOWN, TreeDescription},
         lane::{Apart, BEAT, Ending, LaneError, LaneParts},
         message::{Plant, ToCell},
         wire::{self, Begin, LineTold, MOST_SAID, Said, Told},
@@ -49,17 +47,19 @@ const BEGIN: Duration = Duration::from_secs(30);
 const LAST: Duration = Duration::from_secs(1);
 /// Looks at its counts between two at its group.
 const SELDOM: u32 = 20;
+/// How long one may leave unread what it is told; one that beats and does not read would pin all that it was to be told.
+const UNREAD: Duration = Duration::from_secs(10);
 /// Questions that may wait for a process's answer; whoever asked has stopped waiting long before.
 const QUESTIONS: usize = 64;
-/// Trees of an answer that are kept: more than a node has pods.
-const TREES: usize = 4096;
+/// Bytes of an answer that are kept, as it came: enough for more pods than a node has.
+const ANSWER: usize = 1 << 20;
 
 /// With what the supervisor sees of it.
 #[derive(Debug)]
 pub(super) struct Warden(pub(super) Apart);
 
-/// Who asked, and what has come of the answer.
-type Question = (oneshot::Sender<Vec<TreeDescription>>, Vec<TreeDescription>);
+/// Who asked, and what has come of the answer, with its bytes.
+type Question = (oneshot::Sender<Vec<TreeDescription>>, Vec<TreeDescription>, usize);
 
 /// One process, while it lives.
 struct Watch {
@@ -68,13 +68,25 @@ struct Watch {
     group: Group,
     ledger: Arc<Ledger>,
     /// Of each tree that was told of: whose, and while anything of it lives.
-    trees: RefCell<HashMap<u64, (Identity, Presence, UnixStream)>>,
+    trees: RefCell<HashMap<u64, Tree>>,
     /// With what has come of each answer.
     questions: RefCell<HashMap<u64, Question>>,
     /// The board of now: what the process calls is judged by it.
     board: RefCell<Arc<Board>>,
     cells: RefCell<Cells>,
     bill: Bill,
+    /// When it is to have ended, once it was told to.
+    until: Cell<Option<Instant>>,
+}
+
+/// A tree that the process was told of.
+struct Tree {
+    identity: Identity,
+    _presence: Presence,
+    /// The daemon's end of what the process holds while anything of it lives.
+    near: UnixStream,
+    /// When it is to be gone, whatever the process still holds.
+    until: Option<Instant>,
 }
 
 /// Numbers of the cells that the process is told of.
@@ -116,17 +128,22 @@ impl Warden {
                 board: RefCell::default(),
                 cells: RefCell::default(),
                 bill: Bill::after(&parts.ledger),
+                until: Cell::default(),
             };
-            let process = spawn(theirs).map_err(LaneError::SetUp)?;
+            // After the group, so that it goes before it, even in a panic.
+            let (child, stderr) = Child::start(theirs).map_err(LaneError::SetUp)?;
+            let process = child.0.clone();
+            let mut words = Words::new(stderr, &parts.tenant).map_err(LaneError::SetUp)?;
             let _ = self.0.started.set(process.clone());
             watch.group.admit(process.id());
             tracing::info!(tenant = %parts.tenant, pid = process.id(), "a cell's process begins");
-            let outcome = watch.stay(parts, &process, &self.0.running).await;
-            process.kill();
-            // It cannot refuse; and its group can go only when it has gone.
-            while let Ok(None) = process.end() {
-                thread::sleep(Duration::from_millis(1));
-            }
+            let outcome = tokio::select! {
+                biased;
+                outcome = watch.stay(parts, &process, &self.0.running) => outcome,
+                never = words.log() => never,
+            };
+            drop(child);
+            words.last();
             outcome
         })
     }
@@ -212,14 +229,20 @@ impl Watch {
     }
 
     async fn send(&self, told: &Told, descriptors: &[BorrowedFd<'_>]) -> Result<(), LaneError> {
-        wire::send(&self.packets, told, descriptors).await.map_err(|error| died(&error))
+        let sent = timeout(UNREAD, wire::send(&self.packets, told, descriptors)).await;
+        sent.map_err(|_late| LaneError::Died("it reads nothing".to_owned()))?.map_err(|error| died(&error))
     }
 
     /// Passes on one message. A description is asked for under a number of its own.
     async fn tell(&self, message: ToCell) -> Result<(), LaneError> {
         let told = match message {
             ToCell::Plant(plant) => return self.plant(plant).await,
-            ToCell::Uproot { pod, tree, grace } => Told::Uproot { pod, tree, grace },
+            ToCell::Uproot { pod, tree, grace } => {
+                if let Some(tree) = self.trees.borrow_mut().get_mut(&tree) {
+                    tree.until = after(grace);
+                }
+                Told::Uproot { pod, tree, grace }
+            }
             ToCell::Board(board) => self.board(board),
             ToCell::Swap(snapshot) => {
                 self.group.limit(&snapshot.budget);
@@ -232,7 +255,10 @@ impl Watch {
             },
             ToCell::Unlisten { tree, grace } => Told::Unlisten { tree, grace },
             ToCell::Finish => Told::Finish,
-            ToCell::Drain { grace } => Told::Drain { grace },
+            ToCell::Drain { grace } => {
+                self.until.set(after(grace));
+                Told::Drain { grace }
+            }
         };
         self.send(&told, &[]).await
     }
@@ -262,21 +288,23 @@ impl Watch {
             tree,
             listeners: listeners.iter().map(|one| (one.side == Side::Inbound, one.address)).collect(),
         };
-        self.trees.borrow_mut().insert(tree, (workload.identity.clone(), presence, near));
+        let identity = workload.identity.clone();
+        self.trees.borrow_mut().insert(tree, Tree { identity, _presence: presence, near, until: None });
         self.send(&told, &descriptors).await
     }
 
-    /// Whether a workload that it serves, or served until its last connection ended, has this identity.
+    /// Whether a workload that it serves has this identity, or one that it no longer serves and whose connections may still go on.
     fn is_its_own(&self, identity: &Identity) -> bool {
-        self.trees.borrow().values().any(|(own, ..)| own == identity)
+        let is_there = |tree: &Tree| tree.until.is_none_or(|until| Instant::now() < until);
+        self.trees.borrow().values().any(|tree| tree.identity == *identity && is_there(tree))
     }
 
     fn ask(&self, answer: oneshot::Sender<Vec<TreeDescription>>) -> Option<u64> {
         let mut questions = self.questions.borrow_mut();
-        questions.retain(|_, (asked, _)| !asked.is_closed());
+        questions.retain(|_, (asked, ..)| !asked.is_closed());
         let number = questions.keys().max().map_or(0, |last| last + 1);
         (questions.len() < QUESTIONS).then(|| {
-            questions.insert(number, (answer, Vec::new()));
+            questions.insert(number, (answer, Vec::new(), 0));
             number
         })
     }
@@ -284,28 +312,32 @@ impl Watch {
     /// Hears what the process says, until it says what is no word of ours.
     async fn listen(&self, asks: &mpsc::Sender<Vec<u8>>) -> LaneError {
         loop {
-            match wire::receive::<Said>(&self.packets, MOST_SAID).await {
-                Ok(Some((said, _))) => self.hear(said, asks),
+            match wire::receive_measured::<Said>(&self.packets, MOST_SAID).await {
+                Ok(Some((said, _, bytes))) => self.hear(said, bytes, asks),
                 Ok(None) => return hung_up("it hung up".to_owned()).await,
                 Err(error) => return died(&error),
             }
         }
     }
 
-    fn hear(&self, said: Said, asks: &mpsc::Sender<Vec<u8>>) {
+    fn hear(&self, said: Said, bytes: usize, asks: &mpsc::Sender<Vec<u8>>) {
         match said {
             Said::Described { number, tree: Some(tree) } => {
-                // An answer to nothing is dropped.
-                if let Some((_, trees)) = self.questions.borrow_mut().get_mut(&number)
-                    && trees.len() < TREES
+                let mut questions = self.questions.borrow_mut();
+                // An answer to nothing, and to nobody, is dropped.
+                questions.retain(|_, (asked, ..)| !asked.is_closed());
+                if let Some((_, trees, kept)) = questions.get_mut(&number)
+                    && *kept + bytes <= ANSWER
+                    && tree.connections.len() <= CONNECTIONS_SHOWN
                 {
+                    *kept += bytes;
                     trees.push(*tree);
                 }
             }
             Said::Described { number, tree: None } => {
                 // Whoever asked may have stopped waiting.
                 let asked = self.questions.borrow_mut().remove(&number);
-                drop(asked.map(|(asked, trees)| asked.send(trees)));
+                drop(asked.map(|(asked, trees, _)| asked.send(trees)));
             }
             // With too many waiting it is dropped: whoever asks, asks again.
             Said::Certificates(question) => drop(asks.try_send(question)),
@@ -336,21 +368,17 @@ impl Watch {
                     return LaneError::Died("it did not begin".to_owned());
                 }
             }
-            self.trees.borrow_mut().retain(|_, (_, _, near)| is_held(near));
+            self.trees.borrow_mut().retain(|_, tree| is_held(&tree.near));
+            if self.until.get().is_some_and(|until| Instant::now() > until) {
+                return LaneError::Died("it did not end when it was told to".to_owned());
+            }
         }
     }
 }
 
-/// This same program, as it runs: a newer one may lie where it was started from.
-fn spawn(control: OwnedFd) -> std::io::Result<Process> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("canopy").arg("cell").env_clear();
-    if let Some(filter) = std::env::var_os("CANOPY_LOG") {
-        command.env("CANOPY_LOG", filter);
-    }
-    // It knows the socket as its standard input; every other descriptor of the daemon's closes by itself.
-    let child = command.stdin(Stdio::from(control)).stdout(Stdio::null()).spawn()?;
-    Process::of_child(child.id())
+/// A little after what may last so long is to be over; none where that is never.
+fn after(grace: Duration) -> Option<Instant> {
+    Instant::now().checked_add(grace)?.checked_add(LAST)
 }
 
 /// Whether the other end is still open.

@@ -91,6 +91,15 @@ pub async fn receive<T: DeserializeOwned>(
     packets: &Packets,
     most: usize,
 ) -> Result<Option<(T, Vec<OwnedFd>)>, WireError> {
+    let received = receive_measured(packets, most).await?;
+    Ok(received.map(|(frame, descriptors, _)| (frame, descriptors)))
+}
+
+/// As `receive`, with the packet's bytes.
+pub async fn receive_measured<T: DeserializeOwned>(
+    packets: &Packets,
+    most: usize,
+) -> Result<Option<(T, Vec<OwnedFd>, usize)>, WireError> {
     let Some(Packet { bytes, mut descriptors }) = packets.receive().await? else { return Ok(None) };
     let (place, rest) = read_header(&bytes)?;
     let frame = match place {
@@ -98,7 +107,7 @@ pub async fn receive<T: DeserializeOwned>(
         Place::Beside if descriptors.is_empty() => return Err(WireError::Descriptors { got: 0, wanted: 1 }),
         Place::Beside => read_body(&packets::unsealed(descriptors.remove(0), most)?)?,
     };
-    Ok(Some((frame, descriptors)))
+    Ok(Some((frame, descriptors, bytes.len())))
 }
 
 /// A frame as one row of bytes, its header first.
