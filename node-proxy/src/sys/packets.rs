@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
 };
@@ -45,6 +45,21 @@ pub struct Packet {
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
+
+/// Has the kernel refuse whoever sends descriptors to this end. What was sent and not received is closed by the receiver's thread,
+/// and what it then waits for is the sender's choice. Kernels before 6.16 cannot; what comes is closed unseen, as ever.
+#[expect(unsafe_code, reason = "an option that libraries do not have yet")]
+pub fn refuse_descriptors(socket: BorrowedFd<'_>) {
+    let no: libc::c_int = 0;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel reads that many bytes, which are valid. That it cannot is nothing to say.
+    unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), length);
+    }
+}
+
+/// asm-generic/socket.h, since 6.16; not in libc's list.
+pub const SO_PASSRIGHTS: libc::c_int = 83;
 
 impl Packets {
     /// Of one end of a pair.
@@ -176,5 +191,25 @@ mod tests {
         let open = memfd_create(c"open", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         assert!(unsealed(open, 1).is_err());
         assert!(unsealed(File::open("/dev/zero").unwrap().into(), 1).is_err());
+    }
+
+    #[test]
+    fn an_end_that_takes_no_descriptors_is_sent_none_where_the_kernel_can_see_to_it() {
+        let ((near, far), other) = (pair().unwrap(), pair().unwrap().0);
+        refuse_descriptors(far.as_fd());
+        let sent = send(&near, b"x", &[other.as_fd()]);
+        if let Err(error) = &sent {
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        }
+        // 6.16
+        assert_eq!(sent.is_err(), kernel() >= (6, 16));
+        send(&near, b"x", &[]).unwrap();
+        send(&far, b"x", &[other.as_fd()]).unwrap();
+    }
+
+    fn kernel() -> (u32, u32) {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
+        (numbers.next().unwrap(), numbers.next().unwrap())
     }
 }

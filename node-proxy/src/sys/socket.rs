@@ -4,8 +4,7 @@
 
 use std::{io, os::fd::AsFd, time::Duration};
 
-use rustix::net::sockopt;
-use socket2::SockRef;
+use rustix::net::{connect_unspec, sockopt};
 
 /// Silence after which a peer is asked whether it is still there. Shorter than the connection tracking of common
 /// middleboxes (350 s for AWS's load balancers), so that what looks open is open.
@@ -36,15 +35,21 @@ pub fn unpaced(socket: &impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_tcp_congestion(socket, UNPACED)?)
 }
 
-/// Closes a connection with a reset, so that the other end sees a failure and not the end of the data.
+/// Ends a connection with a reset, at once, so that the other end sees a failure and not the end of the data.
+///
+/// Not by SO_LINGER: with a time it makes whoever closes the last descriptor wait, and a cell's process, which may hand descriptors
+/// on, must not have it at all.
 pub fn reset(socket: impl AsFd) {
-    // A failure means that the connection is gone already.
-    drop(SockRef::from(&socket).set_linger(Some(Duration::ZERO)));
+    // To dissolve a connection is to reset it. A failure means that it is gone already.
+    drop(connect_unspec(socket));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -70,5 +75,17 @@ mod tests {
         assert_ne!(vigilance(&client), vigilance(&accepted), "by itself none does");
         prepare(&client, Duration::from_millis(1_500)).unwrap();
         assert_eq!(vigilance(&client), (true, true, minute, ten, 1_500));
+    }
+
+    #[test]
+    fn a_reset_is_seen_by_the_other_end_before_the_socket_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        (&accepted).write_all(b"half of it").unwrap();
+        client.read_exact(&mut [0; 10]).unwrap();
+        reset(&accepted);
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -19,7 +19,7 @@ use super::{
     super::pipe::{REFUSED, refusal},
     wire::Word,
 };
-use crate::telemetry::Reason;
+use crate::{sys::packets::refuse_descriptors, telemetry::Reason};
 
 /// What the kernel keeps on its way, each way: it counts twice what it is told here, and its own overhead with the bytes. Some
 /// seven full packets; a writer that was stopped goes on when a quarter is left.
@@ -57,6 +57,7 @@ pub(super) const TAKEN: u16 = 1;
 impl Shared {
     pub(super) fn new(socket: OwnedFd, role: Role) -> Self {
         let _ = set_socket_send_buffer_size(&socket, BUFFER);
+        refuse_descriptors(socket.as_fd());
         Self {
             socket: Arc::new(socket),
             role,

@@ -5,10 +5,11 @@
 
 use seccompiler::{
     BackendError, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCmpOp::Eq, SeccompCmpOp::MaskedEq,
-    SeccompCmpOp::Ne, SeccompCondition, SeccompRule,
+    SeccompCondition, SeccompRule,
 };
 
 use super::Rules;
+use crate::sys::packets::SO_PASSRIGHTS;
 
 /// What a cell may call.
 pub(super) fn allowed() -> Result<Rules, BackendError> {
@@ -26,14 +27,8 @@ pub(super) fn allowed() -> Result<Rules, BackendError> {
     let kind = |(family, protocol)| Ok(vec![is(0, Eq, family)?, stream()?, is(2, Eq, protocol)?]);
     only(libc::SYS_socket, each(kinds, kind)?)?;
     only(libc::SYS_socketpair, vec![vec![is(0, Eq, libc::AF_UNIX)?]])?;
-    only(
-        libc::SYS_setsockopt,
-        vec![
-            vec![is(1, Ne, libc::SOL_SOCKET)?],
-            // Every one of them is another.
-            FORBIDDEN_OPTIONS.iter().map(|name| is(2, Ne, *name)).collect::<Result<_, _>>()?,
-        ],
-    )?;
+    let option = |(level, name)| Ok(vec![is(1, Eq, level)?, is(2, Eq, name)?]);
+    only(libc::SYS_setsockopt, each(OPTIONS, option)?)?;
     // Into the network namespaces whose descriptors it was given.
     only(libc::SYS_setns, vec![vec![is(1, Eq, libc::CLONE_NEWNET)?]])?;
     // Rows of the map that it was given.
@@ -43,6 +38,7 @@ pub(super) fn allowed() -> Result<Rules, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         only(call, vec![vec![is(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]])?;
     }
+    only(libc::SYS_madvise, each(ADVICE, |advice| Ok(vec![is(2, Eq, advice)?]))?)?;
     // A thread of this process, and no other process.
     let thread = libc::CLONE_THREAD;
     only(libc::SYS_clone, vec![vec![is(0, MaskedEq(thread as u64), thread)?]])?;
@@ -83,16 +79,39 @@ const TCP: i32 = libc::IPPROTO_TCP;
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
 
-/// More of the kernel's memory than others may have; programs that read packets; another interface than routing chose.
-const FORBIDDEN_OPTIONS: &[i32] = &[
-    libc::SO_SNDBUFFORCE,
-    libc::SO_RCVBUFFORCE,
-    libc::SO_ATTACH_FILTER,
-    libc::SO_ATTACH_BPF,
-    libc::SO_ATTACH_REUSEPORT_CBPF,
-    libc::SO_ATTACH_REUSEPORT_EBPF,
-    libc::SO_BINDTODEVICE,
+/// Levels and options of sockets that a cell sets; listeners come with theirs. What is told of an option is in memory, where a
+/// filter cannot look, so that each is harmless whatever is said. Not SO_LINGER: whoever closes the last descriptor of such a socket
+/// waits, and that may be who was sent it. Nor those that are no socket's, such as IPT_SO_SET_REPLACE.
+const OPTIONS: [(i32, i32); 11] = [
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_MARK),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+    (libc::SOL_SOCKET, SO_PASSRIGHTS),
+    (TCP, libc::TCP_KEEPIDLE),
+    (TCP, libc::TCP_KEEPINTVL),
+    (TCP, libc::TCP_NODELAY),
+    (TCP, libc::TCP_USER_TIMEOUT),
+    (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
 ];
+
+/// Of the allocator, of the stacks of threads, and of who makes keys and is not to make the same after a fork. Not those that take
+/// memory from the machine (MADV_HWPOISON, MADV_SOFT_OFFLINE).
+const ADVICE: [i32; 9] = [
+    libc::MADV_DONTNEED,
+    libc::MADV_FREE,
+    libc::MADV_HUGEPAGE,
+    libc::MADV_NOHUGEPAGE,
+    libc::MADV_DONTDUMP,
+    libc::MADV_DODUMP,
+    libc::MADV_WIPEONFORK,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+];
+/// asm-generic/mman-common.h: how newer C libraries guard stacks.
+const MADV_GUARD_INSTALL: i32 = 102;
+const MADV_GUARD_REMOVE: i32 = 103;
 
 /// Descriptors, the size of a pipe, and whether memory that was given is sealed.
 const FCNTL: [i32; 8] = [
@@ -144,7 +163,6 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_ppoll,
     // Memory.
     libc::SYS_brk,
-    libc::SYS_madvise,
     libc::SYS_mremap,
     libc::SYS_munmap,
     // Threads, and their ends.

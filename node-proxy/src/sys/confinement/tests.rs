@@ -80,7 +80,7 @@ fn capabilities_are_kept_for_what_needs_them_and_no_others() {
     assert_eq!(needed(Steered::Marks), CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN);
 }
 
-const REFUSALS: [&str; 19] = [
+const REFUSALS: [&str; 25] = [
     "open a file",
     "open its own memory",
     "make a file",
@@ -96,6 +96,12 @@ const REFUSALS: [&str; 19] = [
     "memory that runs",
     "make memory run",
     "more memory of the kernel",
+    "a close that waits",
+    "rules of the packet filter",
+    "rules of the packet filter for IPv6",
+    "a program on a socket",
+    "memory that is broken",
+    "memory that is taken away",
     "another process's signal",
     "a forked process",
     "dumps of itself",
@@ -117,7 +123,8 @@ const ENDS: [&str; 8] = [
 #[ignore = "what the tests above run, each time in a process of its own"]
 fn the_process() {
     let deed = std::env::var(DEED).unwrap();
-    let steered = if deed == "marks" { Steered::Marks } else { Steered::Hooks };
+    // Of who can more, so that it is the filter that refuses, and not the want of a capability.
+    let steered = if deed == "hooks" { Steered::Hooks } else { Steered::Marks };
     let given: OwnedFd = io::stdin().as_fd().try_clone_to_owned().unwrap();
     // As a cell does: everything is there, and there are threads, before it is confined.
     drop_capabilities(steered).unwrap();
@@ -182,7 +189,6 @@ fn work(
         .unwrap();
     let socket = pod.run(home, make).unwrap();
     crate::sys::socket::prepare(&socket, std::time::Duration::from_secs(1)).unwrap();
-    crate::sys::socket::unpaced(&socket).unwrap();
     redirect.exempt(socket.as_fd(), Some("127.0.0.1:7".parse().unwrap())).unwrap();
     socket.connect(&at.into()).unwrap();
     let mut client = TcpStream::from(socket);
@@ -228,6 +234,12 @@ fn misdeed(deed: &str, parent: libc::c_long) -> Result<libc::c_long, i32> {
         (libc::AF_INET as libc::c_long, libc::SOCK_STREAM as libc::c_long, libc::AT_FDCWD as libc::c_long);
     let open = |file, flags: i32| call(libc::SYS_openat, [cwd, path(file), flags.into(), 0o600]);
     let socket = |family: i32, kind: i32| call(libc::SYS_socket, [family.into(), kind.into(), 0, 0]);
+    let option = |level: i32, name: i32| {
+        let socket = call(libc::SYS_socket, [inet, stream, 0, 0])?;
+        let value = &raw const MUCH as libc::c_long;
+        let length = size_of_val(&MUCH) as libc::c_long;
+        six(libc::SYS_setsockopt, [socket, level.into(), name.into(), value, length, 0])
+    };
     match deed {
         "open a file" => open(c"/etc/hostname", libc::O_RDONLY),
         "open its own memory" => open(c"/proc/self/mem", libc::O_RDWR),
@@ -250,12 +262,15 @@ fn misdeed(deed: &str, parent: libc::c_long) -> Result<libc::c_long, i32> {
             six(libc::SYS_mmap, [0, 4096, run.into(), flags.into(), -1, 0])
         }
         "make memory run" => call(libc::SYS_mprotect, [0, 0, libc::PROT_EXEC.into(), 0]),
-        "more memory of the kernel" => {
-            let socket = call(libc::SYS_socket, [inet, stream, 0, 0])?;
-            let size = &raw const MUCH as libc::c_long;
-            let name = libc::SO_SNDBUFFORCE.into();
-            six(libc::SYS_setsockopt, [socket, libc::SOL_SOCKET.into(), name, size, 4, 0])
-        }
+        "more memory of the kernel" => option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE),
+        "a close that waits" => option(libc::SOL_SOCKET, libc::SO_LINGER),
+        // IPT_SO_SET_REPLACE, IP6T_SO_SET_REPLACE: without the filter they fail otherwise, for want of rules.
+        "rules of the packet filter" => option(libc::IPPROTO_IP, 64),
+        "rules of the packet filter for IPv6" => option(libc::IPPROTO_IPV6, 64),
+        "a program on a socket" => option(libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
+        // An address that is none: without the filter it fails otherwise, and takes nothing from the machine.
+        "memory that is broken" => call(libc::SYS_madvise, [0, 4096, libc::MADV_HWPOISON.into(), 0]),
+        "memory that is taken away" => call(libc::SYS_madvise, [0, 4096, libc::MADV_SOFT_OFFLINE.into(), 0]),
         "another process's signal" => call(libc::SYS_tgkill, [parent, parent, 0, 0]),
         "a forked process" => call(libc::SYS_clone, [libc::SIGCHLD.into(), 0, 0, 0]),
         "dumps of itself" => call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 1, 0, 0]),
@@ -271,7 +286,7 @@ fn misdeed(deed: &str, parent: libc::c_long) -> Result<libc::c_long, i32> {
     }
 }
 
-static MUCH: i32 = 1 << 20;
+static MUCH: [i32; 2] = [1 << 20; 2];
 
 fn call(number: libc::c_long, [a, b, c, d]: [libc::c_long; 4]) -> Result<libc::c_long, i32> {
     six(number, [a, b, c, d, 0, 0])
