@@ -24,10 +24,15 @@ use rustix::{
 };
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
+use crate::sys::packets::refuse_descriptors;
+
 /// Bytes of a packet, but for its count: a cell hands over what it has when it has 16 KiB.
 const PACKET: usize = 32 * 1024;
 /// A packet begins with the number of lines that were dropped before it.
 const COUNT: usize = size_of::<u32>();
+/// Lines that a packet may say were dropped: more than a cell's requests are in the time between two that were not. It is added to a
+/// count of the whole node's.
+const MOST_DROPPED: u32 = 65_536;
 /// Packets of one cell in one turn of the writer.
 const TURN: usize = 16;
 
@@ -63,6 +68,7 @@ pub(super) enum Turn {
 pub(super) fn pair(tenant: &TenantId, dropped: &Arc<AtomicU64>) -> io::Result<(FromProcess, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    refuse_descriptors(ours.as_fd());
     let ours = FromProcess {
         socket: ours,
         tenant: tenant.to_string(),
@@ -144,7 +150,7 @@ impl FromProcess {
 
     fn take(&mut self, packet: &[u8], write: &mut impl FnMut(&[u8])) {
         let Some((count, lines)) = packet.split_first_chunk::<COUNT>() else { return self.refuse(1) };
-        self.dropped.fetch_add(u32::from_le_bytes(*count).into(), Relaxed);
+        self.dropped.fetch_add(u32::from_le_bytes(*count).min(MOST_DROPPED).into(), Relaxed);
         let (mut refused, mut good) = (0, 0);
         let mut rest = lines;
         // As many at a time as may be written, since each write is a system call.
@@ -300,6 +306,16 @@ mod tests {
 
     fn written_count(from: &mut FromProcess, lines: &mut usize) -> Turn {
         from.turn(|some| *lines += count_lines(some))
+    }
+
+    #[test]
+    fn a_packet_that_says_more_was_dropped_than_can_be_is_not_believed() {
+        let (mut from, to) = ends();
+        for _ in 0..2 {
+            rustix::net::send(&to.socket, &[&[0xff; COUNT], GOOD].concat(), SendFlags::empty()).unwrap();
+        }
+        assert_eq!(written(&mut from).0, GOOD.repeat(2));
+        assert_eq!(from.dropped.load(Relaxed), 2 * u64::from(MOST_DROPPED));
     }
 
     #[test]
