@@ -19,9 +19,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Settings,
-    accounting::Account,
-    health::{Backoff, Health, Signs, Verdict},
-    lane::{Ending, Lane, LaneError, LaneParts, Runner},
+    health::{Backoff, Health, Verdict},
+    lane::{Lane, LaneParts},
     message::{INBOX, ToCell, VERSION},
     process,
     seats::Given,
@@ -30,12 +29,14 @@ use crate::{
     cell::Limits,
     handoff::{Board, Inbox},
     snapshot::Snapshot,
-    sys::{arena::Arena, clock, clock::Doing, sockets::Sockets},
+    sys::{arena::Arena, clock, sockets::Sockets},
     telemetry::{AccessLog, Reason},
-    tenancy::{Ledger, Throne, cpu::CellAccount},
+    tenancy::{Ledger, Throne},
 };
 
 mod class;
+mod fate;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -340,140 +341,5 @@ impl Keeper {
         if more > 0 {
             self.ledger.refused_early(more);
         }
-    }
-
-    /// The tenant's number, which no other has had in this process.
-    pub(super) fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// Its ledger.
-    pub(super) fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
-    }
-
-    /// What it is to get of the CPU, while it has a cell that is a thread: a process has a group of its own beside the daemon's.
-    pub(super) fn cpu_account(&self) -> Option<CellAccount> {
-        let reign = self.reign.as_ref().filter(|reign| !reign.lane.is_process())?;
-        Some(CellAccount {
-            tenant: self.tenant.clone(),
-            thread: Arc::clone(&reign.lane.id),
-            ledger: Arc::clone(&self.ledger),
-            budget: self.snapshot.budget,
-        })
-    }
-
-    /// What is accounted for, while it has a cell that is a thread: a process is none of the daemon's own clock and memory, and says
-    /// itself what it holds.
-    pub(super) fn account(&self) -> Option<Account> {
-        let reign = self.reign.as_ref().filter(|reign| !reign.lane.is_process())?;
-        let Reign { lane, arena, cpu_before, .. } = reign;
-        let (arena, ledger, thread) = (Arc::clone(arena), Arc::clone(&self.ledger), Arc::clone(&lane.id));
-        Some(Account { arena, ledger, thread, cpu_before: *cpu_before })
-    }
-
-    /// The configuration that it was given last.
-    pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
-    }
-
-    /// Whether it was told to end.
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining
-    }
-
-    /// Whether it is between two cells, and why its last one failed.
-    pub(super) fn failure(&self) -> (bool, &'static str) {
-        (self.reign.is_none() && !self.draining, self.why)
-    }
-
-    /// In words, for `canopy tree`.
-    pub(super) fn state(&self) -> String {
-        let state = match &self.reign {
-            None => format!("restarting (it {})", self.why),
-            Some(_) if self.draining => "draining".to_owned(),
-            Some(reign) if reign.blocked => "blocked in a system call".to_owned(),
-            Some(reign) => {
-                reign.lane.place().map_or("running".to_owned(), |pid| format!("running in process {pid}"))
-            }
-        };
-        match self.abandoned.len() {
-            0 => state,
-            stuck => format!("{state} ({stuck} stuck threads given up)"),
-        }
-    }
-
-    fn judge(&mut self, now: Instant) -> Option<Verdict> {
-        let cpu_at_beat = self.cpu_at_beat();
-        let reign = self.reign.as_mut()?;
-        let runner = reign.lane.runner();
-        let cpu =
-            runner.as_ref().and_then(|id| id.cpu().ok()).map_or(cpu_at_beat, |cpu| reign.cpu_before + cpu);
-        let (beats, panics) = (self.ledger.heartbeats.load(Relaxed), self.ledger.panics.load(Relaxed));
-        let signs = Signs { now, beats, cpu_at_beat, cpu, panics };
-        Some(reign.health.judge(signs, || runner.as_ref().map_or(Doing::Runnable, Runner::doing)))
-    }
-
-    /// The cell's thread has ended: as it should, or not.
-    fn bury(&mut self, now: Instant) -> Outcome {
-        let Some(reign) = self.reign.take() else { return Outcome::Same };
-        // Nobody will take what is offered to it now.
-        reign.handoffs.close(if self.draining { Reason::Draining } else { Reason::CellRestarted });
-        let why = match reign.lane.thread.join() {
-            Ok(Ok(Ending::Finished | Ending::Superseded)) if self.draining => return Outcome::Ended,
-            Ok(Ok(_)) => "ended",
-            Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::error!(tenant = %self.tenant, %error, cause, "a cell could not go on");
-                if matches!(error, LaneError::Died(_)) { "died" } else { "could not go on" }
-            }
-            Err(_panic) => "panicked",
-        };
-        if self.draining {
-            return Outcome::Ended;
-        }
-        self.lose(why, reign.since, now)
-    }
-
-    /// Takes the cell its office. What it holds is shut down from outside; its thread ends when it comes round.
-    fn depose(&mut self, why: &'static str, now: Instant) -> Outcome {
-        self.throne.vacate();
-        let Some(reign) = self.reign.take() else { return Outcome::Same };
-        let connections = reign.sockets.abort() + reign.handoffs.close(Reason::CellRestarted);
-        tracing::error!(tenant = %self.tenant, why, connections, "a cell was given up; its connections were ended");
-        reign.lane.give_up();
-        let since = reign.since;
-        // A process holds none of the daemon's descriptors, whatever it says.
-        let held = if reign.lane.is_process() { 0 } else { self.ledger.holding().held };
-        self.abandoned.push((reign.lane, held));
-        self.lose(why, since, now)
-    }
-
-    fn lose(&mut self, why: &'static str, since: Instant, now: Instant) -> Outcome {
-        let pause = self.backoff.next(now.duration_since(since));
-        tracing::warn!(tenant = %self.tenant, why, ?pause, "a cell will be restarted");
-        self.why = why;
-        self.restart_at = Some(now + pause);
-        Outcome::Lost
-    }
-
-    fn absent(&self, now: Instant) -> Outcome {
-        if self.draining {
-            return Outcome::Ended;
-        }
-        let may = self.abandoned.len() < ABANDONED && self.restart_at.is_none_or(|at| now >= at);
-        if may { Outcome::Due } else { Outcome::Same }
-    }
-
-    fn note_blocked(&mut self, blocked: bool) {
-        let Some(reign) = &mut self.reign else { return };
-        if blocked && !reign.blocked {
-            tracing::warn!(tenant = %self.tenant, "a cell sleeps in a system call and does not answer");
-        }
-        reign.blocked = blocked;
-    }
-
-    fn cpu_at_beat(&self) -> Duration {
-        Duration::from_nanos(self.ledger.cpu_nanos.load(Relaxed))
     }
 }
