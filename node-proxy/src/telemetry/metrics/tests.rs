@@ -145,7 +145,7 @@ fn page_shows_what_tenants_and_workloads_cost_and_what_all_of_it_adds_up_to() {
     for line in [
         format!("canopy_tenancy_paced_total{of} 11.0"),
         format!("canopy_tenancy_cpu_throttled_seconds_total{of} 2.5"),
-        "canopy_tenancy_cpu_spent_seconds_total{tenant=\"shop\",mode=\"system\"} 0.000000002".to_owned(),
+        "canopy_tenancy_cpu_spent_seconds_total{tenant=\"shop\",mode=\"system\"} 2e-9".to_owned(),
         format!("canopy_tenancy_heap_peak_bytes{of} 3.0"),
         format!("canopy_tenancy_heap_cached_bytes{of} 4.0"),
         format!("canopy_tenancy_heap_resident_bytes{of} 5.0"),
@@ -157,7 +157,7 @@ fn page_shows_what_tenants_and_workloads_cost_and_what_all_of_it_adds_up_to() {
         format!("canopy_workload_requests_total{one} 3.0"),
         format!("canopy_workload_handshakes_total{} 4.0", way("outbound")),
         format!("canopy_workload_handshakes_total{} 5.0", way("inbound")),
-        format!("canopy_workload_cpu_seconds_total{one} 0.000000006"),
+        format!("canopy_workload_cpu_seconds_total{one} 6e-9"),
         format!("canopy_workload_heap_bytes{one} 7.0"),
         format!("canopy_workload_bytes_total{} 8.0", way("received")),
         format!("canopy_workload_bytes_total{} 9.0", way("sent")),

@@ -89,6 +89,8 @@ struct Watch {
     cpus: f64,
     at: Instant,
     looks: u64,
+    /// Whether more than one wanted much at the last look.
+    is_contested: bool,
 }
 
 /// One cell, as it is watched.
@@ -125,6 +127,7 @@ impl Watch {
             cpus,
             at: Instant::now(),
             looks: 0,
+            is_contested: false,
         }
     }
 
@@ -165,7 +168,7 @@ impl Watch {
         self.left.extend(gone.into_values().filter_map(|watched| watched.place.leave()));
     }
 
-    /// Looks at everybody once; says whether anybody uses much.
+    /// Looks at everybody once; says whether the next look has to come soon.
     fn look(&mut self, now: Instant) -> bool {
         let wall = now.saturating_duration_since(self.at);
         self.at = now;
@@ -174,25 +177,32 @@ impl Watch {
             self.seldom();
         }
         let all = sum(self.cells.values());
-        let (mut busy, mut in_need) = (false, false);
+        let (mut rivals, mut is_new, mut in_need) = (0, false, false);
         let mut within = 0.0;
         for cell in self.cells.values_mut() {
             let part = fair(share_millis(&cell.account.budget), all, self.cpus, RESERVE_MILLIS);
-            cell.look(wall, part);
-            busy |= cell.is_watched_closely();
+            cell.look(wall, part, self.is_contested);
+            is_new |= cell.is_new;
+            // Who is guaranteed something has whatever runs outside of the daemon for a rival.
+            rivals += match cell.is_watched_closely() {
+                true if cell.account.budget.cpu_share_millis.is_some() => 2,
+                closely => u32::from(closely),
+            };
             in_need |= cell.is_in_need(part);
             if cell.standing.band() == Band::Within {
                 // What it waits for counts, as far as it is its part: the CPU may be others' as well.
                 within += cell.standing.wanted().min(part.max(cell.used));
             }
         }
+        // Where groups have weights, one cell alone gets what there is, whichever its band: nobody has to look.
+        self.is_contested = rivals >= 2 || (rivals == 1 && !matches!(self.means, Means::Weights(_)));
         self.apply(all, within);
         if let (Means::Weights(hierarchy), Some(weight)) = (&self.means, self.outside.look(in_need))
             && let Err(error) = hierarchy.weigh(weight)
         {
             tracing::debug!(%error, "the daemon weighs what it did");
         }
-        busy
+        self.is_contested || is_new
     }
 
     fn apply(&mut self, all: u64, within: f64) {
@@ -245,15 +255,16 @@ impl Watched {
         Self { account, place, thread: None, standing, used: 0.0, is_new: true, held_back }
     }
 
-    fn look(&mut self, wall: Duration, part: f64) {
+    fn look(&mut self, wall: Duration, part: f64, is_contested: bool) {
         let Some(id) = self.account.thread.get().copied() else { return };
         // One that could not be put in its place yet is tried again.
         let Ok(used) = id.cpu() else { return };
         self.is_new = !self.place.take(id);
         let before = self.thread.filter(|clocks| clocks.id == id);
-        let is_asked = self.used >= BUSY
-            || self.standing.band() == Band::Over
-            || self.account.budget.cpu_share_millis.is_some();
+        let is_asked = is_contested
+            && (self.used >= BUSY
+                || self.standing.band() == Band::Over
+                || self.account.budget.cpu_share_millis.is_some());
         let waited = if is_asked { id.waited() } else { None };
         self.thread = Some(Clocks { id, used, waited });
         let Some(before) = before else {
@@ -272,7 +283,7 @@ impl Watched {
 
     /// Whether the next look has to come soon: it uses much, or waits for much and is to be put back in time.
     fn is_watched_closely(&self) -> bool {
-        self.used >= BUSY || self.standing.wanted() >= BUSY || self.is_new
+        self.used >= BUSY || self.standing.wanted() >= BUSY
     }
 
     /// Whether it wants what is guaranteed to it and does not get it.
@@ -295,9 +306,9 @@ fn cpus() -> f64 {
 
 /// What one thread can use: a cap of so much or more needs nobody to hold it.
 const ONE_THREAD_MILLIS: u64 = 1_000;
-/// Time between two looks while somebody uses much: two of them, and whoever fell behind is put back.
+/// Time between two looks while several want much: two of them, and whoever fell behind is put back.
 const TICK: Duration = Duration::from_millis(10);
-/// The same while nobody does.
+/// The same while there is nothing to decide.
 const QUIET_TICK: Duration = Duration::from_millis(40);
 /// Looks between two at what changes seldom.
 const SELDOM: u64 = 25;
