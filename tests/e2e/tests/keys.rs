@@ -61,11 +61,22 @@ impl Scene {
 
     fn daemon(&self, options: Options) -> Result<Daemon, Box<dyn std::error::Error + Send + Sync>> {
         let files = self.files.path().display().to_string();
-        let arguments = ["--ca", "files", "--certificates", &files, "--log-level", "trace"];
-        let options = Options { arguments: arguments.map(str::to_owned).to_vec(), ..options };
+        self.called(&["--ca", "files", "--certificates", &files], options)
+    }
+
+    /// A daemon that has carried a call by tunnel, so that a key was used.
+    fn called(
+        &self,
+        arguments: &[&str],
+        mut options: Options,
+    ) -> Result<Daemon, Box<dyn std::error::Error + Send + Sync>> {
+        let arguments = arguments.iter().chain(&["--log-level", "trace"]);
+        options.arguments.extend(arguments.map(|&argument| argument.to_owned()));
         let mut daemon = Daemon::start_with(&self.stage.node, self.stage.manifests.path(), &options)?;
-        assert_eq!(get(&self.client, self.vip.at(80), "web.shop", "/")?.status, 200);
-        let line = daemon.wait_logged(|line| line["path"] == "/" && line["direction"] == "outbound")?;
+        eventually("a call is answered", || {
+            get(&self.client, self.vip.at(80), "web.shop", "/").is_ok_and(|answer| answer.status == 200)
+        })?;
+        let line = daemon.wait_logged(|line| line["direction"] == "outbound" && line["status"] == 200)?;
         assert_eq!(line["delivery"], "tunnel", "{line}");
         Ok(daemon)
     }
@@ -76,7 +87,9 @@ impl Key {
         let output = Command::new("openssl").args(["ec", "-outform", "DER", "-in"]).arg(file).output()?;
         let bytes = output.stdout.get(7..39).ok_or("openssl reads it")?.to_vec();
         let text = fs::read_to_string(file)?;
-        let text: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+        // An authority's certificate may be in the file, too, and is no secret.
+        let own = text.lines().skip_while(|line| !line.ends_with("PRIVATE KEY-----")).skip(1);
+        let text: String = own.take_while(|line| !line.starts_with("-----")).collect();
         assert!(text.len() > 100, "{text}");
         Ok(Self { text, bytes })
     }
@@ -100,13 +113,60 @@ impl Key {
 #[test]
 fn no_key_is_on_any_surface() -> Outcome {
     let scene = Scene::new()?;
-    let daemon = scene.daemon(Options::default())?;
-    let mut surfaces: Vec<(String, Vec<u8>)> = Vec::new();
+    let files = scene.files.path().display().to_string();
+    let embedded = scene.files.path().join("ca").display().to_string();
+    let authority = Key::read(&scene.files.path().join("ca/root.pem"))?;
+    let ways: [(&[&str], &Key); 2] =
+        [(&["--ca", "files", "--certificates", &files], &scene.key), (&["--ca-dir", &embedded], &authority)];
+    for class in ["thread", "process"] {
+        let tenant = format!(
+            "apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {{name: shop}}\n\
+             spec: {{namespaces: [shop], isolation: {class}, owner: {{uid: {OWNER}}}}}\n"
+        );
+        scene.stage.manifests.write("tenant.yaml", &tenant)?;
+        for (arguments, key) in &ways {
+            let owners = tempfile::tempdir()?;
+            let directory = owners.path().display().to_string();
+            let arguments = [arguments, &["--owners-dir", &directory][..]].concat();
+            let daemon = scene.called(&arguments, Options::default())?;
+            let surfaces = [
+                verbs(&scene, &daemon)?,
+                sockets(&daemon, &owners.path().join("shop.sock"))?,
+                processes(&daemon, class == "process")?,
+                logs(&daemon),
+            ];
+            for (what, said) in surfaces.into_iter().flatten() {
+                let text = String::from_utf8_lossy(&said);
+                assert!(
+                    !looks_like_a_key(&said) && !key.is_in(&said),
+                    "a key is in {what}, of class {class} with {arguments:?}: {text}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was said, and where.
+type Surfaces = Vec<(String, Vec<u8>)>;
+
+/// A user of whom this machine knows nothing.
+const OWNER: u32 = 20_021;
+
+/// What every verb says that asks a daemon.
+fn verbs(scene: &Scene, daemon: &Daemon) -> Result<Surfaces, Box<dyn std::error::Error + Send + Sync>> {
+    let mut surfaces = Surfaces::new();
     for verb in [
         &["tree"][..],
         &["tree", "--json"],
         &["status"],
         &["status", "--json"],
+        &["top", "--once"],
+        &["top", "--once", "--json"],
+        &["events"],
+        &["events", "--json"],
+        &["showback"],
+        &["showback", "--format", "json"],
         &["trace", "--json", "--count", "3"],
         &["trace", "--pod", "shop/client", "--count", "3"],
     ] {
@@ -119,30 +179,83 @@ fn no_key_is_on_any_surface() -> Outcome {
             asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         // `status` ends with 1 where an object is rejected, as here.
-        assert!(output.stdout.len() > 100, "{verb:?} says: {output:?}");
+        assert!(output.stdout.len() > 60, "{verb:?} says: {output:?}");
         surfaces.push((format!("canopy {verb:?}"), [output.stdout, output.stderr].concat()));
     }
-    for path in ["/tree", "/status", "/certificates", "/keys", "/config_dump", "/debug", "/../proc/self/mem"]
-    {
-        let answer = ask(&daemon.admin_socket(), path)?;
-        assert!(answer.starts_with(b"HTTP/1.1 "), "{path}: {}", String::from_utf8_lossy(&answer));
-        surfaces.push((format!("{path} of the admin socket"), answer));
+    Ok(surfaces)
+}
+
+/// What the sockets of the operator and of the owner say, and the port for metrics.
+fn sockets(daemon: &Daemon, owner: &Path) -> Result<Surfaces, Box<dyn std::error::Error + Send + Sync>> {
+    let mut surfaces = Surfaces::new();
+    eventually("the owner has a socket", || owner.exists())?;
+    for path in [
+        "/tree",
+        "/status",
+        "/costs",
+        "/events",
+        "/showback",
+        "/certificates",
+        "/keys",
+        "/config_dump",
+        "/debug",
+        "/../proc/self/mem",
+    ] {
+        for socket in [&daemon.admin_socket(), owner] {
+            let answer = ask(socket, path)?;
+            assert!(answer.starts_with(b"HTTP/1.1 "), "{path}: {}", String::from_utf8_lossy(&answer));
+            surfaces.push((format!("{path} of {}", socket.display()), answer));
+        }
     }
     for path in ["/metrics", "/readyz", "/livez", "/certificates", "/keys", "/config_dump", "/tree", "/"] {
         surfaces.push((format!("{path} of the metrics port"), daemon.scrape(path)?.text().into_bytes()));
     }
+    Ok(surfaces)
+}
+
+/// What the kernel shows of how the daemon and its cells' processes were started.
+fn processes(daemon: &Daemon, has_cell: bool) -> Result<Surfaces, Box<dyn std::error::Error + Send + Sync>> {
+    let mut pids = vec![daemon.pid()];
+    for thread in fs::read_dir(format!("/proc/{}/task", daemon.pid()))?.flatten() {
+        // A thread may have ended since.
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    assert_eq!(pids.len() > 1, has_cell, "{pids:?}");
+    let mut surfaces = Surfaces::new();
+    for pid in pids {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline"))?;
+        assert!(!arguments.is_empty(), "{pid} still runs");
+        surfaces.push((format!("the arguments of {pid}"), arguments));
+        surfaces.push((format!("the environment of {pid}"), fs::read(format!("/proc/{pid}/environ"))?));
+    }
+    Ok(surfaces)
+}
+
+fn logs(daemon: &Daemon) -> Surfaces {
     let access: Vec<String> = daemon.access_log().iter().map(Value::to_string).collect();
     let own = daemon.output();
     assert!(!access.is_empty() && own.contains("TRACE"), "both logs are as loud as they can be: {own}");
-    surfaces.extend([
-        ("the access log".to_owned(), access.concat().into()),
-        ("the own log".to_owned(), own.into()),
-    ]);
-    for (what, said) in surfaces {
-        let text = String::from_utf8_lossy(&said);
-        assert!(!text.contains("PRIVATE KEY") && !scene.key.is_in(&said), "a key is in {what}: {text}");
-    }
-    Ok(())
+    vec![("the access log".to_owned(), access.concat().into()), ("the own log".to_owned(), own.into())]
+}
+
+/// Whether there is what any key on P-256 begins with, also one that was generated in a cell and that nobody else has seen.
+fn looks_like_a_key(what: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(what);
+    // RFC 5915 and RFC 5958, as their first bytes are always.
+    let beginnings: [(&[u8], &str); 2] = [
+        (b"\x30\x77\x02\x01\x01\x04\x20", "MHcCAQEEI"),
+        (b"\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", "AgEAMBMGByqGSM49AgEG"),
+    ];
+    text.contains("PRIVATE KEY")
+        || beginnings.iter().any(|(bytes, base64)| {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let numbers = format!("{bytes:?}");
+            what.windows(bytes.len()).any(|there| there == *bytes)
+                || text.contains(base64)
+                || text.to_lowercase().contains(&hex)
+                || text.contains(numbers.trim_matches(['[', ']']))
+        })
 }
 
 #[test]
@@ -153,7 +266,24 @@ fn the_search_finds_a_key_however_it_is_written() -> Outcome {
     for said in [fs::read(file)?, key.bytes.clone(), hex.into(), format!("{:?}", key.bytes).into()] {
         assert!(key.is_in(&said) && key.is_in(&[b"before ", &said[..], b" after"].concat()));
     }
-    assert!(!key.is_in(&fs::read(scene.files.path().join("shop/web/tls.key"))?), "another's is not this one");
+    let other = scene.files.path().join("shop/web/tls.key");
+    assert!(!key.is_in(&fs::read(&other)?), "another's is not this one");
+
+    // One that nobody knows is found by its form.
+    let convert = |form: &str| {
+        let command = [&[form][..], if form == "pkcs8" { &["-topk8", "-nocrypt"] } else { &[] }].concat();
+        Command::new("openssl").args(command).args(["-outform", "DER", "-in"]).arg(&other).output()
+    };
+    let text = fs::read_to_string(&other)?;
+    let mut forms = vec![text.lines().skip(1).collect::<String>().into_bytes()];
+    for der in [convert("ec")?.stdout, convert("pkcs8")?.stdout] {
+        let hex: String = der.iter().map(|byte| format!("{byte:02X}")).collect();
+        forms.extend([format!("{der:?}").into_bytes(), hex.into_bytes(), der]);
+    }
+    for form in forms {
+        assert!(looks_like_a_key(&[b"before ", &form[..]].concat()), "{}", String::from_utf8_lossy(&form));
+    }
+    assert!(!looks_like_a_key(&fs::read(scene.files.path().join("shop/web/tls.crt"))?));
     Ok(())
 }
 
