@@ -82,6 +82,8 @@ fn held(pid: u32) -> Result<BTreeMap<String, Vec<PathBuf>>> {
         let kind = match text.strip_prefix("anon_inode:") {
             Some(kind) => kind.trim_matches(['[', ']']).to_owned(),
             None if text.starts_with("/memfd:") => "memfd".to_owned(),
+            // Where namespaces are bound to names, and as long as they are.
+            None if text.starts_with("/run/netns/") => "net".to_owned(),
             None if text.starts_with('/') => text.to_string(),
             None => text.split(':').next().unwrap_or_default().to_owned(),
         };

@@ -179,7 +179,9 @@ fn verbs(scene: &Scene, daemon: &Daemon) -> Result<Surfaces, Box<dyn std::error:
             asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         // `status` ends with 1 where an object is rejected, as here.
-        assert!(output.stdout.len() > 60, "{verb:?} says: {output:?}");
+        // Nobody has a whole hour yet.
+        let least = if verb[0] == "showback" { 2 } else { 60 };
+        assert!(output.stdout.len() > least, "{verb:?} says: {output:?}");
         surfaces.push((format!("canopy {verb:?}"), [output.stdout, output.stderr].concat()));
     }
     Ok(surfaces)

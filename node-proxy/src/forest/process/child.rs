@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::sys::process::Process;
+use crate::sys::{arena, process::Process};
 
 /// Dropping it kills the process, and waits until it is gone.
 #[derive(Debug)]
@@ -23,6 +23,10 @@ impl Child {
         command.arg0("canopy").arg("cell").env_clear();
         if let Some(filter) = std::env::var_os("CANOPY_LOG") {
             command.env("CANOPY_LOG", filter);
+        }
+        // A thread that is there before the process gives up its capabilities would keep them.
+        for name in ["MALLOC_CONF", "_RJEM_MALLOC_CONF"] {
+            command.env(name, arena::NO_THREAD);
         }
         // What is sent to the daemon's group (Ctrl-C) is for the daemon alone.
         command.process_group(0);

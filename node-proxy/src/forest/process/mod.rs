@@ -21,6 +21,7 @@ pub use self::boundary::{CellError, serve};
 
 mod bill;
 mod boundary;
+mod cells;
 mod child;
 #[cfg(debug_assertions)]
 mod faults;

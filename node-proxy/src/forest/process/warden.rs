@@ -10,7 +10,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
-    sync::{Arc, OnceLock, Weak, atomic::Ordering::Relaxed},
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::{Ways, bill::Bill, child::Child, group::Group, page::Page, words::Words};
+use super::{Ways, bill::Bill, cells::Cells, child::Child, group::Group, page::Page, words::Words};
 use crate::{
     capture::Presence,
     forest::{
@@ -31,7 +31,7 @@ use crate::{
         message::{Plant, ToCell},
         wire::{self, Begin, LineTold, MOST_SAID, Said, Told},
     },
-    handoff::{Board, Inbox, courier},
+    handoff::{Board, courier},
     identity::authority::remote::{Parcel, Terms, desk},
     snapshot::{Snapshot, Source},
     sys::{
@@ -87,27 +87,6 @@ struct Tree {
     near: UnixStream,
     /// When it is to be gone, whatever the process still holds.
     until: Option<Instant>,
-}
-
-/// Numbers of the cells that the process is told of.
-#[derive(Debug, Default)]
-struct Cells {
-    known: Vec<(Weak<Inbox>, u64)>,
-    last: u64,
-}
-
-impl Cells {
-    /// That of the cell behind an inbox.
-    fn number(&mut self, inbox: &Arc<Inbox>) -> u64 {
-        self.known.retain(|(known, _)| known.strong_count() > 0);
-        let is_it = |(known, _): &&(Weak<Inbox>, u64)| known.as_ptr() == Arc::as_ptr(inbox);
-        if let Some((_, number)) = self.known.iter().find(is_it) {
-            return *number;
-        }
-        self.last += 1;
-        self.known.push((Arc::downgrade(inbox), self.last));
-        self.last
-    }
 }
 
 impl Warden {

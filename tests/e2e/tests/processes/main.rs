@@ -6,13 +6,16 @@ use std::{
     io::{Read, Write},
     net::SocketAddr,
     path::Path,
-    thread,
     time::Duration,
 };
 
 use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, dial, eventually, head, is_reset, port};
-use rustix::process::{Pid, Signal, kill_process};
-use testkit::{Daemon, Outcome, Pod, block_on, http::Connection};
+use rustix::process::{Pid, Signal};
+use testkit::{Outcome, Pod, block_on, http::Connection};
+
+mod seen;
+
+use self::seen::{OVERHEAD_BYTES, cell, cells, is_over, places, private_bytes, read, shown, signal, threads};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -213,7 +216,7 @@ fn a_change_of_class_takes_effect_at_once_and_cuts_nothing() -> Outcome {
     scene.write("process", "")?;
     eventually("it has a process", || cell(&daemon, "shop").is_ok())?;
     echo(&mut kept, b"still by the thread")?;
-    ask(&scene.client, scene.web.at(80), 3)?;
+    ask_anew(&scene, 3)?;
     drop(kept);
     let mut kept = dial(&scene.client, scene.web.at(9000))?;
     echo(&mut kept, b"by the process")?;
@@ -222,7 +225,7 @@ fn a_change_of_class_takes_effect_at_once_and_cuts_nothing() -> Outcome {
         threads(&daemon).is_ok_and(|all| all.contains(&"shop".to_owned()))
     })?;
     echo(&mut kept, b"still by the process")?;
-    ask(&scene.client, scene.web.at(80), 3)?;
+    ask_anew(&scene, 3)?;
     drop(kept);
     eventually("its process ends", || cells(&daemon, "shop").is_ok_and(|all| all.is_empty()))?;
     Ok(())
@@ -297,87 +300,6 @@ fn a_cells_process_has_a_control_group_by_its_budget_which_goes_with_it() -> Out
     Ok(())
 }
 
-/// A tenant's cell, as `canopy tree` shows it.
-fn shown(daemon: &Daemon, tenant: &str) -> Result<serde_json::Value> {
-    let tree = daemon.canopy(&["tree", "--json"])?;
-    let tree: serde_json::Value = serde_json::from_slice(&tree.stdout)?;
-    let cells = tree["cells"].as_array().cloned().unwrap_or_default();
-    let is_its = |cell: &serde_json::Value| cell["tenant"]["tenant"] == tenant;
-    Ok(cells.into_iter().find(is_its).ok_or_else(|| format!("no {tenant} in {tree}"))?)
-}
-
-/// What a process may have for itself beside its tenant's budget.
-const OVERHEAD_BYTES: u64 = 16 << 20;
-
-/// Memory that a process has written to and shares with nobody.
-fn private_bytes(pid: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).ok_or("it is told")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes * 1024)
-}
-
-/// Where a line of `/proc/PID/cgroup` may be mounted.
-fn places(group: &str) -> Vec<String> {
-    let mut parts = group.splitn(3, ':').skip(1);
-    let (controllers, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let mounts = [controllers, "unified", ""].map(|mount| format!("/sys/fs/cgroup/{mount}{path}"));
-    mounts.into_iter().filter(|place| Path::new(place).exists()).collect()
-}
-
-fn read(groups: &[String], file: &str) -> Option<String> {
-    let mut files = groups.iter().flat_map(|group| places(group)).map(|place| format!("{place}/{file}"));
-    files.find_map(|file| fs::read_to_string(file).ok()).map(|text| text.trim().to_owned())
-}
-
-fn signal(pid: u32, signal: Signal) -> Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("a number of a process")?;
-    Ok(kill_process(pid, signal)?)
-}
-
-/// Whether a process has ended, a moment later.
-fn is_over(pid: u32) -> bool {
-    thread::sleep(Duration::from_millis(50));
-    !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-/// The one process of a tenant's cell; waits until it serves.
-fn cell(daemon: &Daemon, tenant: &str) -> Result<u32> {
-    for _ in 0..500 {
-        if let [pid] = cells(daemon, tenant)?[..] {
-            return Ok(pid);
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Err(format!("{tenant} has no process of its own: {}", daemon.output()).into())
-}
-
-/// Children of the daemon that are called so.
-fn cells(daemon: &Daemon, tenant: &str) -> Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        // Whoever ends between two looks is none.
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some((name, rest)) = stat.rsplit_once(") ") else { continue };
-        let mut rest = rest.split(' ');
-        let (state, parent) = (rest.next(), rest.next().and_then(|parent| parent.parse::<u32>().ok()));
-        if name.ends_with(&format!("({tenant}")) && parent == Some(daemon.pid()) && state != Some("Z") {
-            found.push(pid);
-        }
-    }
-    Ok(found)
-}
-
-/// The names of the daemon's threads.
-fn threads(daemon: &Daemon) -> Result<Vec<String>> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid()))?.flatten();
-    let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-    Ok(names.map(|name| name.trim().to_owned()).collect())
-}
-
 /// One request on a connection that stays.
 fn exchange(stream: &mut std::net::TcpStream) -> Result<()> {
     stream.write_all(REQUEST)?;
@@ -390,6 +312,11 @@ fn echo(stream: &mut std::net::TcpStream, bytes: &[u8]) -> Result<()> {
     let mut back = vec![0; bytes.len()];
     stream.read_exact(&mut back)?;
     if back == bytes { Ok(()) } else { Err(format!("{back:?} came back").into()) }
+}
+
+/// Each on a connection of its own: those of a cell that is on its way out are closed after their answer.
+fn ask_anew(scene: &Scene, requests: u32) -> Outcome {
+    (0..requests).try_for_each(|_| ask(&scene.client, scene.web.at(80), 1))
 }
 
 /// Sends requests on one connection; all have to be answered with 200.
