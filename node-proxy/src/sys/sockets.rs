@@ -52,7 +52,7 @@ impl Sockets {
         self.entries().iter().filter(|(_, entry)| entry.act(|socket| connect_unspec(socket))).count()
     }
 
-    /// Bytes that the kernel holds for those that are registered, as far as was looked: at [`LOOKS`] of them at a time, from
+    /// Bytes that the kernel holds for those that are registered, as far as was looked: at `LOOKS` of them at a time, from
     /// `next` on (300 ns each), and again at those that held some. An idle socket holds none.
     pub fn memory(&self, next: &mut usize) -> u64 {
         let mut entries = self.entries();

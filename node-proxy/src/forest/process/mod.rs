@@ -2,7 +2,7 @@
 //!
 //! To the supervisor it is a lane like any other: it takes the same messages, beats the same ledger, ends with the same words. Behind
 //! it is a thread, the *warden*, that passes messages on as [frames](super::wire) and the process's counts back. The process is this
-//! same binary (`canopy cell`); in it the same [lane](super::lane) runs. It must never be believed: it may be anything by now.
+//! same binary (`canopy cell`); in it the same lane runs. It must never be believed: it may be anything by now.
 
 use std::{io, os::fd::OwnedFd, sync::Arc, thread};
 

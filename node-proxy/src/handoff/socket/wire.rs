@@ -45,7 +45,7 @@ const TAKEN: u8 = b't';
 const REFUSED: u8 = b'r';
 
 impl Word {
-    /// Says it; for bytes there is [`write`].
+    /// Says it; for bytes there is [`write()`].
     pub(super) fn say(self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let (tag, reason) = match self {
             Self::End => (END, None),
