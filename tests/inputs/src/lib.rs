@@ -5,6 +5,7 @@
 
 // Manifests.
 pub mod lowering;
+pub mod said;
 pub mod scalars;
 
 // What a connection begins with.

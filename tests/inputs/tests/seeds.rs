@@ -11,13 +11,14 @@ use std::{
 };
 
 use inputs::{
-    answers, baggage_forwarded, certificates, connect_request, detect, heads, lowering, routing, scalars,
+    answers, baggage_forwarded, certificates, connect_request, detect, heads, lowering, routing, said,
+    scalars,
 };
 
 /// What a target holds of bytes: it panics where that is not so.
 type Holds = fn(&[u8]);
 
-const TARGETS: [(&str, Holds); 9] = [
+const TARGETS: [(&str, Holds); 10] = [
     ("answers", answers::holds),
     ("baggage_forwarded", baggage_forwarded::holds),
     ("certificates", certificates::holds),
@@ -26,6 +27,7 @@ const TARGETS: [(&str, Holds); 9] = [
     ("heads", heads::holds),
     ("lowering", lowering::holds),
     ("routing", routing::holds),
+    ("said", said::holds),
     ("scalars", scalars::holds),
 ];
 
