@@ -58,22 +58,4 @@ impl Opening {
 }
 
 #[cfg(test)]
-mod tests {
-    use config::{
-        identity::{Identity, TrustDomain},
-        model::Workload,
-        name::{Name, Namespace, PodName, ServiceAccount, TenantId},
-    };
-
-    /// Somebody who calls.
-    pub(super) fn workload() -> Workload {
-        let namespace = Namespace::try_from("shop").unwrap();
-        let identity = Identity {
-            trust_domain: TrustDomain::default(),
-            namespace: namespace.clone(),
-            service_account: ServiceAccount::try_from("default").unwrap(),
-        };
-        let pod = PodName::new(namespace.clone(), Name::try_from("caller").unwrap());
-        Workload::new(pod, TenantId::Namespace(namespace), identity)
-    }
-}
+mod tests;

@@ -9,7 +9,10 @@ use tokio::{
 
 use super::*;
 use crate::{
-    handoff::pipe::{RING_BYTES, pipe},
+    handoff::{
+        pipe::{RING_BYTES, pipe},
+        tests::{both_ways, cell},
+    },
     stream::told,
 };
 
@@ -34,17 +37,6 @@ async fn accepted(make: Make) -> (End, End) {
     far.accept().unwrap();
     near.answered().await.unwrap();
     (near, far)
-}
-
-/// Runs a future on a thread and an event loop of its own, as a cell would.
-fn cell<F: Future>(future: impl FnOnce() -> F + Send + 'static) -> thread::JoinHandle<F::Output>
-where
-    F::Output: Send + 'static,
-{
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(future())
-    })
 }
 
 fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
@@ -265,46 +257,13 @@ fn two_threads_that_send_all_they_can_lose_nothing_and_do_not_hang() {
     for (_, make) in KINDS {
         let (near, far) = make();
         far.accept().unwrap();
-        let far = cell(move || both_ways(far, 4 << 20, 1));
+        let far = cell(move || both_ways(far, (4 << 20, 40_000), 1));
         let near = cell(move || async move {
             near.answered().await.unwrap();
-            both_ways(near, 4 << 20, 2).await;
+            both_ways(near, (4 << 20, 40_000), 2).await;
         });
         [near, far].into_iter().for_each(|end| end.join().unwrap());
     }
-}
-
-/// Writes and reads at the same time, in pieces of changing sizes, and checks every byte.
-async fn both_ways(end: End, bytes: usize, seed: u64) {
-    let (mut reader, mut writer) = tokio::io::split(end);
-    let mut chance = fastrand::Rng::with_seed(seed);
-    let mut sizes = fastrand::Rng::with_seed(seed + 7);
-    let write = async {
-        let mut sent = 0;
-        while sent < bytes {
-            let length = chance.usize(1..40_000).min(bytes - sent);
-            let piece: Vec<u8> = (sent..sent + length).map(|at| (at % 251) as u8).collect();
-            writer.write_all(&piece).await.unwrap();
-            sent += length;
-        }
-        writer.shutdown().await.unwrap();
-    };
-    let read = async {
-        let (mut received, mut piece) = (0, vec![0; 40_000]);
-        loop {
-            let room = sizes.usize(1..40_000);
-            let length = reader.read(&mut piece[..room]).await.unwrap();
-            if length == 0 {
-                return received;
-            }
-            for byte in &piece[..length] {
-                assert_eq!(*byte, (received % 251) as u8);
-                received += 1;
-            }
-        }
-    };
-    let ((), received) = tokio::join!(write, read);
-    assert_eq!(received, bytes);
 }
 
 #[tokio::test]

@@ -12,19 +12,9 @@ use std::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::handoff::tests::{both_ways, cell};
 
 const SMALL: usize = 16;
-
-/// Runs a future on a thread and an event loop of its own, as a cell would.
-fn cell<F: Future>(future: impl FnOnce() -> F + Send + 'static) -> thread::JoinHandle<F::Output>
-where
-    F::Output: Send + 'static,
-{
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(future())
-    })
-}
 
 fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
     result.unwrap_err().kind()
@@ -144,7 +134,7 @@ fn a_reader_that_stops_stops_the_writer_after_one_ring() {
 fn two_threads_that_send_all_they_can_lose_nothing_and_do_not_hang() {
     for (ring, bytes) in LOADS {
         let (near, far) = accepted(ring);
-        let ends = [near, far].map(|end| cell(move || both_ways(end, bytes, ring as u64)));
+        let ends = [near, far].map(|end| cell(move || both_ways(end, (bytes, 5_000), ring as u64)));
         for end in ends {
             end.join().unwrap();
         }
@@ -171,7 +161,8 @@ fn threads_that_tell_each_other_by_post_lose_nothing_and_do_not_hang() {
         cell(move || async move {
             let local = tokio::task::LocalSet::new();
             local.spawn_local(post::serve(post));
-            let all = ends.into_iter().map(|(end, bytes)| local.spawn_local(both_ways(end, bytes, 1)));
+            let all =
+                ends.into_iter().map(|(end, bytes)| local.spawn_local(both_ways(end, (bytes, 5_000), 1)));
             let all: Vec<_> = all.collect();
             local
                 .run_until(async {
@@ -204,37 +195,6 @@ fn what_a_thread_had_to_tell_is_told_when_it_ends() {
     });
     let _near = writer.join().unwrap();
     assert_eq!(reader.join().unwrap(), 2);
-}
-
-/// Writes and reads at the same time, in pieces of changing sizes, and checks every byte.
-async fn both_ways(end: PipeEnd, bytes: usize, seed: u64) {
-    let (mut reader, mut writer) = tokio::io::split(end);
-    let mut chance = fastrand::Rng::with_seed(seed);
-    let write = async {
-        let mut sent = 0;
-        while sent < bytes {
-            let length = chance.usize(1..5000).min(bytes - sent);
-            let piece: Vec<u8> = (sent..sent + length).map(|at| (at % 251) as u8).collect();
-            writer.write_all(&piece).await.unwrap();
-            sent += length;
-        }
-        writer.shutdown().await.unwrap();
-    };
-    let read = async {
-        let (mut received, mut piece) = (0, vec![0; 3000]);
-        loop {
-            let length = reader.read(&mut piece).await.unwrap();
-            if length == 0 {
-                return received;
-            }
-            for byte in &piece[..length] {
-                assert_eq!(*byte, (received % 251) as u8);
-                received += 1;
-            }
-        }
-    };
-    let ((), received) = tokio::join!(write, read);
-    assert_eq!(received, bytes);
 }
 
 #[test]
