@@ -179,37 +179,17 @@ fn weight(share_millis: Option<u64>) -> u64 {
     share_millis.unwrap_or(1000).saturating_mul(1024) / 1000
 }
 
-/// The group that the daemon was started in: not that into which it has put its own threads (`tenancy::cpu`).
-fn started_in(group: &str) -> &str {
-    let own = group.rsplit_once('/').filter(|(_, last)| *last == hierarchy::SYSTEM);
-    let own =
-        own.and_then(|(above, _)| above.rsplit_once('/')).filter(|(_, name)| name.starts_with("canopy."));
-    own.map_or(group, |(base, _)| if base.is_empty() { "/" } else { base })
+/// The directory of the group that the daemon was started in: not of that into which it has put its own threads.
+fn started_in(own: PathBuf) -> PathBuf {
+    let parent = own.parent().filter(|_| own.ends_with(hierarchy::SYSTEM));
+    let name = parent.and_then(|parent| parent.file_name()).map(|name| name.to_string_lossy().into_owned());
+    let base = parent.filter(|_| name.is_some_and(|name| name.starts_with("canopy."))).and_then(Path::parent);
+    base.map_or_else(|| own.clone(), Path::to_path_buf)
 }
 
-/// The directory of this process's own group in the hierarchy that has a controller, and which version that is. Pure.
+/// The directory of that group in the hierarchy that has a controller, and which version it is.
 fn find(mounts: &str, own: &str, controller: &str) -> Option<(PathBuf, Version)> {
-    let has = |list: &str| list.split(',').any(|one| one == controller);
-    let groups = || own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let first = groups().find(|(controllers, _)| has(controllers));
-    let (kind, path) = match first {
-        Some((_, path)) => (Version::V1, path),
-        None => (Version::V2, groups().find(|(controllers, _)| controllers.is_empty())?.1),
-    };
-    mounts.lines().find_map(|line| {
-        let (place, kind_of) = line.split_once(" - ")?;
-        let mut place = place.split(' ').skip(3);
-        let (root, mount) = (place.next()?, place.next()?);
-        let mut of = kind_of.split(' ');
-        let is_it = match (kind, of.next()?, of.nth(1)?) {
-            (Version::V1, "cgroup", options) => has(options),
-            (Version::V2, "cgroup2", _) => true,
-            _ => false,
-        };
-        let path = started_in(path);
-        let below = if root == "/" { path } else { path.strip_prefix(root)? };
-        is_it.then(|| (Path::new(mount).join(below.trim_start_matches('/')), kind))
-    })
+    layout::own_group(mounts, own, controller).map(|(version, own)| (started_in(own), version))
 }
 
 /// Removes what a daemon left that was killed: groups in which nothing lives.
@@ -257,7 +237,7 @@ mod tests {
             ("/user/system", "/user/system"),
             ("/", "/"),
         ] {
-            assert_eq!(started_in(own), base);
+            assert_eq!(started_in(own.into()), Path::new(base));
         }
         let own = "2:cpu,cpuacct:/canopy.blue.12/system\n";
         assert_eq!(find(MOUNTS, own, "cpu"), Some(("/sys/fs/cgroup/cpu".into(), Version::V1)));

@@ -224,7 +224,7 @@ fn remove(path: &Path) -> bool {
 
 fn own_group() -> Result<(Version, PathBuf), HierarchyError> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    layout::own_group(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
+    layout::own_group(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), "cpu")
         .ok_or(HierarchyError::NotThere)
 }
 

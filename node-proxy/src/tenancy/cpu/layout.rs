@@ -1,4 +1,4 @@
-//! Where CPU's control groups are and what their files are called, in both versions of them.
+//! Where control groups are and what CPU's files in them are called, in both versions of them.
 //!
 //! Pure: texts of /proc in, paths and values out. It must never write.
 
@@ -74,16 +74,15 @@ pub fn throttled(stat: &str) -> Duration {
 }
 
 /// The group that this process is in, by `/proc/self/mountinfo` and `/proc/self/cgroup`; `None` where no hierarchy that is
-/// mounted has the CPU.
-pub fn own_group(mounts: &str, groups: &str) -> Option<(Version, PathBuf)> {
-    let v1 = mounts
-        .lines()
-        .filter_map(Mount::read)
-        .find(|mount| mount.kind == "cgroup" && mount.options.split(',').any(|option| option == "cpu"));
+/// mounted has the controller.
+pub fn own_group(mounts: &str, groups: &str, controller: &str) -> Option<(Version, PathBuf)> {
+    let has = |list: &str| list.split(',').any(|one| one == controller);
+    let v1 =
+        mounts.lines().filter_map(Mount::read).find(|mount| mount.kind == "cgroup" && has(mount.options));
     if let Some(mount) = v1 {
         let path = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            controllers.split(',').any(|controller| controller == "cpu").then_some(path)
+            has(controllers).then_some(path)
         });
         return Some((Version::V1, mount.place(path?)));
     }
@@ -150,7 +149,7 @@ mod tests {
 
     #[test]
     fn own_group_is_found_in_either_version_also_where_only_a_part_is_mounted() {
-        let own = |mounts: &str, groups: &str| own_group(mounts, groups);
+        let own = |mounts: &str, groups: &str| own_group(mounts, groups, "cpu");
         let v1 = own(HYBRID, "3:cpuset:/x\n2:cpuacct:/y\n1:cpu,cpuacct:/kubepods/pod1\n0::/z\n");
         assert_eq!(v1, Some((Version::V1, "/sys/fs/cgroup/cpu/kubepods/pod1".into())));
         let part = "50 40 0:29 /kubepods/pod1 /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
