@@ -50,7 +50,9 @@ pub trait CertificateAuthority: fmt::Debug + Send + Sync + 'static {
 /// What a source does for a cell that is another process. It is in the daemon, and never sees the cell's key.
 pub trait OnBehalf: fmt::Debug + Send + Sync {
     /// Whether the cell makes the key, and `request` below is its signing request; otherwise that is empty.
-    fn signs(&self) -> bool;
+    fn signs(&self) -> bool {
+        true
+    }
 
     /// A certificate of this identity, which is the cell's.
     fn issue(

@@ -107,10 +107,6 @@ impl CertificateAuthority for Embedded {
 }
 
 impl OnBehalf for Embedded {
-    fn signs(&self) -> bool {
-        true
-    }
-
     fn issue(
         &self,
         identity: &Identity,

@@ -156,10 +156,6 @@ impl CertificateAuthority for Istio {
 }
 
 impl OnBehalf for Istio {
-    fn signs(&self) -> bool {
-        true
-    }
-
     fn issue(
         &self,
         identity: &Identity,

@@ -244,10 +244,6 @@ impl CertificateAuthority for Waits {
 }
 
 impl OnBehalf for Waits {
-    fn signs(&self) -> bool {
-        true
-    }
-
     fn issue(&self, _: &Identity, _: Vec<u8>) -> BoxFuture<'static, Result<Issued, AuthorityError>> {
         Box::pin(async { Ok(Issued::Chain(Vec::new())) })
     }
