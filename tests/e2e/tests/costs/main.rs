@@ -2,17 +2,19 @@
 //! kernel says of the process; through handoffs and tunnels too. And how an operator sees it.
 
 use std::{
-    collections::BTreeMap,
-    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
-use e2e::{HTTP, Mesh, Stage, Traffic, dial, eventually};
+use e2e::{HTTP, Mesh, Stage, Traffic, Vip, dial, eventually};
 use serde_json::Value;
-use testkit::{Daemon, Outcome, Pod, Server, block_on, http::Connection};
+use testkit::{Daemon, KitError, Outcome, Pod, Server, block_on, http::Connection};
 use tokio::time::Instant;
+
+use self::growth::{growth, growth_of_both};
+
+mod growth;
 
 /// How long load lasts, and how long it is watched how much the daemon does without any.
 const LOAD: Duration = Duration::from_secs(10);
@@ -27,15 +29,32 @@ const OWN: f64 = 0.97;
 const OTHERS: f64 = 0.01;
 const KERNEL: f64 = 0.02;
 
+/// A caller of `shop`, whom it calls, and a tenant that does nothing.
+struct Scene {
+    _nginx: Server,
+    _pods: [Pod; 2],
+    client: Pod,
+    vip: Vip,
+    stage: Stage,
+}
+
+impl Scene {
+    /// The one that is called is `owner`'s.
+    fn new(owner: &str, idle: &str) -> Result<Self, KitError> {
+        let stage = Stage::new()?;
+        let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod(owner, "web", &[HTTP])?);
+        let idle = stage.pod(idle, "idle", &[])?;
+        let vip = stage.service((owner, "web"), 10, &[HTTP], &[&web])?;
+        let nginx = Server::nginx(&web, 80)?;
+        Ok(Self { _nginx: nginx, _pods: [web, idle], client, vip, stage })
+    }
+}
+
 #[test]
 fn load_on_one_tenant_is_on_its_ledger_alone_and_all_adds_up_to_what_the_kernel_says() -> Outcome {
-    let stage = Stage::new()?;
-    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
-    let _idle = stage.pod("bank", "idle", &[])?;
-    let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
-    let _nginx = Server::nginx(&web, 80)?;
-    let daemon = stage.daemon()?;
-    let work = || ask(&client, vip.at(80));
+    let scene = Scene::new("shop", "bank")?;
+    let daemon = scene.stage.daemon()?;
+    let work = || ask(&scene.client, scene.vip.at(80));
     let (grown, requests) = growth(&daemon, work)?;
     grown.is_on("ns/shop", OWN);
     grown.is_not_on("ns/bank");
@@ -58,16 +77,13 @@ fn load_on_one_tenant_is_on_its_ledger_alone_and_all_adds_up_to_what_the_kernel_
 
 #[test]
 fn memory_that_one_tenants_clients_hold_is_on_its_ledger_alone() -> Outcome {
-    let stage = Stage::new()?;
-    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
-    let _idle = stage.pod("bank", "idle", &[])?;
-    let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
-    let _nginx = Server::nginx(&web, 80)?;
-    let daemon = stage.daemon()?;
+    let scene = Scene::new("shop", "bank")?;
+    let daemon = scene.stage.daemon()?;
     std::thread::sleep(DRAWN);
     let before = costs(&daemon)?;
     // Begun and never finished: each holds a connection, its task and its buffers.
-    let held: Vec<TcpStream> = (0..600).map(|_| begun(&client, vip.at(80))).collect::<Result<_, _>>()?;
+    let held: Vec<TcpStream> =
+        (0..600).map(|_| begun(&scene.client, scene.vip.at(80))).collect::<Result<_, _>>()?;
     let open = ["tenant=\"ns/shop\""];
     daemon.wait_metric("canopy_accept_connections_open", &open, 600.0)?;
     std::thread::sleep(DRAWN);
@@ -100,13 +116,9 @@ fn memory_that_one_tenants_clients_hold_is_on_its_ledger_alone() -> Outcome {
 
 #[test]
 fn a_handoff_is_paid_by_its_two_ends_and_by_nobody_else() -> Outcome {
-    let stage = Stage::new()?;
-    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("bank", "web", &[HTTP])?);
-    let _idle = stage.pod("other", "idle", &[])?;
-    let vip = stage.service(("bank", "web"), 10, &[HTTP], &[&web])?;
-    let _nginx = Server::nginx(&web, 80)?;
-    let daemon = stage.daemon()?;
-    let (grown, _) = growth(&daemon, || ask(&client, vip.at(80)))?;
+    let scene = Scene::new("bank", "other")?;
+    let daemon = scene.stage.daemon()?;
+    let (grown, _) = growth(&daemon, || ask(&scene.client, scene.vip.at(80)))?;
     grown.is_on_both(["ns/shop", "ns/bank"], OWN);
     grown.is_not_on("ns/other");
     grown.adds_up();
@@ -159,15 +171,11 @@ fn a_workloads_series_go_with_its_pod_and_its_totals_stay_its_tenants() -> Outco
 
 #[test]
 fn top_shows_tenants_beside_their_budgets_as_a_table_and_as_json() -> Outcome {
-    let stage = Stage::new()?;
-    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
-    let _idle = stage.pod("bank", "idle", &[])?;
-    let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
-    let _nginx = Server::nginx(&web, 80)?;
+    let scene = Scene::new("shop", "bank")?;
     let budget = "cpu: {share: 500m, cap: \"2\"}, memory: {soft: 32Mi, hard: 64Mi}, connections: 100";
-    stage.manifests.write("tenant.yaml", &with_budget("shop", budget))?;
-    let daemon = stage.daemon()?;
-    let traffic = Traffic::start(&client, vip.at(80), "any")?;
+    scene.stage.manifests.write("tenant.yaml", &with_budget("shop", budget))?;
+    let daemon = scene.stage.daemon()?;
+    let traffic = Traffic::start(&scene.client, scene.vip.at(80), "any")?;
     eventually("requests are answered", || traffic.tally().failures + traffic.tally().total() > 0)?;
     let shown = costs(&daemon)?;
     let (shop, bank) = (tenant(&shown, "shop"), tenant(&shown, "ns/bank"));
@@ -225,139 +233,6 @@ fn workload<'a>(costs: &'a Value, of: &str, name: &str) -> &'a Value {
     &found.unwrap_or_else(|| panic!("no workload {name} in {costs}"))["used"]
 }
 
-/// CPU seconds at one moment.
-#[derive(Debug, Clone)]
-struct Books {
-    at: Instant,
-    tenants: BTreeMap<String, f64>,
-    /// What all parts come to, and what the daemon says of its process.
-    parts: f64,
-    process: f64,
-    /// What the kernel says of the process's threads.
-    kernel: f64,
-}
-
-impl Books {
-    fn of(daemon: &Daemon) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        // What was still under way is put down by then.
-        std::thread::sleep(DRAWN);
-        let costs = costs(daemon)?;
-        let tenants = costs["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let used = |tenant: &Value| {
-            Some((tenant["tenant"].as_str()?.to_owned(), tenant["used"]["cpu_seconds"].as_f64()?))
-        };
-        let part = |what: &str| costs["cpu_seconds"][what].as_f64().unwrap_or(f64::NAN);
-        Ok(Self {
-            at: Instant::now(),
-            tenants: tenants.iter().filter_map(used).collect(),
-            parts: part("tenants") + part("system") + part("common"),
-            process: part("process"),
-            kernel: on_the_kernels_clock(daemon)?,
-        })
-    }
-
-    fn since(&self, before: &Self) -> Grown {
-        let of = |(tenant, now): (&String, &f64)| {
-            (tenant.clone(), now - before.tenants.get(tenant).copied().unwrap_or_default())
-        };
-        Grown {
-            seconds: (self.at - before.at).as_secs_f64(),
-            tenants: self.tenants.iter().map(of).collect(),
-            parts: self.parts - before.parts,
-            process: self.process - before.process,
-            kernel: self.kernel - before.kernel,
-        }
-    }
-}
-
-/// CPU seconds between two moments.
-#[derive(Debug, Clone)]
-struct Grown {
-    seconds: f64,
-    tenants: BTreeMap<String, f64>,
-    parts: f64,
-    process: f64,
-    kernel: f64,
-}
-
-impl Grown {
-    /// What is more than in the same time without load.
-    fn above(mut self, idle: &Self) -> Self {
-        let share = self.seconds / idle.seconds;
-        for (tenant, grown) in &mut self.tenants {
-            *grown -= share * idle.of(tenant);
-        }
-        self.process -= share * idle.process;
-        self.parts -= share * idle.parts;
-        self.kernel -= share * idle.kernel;
-        self
-    }
-
-    fn of(&self, tenant: &str) -> f64 {
-        self.tenants.get(tenant).copied().unwrap_or_else(|| panic!("no tenant {tenant}: {self:?}"))
-    }
-
-    fn is_on(&self, tenant: &str, share: f64) {
-        assert!(self.of(tenant) >= share * self.process, "{tenant} has not {share} of {self:?}");
-    }
-
-    fn is_on_both(&self, tenants: [&str; 2], share: f64) {
-        let both: f64 = tenants.iter().map(|tenant| self.of(tenant)).sum();
-        assert!(both >= share * self.process, "{tenants:?} have not {share} of {self:?}");
-    }
-
-    fn is_not_on(&self, tenant: &str) {
-        assert!(
-            self.of(tenant).abs() <= OTHERS * self.process,
-            "{tenant} has more than its part of {self:?}"
-        );
-    }
-
-    /// The parts beside the process, at one moment, and both beside what the kernel says, read a moment apart.
-    fn adds_up(&self) {
-        assert!((self.parts - self.process).abs() <= KERNEL * self.process, "the parts: {self:?}");
-        assert!((self.kernel - self.process).abs() <= KERNEL * self.kernel, "the kernel: {self:?}");
-    }
-}
-
-/// How the daemon's CPU time grows while something is done over and over, above what it takes to do nothing; and how often
-/// it was done.
-fn growth(
-    daemon: &Daemon,
-    work: impl Fn() -> Result<u64, String> + Sync,
-) -> Result<(Grown, u64), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut grown, done) = growth_of([daemon], work)?;
-    Ok((grown.pop().ok_or("a daemon")?, done))
-}
-
-fn growth_of_both(
-    daemons: [&Daemon; 2],
-    work: impl Fn() -> Result<u64, String> + Sync,
-) -> Result<((Grown, Grown), u64), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut grown, done) = growth_of(daemons, work)?;
-    let (second, first) = (grown.pop().ok_or("a daemon")?, grown.pop().ok_or("a daemon")?);
-    Ok(((first, second), done))
-}
-
-fn growth_of<const N: usize>(
-    daemons: [&Daemon; N],
-    work: impl Fn() -> Result<u64, String> + Sync,
-) -> Result<(Vec<Grown>, u64), Box<dyn std::error::Error + Send + Sync>> {
-    let books = || daemons.iter().map(|daemon| Books::of(daemon)).collect::<Result<Vec<_>, _>>();
-    let first = books()?;
-    std::thread::sleep(IDLE);
-    let before = books()?;
-    let done = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(&work)).collect();
-        let done = clients.into_iter().map(|client| client.join().map_err(|_| "it panicked".to_owned())?);
-        done.sum::<Result<u64, String>>()
-    })?;
-    let after = books()?;
-    let idle = before.iter().zip(&first).map(|(now, then)| now.since(then));
-    let grown = after.iter().zip(&before).map(|(now, then)| now.since(then));
-    Ok((grown.zip(idle).map(|(grown, idle)| grown.above(&idle)).collect(), done))
-}
-
 /// Asks on one connection for as long as load lasts. All have to be answered with 200.
 fn ask(from: &Pod, to: SocketAddr) -> Result<u64, String> {
     let ask = || {
@@ -386,15 +261,4 @@ fn begun(from: &Pod, to: SocketAddr) -> std::io::Result<TcpStream> {
     stream.read_exact(&mut answer)?;
     stream.write_all(b"POST / HTTP/1.1\r\nhost: any\r\ncontent-length: 100\r\n\r\nhalf")?;
     Ok(stream)
-}
-
-/// The daemon's threads' CPU time as the scheduler has it.
-fn on_the_kernels_clock(daemon: &Daemon) -> std::io::Result<f64> {
-    let mut nanos = 0.0;
-    for entry in fs::read_dir(format!("/proc/{}/task", daemon.pid()))? {
-        // A thread may end between two looks.
-        let used = fs::read_to_string(entry?.path().join("schedstat")).unwrap_or_default();
-        nanos += used.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or_default();
-    }
-    Ok(nanos / 1e9)
 }
