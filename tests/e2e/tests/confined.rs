@@ -3,10 +3,10 @@
 //!
 //! It must never ask the process itself, which may say anything.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, thread, time::Duration};
 
-use e2e::{HTTP, Origin, Stage};
-use testkit::{Daemon, Outcome, Pod, block_on, http::Connection};
+use e2e::{HTTP, Origin, Stage, ask};
+use testkit::{Daemon, Outcome};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -31,7 +31,8 @@ fn a_running_cell_is_confined_and_holds_nothing_that_is_not_documented() -> Outc
     )?;
     let daemon = stage.daemon()?;
     let pid = cell(&daemon)?;
-    ask(&client, web.at(80))?;
+    // One request that is answered: then the cell serves.
+    ask(&client, web.at(80), 1)?;
 
     let held = held(pid)?;
     let kept = if held.contains_key("bpf-map") { WITH_HOOKS } else { WITH_MARKS };
@@ -110,15 +111,4 @@ fn cell(daemon: &Daemon) -> Result<u32> {
         thread::sleep(Duration::from_millis(20));
     }
     Err(format!("shop has no process of its own: {}", daemon.output()).into())
-}
-
-/// One request, which has to be answered: then the cell serves.
-fn ask(from: &Pod, to: SocketAddr) -> Outcome {
-    from.run(|| {
-        block_on(async {
-            let mut connection = Connection::http1(to).await?;
-            let answer = connection.get("web", "/").await?;
-            if answer.status == 200 { Ok(()) } else { Err(format!("{to}: {}", answer.status).into()) }
-        })
-    })?
 }

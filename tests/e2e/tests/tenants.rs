@@ -7,8 +7,8 @@ use std::{
     io::{Read, Write},
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, dial, eventually, head, is_reset, port};
-use testkit::{Daemon, Outcome, Pod, block_on, http::Connection};
+use e2e::{HTTP, Listener, Origin, Stage, ask, dial, eventually, head, is_reset, port};
+use testkit::{Daemon, Outcome};
 
 #[test]
 fn each_tenant_is_served_by_a_thread_of_its_own_that_ends_with_its_last_pod() -> Outcome {
@@ -204,22 +204,6 @@ fn tenant(name: &str, namespaces: &str, egress: &str) -> String {
         "apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {{name: {name}}}\n\
          spec: {{namespaces: [{namespaces}], egress: {egress}}}\n"
     )
-}
-
-/// Sends requests on one connection; all have to be answered with 200.
-fn ask(from: &Pod, to: std::net::SocketAddr, requests: u32) -> Outcome {
-    from.run(|| {
-        block_on(async {
-            let mut connection = Connection::http1(to).await?;
-            for _ in 0..requests {
-                let answer = connection.get("any", "/").await?;
-                if answer.status != 200 {
-                    return Err(format!("{to}: {} {}", answer.status, answer.header("canopy-refused")).into());
-                }
-            }
-            Ok(())
-        })
-    })?
 }
 
 /// The daemon's threads by name: id, and nanoseconds of CPU time.

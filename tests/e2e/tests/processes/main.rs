@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, dial, eventually, head, is_reset, port};
+use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, ask, dial, eventually, head, is_reset, port};
 use rustix::process::{Pid, Signal};
-use testkit::{Outcome, Pod, block_on, http::Connection};
+use testkit::{Outcome, Pod};
 
 mod seen;
 
@@ -317,20 +317,4 @@ fn echo(stream: &mut std::net::TcpStream, bytes: &[u8]) -> Result<()> {
 /// Each on a connection of its own: those of a cell that is on its way out are closed after their answer.
 fn ask_anew(scene: &Scene, requests: u32) -> Outcome {
     (0..requests).try_for_each(|_| ask(&scene.client, scene.web.at(80), 1))
-}
-
-/// Sends requests on one connection; all have to be answered with 200.
-fn ask(from: &Pod, to: SocketAddr, requests: u32) -> Outcome {
-    from.run(|| {
-        block_on(async {
-            let mut connection = Connection::http1(to).await?;
-            for _ in 0..requests {
-                let answer = connection.get("any", "/").await?;
-                if answer.status != 200 {
-                    return Err(format!("{to}: {} {}", answer.status, answer.header("canopy-refused")).into());
-                }
-            }
-            Ok(())
-        })
-    })?
 }
