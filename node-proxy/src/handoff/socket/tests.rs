@@ -98,7 +98,7 @@ async fn descriptors_that_come_with_bytes_are_not_kept() {
     if sent.is_err() {
         // A kernel that lets a socket take none (SO_PASSRIGHTS, Linux 6.16) refuses them where they are sent.
         assert_eq!(sent, Err(rustix::io::Errno::PERM));
-        rustix::net::send(&far, b"bbytes", SendFlags::NOSIGNAL).unwrap();
+        send(&far, b"bbytes", SendFlags::NOSIGNAL).unwrap();
     }
     let mut bytes = [0; 5];
     near.read_exact(&mut bytes).await.unwrap();
