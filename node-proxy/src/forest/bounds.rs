@@ -1,10 +1,13 @@
 //! Whose bound it is that refused something or ended it: the tenant's own budget's, or the node's.
 //!
-//! Every reason is sorted here by name, so that a new one cannot be overlooked. It must never call the node's bound the tenant's.
+//! Which reasons are a budget's at all, their table says. It must never call the node's bound the tenant's.
 
 use config::model::Budget;
 
-use crate::{telemetry::Reason, tenancy::events::Kind};
+use crate::{
+    telemetry::{Reason, reason::Fault},
+    tenancy::events::Kind,
+};
 
 /// A bound, as its owner is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,64 +27,10 @@ impl Bound {
     /// where it is no bound on how much or how fast.
     pub(super) fn of(reason: Reason, budget: &Budget, share: usize) -> Option<Self> {
         match reason {
-            Reason::WorkloadConnectionLimit
-            | Reason::ConnectionRate
-            | Reason::RequestRate
-            | Reason::RequestLimit
-            | Reason::MemoryLimit => Some(Self::Budget),
             Reason::MemoryShed => Some(Self::Shed),
             Reason::HandshakeLimit | Reason::TunnelLimit => Some(Self::Node),
             Reason::ConnectionLimit => Some(Self::on_connections(budget, share)),
-            Reason::NotSteered
-            | Reason::OriginUnknown
-            | Reason::ProtocolError
-            | Reason::AmbiguousFraming
-            | Reason::HeadTooLarge
-            | Reason::HeadTimeout
-            | Reason::ClientClosed
-            | Reason::IdleTimeout
-            | Reason::InvalidConnect
-            | Reason::ReservedPort
-            | Reason::UnknownHost
-            | Reason::HandshakeTimeout
-            | Reason::NetworkPolicy
-            | Reason::NoPolicyAllows
-            | Reason::PlaintextRefused
-            | Reason::PolicyDenied
-            | Reason::PolicyUnknown
-            | Reason::PolicyUnreadable
-            | Reason::EgressForbidden
-            | Reason::CertificateExpired
-            | Reason::CertificateMalformed
-            | Reason::CertificateMissing
-            | Reason::CertificateNotYetValid
-            | Reason::CertificateRefused
-            | Reason::CertificateRevoked
-            | Reason::CertificateUnavailable
-            | Reason::IdentityMismatch
-            | Reason::TlsFailed
-            | Reason::TrustDomainMismatch
-            | Reason::UnknownAuthority
-            | Reason::NoRoute
-            | Reason::InvalidBackend
-            | Reason::NoEndpoint
-            | Reason::EndpointGone
-            | Reason::ConnectRefused
-            | Reason::ConnectTimeout
-            | Reason::ConnectFailed
-            | Reason::UpstreamReset
-            | Reason::UpstreamProtocol
-            | Reason::PeerDenied
-            | Reason::PeerUnavailable
-            | Reason::PeerRefused
-            | Reason::PeerSilent
-            | Reason::TunnelFailed
-            | Reason::RequestTimeout
-            | Reason::BackendTimeout
-            | Reason::HandoffFull
-            | Reason::Draining
-            | Reason::Panic
-            | Reason::CellRestarted => None,
+            _ => (reason.fault() == Fault::Budget).then_some(Self::Budget),
         }
     }
 

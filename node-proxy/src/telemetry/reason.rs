@@ -13,6 +13,9 @@ pub enum Fault {
     Upstream,
     /// Configuration or policy said so.
     Configuration,
+    /// A tenant has used up what it may have: by its budget, or by its share of the node where that is less. There may be room again
+    /// in a moment.
+    Budget,
     /// Ours.
     Canopy,
 }
@@ -144,19 +147,19 @@ reasons! {
     /// The rule's backend request time-out passed.
     BackendTimeout, "backend_timeout", 504, Configuration;
     /// The tenant holds as many connections as it may, or sockets to endpoints.
-    ConnectionLimit, "connection_limit", 503, Configuration;
+    ConnectionLimit, "connection_limit", 503, Budget;
     /// One workload of the tenant holds as many connections as each may, by its budget.
-    WorkloadConnectionLimit, "workload_connection_limit", 503, Configuration;
+    WorkloadConnectionLimit, "workload_connection_limit", 503, Budget;
     /// The tenant has begun as many connections in this second as its budget lets it.
-    ConnectionRate, "connection_rate", 429, Configuration;
+    ConnectionRate, "connection_rate", 429, Budget;
     /// The tenant has begun as many requests in this second as its budget lets it.
-    RequestRate, "request_rate", 429, Configuration;
+    RequestRate, "request_rate", 429, Budget;
     /// The tenant has as many requests in flight as its budget lets it.
-    RequestLimit, "request_limit", 503, Configuration;
+    RequestLimit, "request_limit", 503, Budget;
     /// The tenant's cell holds as much memory as its budget lets it.
-    MemoryLimit, "memory_limit", 503, Configuration;
+    MemoryLimit, "memory_limit", 503, Budget;
     /// The connection was ended because the tenant's cell held more memory than its budget lets it.
-    MemoryShed, "memory_shed", 503, Configuration;
+    MemoryShed, "memory_shed", 503, Budget;
     /// The cell of the endpoint's tenant, on this node, has as many connections waiting to be taken as it may.
     HandoffFull, "handoff_full", 503, Upstream;
     /// The daemon is draining.

@@ -23,7 +23,9 @@ pub(super) struct Refusal {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, status: None, retry_after: is_of_a_budget(reason).then_some(1) }
+        // The other end's cell says only which budget was used up.
+        let is_of_a_budget = reason.fault() == Fault::Budget;
+        Self { reason, status: None, retry_after: is_of_a_budget.then_some(1) }
     }
 }
 
@@ -96,20 +98,6 @@ impl Refusal {
             _ => "2",
         }
     }
-}
-
-/// Whether there may be room again in a moment: the other end's cell says only which budget was used up.
-fn is_of_a_budget(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ConnectionLimit
-            | Reason::WorkloadConnectionLimit
-            | Reason::ConnectionRate
-            | Reason::RequestRate
-            | Reason::RequestLimit
-            | Reason::MemoryLimit
-            | Reason::MemoryShed
-    )
 }
 
 /// Names the reason of a refusal.
