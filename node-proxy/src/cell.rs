@@ -145,6 +145,8 @@ pub struct Limits {
     pub connections_told: Option<usize>,
     /// Whether connections of one pod to another share tunnels; otherwise each makes one for itself.
     pub shared_tunnels: bool,
+    /// Whether it is measured which workload costs what.
+    pub metered: bool,
 }
 
 /// Of all descriptors, the share of which one cell may make connections: two for each, and two more in the cell of
@@ -190,6 +192,7 @@ impl Default for Limits {
             connections: 65_536,
             connections_told: None,
             shared_tunnels: true,
+            metered: true,
         }
     }
 }

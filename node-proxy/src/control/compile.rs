@@ -10,7 +10,7 @@ use std::{
 };
 
 use config::{
-    model::{Mesh, Tenant},
+    model::{Budget, Mesh, Tenant},
     name::{Namespace, TenantId},
 };
 
@@ -53,6 +53,8 @@ pub struct Compiler {
     answers: Answers,
     /// Whether cells are to be had from it that compile for themselves.
     tells: bool,
+    /// Whether no tenant is held to its budget.
+    is_unbudgeted: bool,
 }
 
 impl Compiler {
@@ -64,6 +66,15 @@ impl Compiler {
     /// A compiler for a node with these addresses.
     pub fn for_node(addresses: Arc<[IpAddr]>) -> Self {
         Self { node_addresses: addresses, tells: true, ..Self::default() }
+    }
+
+    /// The same, by which no tenant has a budget whatever its objects say: for measuring what budgets cost.
+    pub fn without_budgets(self) -> Self {
+        Self { is_unbudgeted: true, ..self }
+    }
+
+    fn budget(&self, tenant: &Tenant) -> Budget {
+        if self.is_unbudgeted { Budget::default() } else { tenant.budget }
     }
 
     /// Takes over what was found for hosts of ServiceEntries, for what is compiled from now on.
@@ -117,7 +128,7 @@ impl Compiler {
             let same = Arc::ptr_eq(&before.directory, &self.directory)
                 && before.egress == tenant.egress
                 && before.isolation == tenant.isolation
-                && before.budget == tenant.budget
+                && before.budget == self.budget(tenant)
                 && before.policies.is_same(&policies)
                 && before.external.is_same(&external)
                 && same_tables(&before.consumer_routes, &own);
@@ -130,7 +141,7 @@ impl Compiler {
             tenant: id.clone(),
             isolation: tenant.isolation,
             egress: tenant.egress,
-            budget: tenant.budget,
+            budget: self.budget(tenant),
             directory: Arc::clone(&self.directory),
             consumer_routes: own,
             policies,

@@ -4,7 +4,6 @@
 
 use std::{
     fmt, io,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -46,18 +45,17 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Control {
     /// Starts to bring what `source` says to the forest, with what `names` finds, and what there is to say about it to
-    /// `status`. The node has these addresses.
+    /// `status`. `compiler` is the node's.
     pub fn start(
         mut source: Box<dyn ConfigSource>,
         forest: ForestHandle,
         status: Arc<Status>,
-        node_addresses: Arc<[IpAddr]>,
+        mut compiler: Compiler,
         mut names: Names,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let mut compiler = Compiler::for_node(node_addresses);
             let (mut mesh, mut rejected) = (None, Rejected::default());
             while !stopped.load(Relaxed) {
                 let outcome = source.next(PATIENCE);
@@ -137,7 +135,7 @@ mod tests {
             Box::new(Hung(hung, asked)),
             forest.unwrap(),
             Arc::default(),
-            Arc::default(),
+            Compiler::new(),
             names,
         )
         .unwrap();

@@ -79,7 +79,7 @@ pub struct Settings {
     pub grace: Duration,
     /// How pods are left when the forest ends.
     pub on_stop: OnStop,
-    /// Whether tenants are held to their shares and caps of CPU.
+    /// Whether tenants are held to their shares and caps of CPU. All other numbers of a budget are in its tenant's snapshot.
     pub budgets: bool,
 }
 

@@ -28,6 +28,7 @@ use crate::{
     control::{
         Control, FileSource, Status,
         capacity::Weighed,
+        compile::Compiler,
         directory::DirectoryError,
         names::{Names, Pace, System},
     },
@@ -99,7 +100,7 @@ pub struct NodeOptions {
     pub drain: Duration,
     /// How pods are left after it.
     pub on_stop: OnStop,
-    /// Whether tenants are held to their shares and caps of CPU.
+    /// Whether tenants are held to their budgets, and it is measured which workload costs what.
     pub budgets: bool,
 }
 
@@ -227,6 +228,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
             tunnels: Limits::tunnels(options.tunnels.most),
             tunnel_idle: options.tunnels.idle,
             tunnel_keepalive: options.tunnels.keepalive,
+            metered: options.budgets,
             ..Limits::default()
         },
         site: Arc::new(options.site.clone()),
@@ -246,7 +248,9 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));
         let files = Weighed::new(files, options.reserve);
-        move || Control::start(Box::new(files), forest, status, addresses, names)
+        let compiler = Compiler::for_node(addresses);
+        let compiler = if options.budgets { compiler } else { compiler.without_budgets() };
+        move || Control::start(Box::new(files), forest, status, compiler, names)
     };
     runtime.block_on(serve(options, &daemon, doors, &access_log, control))
 }

@@ -114,9 +114,14 @@ fn each_cell_has_its_group_by_its_budget_and_none_is_left() -> Outcome {
 }
 
 #[test]
-fn with_budgets_off_there_are_no_groups() -> Outcome {
+fn with_budgets_off_there_are_no_groups_no_bounds_and_no_rows() -> Outcome {
     let stage = Stage::new()?;
-    let _web = stage.pod("shop", "web", &[HTTP])?;
+    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
+    let vip = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?;
+    let _origin = Origin::start(&web, 80)?;
+    stage
+        .manifests
+        .write("tenant.yaml", &tenant("200m", "300m").replace("cpu: ", "requestsPerSecond: 1, cpu: "))?;
     let arguments = vec!["--budgets".to_owned(), "off".to_owned()];
     let daemon = Daemon::start_with(
         &stage.node,
@@ -125,5 +130,14 @@ fn with_budgets_off_there_are_no_groups() -> Outcome {
     )?;
     let own = fs::read_to_string("/proc/self/cgroup")?;
     assert_eq!(fs::read_to_string(format!("/proc/{}/cgroup", daemon.pid()))?, own);
+    for _ in 0..20 {
+        assert_eq!(http::get(&client, vip.at(80), "web", "/")?.status, 200);
+    }
+    let of = |workload: &str| {
+        let labels = &["tenant=\"shop\"", workload];
+        daemon.metric("canopy_workload_requests_total", labels).unwrap_or_default()
+    };
+    daemon.wait_metric("canopy_relay_requests_total", &["tenant=\"shop\""], 20.0)?;
+    assert_eq!(of("workload=\"shop/client\""), 0.0, "nobody pays");
     Ok(())
 }

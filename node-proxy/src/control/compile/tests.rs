@@ -262,6 +262,20 @@ fn a_budget_or_an_isolation_that_changes_is_a_new_snapshot_for_its_tenant_alone(
 }
 
 #[test]
+fn without_budgets_none_is_in_a_snapshot_nor_told_to_a_cell_that_compiles_for_itself() {
+    let mut mesh = mesh();
+    let bank = Arc::make_mut(mesh.tenants.get_mut(&tenant("bank")).unwrap());
+    (bank.budget.connections, bank.isolation) = (Some(7), Isolation::Process);
+    let mut compiler = Compiler::for_node(Arc::default()).without_budgets();
+    let compiled = compiler.compile(&mesh);
+    let snapshot = &compiled[&tenant("bank")];
+    assert_eq!(snapshot.budget, Budget::default());
+    let told = &snapshot.source.as_ref().unwrap().mesh.tenants[&tenant("bank")];
+    assert_eq!((told.budget, told.isolation), (Budget::default(), Isolation::Process));
+    assert!(Arc::ptr_eq(snapshot, &compiler.compile(&mesh)[&tenant("bank")]));
+}
+
+#[test]
 fn a_pod_of_this_machine_knows_for_which_services_it_answers() {
     let mut mesh = mesh();
     let pod = service_name("shop/cart-0");

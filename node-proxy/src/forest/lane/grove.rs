@@ -115,7 +115,9 @@ impl Grove {
 
     fn plant(&mut self, plant: Plant) -> io::Result<()> {
         let Plant { workload, netns, tree, listeners, presence, row } = plant;
-        self.cell.payers.open(tree, row);
+        if self.cell.limits.metered {
+            self.cell.payers.open(tree, row);
+        }
         let tree = Rc::new(Tree { workload, netns: Rc::new(netns), id: tree, presence });
         self.cell.plant(Rc::clone(&tree));
         let mut planted = Planted { tree, listeners: Vec::new(), acceptors: Vec::new() };

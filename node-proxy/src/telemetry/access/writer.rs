@@ -260,7 +260,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Buffers under way per lane: with 16 KiB each, at most 1 MiB a lane waits for a slow disk.
 const BATCHES: usize = 64;
 /// Pause between passes while lines come.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause while none come.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// The thread calls nothing deep.

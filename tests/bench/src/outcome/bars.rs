@@ -51,6 +51,7 @@ pub(crate) const RATIOS: &[Bar] = &[
     faster("mtls", "same-node-direct", CANOPY, HOP, 0.95),
     faster("mtls", "same-node-handoff", CANOPY, HOP, 0.85),
     faster("tenants", "tenants-100", CANOPY, "canopy-node-one", 0.85),
+    faster("tenants", "tenants-100-busy", CANOPY, "canopy-node-one", 0.85),
     faster("budgets", "c32-64b", CANOPY, "canopy-node-unbudgeted", 0.97),
     within("aggressor-256", ENVOY, "p99_us", 0.125),
     unmoved("aggressor-16", "rps"),

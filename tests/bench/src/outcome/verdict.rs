@@ -138,12 +138,13 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
 /// Where a subject's row is: some are compared with what they did in another case.
 fn place<'a>(case: &'a str, subject: &'a str) -> (&'a str, &'a str) {
     let elsewhere = |suffix, case| subject.strip_suffix(suffix).map(|subject| (case, subject));
-    elsewhere(ALONE, "solo").or_else(|| elsewhere(ONE, "tenants-1")).unwrap_or((case, subject))
+    let one = if case.ends_with("-busy") { "tenants-1-busy" } else { "tenants-1" };
+    elsewhere(ALONE, "solo").or_else(|| elsewhere(ONE, one)).unwrap_or((case, subject))
 }
 
 /// What a subject of a ratio ends in that is the same subject in the case `solo` …
 pub(crate) const ALONE: &str = "-solo";
-/// … and in the case `tenants-1`.
+/// … and in the case `tenants-1`, or `tenants-1-busy`.
 pub(crate) const ONE: &str = "-one";
 
 struct Evidence {

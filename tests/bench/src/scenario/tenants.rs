@@ -31,7 +31,10 @@ use crate::{
 pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     let setting = run.setting(NAME)?;
     let nodes = Nodes::one()?;
-    let sizes: Vec<usize> = SIZES.into_iter().filter(|size| run.asks_for("", &case(*size))).collect();
+    let sizes: Vec<usize> = SIZES
+        .into_iter()
+        .filter(|size| LOADS.iter().any(|load| run.asks_for("", &case(*size, load))))
+        .collect();
     run.progress(&format!("{NAME}: making the pods"));
     let mut pods = Vec::new();
     for number in 0..sizes.iter().copied().max().unwrap_or(0) {
@@ -58,6 +61,15 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     Ok(found.outcome(run.empty_outcome(NAME, plan)))
 }
 
+/// What all tenants together do.
+struct Load {
+    /// Behind the name of the case.
+    suffix: &'static str,
+    connections: usize,
+    /// Until all connections are made, at both ends.
+    warm_up_ms: u64,
+}
+
 struct Scene<'a> {
     nodes: Nodes,
     pods: Vec<Pod>,
@@ -75,7 +87,7 @@ impl Scene<'_> {
             manifests.pod(&PodEntry::of(pod));
             manifests.service_at(&PodEntry::of(pod), address(number));
         }
-        let (name, node) = (case(size), self.nodes.here());
+        let (name, node) = (case(size, &LOADS[0]), self.nodes.here());
         let launch = Launch { name: &name, node, called: NEAR, kind: Kind::Canopy, manifests: &manifests };
         let mut canopy = Canopy::start(&launch, self.setting)?;
         canopy.wait_enrolled(size as u64)?;
@@ -83,23 +95,33 @@ impl Scene<'_> {
         thread::sleep(Duration::from_millis(self.plan.settle_ms));
         let idle = memory(&canopy)?;
         found.idle.push((round, size, idle));
-        for again in [false, true] {
-            let closed = self.load(&canopy, pods, None)?;
-            let open = self.load(&canopy, pods, Some(if self.plan.quick { QUICK_RATE } else { RATE }))?;
-            found.samples.push(Sample { again, ..sample(round, size, [&closed, &open], memory(&canopy)?) });
+        for load in &LOADS {
+            for again in [false, true] {
+                let closed = self.load(&canopy, pods, load, None)?;
+                let rate = if self.plan.quick { QUICK_RATE } else { RATE };
+                let open = self.load(&canopy, pods, load, Some(rate))?;
+                let measured = sample(round, case(size, load), [&closed, &open], memory(&canopy)?);
+                found.samples.push(Sample { again, ..measured });
+            }
         }
         Ok(())
     }
 
-    fn load(&self, canopy: &Canopy, pods: &[Pod], rate: Option<f64>) -> Result<LoadReport, BenchError> {
+    fn load(
+        &self,
+        canopy: &Canopy,
+        pods: &[Pod],
+        load: &Load,
+        rate: Option<f64>,
+    ) -> Result<LoadReport, BenchError> {
         let dialled = pods.iter().enumerate().map(|(number, pod)| place(pod, service(number)));
         let spec = LoadSpec {
             cpu: LOAD_CPU,
             target: service(0),
             exchange: Exchange::Http1 { path: format!("/{SMALL}"), body: SMALL },
-            connections: CONNECTIONS,
+            connections: load.connections,
             rate,
-            warm_up_ms: WARM_UP_MS,
+            warm_up_ms: load.warm_up_ms,
             measure_ms: if rate.is_some() { self.plan.open_ms } else { self.plan.closed_ms },
             watch: vec![canopy.pid()],
             manner: Manner { places: dialled.collect(), ..Manner::default() },
@@ -120,9 +142,9 @@ impl Scene<'_> {
     }
 }
 
-fn sample(round: usize, size: usize, [closed, open]: [&LoadReport; 2], memory: procfs::Memory) -> Sample {
+fn sample(round: usize, case: String, [closed, open]: [&LoadReport; 2], memory: procfs::Memory) -> Sample {
     Sample {
-        case: case(size),
+        case,
         subject: Kind::Canopy.name().into(),
         round,
         rps: closed.per_second(),
@@ -154,7 +176,7 @@ impl Found {
         let subject = Kind::Canopy.name();
         let measured = Samples(self.samples.clone());
         let compared = Samples(with_references(&self.samples));
-        for case in SIZES.map(case) {
+        for case in LOADS.iter().flat_map(|load| SIZES.map(|size| case(size, load))) {
             if self.samples.iter().any(|sample| sample.case == case) {
                 outcome.rows.push(measured.row(&case, subject));
             }
@@ -186,12 +208,14 @@ impl Found {
 
 /// The samples, and beside those of many tenants what one tenant did in the same round.
 fn with_references(samples: &[Sample]) -> Vec<Sample> {
-    let one = case(SIZES[0]);
     let mut all = samples.to_vec();
-    for reference in samples.iter().filter(|sample| sample.case == one && !sample.again) {
-        for size in &SIZES[1..] {
-            let subject = format!("{}{ONE}", reference.subject);
-            all.push(Sample { case: case(*size), subject, ..reference.clone() });
+    for load in &LOADS {
+        let one = case(SIZES[0], load);
+        for reference in samples.iter().filter(|sample| sample.case == one && !sample.again) {
+            for size in &SIZES[1..] {
+                let subject = format!("{}{ONE}", reference.subject);
+                all.push(Sample { case: case(*size, load), subject, ..reference.clone() });
+            }
         }
     }
     all
@@ -201,8 +225,8 @@ fn memory(canopy: &Canopy) -> Result<procfs::Memory, BenchError> {
     procfs::memory(canopy.pid()).map_err(|e| BenchError::io("read the daemon's memory", e))
 }
 
-fn case(size: usize) -> String {
-    format!("{NAME}-{size}")
+fn case(size: usize, load: &Load) -> String {
+    format!("{NAME}-{size}{}", load.suffix)
 }
 
 fn namespace(number: usize) -> String {
@@ -227,14 +251,15 @@ fn everywhere() -> SocketAddr {
 
 pub(crate) const NAME: &str = "tenants";
 const SIZES: [usize; 4] = [1, 10, 50, 100];
-/// Of all tenants together.
-const CONNECTIONS: usize = 100;
+/// Of 100 tenants, each has one connection, whose requests come one by one; or ten.
+const LOADS: [Load; 2] = [
+    Load { suffix: "", connections: 100, warm_up_ms: 300 },
+    Load { suffix: "-busy", connections: 1_000, warm_up_ms: 1_500 },
+];
 /// Requests per second of all tenants together, for latency.
 const RATE: f64 = 10_000.0;
 /// The same where it is only to be seen that all works.
 const QUICK_RATE: f64 = 300.0;
-/// Until every tenant has made its connections.
-const WARM_UP_MS: u64 = 300;
 /// How long the server may take to listen in all pods.
 const STARTS: Duration = Duration::from_secs(10);
 
@@ -248,7 +273,13 @@ mod tests {
         for round in 0..3 {
             for (size, rps) in [(1, 50_000.0), (100, 45_000.0)] {
                 let subject = Kind::Canopy.name().to_owned();
-                found.samples.push(Sample { case: case(size), subject, round, rps, ..Sample::default() });
+                found.samples.push(Sample {
+                    case: case(size, &LOADS[0]),
+                    subject,
+                    round,
+                    rps,
+                    ..Sample::default()
+                });
                 let rss = 20_000_000 + size as u64 * 500_000;
                 found.idle.push((round, size, procfs::Memory { rss, pss: rss }));
             }

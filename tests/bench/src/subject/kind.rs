@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     CanopyTo(Receiver),
     /// The daemon whose tenant has a bound of every kind.
     CanopyBudgeted,
-    /// The same, run with `--budgets off`: its CPU is not held, its other bounds are.
+    /// The same, run with `--budgets off`: no bound is held, nothing is metered.
     CanopyUnbudgeted,
 }
 
