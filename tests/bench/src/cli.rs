@@ -65,6 +65,8 @@ pub(crate) enum Verb {
     Tenants,
     /// What the tenants' budgets cost.
     Budgets,
+    /// Tenants' cells as threads and as processes of their own.
+    Tiers,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
     /// docs/benchmarks.md.
@@ -84,6 +86,7 @@ impl Arguments {
             Verb::NoisyNeighbour,
             Verb::Tenants,
             Verb::Budgets,
+            Verb::Tiers,
         ];
         self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
     }
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn without_a_scenario_all_are_measured() {
-        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 9);
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 10);
         assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
     }
 }

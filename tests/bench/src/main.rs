@@ -61,6 +61,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::NoisyNeighbour => finish(scenario::noisy::run(plan, &run)?, &run)?,
             Verb::Tenants => finish(scenario::tenants::run(plan, &run)?, &run)?,
             Verb::Budgets => measure(Scenario::budgets(), plan, &run)?,
+            Verb::Tiers => measure_tiers(plan, &run)?,
             Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}
@@ -83,6 +84,18 @@ fn measure_mtls(plan: Plan, run: &Run) -> Result<(), BenchError> {
     let mut outcome = run.outcome(&scenario, plan, measured);
     if run.is_whole() {
         outcome.rows.extend(scenario::tunnels::run(plan, run)?);
+    }
+    finish(outcome, run)
+}
+
+/// So does the memory of tiers.
+fn measure_tiers(plan: Plan, run: &Run) -> Result<(), BenchError> {
+    let mut scenario = Scenario::tiers();
+    run.restrict(&mut scenario);
+    let measured = scenario::rounds::run(&scenario, plan, run)?;
+    let mut outcome = run.outcome(&scenario, plan, measured);
+    if run.is_whole() {
+        outcome.rows.extend(scenario::tiers::memory(plan, run)?);
     }
     finish(outcome, run)
 }

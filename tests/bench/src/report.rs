@@ -16,8 +16,19 @@ pub(crate) mod plot;
 pub(crate) use markdown::scenario as text;
 
 /// In the page's order. One that was not measured is left out.
-const SCENARIOS: [&str; 10] =
-    ["http", "http2", "tcp", "capture", "mtls", "noisy-neighbour", "tenants", "budgets", "forms", "memory"];
+const SCENARIOS: [&str; 11] = [
+    "http",
+    "http2",
+    "tcp",
+    "capture",
+    "mtls",
+    "noisy-neighbour",
+    "tenants",
+    "budgets",
+    "tiers",
+    "forms",
+    "memory",
+];
 
 /// Replaces the generated part of benchmarks.md and copies the plots beside it.
 pub(crate) fn write(run: &Run) -> Result<(), BenchError> {

@@ -15,6 +15,7 @@ mod pieces;
 mod plan;
 pub(crate) mod rounds;
 pub(crate) mod tenants;
+pub(crate) mod tiers;
 pub(crate) mod tunnels;
 pub(crate) mod wire;
 
@@ -169,8 +170,14 @@ mod tests {
 
     #[test]
     fn every_subject_that_a_ratio_is_of_is_measured_twice() {
-        let all =
-            [Scenario::http(), Scenario::capture(), Scenario::mtls(), Scenario::forms(), Scenario::budgets()];
+        let all = [
+            Scenario::http(),
+            Scenario::capture(),
+            Scenario::mtls(),
+            Scenario::forms(),
+            Scenario::budgets(),
+            Scenario::tiers(),
+        ];
         for group in all.iter().flat_map(|scenario| &scenario.groups) {
             for kind in &group.subjects {
                 assert_eq!(

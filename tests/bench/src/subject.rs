@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) use canopy::{Canopy, Launch, Sharing, Steering};
-pub(crate) use kind::{Kind, Receiver};
+pub(crate) use kind::{Kind, Receiver, Tier};
 pub(crate) use manifests::{Manifests, PodEntry, VIP};
 pub(crate) use shared::{Shared, Side};
 
@@ -106,7 +106,7 @@ impl Subject {
     pub(crate) fn pids(&self) -> Vec<u32> {
         match &self.proxy {
             Proxy::None => Vec::new(),
-            Proxy::Canopy(daemons) => daemons.iter().map(Canopy::pid).collect(),
+            Proxy::Canopy(daemons) => daemons.iter().flat_map(Canopy::pids).collect(),
             Proxy::Envoy(envoys) => envoys.iter().map(envoy::Envoy::pid).collect(),
         }
     }
@@ -175,6 +175,12 @@ fn start_canopy(
     manifests.service(&server);
     if kind.is_bounded() {
         manifests.bounded(CLIENTS);
+    }
+    if let Some(tier) = kind.tier() {
+        manifests.tier(CLIENTS, tier);
+        if kind.servers() != CLIENTS {
+            manifests.tier(kind.servers(), tier);
+        }
     }
     if kind.has_policies() {
         manifests.policies(&server);

@@ -2,7 +2,7 @@
 //!
 //! Only figures of the kernel's own; nothing a subject says of itself.
 
-use std::{fs, io};
+use std::{fs, io, path::PathBuf};
 
 /// CPU time used by all threads of a process, also those that have ended. Exact to a clock tick (10 ms).
 pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
@@ -25,11 +25,13 @@ pub(crate) fn stolen_ns() -> u64 {
     ticks.unwrap_or(0) * 1_000_000_000 / rustix::param::clock_ticks_per_second()
 }
 
-/// Resident and proportional memory of a process, in bytes.
+/// Resident, proportional and private memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
     pub rss: u64,
     pub pss: u64,
+    /// Of pages that no other process has.
+    pub private: u64,
 }
 
 /// Connections that the calling thread's network namespace has begun to make since it is there.
@@ -56,10 +58,20 @@ pub(crate) fn established_to(port: u16) -> usize {
     count("/proc/thread-self/net/tcp") + count("/proc/thread-self/net/tcp6")
 }
 
+/// The processes that any thread of this one has started and that are there.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |path: PathBuf| fs::read_to_string(path.join("children")).unwrap_or_default();
+    let lists: Vec<String> = threads.map(|thread| of(thread.path())).collect();
+    lists.iter().flat_map(|list| list.split_ascii_whitespace()).filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// What a process has resident now.
 pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    Ok(Memory { rss: kilobytes(&text, "Rss:") * 1024, pss: kilobytes(&text, "Pss:") * 1024 })
+    let bytes = |what| kilobytes(&text, what) * 1024;
+    let private = bytes("Private_Clean:") + bytes("Private_Dirty:");
+    Ok(Memory { rss: bytes("Rss:"), pss: bytes("Pss:"), private })
 }
 
 /// The machine, for a reader.

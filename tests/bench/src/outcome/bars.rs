@@ -28,6 +28,7 @@ const ENVOY: &str = "envoy-node";
 const HOP: &str = "canopy-hop";
 const EBPF: &str = "canopy-node-ebpf";
 const IPTABLES: &str = "canopy-node-iptables";
+const PROCESS: &str = "canopy-node-process";
 
 /// All bars of ratios.
 pub(crate) const RATIOS: &[Bar] = &[
@@ -53,6 +54,7 @@ pub(crate) const RATIOS: &[Bar] = &[
     faster("tenants", "tenants-100", CANOPY, "canopy-node-one", 0.85),
     faster("tenants", "tenants-100-busy", CANOPY, "canopy-node-one", 0.85),
     faster("budgets", "c32-64b", CANOPY, "canopy-node-unbudgeted", 0.97),
+    faster("tiers", "same-tenant", PROCESS, CANOPY, 0.97),
     within("aggressor-256", ENVOY, "p99_us", 0.125),
     unmoved("aggressor-16", "rps"),
     unmoved("aggressor-16", "p50_us"),
@@ -98,6 +100,7 @@ pub(crate) const CEILINGS: &[Ceiling] = &[
     memory("memory", "tenant", 0.7 * MIB),
     memory("tenants", "idle-tenant", 0.7 * MIB),
     Ceiling { scenario: "memory", case: "start", metric: "p50_us", most: 1_000_000.0 },
+    memory("tiers", "further-process", 6.0 * MIB),
     memory("mtls", "tunnel-client", 40.0 * KIB),
     memory("mtls", "tunnel-server", 40.0 * KIB),
     memory("mtls", "idle-client", 250.0 * MIB),

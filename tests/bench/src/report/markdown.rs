@@ -173,6 +173,8 @@ fn memory(rows: &[&Row]) -> String {
             "workload" => "each further workload",
             "tenant" => "each further tenant, with one workload",
             "idle-tenant" => "each further tenant of 99, with one workload",
+            "further-thread" => "each further tenant of 10, a thread: private memory",
+            "further-process" => "each further tenant of 10, a process of its own: private memory",
             "start" => "start to first captured request",
             "tunnel-client" => "each idle tunnel, the client's daemon",
             "tunnel-server" => "each idle tunnel, the server's daemon",

@@ -281,7 +281,7 @@ mod tests {
                     ..Sample::default()
                 });
                 let rss = 20_000_000 + size as u64 * 500_000;
-                found.idle.push((round, size, procfs::Memory { rss, pss: rss }));
+                found.idle.push((round, size, procfs::Memory { rss, pss: rss, private: rss }));
             }
         }
         let outcome = found.outcome(Outcome::default());

@@ -20,7 +20,7 @@ use super::{Kind, Manifests, Setting, access_log};
 use crate::{
     clock,
     error::BenchError,
-    lab::{LOAD_CPU, PROXY_CPU, backends::Port, fetch},
+    lab::{LOAD_CPU, PROXY_CPU, backends::Port, fetch, procfs},
     role,
 };
 
@@ -129,6 +129,12 @@ impl Canopy {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// The daemon's process, and those of its tenants' cells that have one of their own.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let daemon = self.pid();
+        std::iter::once(daemon).chain(procfs::children(daemon)).collect()
     }
 
     /// What its metrics say it has carried so far.

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     CanopyBudgeted,
     /// The same, run with `--budgets off`: no bound is held, nothing is metered.
     CanopyUnbudgeted,
+    /// The daemon whose tenants' cells are of this tier, towards a server of whose tenant.
+    CanopyTier(Tier, Receiver),
 }
 
 /// Whose the server pod is.
@@ -40,6 +42,15 @@ pub(crate) enum Receiver {
     OtherTenant,
 }
 
+/// What a cell is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// A thread of the daemon.
+    Thread,
+    /// A process of its own.
+    Process,
+}
+
 impl Kind {
     /// As in the results.
     pub(crate) fn name(self) -> &'static str {
@@ -49,6 +60,8 @@ impl Kind {
             Self::CanopyUnbudgeted => "canopy-node-unbudgeted",
             Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
             Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",
+            Self::CanopyTier(Tier::Thread, _) => "canopy-node",
+            Self::CanopyTier(Tier::Process, _) => "canopy-node-process",
             Self::CanopyHop => "canopy-hop",
             Self::Envoy | Self::EnvoyPair => "envoy-node",
         }
@@ -79,6 +92,11 @@ impl Kind {
         matches!(self, Self::CanopyBudgeted | Self::CanopyUnbudgeted)
     }
 
+    /// Which tier its tenants' cells are said to be of.
+    pub(crate) fn tier(self) -> Option<Tier> {
+        if let Self::CanopyTier(tier, _) = self { Some(tier) } else { None }
+    }
+
     /// How its daemons steer.
     pub(crate) fn steering(self) -> Steering {
         if let Self::CanopyBy(steering) = self { steering } else { Steering::Ebpf }
@@ -91,6 +109,9 @@ impl Kind {
 
     /// The servers' namespace, which is a tenant.
     pub(crate) fn servers(self) -> &'static str {
-        if self == Self::CanopyTo(Receiver::OtherTenant) { "store" } else { super::CLIENTS }
+        match self {
+            Self::CanopyTo(Receiver::OtherTenant) | Self::CanopyTier(_, Receiver::OtherTenant) => "store",
+            _ => super::CLIENTS,
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use serde_json::{Value, json};
 use testkit::Pod;
 
-use super::{CLIENTS, NEAR};
+use super::{CLIENTS, NEAR, Tier};
 use crate::lab::backends::Port;
 
 /// The address of the Service that clients dial.
@@ -81,6 +81,18 @@ impl Manifests {
                 "requestsPerSecond": 10_000_000, "requestsInFlight": 1_000_000,
                 "bytesPerSecond": { "in": "1Ti", "out": "1Ti" },
             } },
+        }));
+    }
+
+    /// A Tenant of one namespace, whose cell is of this tier.
+    pub(crate) fn tier(&mut self, namespace: &str, tier: Tier) {
+        let isolation = match tier {
+            Tier::Thread => "thread",
+            Tier::Process => "process",
+        };
+        self.objects.push(json!({
+            "apiVersion": "canopy.mesh/v1alpha1", "kind": "Tenant", "metadata": { "name": namespace },
+            "spec": { "namespaces": [namespace], "isolation": isolation },
         }));
     }
 
