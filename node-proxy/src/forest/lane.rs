@@ -26,6 +26,7 @@ use crate::{
     snapshot::Snapshot,
     sys::{
         arena::Arena,
+        beat::Beat,
         clock::{Doing, ThreadId},
         netns::Netns,
         process::Process,
@@ -228,8 +229,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
     drop(tokio::task::spawn_local(handoff::serve(Arc::clone(handoffs.post()))));
     let mut grove = Grove::new(Rc::clone(&cell), handoffs);
     let mut certificates = Box::pin(Rc::clone(&cell.credentials).run());
-    let mut beat = tokio::time::interval(BEAT);
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let beat = Beat::every(BEAT).map_err(LaneError::SetUp)?;
     loop {
         tokio::select! {
             message = inbox.recv() => match message {
@@ -237,7 +237,8 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
                 // The supervisor is gone: so is the daemon.
                 None => return Ok(Ending::Finished),
             },
-            _ = beat.tick() => {
+            beaten = beat.next() => {
+                beaten.map_err(LaneError::SetUp)?;
                 let cpu = before + clock();
                 cell.ledger.beat(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
                 cell.tell_share();

@@ -4,6 +4,7 @@
 
 pub mod addresses;
 pub mod arena;
+pub mod beat;
 pub mod clock;
 pub mod code;
 pub mod confinement;

@@ -16,7 +16,8 @@ const WITH_HOOKS: u64 = (1 << 21) | (1 << 39);
 const WITH_MARKS: u64 = (1 << 21) | (1 << 12);
 /// Ways to the daemon and connections; pipes to splice with; an event loop; the page of its counts; its pods' namespaces; the map of
 /// notes on its sockets.
-const KINDS: [&str; 8] = ["socket", "pipe", "eventpoll", "eventfd", "memfd", "net", "bpf-map", "/dev/null"];
+const KINDS: [&str; 9] =
+    ["socket", "pipe", "eventpoll", "eventfd", "timerfd", "memfd", "net", "bpf-map", "/dev/null"];
 
 #[test]
 fn a_running_cell_is_confined_and_holds_nothing_that_is_not_documented() -> Outcome {

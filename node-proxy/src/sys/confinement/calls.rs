@@ -161,6 +161,8 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_epoll_pwait2,
     libc::SYS_eventfd2,
     libc::SYS_ppoll,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
     // Memory.
     libc::SYS_brk,
     libc::SYS_mremap,
