@@ -144,6 +144,15 @@ mod tests {
         assert_eq!(decode::<Guest>(&encode(&guest).unwrap()), Some(guest));
     }
 
+    #[test]
+    fn the_bytes_of_letters_are_those_of_version_1_of_what_goes_to_and_from_cells() {
+        let call = call("shop/web", "10.0.0.1:1", "[2001:db8::2]:80", 2);
+        let guest = Guest { source: line("web", "shop", "10.0.0.1", 1).workload, way: call_way() };
+        let bytes = [encode(&call).unwrap(), encode(&guest).unwrap()].concat();
+        let sum = bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        assert_eq!(sum, 1_914_415_994, "count up the version in forest/wire, and write down the new sum");
+    }
+
     fn call_way() -> Way {
         call("shop/web", "10.0.0.1:1", "10.0.0.2:80", 2).way
     }

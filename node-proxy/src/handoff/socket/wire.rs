@@ -133,3 +133,36 @@ fn send(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
 const PIECES: usize = 17;
 /// No reason's label is as long.
 const LONGEST_LABEL: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn packets_are_those_of_version_1_of_what_goes_to_and_from_cells() {
+        let (near, far) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let came = || {
+            let mut packet = [0; 64];
+            let length = rustix::io::read(&far, &mut packet).unwrap();
+            String::from_utf8_lossy(&packet[..length]).into_owned()
+        };
+        for (word, packet) in [
+            (Word::End, "e"),
+            (Word::Cut(None), "c"),
+            (Word::Cut(Some(Reason::IdleTimeout)), "cidle_timeout"),
+            (Word::Taken, "t"),
+            (Word::Refused(Reason::HandoffFull), "rhandoff_full"),
+        ] {
+            word.say(near.as_fd()).unwrap();
+            // Whoever changes one counts up the version in forest/wire.
+            assert_eq!(came(), packet);
+        }
+        assert_eq!(write(near.as_fd(), &[IoSlice::new(b"some"), IoSlice::new(b"thing")]).unwrap(), 9);
+        assert_eq!(came(), "bsomething");
+    }
+}

@@ -152,6 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_what_is_said_of_certificates_are_those_of_version_1_of_what_goes_to_and_from_cells() {
+        let no = |why| Tell::No { number: 7, why };
+        let setup = No::Setup { problem: "a".to_owned(), remedy: "b".to_owned() };
+        let tells = [
+            Tell::Chain { number: 7, chain: vec![vec![1], vec![2]] },
+            Tell::Files { number: 7 },
+            no(No::Unavailable("a".to_owned())),
+            no(No::Refused("a".to_owned())),
+            no(setup),
+            no(No::Timeout),
+            Tell::Newer(ask().identity),
+            Tell::Roots(vec![vec![3]]),
+            Tell::Revocations,
+        ];
+        let told = tells.iter().map(|tell| tell.encode().unwrap());
+        let bytes = told.chain([ask().encode().unwrap()]).collect::<Vec<_>>().concat();
+        let sum = bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        assert_eq!(sum, 3_607_663_688, "count up the version in forest/wire, and write down the new sum");
+    }
+
+    #[test]
     fn a_question_that_is_too_large_is_not_looked_at() {
         let large = Ask { request: vec![0; LARGEST_ASK], ..ask() }.encode().unwrap();
         assert_eq!(Ask::decode(&large), Err(WireError::Large(large.len())));
