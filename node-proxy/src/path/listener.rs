@@ -59,7 +59,7 @@ pub(super) fn begin(cell: &Rc<Cell>, captured: Captured) {
     match seat {
         Ok(seat) => {
             // Not awaited in a block of its own, which would have room for it twice: before it is first polled, and after.
-            let payer = cell.payers.of(captured.tree.id);
+            let payer = cell.payers.of(captured.tree.id).map(|tree| tree.of_its_own());
             let connection = super::carry(Rc::clone(cell), captured);
             tokio::task::spawn_local(Charged::new(payer, connection.map(move |()| drop(seat))));
         }

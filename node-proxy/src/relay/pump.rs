@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     stream::Stream,
-    tenancy::{Brake, Ledger, Pace},
+    tenancy::{Brake, Ledger, Pace, meter},
 };
 
 /// Most bytes read at a time: fewer system calls for bulk, while the scratch buffer stays in a core's own cache.
@@ -32,7 +32,7 @@ const LITTLE: usize = 32 * 1024;
 const TURN: usize = 1024 * 1024;
 
 thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH as usize].into_boxed_slice());
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(meter::unpaid(|| vec![0; SCRATCH as usize].into_boxed_slice()));
 }
 
 /// Which end of a direction failed.

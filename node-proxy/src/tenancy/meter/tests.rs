@@ -108,6 +108,27 @@ fn what_a_task_frees_at_its_end_is_given_back_and_its_own_tasks_are_its_payers()
 }
 
 #[test]
+fn a_connection_knows_what_it_holds_and_its_tree_pays() {
+    on_a_thread(|| async {
+        let tree = payer("cart");
+        let (one, other) = (tree.of_its_own(), tree.of_its_own());
+        let hold = |payer: &Payer, bytes: usize| {
+            spawn_local(Charged::new(Some(payer.clone()), async move {
+                // What it starts is held with it.
+                spawn(async move { vec![1_u8; bytes] }).await
+            }))
+        };
+        let kept = [hold(&one, 1 << 20).await, hold(&other, 1 << 16).await];
+        // What starting a task takes and leaves is some hundred bytes.
+        assert!(((1 << 20) - 4096..1 << 20 | 1 << 15).contains(&one.held()), "{}", one.held());
+        assert!(((1 << 16) - 4096..1 << 17).contains(&other.held()), "{}", other.held());
+        assert_eq!(one.held() + other.held(), tree.row().heap_bytes.load(Relaxed));
+        assert_eq!(tree.held(), 0);
+        drop(kept);
+    });
+}
+
+#[test]
 fn a_turn_within_a_turn_is_not_paid_twice() {
     let (outer, inner) = (payer("cart"), payer("web"));
     let first = outer.turn();
@@ -117,7 +138,7 @@ fn a_turn_within_a_turn_is_not_paid_twice() {
     drop(second);
     drop(first);
     burn(Duration::from_millis(2));
-    let (outer, inner) = (outer.0.ticks.get(), inner.0.ticks.get());
+    let (outer, inner) = (outer.0.account.ticks.get(), inner.0.account.ticks.get());
     assert!(outer > 0 && outer < inner / 2, "{outer} {inner}");
 }
 
