@@ -170,7 +170,7 @@ impl Run {
 
     /// Where the results of a scenario go that makes its own.
     pub(crate) fn empty_outcome(&self, scenario: &str, plan: Plan) -> Outcome {
-        let words: Vec<String> = std::env::args().skip(1).collect();
+        let words: Vec<String> = std::env::args().skip(1).map(|word| as_published(&word)).collect();
         Outcome {
             scenario: scenario.to_owned(),
             machine: procfs::machine(),
@@ -225,6 +225,12 @@ fn build_canopy(wanted: bool) -> Result<PathBuf, BenchError> {
         }
     }
     Ok(binary)
+}
+
+/// A word of the command, without where on this machine a file is: that is nobody else's.
+fn as_published(word: &str) -> String {
+    let name = Path::new(word).is_absolute().then(|| Path::new(word).file_name()).flatten();
+    name.map_or_else(|| word.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The first line that a program prints, on either stream; empty if it is not there.

@@ -171,3 +171,9 @@ fn every_metric_of_each_canopy_subject_is_given_to_each_other_subject_and_to_its
         assert_eq!(ratios.next(), None);
     }
 }
+
+#[test]
+fn of_a_file_anywhere_on_this_machine_its_name_alone_is_published() {
+    let words = ["tcp", "--canopy", "/somewhere/else/canopy", "--out", "target/bench", "/"];
+    assert_eq!(words.map(as_published), ["tcp", "--canopy", "canopy", "--out", "target/bench", "/"]);
+}

@@ -48,7 +48,7 @@ pub(crate) fn memory(plan: Plan, run: &Run) -> Result<Vec<Row>, BenchError> {
     let _backends = Backends::start(&server, &setting.directory.join("backends"))?;
     let mut further = Vec::new();
     for number in 0..FURTHER {
-        further.push(lab::pod(nodes.here(), &format!("bench{number}"), "idle")?);
+        further.push(lab::pod(nodes.here(), &format!("bench{number}"), &format!("idle{number}"))?);
     }
     let scene = Scene { nodes, server, client, further, setting: &setting, plan };
     let mut rows = Vec::new();
