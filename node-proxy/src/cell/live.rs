@@ -33,7 +33,6 @@ use crate::{
     snapshot::Destination,
     sys::sockets::Registered,
     telemetry::Reason,
-    tenancy::{Payer, meter},
     upstream::{course::Course, shortcuts::Goal},
 };
 
@@ -81,15 +80,12 @@ pub struct Live {
     pub said: OnceCell<Rc<Said>>,
     /// The object that denied it, for the log.
     pub policy: OnceCell<PolicyName>,
-    /// Who pays for it, where anybody does.
-    payer: Option<Payer>,
     ended: Cell<Option<Reason>>,
     finishing: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
 impl Live {
-    /// Of the task that runs now: what that holds is the connection's.
     pub(crate) fn new(tree: Rc<Tree>, side: Side, origin: Origin, source: Option<PodName>) -> Self {
         Self {
             tree,
@@ -113,16 +109,10 @@ impl Live {
             unseen_from: OnceCell::new(),
             said: OnceCell::new(),
             policy: OnceCell::new(),
-            payer: meter::current(),
             ended: Cell::default(),
             finishing: Cell::default(),
             task: RefCell::default(),
         }
-    }
-
-    /// Bytes of the cell's memory that it holds, by what its tasks have allocated and freed; 0 where nobody measures.
-    pub fn held(&self) -> i64 {
-        self.payer.as_ref().map_or(0, Payer::held)
     }
 
     /// Notes the endpoint that is being connected to, in place of one that failed.

@@ -1,15 +1,15 @@
-//! The cell against its memory budget, at every heartbeat: nothing new above the soft limit; above the hard one the largest connections
-//! end, and of those of a size the newest, and where that does not help, the supervisor ends the cell.
+//! The cell against its memory budget, at every heartbeat: nothing new above the soft limit; above the hard one the newest connections
+//! end, and where that does not help, the supervisor ends the cell.
 //!
 //! It must never wait for the allocator: its figure is as old as it is, and the thread's own counts are read from memory.
 
 use std::cell::{Cell as Slot, RefCell};
 
-use super::{Cell, Live};
+use super::Cell;
 use crate::{
     sys::arena::own_net,
     telemetry::Reason,
-    tenancy::memory::{Estimate, Pressure, at_a_time, rank},
+    tenancy::memory::{Estimate, Pressure, at_a_time},
 };
 
 /// What is remembered from one heartbeat to the next.
@@ -70,13 +70,12 @@ impl Cell {
         }
     }
 
-    /// Ends the largest connections, and of those of a size the newest: the older ones were served within the budget.
+    /// Ends the newest connections: the older ones were served within the budget.
     fn shed(&self) {
-        let standing = |live: &Live| (rank(live.held()), live.since);
         let mut born = Vec::new();
         self.live.each(|live| {
             if live.ended().is_none() {
-                born.push(standing(live));
+                born.push(live.since);
             }
         });
         let condemned = at_a_time(born.len());
@@ -84,11 +83,11 @@ impl Cell {
             return;
         }
         let first = born.len() - condemned;
-        let (_, least, _) = born.select_nth_unstable(first);
-        let least = *least;
+        let (_, since, _) = born.select_nth_unstable(first);
+        let since = *since;
         let mut left = condemned;
         self.live.close_if(Reason::MemoryShed, |live| {
-            let goes = left > 0 && live.ended().is_none() && standing(live) >= least;
+            let goes = left > 0 && live.ended().is_none() && live.since >= since;
             left -= usize::from(goes);
             goes
         });

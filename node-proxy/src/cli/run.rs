@@ -109,7 +109,7 @@ pub(super) struct Run {
     /// How pods are left when the daemon ends.
     #[arg(long, value_enum, default_value_t = Stop::Close, env = "CANOPY_ON_STOP")]
     on_stop: Stop,
-    /// Whether tenants are held to their budgets, and it is measured which workload costs what. Off is for measuring what both cost: every tenant takes what it can get.
+    /// Whether tenants are held to their budgets, and it is measured which workload costs what. Off is for measuring what both cost: every tenant takes what the node lets it.
     #[arg(long, value_enum, default_value_t = Budgets::On, env = "CANOPY_BUDGETS")]
     budgets: Budgets,
     /// What the daemon says of itself, on standard error: error, warn, info, debug, or `module=level,…`.

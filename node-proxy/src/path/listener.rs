@@ -12,7 +12,7 @@ use crate::{
     capture::{self, Arrival, Captured, Tree},
     cell::{Cell, Seat},
     telemetry::Reason,
-    tenancy::meter::Charged,
+    tenancy::meter,
 };
 
 /// Pause after the first failed accept in a row; doubled up to [`LONGEST_PAUSE`]. What fails is a lack of descriptors
@@ -59,9 +59,10 @@ pub(super) fn begin(cell: &Rc<Cell>, captured: Captured) {
     match seat {
         Ok(seat) => {
             // Not awaited in a block of its own, which would have room for it twice: before it is first polled, and after.
-            let payer = cell.payers.of(captured.tree.id).map(|tree| tree.of_its_own());
+            let payer = cell.payers.of(captured.tree.id);
             let connection = super::carry(Rc::clone(cell), captured);
-            tokio::task::spawn_local(Charged::new(payer, connection.map(move |()| drop(seat))));
+            // A tunnel's streams begin within its own turn, and pay for themselves.
+            meter::spawn_for(payer, connection.map(move |()| drop(seat)));
         }
         Err(refused) => super::refuse(cell, captured, refused.reason),
     }

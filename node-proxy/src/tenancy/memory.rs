@@ -57,16 +57,6 @@ pub fn at_a_time(connections: usize) -> usize {
 
 const SHARE: usize = 8;
 
-/// How a connection that holds so much ranks when some have to go: by powers of two, and all alike that hold no more than one that is
-/// read and answered needs.
-pub fn rank(held: i64) -> u32 {
-    let held = u64::try_from(held).unwrap_or_default();
-    (held / ORDINARY).checked_ilog2().map_or(0, |doublings| doublings + 1)
-}
-
-/// Bytes: the task of a connection and its buffers come to less while heads are small and peers read.
-const ORDINARY: u64 = 32 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,12 +83,6 @@ mod tests {
         let hard = Budget { memory_hard_bytes: Some(20), ..Budget::default() };
         assert_eq!((Pressure::of(20, &hard), Pressure::of(21, &hard)), (Pressure::None, Pressure::Hard));
         assert_eq!(Pressure::of(u64::MAX, &Budget::default()), Pressure::None);
-    }
-
-    #[test]
-    fn ordinary_connections_rank_alike_and_larger_ones_by_doublings() {
-        let ranks = [i64::MIN, -1, 0, 32_767, 32_768, 65_535, 65_536, 1 << 20].map(rank);
-        assert_eq!(ranks, [0, 0, 0, 0, 1, 1, 2, 6]);
     }
 
     #[test]

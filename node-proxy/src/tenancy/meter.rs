@@ -33,27 +33,11 @@ use crate::sys::{
 #[derive(Debug, Clone)]
 pub struct Payer(Rc<Purse>);
 
-/// One for a tree, and one for each of its connections.
 #[derive(Debug)]
 struct Purse {
-    account: Rc<Account>,
-    /// Bytes that were allocated while it paid, less those that were freed.
-    held: Cell<i64>,
-}
-
-/// What all purses of a tree pay into.
-#[derive(Debug)]
-struct Account {
     row: Arc<Row>,
     /// Ticks of the processor's counter, since the last heartbeat.
     ticks: Cell<u64>,
-}
-
-impl Purse {
-    fn allocated(&self, net: i64) {
-        self.held.set(self.held.get() + net);
-        self.account.row.allocated(net);
-    }
 }
 
 /// What this thread is doing, and for whom.
@@ -86,8 +70,8 @@ fn switch(next: Option<Payer>) -> Option<Payer> {
         let before = metering.payer.replace(next);
         if let Some(Payer(purse)) = &before {
             let took = now.saturating_sub(metering.since.replace(now));
-            purse.account.ticks.set(purse.account.ticks.get() + took);
-            purse.allocated(net - metering.net.replace(net));
+            purse.ticks.set(purse.ticks.get() + took);
+            purse.row.allocated(net - metering.net.replace(net));
         } else {
             metering.since.set(now);
             metering.net.set(net);
@@ -102,7 +86,7 @@ pub(super) fn note(count: impl FnOnce(&Row)) {
     let note = |metering: &Metering| {
         let payer = metering.payer.take();
         if let Some(Payer(purse)) = &payer {
-            count(&purse.account.row);
+            count(&purse.row);
         }
         metering.payer.set(payer);
     };
@@ -122,13 +106,19 @@ pub fn current() -> Option<Payer> {
 
 /// Starts a task on this thread for which who pays now goes on paying.
 pub fn spawn<F: Future<Output: 'static> + 'static>(work: F) -> JoinHandle<F::Output> {
-    let payer = current();
-    // The task's room is freed when nobody pays any more; so nobody pays while it is made, and its size is put down instead.
-    let _turn = Turn { before: switch(None) };
-    spawn_local(Charged::new(payer, work))
+    spawn_for(current(), work)
 }
 
-/// Makes what is the cell's, whoever needs it first: no workload and no connection pays for it.
+/// Starts a task on this thread that somebody pays for.
+pub fn spawn_for<F: Future<Output: 'static> + 'static>(
+    payer: Option<Payer>,
+    work: F,
+) -> JoinHandle<F::Output> {
+    // The task's room is freed when nobody pays any more; so nobody pays while it is made, and its size is put down instead.
+    unpaid(|| spawn_local(Charged::new(payer, work)))
+}
+
+/// Makes what is the cell's, whoever needs it first: no workload pays for it.
 pub fn unpaid<T>(make: impl FnOnce() -> T) -> T {
     let _turn = Turn { before: switch(None) };
     make()
@@ -150,26 +140,12 @@ pub fn wakes() {
 impl Payer {
     /// One that pays into this row.
     pub fn new(row: Arc<Row>) -> Self {
-        Self::into(Rc::new(Account { row, ticks: Cell::new(0) }))
-    }
-
-    fn into(account: Rc<Account>) -> Self {
-        Self(Rc::new(Purse { account, held: Cell::new(0) }))
-    }
-
-    /// One for a connection, that pays into the same row and knows by itself what it holds.
-    pub fn of_its_own(&self) -> Self {
-        Self::into(Rc::clone(&self.0.account))
-    }
-
-    /// Bytes that it has allocated and not freed. Below zero where it frees what another has allocated.
-    pub fn held(&self) -> i64 {
-        self.0.held.get()
+        Self(Rc::new(Purse { row, ticks: Cell::new(0) }))
     }
 
     /// Its row.
     pub fn row(&self) -> &Row {
-        &self.0.account.row
+        &self.0.row
     }
 
     /// Has it pay until the guard is dropped.
@@ -206,7 +182,7 @@ pin_project! {
             let _turn = this.payer.as_ref().map(Payer::turn);
             this.work.set(None);
             if let Some(payer) = this.payer {
-                payer.0.allocated(-room::<F>());
+                payer.row().allocated(-room::<F>());
             }
         }
     }
@@ -221,7 +197,7 @@ impl<F> Charged<F> {
     /// As it is about to be spawned.
     pub fn new(payer: Option<Payer>, work: F) -> Self {
         if let Some(payer) = &payer {
-            payer.0.allocated(room::<F>());
+            payer.row().allocated(room::<F>());
         }
         Self { payer, work: Some(work) }
     }
@@ -334,7 +310,7 @@ impl Payers {
         };
         let rate = span.nanos_per_tick();
         for Payer(purse) in self.open.borrow().values() {
-            purse.account.row.took((purse.account.ticks.take() as f64 * rate) as u64);
+            purse.row.took((purse.ticks.take() as f64 * rate) as u64);
         }
         let own = clock::own_spent();
         costs.spent(Spent { user: self.before.user + own.user, system: self.before.system + own.system });

@@ -3,7 +3,7 @@
 use config::model::Budget;
 
 use super::{policy::healthz, *};
-use crate::tenancy::{Row, memory::Pressure};
+use crate::tenancy::memory::Pressure;
 
 /// Puts a budget in place, as a live edit does.
 fn keep_to(world: &World, budget: Budget) {
@@ -176,40 +176,6 @@ fn under_pressure_nothing_new_is_let_in_and_above_the_hard_limit_the_newest_end_
         assert_eq!(world.cell.ledger.above_memory.load(Relaxed), 0);
         let _next = world.dial(server.vip).await;
         server.listener.accept().await.unwrap();
-    });
-}
-
-#[test]
-fn a_connection_that_holds_much_ends_before_newer_ones_that_hold_little() {
-    on_a_cell(async {
-        let world = World::new();
-        let workload = &world.tree.workload;
-        let row = Row::new(workload.tenant.clone(), workload.pod.clone());
-        world.cell.payers.open(world.tree.id, Arc::new(row));
-        let (web, echo) = (world.server(AppProtocol::Http1).await, world.server(AppProtocol::Tcp).await);
-        let mut large = world.dial(web.vip).await;
-        let head = format!("GET / HTTP/1.1\r\nhost: web\r\nx-much: {}", "x".repeat(50_000));
-        large.write_all(head.as_bytes()).await.unwrap();
-        let held = || {
-            let mut most = 0;
-            world.cell.live.each(|live| most = most.max(live.held()));
-            most
-        };
-        while held() < 50_000 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let mut small = Vec::new();
-        for _ in 0..3 {
-            let client = world.dial(echo.vip).await;
-            small.push((client, echo.listener.accept().await.unwrap().0));
-        }
-        world.cell.press(Pressure::Hard);
-        world.emptied_but(3).await;
-        for (client, stream) in &mut small {
-            flows(client, stream).await;
-        }
-        assert_eq!(world.cell.ledger.refusals(Reason::MemoryShed), 1);
-        assert!(held() < 32_768, "{}: what all need is nobody's", held());
     });
 }
 

@@ -108,23 +108,25 @@ fn what_a_task_frees_at_its_end_is_given_back_and_its_own_tasks_are_its_payers()
 }
 
 #[test]
-fn a_connection_knows_what_it_holds_and_its_tree_pays() {
+fn what_is_the_cells_is_paid_by_nobody_and_a_task_that_is_anothers_by_that_one_alone() {
     on_a_thread(|| async {
-        let tree = payer("cart");
-        let (one, other) = (tree.of_its_own(), tree.of_its_own());
-        let hold = |payer: &Payer, bytes: usize| {
-            spawn_local(Charged::new(Some(payer.clone()), async move {
-                // What it starts is held with it.
-                spawn(async move { vec![1_u8; bytes] }).await
-            }))
-        };
-        let kept = [hold(&one, 1 << 20).await, hold(&other, 1 << 16).await];
-        // What starting a task takes and leaves is some hundred bytes.
-        assert!(((1 << 20) - 4096..1 << 20 | 1 << 15).contains(&one.held()), "{}", one.held());
-        assert!(((1 << 16) - 4096..1 << 17).contains(&other.held()), "{}", other.held());
-        assert_eq!(one.held() + other.held(), tree.row().heap_bytes.load(Relaxed));
-        assert_eq!(tree.held(), 0);
-        drop(kept);
+        let (tunnel, stream) = (payer("tunnel"), payer("stream"));
+        let held = |payer: &Payer| payer.row().heap_bytes.load(Relaxed);
+        let turn = tunnel.turn();
+        let shared = unpaid(|| vec![1_u8; 1 << 16]);
+        let mut kept = Vec::with_capacity(100);
+        let before = own_net();
+        for _ in 0..100 {
+            kept.push(spawn_for(Some(stream.clone()), async { yield_now().await }));
+        }
+        let tasks = own_net() - before;
+        drop(turn);
+        assert!(held(&tunnel) < 8 << 10 && tasks > 8 << 10, "{} of {tasks}", held(&tunnel));
+        for task in kept {
+            task.await.unwrap();
+        }
+        assert!(held(&stream).abs() < 4 << 10, "{}", held(&stream));
+        drop(shared);
     });
 }
 
@@ -138,7 +140,7 @@ fn a_turn_within_a_turn_is_not_paid_twice() {
     drop(second);
     drop(first);
     burn(Duration::from_millis(2));
-    let (outer, inner) = (outer.0.account.ticks.get(), inner.0.account.ticks.get());
+    let (outer, inner) = (outer.0.ticks.get(), inner.0.ticks.get());
     assert!(outer > 0 && outer < inner / 2, "{outer} {inner}");
 }
 
