@@ -36,6 +36,13 @@ pub fn compile(mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
     Compiler::default().compile(mesh)
 }
 
+/// The mesh, in which no tenant has a budget.
+fn unbudgeted(mesh: &Mesh) -> Mesh {
+    let mut mesh = mesh.clone();
+    mesh.tenants.values_mut().for_each(|tenant| Arc::make_mut(tenant).budget = Budget::default());
+    mesh
+}
+
 /// Compiles one version of a mesh after the other and re-uses what did not change.
 ///
 /// What did not change is known by `Arc::ptr_eq` on the mesh's own objects: sources must share them from one version to
@@ -73,10 +80,6 @@ impl Compiler {
         Self { is_unbudgeted: true, ..self }
     }
 
-    fn budget(&self, tenant: &Tenant) -> Budget {
-        if self.is_unbudgeted { Budget::default() } else { tenant.budget }
-    }
-
     /// Takes over what was found for hosts of ServiceEntries, for what is compiled from now on.
     pub fn know(&mut self, answers: Answers) {
         self.answers = answers;
@@ -90,7 +93,8 @@ impl Compiler {
         self.workloads.update(&mesh.workloads, &self.clusters, touched);
         self.policies.update(mesh, &self.answers);
         self.update_directory();
-        self.snapshots = self.snapshots(mesh);
+        let unbudgeted = self.is_unbudgeted.then(|| unbudgeted(mesh));
+        self.snapshots = self.snapshots(unbudgeted.as_ref().unwrap_or(mesh));
         self.snapshots.clone()
     }
 
@@ -128,7 +132,7 @@ impl Compiler {
             let same = Arc::ptr_eq(&before.directory, &self.directory)
                 && before.egress == tenant.egress
                 && before.isolation == tenant.isolation
-                && before.budget == self.budget(tenant)
+                && before.budget == tenant.budget
                 && before.policies.is_same(&policies)
                 && before.external.is_same(&external)
                 && same_tables(&before.consumer_routes, &own);
@@ -141,7 +145,7 @@ impl Compiler {
             tenant: id.clone(),
             isolation: tenant.isolation,
             egress: tenant.egress,
-            budget: self.budget(tenant),
+            budget: tenant.budget,
             directory: Arc::clone(&self.directory),
             consumer_routes: own,
             policies,

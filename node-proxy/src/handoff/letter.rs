@@ -80,6 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::packets::fingerprint;
 
     fn line(pod: &str, tenant: &str, address: &str, tree: u64) -> Line {
         let namespace = Namespace::try_from(tenant).unwrap();
@@ -149,7 +150,7 @@ mod tests {
         let call = call("shop/web", "10.0.0.1:1", "[2001:db8::2]:80", 2);
         let guest = Guest { source: line("web", "shop", "10.0.0.1", 1).workload, way: call_way() };
         let bytes = [encode(&call).unwrap(), encode(&guest).unwrap()].concat();
-        let sum = bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        let sum = fingerprint(bytes);
         assert_eq!(sum, 1_914_415_994, "count up the version in forest/wire, and write down the new sum");
     }
 

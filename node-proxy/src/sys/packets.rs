@@ -144,6 +144,12 @@ pub fn unsealed(memory: OwnedFd, most: usize) -> io::Result<Vec<u8>> {
 
 const UNCHANGING: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
 
+/// What shows in a test that bytes between processes are others than they were: whoever changes them counts up their version.
+#[cfg(test)]
+pub fn fingerprint(bytes: impl IntoIterator<Item = u8>) -> u32 {
+    bytes.into_iter().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;

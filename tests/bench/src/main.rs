@@ -9,7 +9,7 @@ use clap::Parser;
 
 use cli::{Arguments, Verb};
 use error::BenchError;
-use outcome::Outcome;
+use outcome::{Outcome, Row};
 use run::Run;
 use scenario::{Plan, Scenario};
 
@@ -56,12 +56,12 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Http2 => measure(Scenario::http2(), plan, &run)?,
             Verb::Tcp => measure(Scenario::tcp(), plan, &run)?,
             Verb::Capture => measure(Scenario::capture(), plan, &run)?,
-            Verb::Mtls => measure_mtls(plan, &run)?,
+            Verb::Mtls => measure_with(Scenario::mtls(), plan, &run, scenario::tunnels::run)?,
             Verb::Memory => finish(run.memory_outcome(plan, scenario::memory::run(plan, &run)?), &run)?,
             Verb::NoisyNeighbour => finish(scenario::noisy::run(plan, &run)?, &run)?,
             Verb::Tenants => finish(scenario::tenants::run(plan, &run)?, &run)?,
             Verb::Budgets => measure(Scenario::budgets(), plan, &run)?,
-            Verb::Tiers => measure_tiers(plan, &run)?,
+            Verb::Tiers => measure_with(Scenario::tiers(), plan, &run, scenario::tiers::memory)?,
             Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}
@@ -70,32 +70,22 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     Ok(())
 }
 
-fn measure(mut scenario: Scenario, plan: Plan, run: &Run) -> Result<(), BenchError> {
-    run.restrict(&mut scenario);
-    let measured = scenario::rounds::run(&scenario, plan, run)?;
-    finish(run.outcome(&scenario, plan, measured), run)
+fn measure(scenario: Scenario, plan: Plan, run: &Run) -> Result<(), BenchError> {
+    measure_with(scenario, plan, run, |_, _| Ok(Vec::new()))
 }
 
-/// The memory of tunnels belongs to it.
-fn measure_mtls(plan: Plan, run: &Run) -> Result<(), BenchError> {
-    let mut scenario = Scenario::mtls();
+/// The same, with rows of memory that belong to the whole of it.
+fn measure_with(
+    mut scenario: Scenario,
+    plan: Plan,
+    run: &Run,
+    memory: fn(Plan, &Run) -> Result<Vec<Row>, BenchError>,
+) -> Result<(), BenchError> {
     run.restrict(&mut scenario);
     let measured = scenario::rounds::run(&scenario, plan, run)?;
     let mut outcome = run.outcome(&scenario, plan, measured);
     if run.is_whole() {
-        outcome.rows.extend(scenario::tunnels::run(plan, run)?);
-    }
-    finish(outcome, run)
-}
-
-/// So does the memory of tiers.
-fn measure_tiers(plan: Plan, run: &Run) -> Result<(), BenchError> {
-    let mut scenario = Scenario::tiers();
-    run.restrict(&mut scenario);
-    let measured = scenario::rounds::run(&scenario, plan, run)?;
-    let mut outcome = run.outcome(&scenario, plan, measured);
-    if run.is_whole() {
-        outcome.rows.extend(scenario::tiers::memory(plan, run)?);
+        outcome.rows.extend(memory(plan, run)?);
     }
     finish(outcome, run)
 }

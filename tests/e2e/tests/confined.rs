@@ -14,7 +14,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 const WITH_HOOKS: u64 = (1 << 21) | (1 << 39);
 /// CAP_SYS_ADMIN and CAP_NET_ADMIN, where iptables does.
 const WITH_MARKS: u64 = (1 << 21) | (1 << 12);
-/// Ways to the daemon and connections; pipes to splice with; an event loop; the page of its counts; its pods' namespaces; the map of
+/// Ways to the daemon and connections; pipes to splice with; an event loop and its beat; the page of its counts; its pods' namespaces; the map of
 /// notes on its sockets.
 const KINDS: [&str; 9] =
     ["socket", "pipe", "eventpoll", "eventfd", "timerfd", "memfd", "net", "bpf-map", "/dev/null"];

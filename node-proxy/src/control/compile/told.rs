@@ -45,11 +45,7 @@ impl Compiler {
     pub(super) fn source(&self, mesh: &Mesh, tenant: &Tenant) -> Option<Arc<Source>> {
         let is_told = self.tells && tenant.isolation == Isolation::Process;
         is_told.then(|| {
-            let mut mesh = part::of(mesh, &tenant.id);
-            if self.is_unbudgeted {
-                let unbudgeted = Tenant { budget: self.budget(tenant), ..tenant.clone() };
-                mesh.tenants.insert(tenant.id.clone(), Arc::new(unbudgeted));
-            }
+            let mesh = part::of(mesh, &tenant.id);
             let wanted = |(owner, host): &(TenantId, HostName)| {
                 let is_of = |entry: &ServiceEntry| {
                     mesh.membership.get(&entry.name.namespace) == Some(owner) && entry.hosts.contains(host)

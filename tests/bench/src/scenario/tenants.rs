@@ -31,10 +31,7 @@ use crate::{
 pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     let setting = run.setting(NAME)?;
     let nodes = Nodes::one()?;
-    let sizes: Vec<usize> = SIZES
-        .into_iter()
-        .filter(|size| LOADS.iter().any(|load| run.asks_for("", &case(*size, load))))
-        .collect();
+    let sizes: Vec<usize> = SIZES.into_iter().filter(|size| wanted(run, *size).next().is_some()).collect();
     run.progress(&format!("{NAME}: making the pods"));
     let mut pods = Vec::new();
     for number in 0..sizes.iter().copied().max().unwrap_or(0) {
@@ -47,7 +44,7 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     if !serves || web.has_ended() {
         return Err(BenchError::Load(web.output()));
     }
-    let scene = Scene { nodes, pods, setting: &setting, plan };
+    let scene = Scene { nodes, pods, setting: &setting, plan, run };
     let mut found = Found::default();
     for round in 0..plan.rounds {
         let mut order = sizes.clone();
@@ -75,6 +72,7 @@ struct Scene<'a> {
     pods: Vec<Pod>,
     setting: &'a Setting,
     plan: Plan,
+    run: &'a Run,
 }
 
 impl Scene<'_> {
@@ -95,7 +93,7 @@ impl Scene<'_> {
         thread::sleep(Duration::from_millis(self.plan.settle_ms));
         let idle = memory(&canopy)?;
         found.idle.push((round, size, idle));
-        for load in &LOADS {
+        for load in wanted(self.run, size) {
             for again in [false, true] {
                 let closed = self.load(&canopy, pods, load, None)?;
                 let rate = if self.plan.quick { QUICK_RATE } else { RATE };
@@ -225,6 +223,11 @@ fn memory(canopy: &Canopy) -> Result<procfs::Memory, BenchError> {
     procfs::memory(canopy.pid()).map_err(|e| BenchError::io("read the daemon's memory", e))
 }
 
+/// The loads that are asked for with so many tenants.
+fn wanted(run: &Run, size: usize) -> impl Iterator<Item = &'static Load> {
+    LOADS.iter().filter(move |load| run.asks_for("", &case(size, load)))
+}
+
 fn case(size: usize, load: &Load) -> String {
     format!("{NAME}-{size}{}", load.suffix)
 }
@@ -252,7 +255,7 @@ fn everywhere() -> SocketAddr {
 pub(crate) const NAME: &str = "tenants";
 const SIZES: [usize; 4] = [1, 10, 50, 100];
 /// Of 100 tenants, each has one connection, whose requests come one by one; or ten.
-const LOADS: [Load; 2] = [
+static LOADS: [Load; 2] = [
     Load { suffix: "", connections: 100, warm_up_ms: 300 },
     Load { suffix: "-busy", connections: 1_000, warm_up_ms: 1_500 },
 ];

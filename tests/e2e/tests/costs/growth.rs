@@ -170,11 +170,7 @@ fn idle(books: impl Fn() -> Result<Vec<Books>, AnyError>) -> Result<(Vec<Books>,
         let used: f64 = now.iter().zip(&first).map(|(now, then)| now.process - then.process).sum();
         let is_at_rest = used < AT_REST * (now[0].at - first[0].at).as_secs_f64();
         first = now;
-        if is_at_rest {
-            break;
-        }
-        if started.elapsed() > SETTLED {
-            // Judged all the same; who is not judged well finds the threads' names in what is said of it.
+        if is_at_rest || started.elapsed() > SETTLED {
             break;
         }
     }

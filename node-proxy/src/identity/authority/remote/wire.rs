@@ -137,6 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::packets::fingerprint;
 
     fn ask() -> Ask {
         let identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
@@ -168,7 +169,7 @@ mod tests {
         ];
         let told = tells.iter().map(|tell| tell.encode().unwrap());
         let bytes = told.chain([ask().encode().unwrap()]).collect::<Vec<_>>().concat();
-        let sum = bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        let sum = fingerprint(bytes);
         assert_eq!(sum, 3_607_663_688, "count up the version in forest/wire, and write down the new sum");
     }
 
