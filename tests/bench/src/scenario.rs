@@ -8,6 +8,7 @@ use crate::{
     subject::{Kind, Steering},
 };
 
+mod idle;
 pub(crate) mod memory;
 mod mtls;
 pub(crate) mod noisy;

@@ -3,36 +3,22 @@
 //!
 //! Differences of fresh daemons, divided by what was added; no load is run but the first request.
 
-use std::{net::SocketAddr, thread, time::Duration};
-
-use testkit::Pod;
-
-use super::Plan;
+use super::{
+    Plan,
+    idle::{self, Further, Scene},
+};
 use crate::{
     Run,
     error::BenchError,
-    lab::{
-        self, Nodes,
-        backends::{Backends, Port},
-        procfs,
-    },
+    lab::procfs,
     outcome::{Row, median},
-    subject::{Canopy, Kind, Launch, Manifests, NEAR, PodEntry, Setting},
+    subject::Kind,
 };
 
 /// Rows `idle`, `workload`, `tenant` (bytes resident) and `start` (microseconds).
 pub(crate) fn run(plan: Plan, run: &Run) -> Result<Vec<Row>, BenchError> {
     let setting = run.setting("memory")?;
-    let nodes = Nodes::one()?;
-    let node = nodes.here();
-    let server = lab::pod(node, "bench", "server")?;
-    let client = lab::pod(node, "bench", "client")?;
-    let _backends = Backends::start(&server, &setting.directory.join("backends"))?;
-    let mut others = Vec::new();
-    for number in 0..FURTHER {
-        others.push(lab::pod(node, "bench", &format!("further{number}"))?);
-    }
-    let scene = Scene { nodes, server, client, others, setting: &setting, plan };
+    let scene = Scene::new(&setting, plan, FURTHER)?;
     let mut found = Found::default();
     for round in 0..plan.rounds {
         for (shape, name) in
@@ -40,8 +26,9 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Vec<Row>, BenchError> {
         {
             run.check_interrupt()?;
             run.progress(&format!("memory: round {} of {}, {name}", round + 1, plan.rounds));
-            let (rss, start) = scene.measure(shape)?;
-            found.add(shape, rss, start);
+            let (canopy, start) = scene.daemon(Kind::Canopy, shape.further())?;
+            let memory = procfs::memory(canopy.pid());
+            found.add(shape, memory.map_err(|e| BenchError::io("read the daemon's memory", e))?.rss, start);
         }
     }
     Ok(found.rows())
@@ -58,50 +45,13 @@ enum Shape {
     Tenants,
 }
 
-struct Scene<'a> {
-    nodes: Nodes,
-    server: Pod,
-    client: Pod,
-    others: Vec<Pod>,
-    setting: &'a Setting,
-    plan: Plan,
-}
-
-impl Scene<'_> {
-    /// Bytes resident, and nanoseconds to the first answer.
-    fn measure(&self, shape: Shape) -> Result<(u64, u64), BenchError> {
-        let manifests = self.manifests(shape);
-        let (kind, node) = (Kind::Canopy, self.nodes.here());
-        let launch = Launch { name: kind.name(), node, called: NEAR, kind, manifests: &manifests };
-        let mut canopy = Canopy::start(&launch, self.setting)?;
-        let target = SocketAddr::from((crate::subject::VIP, Port::Http.number()));
-        let start = canopy.first_answer(&self.client, target)?;
-        canopy.wait_enrolled(if shape == Shape::Alone { 2 } else { 2 + FURTHER as u64 })?;
-        thread::sleep(Duration::from_millis(self.plan.settle_ms));
-        let memory =
-            procfs::memory(canopy.pid()).map_err(|e| BenchError::io("read the daemon's memory", e))?;
-        Ok((memory.rss, start))
-    }
-
-    fn manifests(&self, shape: Shape) -> Manifests {
-        let mut manifests = Manifests::default();
-        manifests.tenant("bench");
-        manifests.pod(&PodEntry::of(&self.client));
-        manifests.pod(&PodEntry::of(&self.server));
-        manifests.service(&PodEntry::of(&self.server));
-        for (number, pod) in self.others.iter().enumerate() {
-            let mut entry = PodEntry::of(pod);
-            match shape {
-                Shape::Alone => continue,
-                Shape::Workloads => {}
-                Shape::Tenants => {
-                    entry.namespace = format!("bench{number}");
-                    manifests.tenant(&entry.namespace);
-                }
-            }
-            manifests.pod(&entry);
+impl Shape {
+    fn further(self) -> Option<&'static Further> {
+        match self {
+            Self::Alone => None,
+            Self::Workloads => Some(&|manifests, _, entry| manifests.pod(&entry)),
+            Self::Tenants => Some(&|manifests, number, entry| drop(idle::tenant(manifests, number, entry))),
         }
-        manifests
     }
 }
 
