@@ -24,7 +24,7 @@ use node_proxy::{
     tenancy::{
         Ledger,
         cpu::{
-            CellAccount, Enforcement, Means, Pacer,
+            CellAccount, Enforcement, LaneAccount, Means, Pacer,
             hierarchy::{self, Hierarchy},
         },
     },
@@ -91,15 +91,17 @@ impl Burner {
     fn start(tenant: &str, share: Option<u64>, cap: Option<u64>) -> Self {
         let account = CellAccount {
             tenant: TenantId::Namespace(Namespace::try_from(tenant).expect("a name")),
-            thread: Arc::new(OnceLock::new()),
-            ledger: Arc::new(Ledger::default()),
+            lanes: vec![LaneAccount {
+                thread: Arc::new(OnceLock::new()),
+                ledger: Arc::new(Ledger::default()),
+            }],
             budget: Budget { cpu_share_millis: share, cpu_cap_millis: cap, ..Budget::default() },
         };
         let (burns, ends) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let (own, (while_burning, until)) = (account.clone(), (Arc::clone(&burns), Arc::clone(&ends)));
         let thread = thread::spawn(move || {
-            own.thread.get_or_init(ThreadId::current);
-            let mut pacer = Pacer::new(own.ledger);
+            own.lanes[0].thread.get_or_init(ThreadId::current);
+            let mut pacer = Pacer::new(Arc::clone(&own.lanes[0].ledger));
             while !until.load(Relaxed) {
                 if while_burning.load(Relaxed) {
                     (0..100_000_u32).for_each(|turn| assert!(std::hint::black_box(turn) < 100_000));
@@ -109,14 +111,14 @@ impl Burner {
                 }
             }
         });
-        while account.thread.get().is_none() {
+        while account.lanes[0].thread.get().is_none() {
             thread::yield_now();
         }
         Self { account, burns, ends, thread: Some(thread) }
     }
 
     fn used(&self) -> Duration {
-        self.account.thread.get().and_then(|id| id.cpu().ok()).expect("it runs")
+        self.account.lanes[0].thread.get().and_then(|id| id.cpu().ok()).expect("it runs")
     }
 
     /// The part of a CPU that it uses during so long a time.
@@ -223,7 +225,7 @@ fn a_cap_holds_and_is_lifted_while_the_cell_runs() {
         let part = cell.part(Duration::from_secs(2));
         assert!((0.05..0.15).contains(&part), "{part} of a CPU, capped at 0.1");
         wait_until("the time held back is told", || {
-            cell.account.ledger.throttled_nanos.load(Relaxed) > 500_000_000
+            cell.account.lanes[0].ledger.throttled_nanos.load(Relaxed) > 500_000_000
         });
         let free = CellAccount { budget: Budget::default(), ..cell.account.clone() };
         enforcement.govern(vec![free]);
@@ -232,7 +234,7 @@ fn a_cap_holds_and_is_lifted_while_the_cell_runs() {
         assert!(part > 0.2, "{part} of a CPU without a cap");
         // It is told once a second at the latest: by now all of the first cap.
         thread::sleep(Duration::from_millis(500));
-        let told = || Duration::from_nanos(cell.account.ledger.throttled_nanos.load(Relaxed));
+        let told = || Duration::from_nanos(cell.account.lanes[0].ledger.throttled_nanos.load(Relaxed));
         let (before, again) = (told(), Instant::now());
         enforcement.govern(vec![cell.account.clone()]);
         wait_until("the time held back by the next cap is told", || told() > before);

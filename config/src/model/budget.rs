@@ -85,12 +85,29 @@ impl Budget {
         effects
     }
 
-    /// A cell has one thread, so that more than one core is more than it can use.
+    /// Whether it bounds what is counted as it comes. That is counted by one thread: such a cell has no further lanes.
+    pub fn is_counted(&self) -> bool {
+        let counts = [
+            self.connections,
+            self.connections_per_workload,
+            self.connections_per_second,
+            self.requests_per_second,
+            self.requests_in_flight,
+            self.bytes_per_second_in,
+            self.bytes_per_second_out,
+            self.descriptors,
+        ];
+        counts.iter().any(Option::is_some)
+    }
+
+    /// A thread uses one core at most.
     fn cpu(&self, say: &mut impl FnMut(&'static str, Option<u64>, Unit, fn(&str) -> String)) {
-        let share: fn(&str) -> String = if self.cpu_share_millis.is_some_and(|share| share > ONE_CORE_MILLIS)
+        let is_one = self.is_counted();
+        let share: fn(&str) -> String = if is_one
+            && self.cpu_share_millis.is_some_and(|share| share > ONE_CORE_MILLIS)
         {
             |_| {
-                "guarantees its cell one core where others want CPU too: a cell has one thread, so what is said beyond one core has no effect yet".to_owned()
+                "guarantees its cell one core where others want CPU too: with a budget that counts connections, requests or bytes it has one thread, so what is said beyond one core has no effect".to_owned()
             }
         } else {
             |value| {
@@ -100,9 +117,11 @@ impl Budget {
             }
         };
         say("cpu.share", self.cpu_share_millis, Unit::Cores, share);
-        let cap: fn(&str) -> String = if self.cpu_cap_millis.is_some_and(|cap| cap >= ONE_CORE_MILLIS) {
+        let cap: fn(&str) -> String = if is_one
+            && self.cpu_cap_millis.is_some_and(|cap| cap >= ONE_CORE_MILLIS)
+        {
             |_| {
-                "holds nothing back yet: a cell has one thread, which cannot use more than one core"
+                "holds nothing back: with a budget that counts connections, requests or bytes its cell has one thread, which cannot use more than one core"
                     .to_owned()
             }
         } else {
@@ -142,7 +161,7 @@ fn not_yet(_value: &str) -> String {
     "read and checked, but not enforced yet".to_owned()
 }
 
-/// What the one thread of a cell can use.
+/// What one thread of a cell can use.
 const ONE_CORE_MILLIS: u64 = 1000;
 
 /// What a number counts.
@@ -211,19 +230,23 @@ mod tests {
     }
 
     #[test]
-    fn more_than_one_core_is_said_to_have_no_effect_yet() {
-        let said = |share, cap| {
-            let budget =
-                Budget { cpu_share_millis: Some(share), cpu_cap_millis: Some(cap), ..Budget::default() };
-            budget.effects().into_iter().map(|effect| effect.effect).collect::<Vec<_>>()
+    fn more_than_one_core_has_no_effect_only_where_one_thread_counts_what_comes() {
+        let said = |share, cap, requests_per_second| {
+            let budget = Budget {
+                cpu_share_millis: Some(share),
+                cpu_cap_millis: Some(cap),
+                requests_per_second,
+                ..Budget::default()
+            };
+            budget.effects().into_iter().map(|effect| effect.effect).take(2).collect::<Vec<_>>()
         };
-        let [share, cap] = said(250, 999).try_into().unwrap();
+        let counted = Some(10);
+        let [share, cap] = said(250, 999, counted).try_into().unwrap();
         assert!(share.contains("guarantees its cell 250m CPU"), "{share}");
         assert!(cap.contains("held back at 999m CPU"), "{cap}");
-        let [share, cap] = said(1000, 1000).try_into().unwrap();
-        assert!(share.contains("guarantees its cell 1 CPU"), "{share}");
-        assert!(cap.contains("holds nothing back yet"), "{cap}");
-        let [share, cap] = said(1001, 2000).try_into().unwrap();
-        assert!(share.contains("no effect") && cap.contains("holds nothing back yet"), "{share}; {cap}");
+        let [share, cap] = said(1001, 1000, counted).try_into().unwrap();
+        assert!(share.contains("no effect") && cap.contains("holds nothing back"), "{share}; {cap}");
+        let [share, cap] = said(1001, 2000, None).try_into().unwrap();
+        assert!(share.contains("its cell 1001m CPU") && cap.contains("held back at 2 CPU"), "{share}; {cap}");
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! It must never wait for the allocator: its figure is as old as it is, and the thread's own counts are read from memory.
 
-use std::cell::{Cell as Slot, RefCell};
+use std::{
+    cell::{Cell as Slot, RefCell},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use super::Cell;
 use crate::{
@@ -27,10 +30,11 @@ impl Cell {
         if budget.memory_soft_bytes.or(budget.memory_hard_bytes).is_none() {
             return self.press(Pressure::None);
         }
-        let told = self.ledger.heap_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        let told = self.ledger.heap_bytes.load(Relaxed);
         let bytes = self.scale.estimate.borrow_mut().now(told, own_net());
-        // Bytes in pipes are the kernel's, and held all the same.
-        let bytes = bytes + self.ledger.piped.load(std::sync::atomic::Ordering::Relaxed);
+        let counted = |counter: &AtomicU64| counter.load(Relaxed);
+        // Bytes in pipes are the kernel's, and held all the same; and the budget is that of all lanes.
+        let bytes = bytes + counted(&self.ledger.piped) + counted(&self.ledger.beside);
         self.press(Pressure::of(bytes, &budget));
     }
 

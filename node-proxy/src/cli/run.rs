@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     admin::owners,
-    forest::OnStop,
+    forest::{Lanes, OnStop},
     hbone::Site,
     mode::node::{self, NodeOptions, RedirectChoice},
     sys::{descriptors, dumps},
@@ -109,6 +109,10 @@ pub(super) struct Run {
     /// How pods are left when the daemon ends.
     #[arg(long, value_enum, default_value_t = Stop::Close, env = "CANOPY_ON_STOP")]
     on_stop: Stop,
+    /// Threads that carry each tenant's connections, LEAST-MOST: one more where those it has are full, its budget leaves it more than
+    /// one CPU and counts no connections, requests or bytes. Without this one, and as many as the daemon may use CPUs.
+    #[arg(long, value_name = "NUMBERS", env = "CANOPY_LANES", value_parser = lanes)]
+    lanes: Option<Lanes>,
     /// Whether tenants are held to their budgets, and it is measured which workload costs what. Off is for measuring what both cost: every tenant takes what the node lets it.
     #[arg(long, value_enum, default_value_t = Budgets::On, env = "CANOPY_BUDGETS")]
     budgets: Budgets,
@@ -228,8 +232,18 @@ impl Run {
                 Stop::Open => OnStop::Open,
             },
             budgets: self.budgets == Budgets::On,
+            lanes: self.lanes,
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn lanes(text: &str) -> Result<Lanes, String> {
+    let (least, most) = text.split_once('-').unwrap_or(("1", text));
+    let number = |text: &str| text.parse().ok().filter(|number| (1..=1024).contains(number));
+    match (number(least), number(most)) {
+        (Some(least), Some(most)) if least <= most => Ok(Lanes { least, most }),
+        _ => Err("give LEAST-MOST, as 1-4, or MOST alone: numbers from 1 to 1024".to_owned()),
     }
 }
 
@@ -264,6 +278,15 @@ mod tests {
         assert_eq!(target("-"), Target::Stdout);
         assert_eq!(target("off"), Target::Off);
         assert_eq!(target("/x/y"), Target::File("/x/y".into()));
+    }
+
+    #[test]
+    fn lanes_are_a_range_or_the_most_of_one() {
+        assert_eq!(lanes("2-4"), Ok(Lanes { least: 2, most: 4 }));
+        assert_eq!(lanes("3"), Ok(Lanes { least: 1, most: 3 }));
+        for wrong in ["", "0", "4-2", "1-", "-1", "1025", "two"] {
+            assert!(lanes(wrong).unwrap_err().contains("LEAST-MOST"), "{wrong}");
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ mod tests {
             grace: Duration::ZERO,
             on_stop: crate::forest::OnStop::Open,
             budgets: false,
+            lanes: crate::forest::Lanes::of_cpus(1),
         });
         let (release, hung) = mpsc::channel();
         let (asked, hangs) = mpsc::channel();

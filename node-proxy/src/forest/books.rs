@@ -29,7 +29,7 @@ impl Books {
     pub(super) fn enter<'a>(&self, keepers: impl Iterator<Item = &'a Keeper>) {
         let (mut accounts, mut cells) = (Vec::new(), Vec::new());
         for keeper in keepers {
-            accounts.extend(keeper.account());
+            accounts.extend(keeper.accounts());
             cells.extend(keeper.cpu_account());
         }
         self.accounting.account_for(accounts);

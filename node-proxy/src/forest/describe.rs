@@ -54,6 +54,27 @@ pub struct CellDescription {
     pub trees: Vec<TreeDescription>,
 }
 
+impl CellDescription {
+    /// Takes in what a lane says of its part of the trees.
+    pub(super) fn join(&mut self, lane: Vec<TreeDescription>) {
+        for tree in lane {
+            match self.trees.iter_mut().find(|known| known.pod == tree.pod) {
+                Some(known) => known.join(tree),
+                None => self.trees.push(tree),
+            }
+        }
+    }
+}
+
+impl TreeDescription {
+    fn join(&mut self, other: Self) {
+        self.connections.extend(other.connections);
+        self.connections.sort_by_key(|connection| std::cmp::Reverse(connection.age_ms));
+        self.connections.truncate(CONNECTIONS_SHOWN);
+        self.connections_open += other.connections_open;
+    }
+}
+
 /// What a cell has used.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Usage {

@@ -103,7 +103,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Sketch {
     pub(super) forest: ForestDescription,
-    pub(super) trees: Vec<oneshot::Receiver<Vec<TreeDescription>>>,
+    /// Of each cell, from each of its lanes.
+    pub(super) trees: Vec<Vec<oneshot::Receiver<Vec<TreeDescription>>>>,
 }
 
 impl ForestHandle {
@@ -135,9 +136,14 @@ impl ForestHandle {
         self.commands.try_send(Command::Describe(reply)).ok()?;
         let Sketch { mut forest, trees } = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
         let until = tokio::time::Instant::now() + PATIENCE;
-        for (cell, trees) in forest.cells.iter_mut().zip(trees) {
+        let answers = trees
+            .into_iter()
+            .enumerate()
+            .flat_map(|(cell, lanes)| lanes.into_iter().map(move |lane| (cell, lane)));
+        for (cell, trees) in answers {
+            let Some(cell) = forest.cells.get_mut(cell) else { continue };
             match tokio::time::timeout_at(until, trees).await {
-                Ok(Ok(trees)) => cell.trees = trees,
+                Ok(Ok(trees)) => cell.join(trees),
                 Ok(Err(_)) | Err(_) => cell.state.push_str(", does not answer"),
             }
         }

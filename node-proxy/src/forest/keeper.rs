@@ -34,8 +34,11 @@ use crate::{
     tenancy::{Ledger, Throne},
 };
 
+use self::hands::Hands;
+
 mod class;
 mod fate;
+mod hands;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -74,6 +77,10 @@ pub(super) struct Keeper {
     draining: bool,
     /// Whether a process of its own could have certificates.
     can_be_apart: bool,
+    /// Which of its tenant's lanes it is; the first is 0.
+    lane: u32,
+    /// Further lanes.
+    hands: Hands,
 }
 
 /// A cell that serves now.
@@ -136,6 +143,8 @@ impl Keeper {
             grace: settings.grace,
             draining: false,
             can_be_apart: class::can_be_apart(&settings.identity),
+            lane: 0,
+            hands: Hands::default(),
         };
         class::tell(&keeper.tenant, keeper.snapshot.isolation, keeper.can_be_apart);
         keeper.enthrone(settings, now)?;
@@ -204,8 +213,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// Tells the cell. One that is between two lives, or does not take its messages, will be told all again.
+    /// Tells the cell, and of what concerns all lanes the others, too. One that is between two lives, or does not take its messages, will be told all again.
     pub(super) fn tell(&mut self, message: ToCell, now: Instant) {
+        for hand in self.hands.all_mut() {
+            hands::again(&message).into_iter().for_each(|again| hand.tell(again, now));
+        }
         let Some(reign) = &self.reign else { return };
         if let Err(mpsc::error::TrySendError::Full(_)) = reign.inbox.try_send(message) {
             self.depose("does not take its messages", now);
@@ -226,12 +238,14 @@ impl Keeper {
             self.change_class(now);
         }
         self.tell(ToCell::Swap(Arc::clone(snapshot)), now);
+        self.hands.all_mut().for_each(|hand| drop(hand.swap(snapshot, now)));
         Some(old)
     }
 
     /// Lets a cell of the other class follow at once; what is under way in this one has as long as that of a pod that goes.
     fn change_class(&mut self, now: Instant) {
         self.tell(ToCell::Drain { grace: self.grace }, now);
+        self.hands.dismiss(self.grace, now);
         let Some(reign) = self.reign.take() else { return };
         tracing::info!(tenant = %self.tenant, class = ?self.class(), "a cell changes its isolation class");
         // Its successor must not depose it.
@@ -255,12 +269,19 @@ impl Keeper {
             self.board = board.version;
             self.tell(ToCell::Board(Arc::clone(board)), now);
         }
+        self.hands.all_mut().for_each(|hand| hand.connect_by(board, now));
     }
 
     /// Has the cell hold what of its share there is room for.
     pub(super) fn share(&mut self, share: usize, spare: usize, now: Instant) {
         // What a process holds is in a table of its own.
-        let spare = if self.is_process() { usize::MAX } else { spare };
+        let mut spare = if self.is_process() { usize::MAX } else { spare };
+        let share = (share / self.hands.lanes()).max(1);
+        for hand in self.hands.serving_mut() {
+            let before = hand.committed();
+            hand.share(share, spare, now);
+            spare = spare.saturating_sub(hand.committed().saturating_sub(before));
+        }
         if let Some(next) = self.given().next(share, spare) {
             self.share = next;
             self.tell(ToCell::Share(next), now);
@@ -270,12 +291,13 @@ impl Keeper {
     /// Connections that its cell holds, or may by what it has heard, with those of threads that do not end.
     pub(super) fn committed(&self) -> usize {
         let stuck: usize = self.abandoned.iter().map(|(_, held)| held).sum();
-        if self.is_process() { stuck } else { self.given().committed() + stuck }
+        let further: usize = self.hands.all().map(Self::committed).sum();
+        if self.is_process() { stuck + further } else { self.given().committed() + stuck + further }
     }
 
     /// What bounds its cell: the tenant's budget, and the connections that the node lets it have each way.
     pub(super) fn bounds(&self) -> (&Budget, usize) {
-        (&self.snapshot.budget, self.share)
+        (&self.snapshot.budget, self.share.saturating_mul(self.hands.lanes()))
     }
 
     fn given(&self) -> Given {
@@ -294,7 +316,8 @@ impl Keeper {
 
     /// Whether it has. A cell that is gone has nothing left.
     pub(super) fn has_finished(&self) -> bool {
-        self.reign.is_none() || self.ledger.finished.load(Relaxed)
+        let has_finished = self.reign.is_none() || self.ledger.finished.load(Relaxed);
+        has_finished && self.hands.all().all(Self::has_finished)
     }
 
     /// Lets the cell end when its connections have, at the latest after `grace`.
@@ -302,10 +325,11 @@ impl Keeper {
         self.draining = true;
         self.restart_at = None;
         self.tell(ToCell::Drain { grace }, now);
+        self.hands.dismiss(grace, now);
     }
 
-    /// Looks after the cell.
-    pub(super) fn look(&mut self, now: Instant) -> Outcome {
+    /// Looks after the first lane's cell.
+    fn look_at_first(&mut self, now: Instant) -> Outcome {
         self.abandoned.retain(|(lane, _)| !lane.thread.is_finished());
         self.leaving.retain(|reign| !reign.lane.thread.is_finished());
         if self.reign.as_ref().is_some_and(|reign| reign.lane.thread.is_finished()) {
@@ -326,6 +350,7 @@ impl Keeper {
 
     /// Ends a cell that will not end itself.
     pub(super) fn give_up(&mut self) {
+        self.hands.all_mut().for_each(Self::give_up);
         self.throne.vacate();
         for reign in self.reign.take().into_iter().chain(self.leaving.drain(..)) {
             reign.sockets.abort();

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Of the set of messages. Whoever changes what may be told counts it up: a test compares the set with the one of this version.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Messages that may wait for a cell. One that leaves more unread does not serve, and is replaced.
 pub(super) const INBOX: usize = 1024;
 
@@ -56,6 +56,9 @@ pub(super) enum ToCell {
     },
     /// Ask what is there to finish, and say in the ledger when it has; serve what is new as ever.
     Finish,
+    /// Ask half of the connections to end after what is under way on them: who comes again finds another lane. Serve what is new as
+    /// ever.
+    Thin,
     /// Accept nothing more, and end when the connections have, or after `grace`.
     Drain {
         /// How long they may go on.
@@ -100,6 +103,7 @@ mod tests {
         Describe(oneshot::Sender<Vec<TreeDescription>>), \
         Unlisten { tree: u64, grace: Duration, }, \
         Finish, \
+        Thin, \
         Drain { grace: Duration, }, } \
         struct Plant { \
         workload: Arc<Workload>, \
@@ -119,7 +123,7 @@ mod tests {
             lines.flat_map(str::split_whitespace).filter(|word| *word != "pub(super)").collect();
         assert_eq!(
             (VERSION, format!("enum ToCell {}", words.join(" "))),
-            (2, SET.to_owned()),
+            (3, SET.to_owned()),
             "count up the version"
         );
     }

@@ -15,7 +15,7 @@ use crate::{
     upstream::connect::Connect,
 };
 
-pub use self::{handle::ForestHandle, phase::Phase};
+pub use self::{growth::Lanes, handle::ForestHandle, phase::Phase};
 
 // What others see of it.
 pub mod costs;
@@ -31,6 +31,10 @@ mod planting;
 mod handover;
 
 mod keeper;
+
+mod growth;
+
+mod rows;
 
 mod health;
 
@@ -81,6 +85,8 @@ pub struct Settings {
     pub on_stop: OnStop,
     /// Whether tenants are held to their shares and caps of CPU. All other numbers of a budget are in its tenant's snapshot.
     pub budgets: bool,
+    /// Lanes that a tenant may have.
+    pub lanes: Lanes,
 }
 
 /// How pods are left when the forest ends.

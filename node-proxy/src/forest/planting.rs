@@ -13,7 +13,7 @@ use std::{
 use config::{model::Workload, name::PodName};
 use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Parting, Redirect, RedirectError, WayBack};
 
-use super::{Settings, message::Plant};
+use super::{Settings, message::Plant, rows::Rows};
 use crate::{
     capture::Presence,
     policy::early,
@@ -42,8 +42,8 @@ pub(super) struct Planting {
     listeners: PodListeners,
     netns: Netns,
     presence: Presence,
-    /// What its connections have used.
-    row: Arc<Row>,
+    /// What its connections have used, by lane.
+    rows: Rows,
 }
 
 /// Why a workload has no tree.
@@ -139,7 +139,7 @@ impl Planting {
             listeners,
             netns,
             presence: Presence::default(),
-            row: Arc::new(Row::new(workload.tenant.clone(), workload.pod.clone())),
+            rows: Rows::new(workload),
         })
     }
 
@@ -245,22 +245,32 @@ impl Planting {
 
     /// What a cell has to know to serve it.
     pub(super) fn plant(&self) -> Result<Plant, PlantError> {
+        self.plant_with(self.rows.first())
+    }
+
+    /// The same for a further lane of its tenant: both accept from the same listeners, whichever comes first.
+    pub(super) fn plant_in(&mut self, lane: u32) -> Result<Plant, PlantError> {
+        let row = self.rows.begin(lane);
+        self.plant_with(&row)
+    }
+
+    fn plant_with(&self, row: &Arc<Row>) -> Result<Plant, PlantError> {
         let clones = || Ok((self.netns.try_clone()?, self.listeners.try_clone()?));
         let (netns, listeners) = clones().map_err(PlantError::HandOver)?;
         let presence = self.presence.clone();
-        let (workload, row) = (Arc::clone(&self.workload), Arc::clone(&self.row));
+        let (workload, row) = (Arc::clone(&self.workload), Arc::clone(row));
         Ok(Plant { workload, netns, tree: self.id, listeners, presence, row })
     }
 
     /// As [`Planting::plant`], for the cell that follows another, which may still write what it wrote.
     pub(super) fn plant_again(&mut self) -> Result<Plant, PlantError> {
-        self.row = Arc::new(Row::continued(&self.row));
+        self.rows.follow_first();
         self.plant()
     }
 
     /// What its connections have used.
     pub(super) fn row(&self) -> &Arc<Row> {
-        &self.row
+        self.rows.shown()
     }
 
     /// Its namespace.

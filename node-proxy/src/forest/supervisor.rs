@@ -30,11 +30,13 @@ use super::{
     planting::{PlantError, Planting},
     switchboard::Switchboard,
 };
-use crate::{handoff::Line, snapshot::Snapshot, sys::netns::Netns};
+use crate::{snapshot::Snapshot, sys::netns::Netns};
 
+mod board;
 mod closed;
 mod denials;
 mod ending;
+mod lanes;
 mod rates;
 mod remains;
 mod reporting;
@@ -254,7 +256,9 @@ impl Supervisor {
         let mut planting = Planting::prepare(workload, &self.settings, &self.home, trees, id)?;
         self.make_room(&planting, now);
         let plant = planting.plant()?;
-        self.cell(&workload.tenant, now)?.tell(ToCell::Plant(plant), now);
+        let keeper = self.cell(&workload.tenant, now)?;
+        keeper.tell(ToCell::Plant(plant), now);
+        lanes::plant_further(keeper, &mut planting, now);
         if let Err(error) = planting.enrol(&*redirect) {
             self.tell_to_uproot(&planting, Duration::ZERO, now);
             self.dismiss_idle_cells(now);
@@ -326,6 +330,7 @@ impl Supervisor {
     fn round(&mut self, now: Instant) {
         self.look_after_trees(now);
         self.look_after_cells(now);
+        self.look_after_lanes(now);
         self.close_when_due(now);
         self.share_out(now);
         self.connect(now);
@@ -378,23 +383,6 @@ impl Supervisor {
                     }
                 }
             }
-        }
-    }
-
-    /// Tells every cell how the pods of the others are reached, where that has changed. A drain changes nothing: what is
-    /// left to do may still need everybody.
-    fn connect(&mut self, now: Instant) {
-        if self.stop_at.is_some() {
-            return;
-        }
-        let line = |tree: &Planting| {
-            let inbox = Arc::clone(self.cells.get(&tree.workload.tenant)?.handoffs()?);
-            Some(Line { workload: Arc::clone(&tree.workload), tree: tree.id, inbox })
-        };
-        let absent = self.waiting.iter().filter(|(_, waiting)| waiting.absent).map(|(pod, _)| pod.clone());
-        self.switchboard.set(self.trees.values().filter_map(line).collect(), absent.collect());
-        for keeper in self.cells.values_mut().chain(&mut self.leaving) {
-            keeper.connect_by(self.switchboard.board(), now);
         }
     }
 }

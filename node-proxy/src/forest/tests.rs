@@ -25,7 +25,7 @@ use futures_util::future::LocalBoxFuture;
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Configuration, ForestHandle, OnStop, Phase, Settings,
+    Configuration, ForestHandle, Lanes, OnStop, Phase, Settings,
     describe::{CellDescription, ForestDescription},
 };
 use crate::{
@@ -119,7 +119,7 @@ impl World {
         let forest = ForestHandle::start(Settings {
             instance: "test".to_owned(),
             redirect: Arc::clone(&redirect) as Arc<_>,
-            // A stuck cell is found by its own CPU time, which a busy machine may deal out slowly: no deadline is to be earlier.
+            // A stuck cell is found by its own CPU time, dealt out slowly on a busy machine: no deadline is earlier.
             limits: Limits { connect: Duration::from_secs(3_600), ..Limits::default() },
             site: Arc::default(),
             descriptors: 262_144,
@@ -129,6 +129,7 @@ impl World {
             grace,
             on_stop,
             budgets: false,
+            lanes: Lanes::of_cpus(1),
         });
         Self { forest: forest.unwrap(), redirect, echo: echo(), version: 0 }
     }
@@ -390,8 +391,7 @@ async fn what_a_cell_burns_is_in_its_ledger_and_in_no_other() {
     let mut world = World::new();
     world.apply(&[("shop/cart", &own()), ("bank/teller", &own())]);
     let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
-    let cpu =
-        |forest: &ForestDescription, tenant| cell(forest, tenant).map_or(0.0, |cell| cell.usage.cpu_seconds);
+    let cpu = |forest: &_, tenant| cell(forest, tenant).map_or(0.0, |cell| cell.usage.cpu_seconds);
     assert!(ends(world.connect(&forest, "shop/cart", World::to(BURN))));
     let forest = world.until("it shows", |forest| cpu(forest, "shop") >= 0.15).await;
     assert!(cpu(&forest, "bank") < 0.05, "{}", cpu(&forest, "bank"));

@@ -58,4 +58,4 @@ impl Opening {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

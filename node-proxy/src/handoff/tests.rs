@@ -10,7 +10,7 @@ use config::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Somebody who calls.
-pub(super) fn workload() -> Workload {
+pub(crate) fn workload() -> Workload {
     let namespace = Namespace::try_from("shop").unwrap();
     let identity = Identity {
         trust_domain: TrustDomain::default(),

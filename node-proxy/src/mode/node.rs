@@ -32,7 +32,7 @@ use crate::{
         directory::DirectoryError,
         names::{Names, Pace, System},
     },
-    forest::{ForestHandle, OnStop, Phase, Settings},
+    forest::{ForestHandle, Lanes, OnStop, Phase, Settings},
     hbone::Site,
     identity::{
         authority::{
@@ -50,6 +50,7 @@ use crate::{
         access::{AccessLogError, Target, Writer},
         server,
     },
+    tenancy::cpu::cpus,
     upstream::connect::Kernel,
 };
 
@@ -102,6 +103,8 @@ pub struct NodeOptions {
     pub on_stop: OnStop,
     /// Whether tenants are held to their budgets, and it is measured which workload costs what.
     pub budgets: bool,
+    /// Lanes that each tenant may have; by default one to as many as there are CPUs.
+    pub lanes: Option<Lanes>,
 }
 
 /// How tunnels to and from other nodes are kept.
@@ -239,6 +242,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         grace: GRACE,
         on_stop: options.on_stop,
         budgets: options.budgets,
+        lanes: options.lanes.unwrap_or_else(|| Lanes::of_cpus(cpus())),
     })
     .map_err(system("the supervisor's thread"))?;
     let status = Arc::new(Status::default());

@@ -67,6 +67,8 @@ pub struct Ledger {
     pub paced: AtomicU64,
     /// Heartbeats in a row at which the cell held more memory than its budget's hard limit.
     pub above_memory: AtomicU64,
+    /// Bytes that the tenant's other lanes hold. The supervisor writes it.
+    pub beside: AtomicU64,
     /// What the cell has last said of its share, in one word: the two are never seen apart.
     share: AtomicU64,
     /// Whether all has ended that was there when the cell was asked to have it finish.
@@ -103,6 +105,7 @@ impl Default for Ledger {
             piped: zero(),
             paced: zero(),
             above_memory: zero(),
+            beside: zero(),
             share: zero(),
             finished: AtomicBool::default(),
             costs: Costs::default(),

@@ -79,6 +79,46 @@ impl Row {
         }
     }
 
+    /// Says what the rows of one tree in several lanes say together. Whoever calls this is the only one that writes to this row.
+    pub fn add_up(&self, lanes: &[&Self]) {
+        for (at, counter) in self.counters().enumerate() {
+            let each = lanes.iter().filter_map(|lane| lane.counters().nth(at));
+            counter.store(each.map(|counter| counter.load(Relaxed)).fold(0, u64::wrapping_add), Relaxed);
+        }
+        let heap = lanes.iter().map(|lane| lane.heap_bytes.load(Relaxed)).fold(0, i64::wrapping_add);
+        self.heap_bytes.store(heap, Relaxed);
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
+        let Self {
+            tenant: _,
+            pod: _,
+            connections,
+            connections_open,
+            requests,
+            requests_in_flight,
+            bytes_received,
+            bytes_sent,
+            handshakes_made,
+            handshakes_accepted,
+            cpu_nanos,
+            heap_bytes: _,
+            refusals,
+        } = self;
+        let own = [
+            connections,
+            connections_open,
+            requests,
+            requests_in_flight,
+            bytes_received,
+            bytes_sent,
+            handshakes_made,
+            handshakes_accepted,
+            cpu_nanos,
+        ];
+        own.into_iter().chain(refusals)
+    }
+
     /// How often a reason was given.
     pub fn refusals(&self, reason: Reason) -> u64 {
         self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed))
@@ -145,6 +185,21 @@ pub(super) mod tests {
         assert_eq!((next.connections.load(Relaxed), next.refusals(Reason::NoRoute)), (2, 1));
         assert_eq!((next.connections_open.load(Relaxed), next.heap()), (0, 0));
         assert_eq!(next.pod, row.pod);
+    }
+
+    #[test]
+    fn the_rows_of_several_lanes_add_up() {
+        let (one, other, whole) = (row("cart"), row("cart"), row("cart"));
+        for (row, times) in [(&one, 2), (&other, 3)] {
+            add(&row.connections_open, times);
+            row.allocated(-10);
+            (0..times).for_each(|_| row.refused(Reason::NoRoute));
+        }
+        other.allocated(30);
+        whole.add_up(&[&one, &other]);
+        whole.add_up(&[&one, &other]);
+        let counts = (whole.connections_open.load(Relaxed), whole.refusals(Reason::NoRoute));
+        assert_eq!((counts, whole.heap()), ((5, 5), 10), "however often they are added up");
     }
 
     #[test]

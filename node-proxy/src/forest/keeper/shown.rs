@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use super::{Keeper, Reign};
-use crate::{
-    forest::accounting::Account,
-    snapshot::Snapshot,
-    tenancy::{Ledger, cpu::CellAccount},
-};
+use crate::{forest::accounting::Account, snapshot::Snapshot, tenancy::cpu::CellAccount};
 
 impl Keeper {
     /// The tenant's number, which no other has had in this process.
@@ -15,20 +11,11 @@ impl Keeper {
         self.number
     }
 
-    /// Its ledger.
-    pub(in crate::forest) fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
-    }
-
     /// What it is to get of the CPU, while it has a cell that is a thread: a process has a group of its own beside the daemon's.
     pub(in crate::forest) fn cpu_account(&self) -> Option<CellAccount> {
-        let reign = self.reign.as_ref().filter(|reign| !reign.lane.is_process())?;
-        Some(CellAccount {
-            tenant: self.tenant.clone(),
-            thread: Arc::clone(&reign.lane.id),
-            ledger: Arc::clone(&self.ledger),
-            budget: self.snapshot.budget,
-        })
+        let lanes = self.lane_accounts();
+        let budget = self.snapshot.budget;
+        (!lanes.is_empty()).then(|| CellAccount { tenant: self.tenant.clone(), lanes, budget })
     }
 
     /// What is accounted for, while it has a cell that is a thread: a process is none of the daemon's own clock and memory, and says
@@ -64,6 +51,10 @@ impl Keeper {
             Some(reign) => {
                 reign.lane.place().map_or("running".to_owned(), |pid| format!("running in process {pid}"))
             }
+        };
+        let state = match self.hands.lanes() {
+            1 => state,
+            lanes => format!("{state} in {lanes} lanes"),
         };
         match self.abandoned.len() {
             0 => state,

@@ -7,7 +7,7 @@ use ebpf_redirect::fake::FakeRedirect;
 
 use super::*;
 use crate::{
-    forest::{OnStop, lane::Apart},
+    forest::{Lanes, OnStop, lane::Apart},
     identity::{credentials::Sources, testing},
     telemetry::access::{Target, Writer},
     upstream::connect::Kernel,
@@ -26,6 +26,7 @@ fn settings(identity: Sources) -> Settings {
         grace: Duration::from_millis(100),
         on_stop: OnStop::Open,
         budgets: false,
+        lanes: Lanes::of_cpus(1),
     }
 }
 
@@ -66,4 +67,53 @@ async fn a_cell_stays_a_thread_where_a_process_would_have_no_certificate() {
     keeper.swap(&snapshot(Isolation::Process), now);
     assert_eq!((keeper.class(), keeper.leaving.len()), (Isolation::Process, 1));
     keeper.give_up();
+}
+
+#[tokio::test]
+async fn a_further_lane_that_fails_is_replaced_alone_and_what_it_had_counted_stays() {
+    let mut settings = settings(testing::no_sources());
+    settings.lanes = Lanes { least: 2, most: 2 };
+    let now = Instant::now();
+    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &settings, now).unwrap();
+    assert_eq!((keeper.grow(&settings, now), keeper.grow(&settings, now)), (Some(1), None));
+    assert_eq!(keeper.cpu_account().unwrap().lanes.len(), 2);
+    keeper.ledger.refused(Reason::NoRoute);
+    let hand = keeper.hands.serving_mut().next().unwrap();
+    hand.ledger.refused(Reason::NoRoute);
+    hand.depose("is stuck", now);
+    assert_eq!(keeper.look(now), Outcome::Same, "the first lane serves");
+    assert!(keeper.revive(&settings, now).is_empty(), "there is a pause");
+    let later = now + Duration::from_secs(60);
+    assert_eq!(keeper.revive(&settings, later), [1]);
+    assert_eq!((keeper.further_lanes(), keeper.restarts), (vec![1], 1));
+    keeper.look(later);
+    assert_eq!(keeper.ledger().refusals(Reason::NoRoute), 2);
+    keeper.give_up();
+}
+
+#[tokio::test]
+async fn a_tenant_whose_lanes_are_to_end_has_ended_when_all_have_and_keeps_its_totals() {
+    let mut settings = settings(testing::no_sources());
+    settings.lanes = Lanes { least: 2, most: 2 };
+    let now = Instant::now();
+    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &settings, now).unwrap();
+    keeper.grow(&settings, now);
+    keeper.hands.serving_mut().next().unwrap().ledger.refused(Reason::NoRoute);
+    keeper.drain(Duration::ZERO, now);
+    let ended = || {
+        let outcome = keeper.look(now);
+        (outcome == Outcome::Ended).then(|| (keeper.further_lanes(), keeper.ended_lanes().len()))
+    };
+    let (lanes, ended) = wait_for(ended).await;
+    assert!(lanes.is_empty() && ended == 1);
+    assert_eq!(keeper.ledger().refusals(Reason::NoRoute), 1);
+}
+
+async fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(it) = what() {
+            return it;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

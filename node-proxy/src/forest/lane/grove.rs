@@ -99,6 +99,7 @@ impl Grove {
             ToCell::Describe(reply) => drop(reply.send(self.describe())),
             ToCell::Unlisten { tree, grace } => self.uproot(tree, grace),
             ToCell::Finish => self.finish(),
+            ToCell::Thin => self.cell.live.thin(),
             ToCell::Drain { grace } => self.drain(grace),
         }
         Ok(())

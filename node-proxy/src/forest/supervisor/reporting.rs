@@ -6,7 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Keeper, Outcome, Supervisor, ToCell};
+use super::{Keeper, Outcome, Supervisor};
 use crate::forest::{
     describe::{ForestDescription, WaitingDescription},
     handle::{Sketch, Standing, Terms, describe_cell},
@@ -73,10 +73,8 @@ impl Supervisor {
         let now = Instant::now();
         let (mut cells, mut trees) = (Vec::new(), Vec::new());
         for keeper in self.cells.values_mut().chain(&mut self.leaving) {
-            let (answer, answered) = oneshot::channel();
             cells.push(describe_cell(&keeper.tenant, keeper.state(), keeper.restarts, keeper.ledger()));
-            keeper.tell(ToCell::Describe(answer), now);
-            trees.push(answered);
+            trees.push(keeper.ask(now));
         }
         let waiting = self.waiting.values().map(|waiting| WaitingDescription {
             pod: waiting.workload.pod.clone(),

@@ -37,17 +37,30 @@ pub use self::{
 use super::Ledger;
 use crate::sys::clock::ThreadId;
 
-/// A cell as the enforcement knows it.
+/// A tenant's lanes as the enforcement knows them.
 #[derive(Debug, Clone)]
 pub struct CellAccount {
-    /// Whose it is.
+    /// Whose they are.
     pub tenant: TenantId,
+    /// Each of them; never none.
+    pub lanes: Vec<LaneAccount>,
+    /// What they may use together.
+    pub budget: Budget,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub struct LaneAccount {
     /// Its thread, once it runs.
     pub thread: Arc<OnceLock<ThreadId>>,
     /// Where it is told how fast it may go.
     pub ledger: Arc<Ledger>,
-    /// What it may use.
-    pub budget: Budget,
+}
+
+/// CPUs that the daemon may run on.
+pub fn cpus() -> usize {
+    let set = rustix::thread::sched_getaffinity(None);
+    set.map_or(1, |set| usize::try_from(set.count()).unwrap_or(1).max(1))
 }
 
 /// The share, in thousandths of a CPU, that a tenant has the weight of whose budget says none.

@@ -29,7 +29,7 @@ pub(super) struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Place {
     group: Option<Group>,
-    thread: Option<ThreadId>,
+    threads: Vec<ThreadId>,
     weight: Option<u64>,
     cap: Option<u64>,
     /// Whether the group holds the cap.
@@ -58,45 +58,59 @@ impl Place {
             let made = hierarchy.cell(tenant);
             self.group = self.heard(made);
             if self.group.is_some() {
-                // Its thread has yet to be put there.
-                self.thread = None;
+                // Its threads have yet to be put there.
+                self.threads.clear();
             }
         }
     }
 
     /// Puts a thread where the cell is. Says whether it is there.
     pub(super) fn take(&mut self, thread: ThreadId) -> bool {
-        if self.thread == Some(thread) {
+        if self.threads.contains(&thread) {
             return true;
         }
         let taken = self.group.as_ref().map(|group| group.take(thread));
-        if taken.is_none_or(|taken| self.heard(taken).is_some()) {
-            self.thread = Some(thread);
+        let is_taken = taken.is_none_or(|taken| self.heard(taken).is_some());
+        if is_taken {
+            self.threads.push(thread);
             // A thread begins in the normal class.
             self.is_idle = false;
         }
-        self.thread == Some(thread)
+        is_taken
     }
 
-    /// Does what is due.
-    pub(super) fn apply(&mut self, means: &Means, due: &Due, pace: &Pace) {
+    /// Forgets threads that are none of the cell's any more.
+    pub(super) fn keep(&mut self, threads: impl Fn(ThreadId) -> bool) {
+        self.threads.retain(|thread| threads(*thread));
+    }
+
+    /// Does what is due. Where the cell holds itself back, each of its lanes does so for its part.
+    pub(super) fn apply<'a>(
+        &mut self,
+        means: &Means,
+        due: &Due,
+        lanes: impl ExactSizeIterator<Item = &'a Pace>,
+    ) {
         self.weigh(due);
         self.cap(due.cap_millis);
         let is_idle = matches!(means, Means::Classes) && due.band == Band::Over;
-        if is_idle != self.is_idle
-            && let Some(thread) = self.thread
-        {
-            let changed = if is_idle { thread.make_idle_class() } else { thread.make_normal_class() };
+        if is_idle != self.is_idle && !self.threads.is_empty() {
+            let change = |thread: &ThreadId| {
+                if is_idle { thread.make_idle_class() } else { thread.make_normal_class() }
+            };
             // A thread that has just ended is nobody's to move.
-            if changed.is_ok() {
+            let changed = self.threads.iter().filter(|thread| change(thread).is_ok()).count();
+            if changed > 0 {
                 self.is_idle = is_idle;
             }
         }
-        let cap = due.cap_millis.filter(|_| !self.has_quota).map(|millis| millis as f64 / 1e3);
+        let each = |whole: f64| whole / lanes.len().max(1) as f64;
+        let cap = due.cap_millis.filter(|_| !self.has_quota).map(|millis| each(millis as f64 / 1e3));
         // Also a cell whose group could not be made: among the daemon's own threads nothing else would hold it back.
         let is_paced = !matches!(means, Means::Classes) && self.group.is_none() && due.band == Band::Over;
-        let part = is_paced.then_some(due.part);
-        pace.set(cap.into_iter().chain(part).reduce(f64::min));
+        let part = is_paced.then_some(each(due.part));
+        let pace = cap.into_iter().chain(part).reduce(f64::min);
+        lanes.for_each(|lane| lane.set(pace));
     }
 
     /// How long the kernel has held it back for its caps so far: also for one that was lifted since.
@@ -185,11 +199,18 @@ mod tests {
         let pace = Pace::default();
         let due = Due { band: Band::Over, share_millis: 100, cap_millis: Some(200), part: 0.1 };
         let mut place = Place::default();
-        place.apply(&Means::Classes, &due, &pace);
+        place.apply(&Means::Classes, &due, [&pace].into_iter());
         assert_eq!(pace.part(), Some(0.2));
-        place.apply(&Means::Governor, &due, &pace);
+        place.apply(&Means::Governor, &due, [&pace].into_iter());
         assert_eq!(pace.part(), Some(0.1));
-        place.apply(&Means::Governor, &Due { band: Band::Within, cap_millis: None, ..due }, &pace);
+        let other = Pace::default();
+        place.apply(&Means::Governor, &due, [&pace, &other].into_iter());
+        assert_eq!((pace.part(), other.part()), (Some(0.05), Some(0.05)), "two lanes have a half each");
+        place.apply(
+            &Means::Governor,
+            &Due { band: Band::Within, cap_millis: None, ..due },
+            [&pace].into_iter(),
+        );
         assert_eq!(pace.part(), None);
     }
 }

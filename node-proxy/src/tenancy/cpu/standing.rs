@@ -74,14 +74,14 @@ impl Standing {
     }
 }
 
-/// The part of one CPU that is a cell's whoever else wants one: of all CPUs less the reserve, by weight, and never more than
-/// the one that its one thread can use.
-pub fn fair(share_millis: u64, all_millis: u64, cpus: f64, reserve_millis: u64) -> f64 {
+/// What of the CPUs is a cell's whoever else wants one: of all of them less the reserve, by weight, and never more than as many as
+/// it has lanes.
+pub fn fair(share_millis: u64, all_millis: u64, cpus: f64, reserve_millis: u64, lanes: f64) -> f64 {
     let divided = (cpus - reserve_millis as f64 / 1e3).max(cpus / 2.0);
     // A guarantee is one also where others make the sum of all larger than the machine is: then all shrink alike.
     let guaranteed = share_millis as f64 / 1e3;
     let part = share_millis as f64 / all_millis.max(share_millis).max(1) as f64 * divided;
-    if all_millis as f64 / 1e3 <= divided { part.max(guaranteed).min(1.0) } else { part.min(1.0) }
+    if all_millis as f64 / 1e3 <= divided { part.max(guaranteed).min(lanes) } else { part.min(lanes) }
 }
 
 /// A cell that wants less of a CPU than this never goes behind others: it cannot be what they wait for.
@@ -163,13 +163,15 @@ mod tests {
     fn guaranteed_shares_are_kept_where_they_fit_and_shrink_alike_where_they_do_not() {
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
         // 500 m and 100 m on one CPU, of which 100 m are kept: what is left is divided 5 : 1.
-        near(fair(500, 600, 1.0, 100), 0.75);
-        near(fair(100, 600, 1.0, 100), 0.15);
+        near(fair(500, 600, 1.0, 100, 1.0), 0.75);
+        near(fair(100, 600, 1.0, 100, 1.0), 0.15);
         // 800 m twice do not fit.
-        near(fair(800, 1_600, 1.0, 100), 0.45);
+        near(fair(800, 1_600, 1.0, 100, 1.0), 0.45);
         // One thread uses one CPU.
-        near(fair(100, 200, 8.0, 100), 1.0);
+        near(fair(100, 200, 8.0, 100, 1.0), 1.0);
+        near(fair(100, 200, 8.0, 100, 3.0), 3.0);
+        near(fair(100, 200, 8.0, 100, 8.0), 3.95);
         // Alone.
-        near(fair(100, 100, 1.0, 100), 0.9);
+        near(fair(100, 100, 1.0, 100, 1.0), 0.9);
     }
 }

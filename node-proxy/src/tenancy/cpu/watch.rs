@@ -15,7 +15,7 @@ use config::name::TenantId;
 use tokio::time::Instant;
 
 use super::{
-    CellAccount, Means, RESERVE_MILLIS,
+    CellAccount, LaneAccount, Means, RESERVE_MILLIS, cpus,
     hierarchy::{Group, UNWEIGHED, clear},
     outside::Outside,
     placing::{Due, MOST, Place},
@@ -97,11 +97,13 @@ struct Watch {
 struct Watched {
     account: CellAccount,
     place: Place,
-    thread: Option<Clocks>,
+    /// Of each lane whose clocks were read.
+    threads: Vec<Clocks>,
+    /// Of a lane, on average.
     standing: Standing,
-    /// The part of a CPU that it uses, by the last few looks.
+    /// The part of a CPU that a lane uses, on average, by the last few looks.
     used: f64,
-    /// Whether its thread is still to be put in its place.
+    /// Whether a thread of it is still to be put in its place.
     is_new: bool,
     /// How long it was held back in this place, or has paused, as last put down.
     held_back: Duration,
@@ -118,7 +120,7 @@ struct Clocks {
 
 impl Watch {
     fn new(means: Means) -> Self {
-        let cpus = cpus();
+        let cpus = cpus() as f64;
         Self {
             means,
             cells: BTreeMap::new(),
@@ -180,7 +182,7 @@ impl Watch {
         let (mut rivals, mut is_new, mut in_need) = (0, false, false);
         let mut within = 0.0;
         for cell in self.cells.values_mut() {
-            let part = fair(share_millis(&cell.account.budget), all, self.cpus, RESERVE_MILLIS);
+            let part = cell.part(all, self.cpus);
             cell.look(wall, part, self.is_contested);
             is_new |= cell.is_new;
             // Who is guaranteed something has whatever runs outside of the daemon for a rival.
@@ -191,7 +193,7 @@ impl Watch {
             in_need |= cell.is_in_need(part);
             if cell.standing.band() == Band::Within {
                 // What it waits for counts, as far as it is its part: the CPU may be others' as well.
-                within += cell.standing.wanted().min(part.max(cell.used));
+                within += cell.lanes() * cell.standing.wanted().min(part.max(cell.used));
             }
         }
         // Where groups have weights, one cell alone gets what there is, whichever its band: nobody has to look.
@@ -212,26 +214,27 @@ impl Watch {
         for cell in self.cells.values_mut() {
             let budget = cell.account.budget;
             let share = share_millis(&budget);
-            let part = fair(share, all, self.cpus, RESERVE_MILLIS);
+            let (part, lanes) = (cell.part(all, self.cpus) * cell.lanes(), cell.lanes());
             let due = Due {
                 band: cell.standing.band(),
                 share_millis: share,
-                cap_millis: budget.cpu_cap_millis.filter(|cap| *cap < ONE_THREAD_MILLIS),
-                part: part.max(left * share as f64 / behind_millis.max(share) as f64).min(1.0),
+                cap_millis: budget.cpu_cap_millis.filter(|cap| (*cap as f64) < ONE_THREAD_MILLIS * lanes),
+                part: part.max(left * share as f64 / behind_millis.max(share) as f64).min(lanes),
             };
-            cell.place.apply(&self.means, &due, &cell.account.ledger.pace);
+            let paces = cell.account.lanes.iter().map(|lane| &lane.ledger.pace);
+            cell.place.apply(&self.means, &due, paces);
         }
     }
 
     /// What need not be looked at each time.
     fn seldom(&mut self) {
-        self.cpus = cpus();
+        self.cpus = cpus() as f64;
         self.left.retain(|group| !group.remove());
         for cell in self.cells.values_mut() {
             cell.place.settle(&mut self.means, cell.account.tenant.as_str());
-            let ledger = &cell.account.ledger;
-            let held_back = cell.place.throttled() + ledger.pace.paused();
+            let held_back = cell.place.throttled() + cell.account.paused();
             let more = held_back.saturating_sub(std::mem::replace(&mut cell.held_back, held_back));
+            let Some(LaneAccount { ledger, .. }) = cell.account.lanes.first() else { continue };
             // Never less than it was: another place, or a process, may have been the tenant's before.
             ledger.throttled_nanos.fetch_add(u64::try_from(more.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         }
@@ -239,7 +242,7 @@ impl Watch {
 
     fn end(self) {
         for cell in self.cells.values() {
-            cell.account.ledger.pace.set(None);
+            cell.account.lanes.iter().for_each(|lane| lane.ledger.pace.set(None));
         }
         if let Means::Weights(hierarchy) = &self.means {
             hierarchy.leave();
@@ -247,35 +250,66 @@ impl Watch {
     }
 }
 
+impl Clocks {
+    /// Those of now; `None` of a thread that has ended.
+    fn read(id: ThreadId, with_waits: bool) -> Option<Self> {
+        let used = id.cpu().ok()?;
+        Some(Self { id, used, waited: if with_waits { id.waited() } else { None } })
+    }
+}
+
+impl CellAccount {
+    /// How long its lanes have paused.
+    fn paused(&self) -> Duration {
+        self.lanes.iter().map(|lane| lane.ledger.pace.paused()).sum()
+    }
+}
+
 impl Watched {
     fn new(account: CellAccount, means: &mut Means) -> Self {
         let place = Place::new(means, account.tenant.as_str());
-        let held_back = account.ledger.pace.paused();
+        let held_back = account.paused();
         let standing = Standing::default();
-        Self { account, place, thread: None, standing, used: 0.0, is_new: true, held_back }
+        Self { account, place, threads: Vec::new(), standing, used: 0.0, is_new: true, held_back }
+    }
+
+    fn lanes(&self) -> f64 {
+        self.account.lanes.len().max(1) as f64
+    }
+
+    /// The part of a CPU that each of its lanes has whoever else wants one.
+    fn part(&self, all: u64, cpus: f64) -> f64 {
+        fair(share_millis(&self.account.budget), all, cpus, RESERVE_MILLIS, self.lanes()) / self.lanes()
     }
 
     fn look(&mut self, wall: Duration, part: f64, is_contested: bool) {
-        let Some(id) = self.account.thread.get().copied() else { return };
-        // One that could not be put in its place yet is tried again.
-        let Ok(used) = id.cpu() else { return };
-        self.is_new = !self.place.take(id);
-        let before = self.thread.filter(|clocks| clocks.id == id);
         let is_asked = is_contested
             && (self.used >= BUSY
                 || self.standing.band() == Band::Over
                 || self.account.budget.cpu_share_millis.is_some());
-        let waited = if is_asked { id.waited() } else { None };
-        self.thread = Some(Clocks { id, used, waited });
-        let Some(before) = before else {
+        let before = std::mem::take(&mut self.threads);
+        self.is_new = false;
+        let (mut used, mut waited) = (Duration::ZERO, Duration::ZERO);
+        for id in self.account.lanes.iter().filter_map(|lane| lane.thread.get().copied()) {
+            // One that could not be put in its place yet is tried again.
+            let Some(now) = Clocks::read(id, is_asked) else { continue };
+            self.is_new |= !self.place.take(id);
+            if let Some(before) = before.iter().find(|clocks| clocks.id == id) {
+                used += now.used.saturating_sub(before.used);
+                waited += now
+                    .waited
+                    .zip(before.waited)
+                    .map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then));
+            }
+            self.threads.push(now);
+        }
+        let threads = &self.threads;
+        self.place.keep(|thread| threads.iter().any(|clocks| clocks.id == thread));
+        if !before.iter().any(|clocks| threads.iter().any(|now| now.id == clocks.id)) {
             self.standing = Standing::default();
             return;
-        };
-        let used = used.saturating_sub(before.used);
-        let waited = match (before.waited, waited) {
-            (Some(before), Some(now)) => now.saturating_sub(before),
-            _ => Duration::ZERO,
-        };
+        }
+        let (used, waited) = (used.div_f64(self.lanes()), waited.div_f64(self.lanes()));
         let fresh = used.as_secs_f64() / wall.as_secs_f64().max(1e-6);
         self.used += (fresh - self.used) * USED_WEIGHT;
         self.standing.look(Reading { wall, used, waited }, part);
@@ -289,7 +323,7 @@ impl Watched {
     /// Whether it wants what is guaranteed to it and does not get it.
     fn is_in_need(&self, part: f64) -> bool {
         let Some(millis) = self.account.budget.cpu_share_millis else { return false };
-        let guaranteed = part.min(millis as f64 / 1e3);
+        let guaranteed = part.min(millis as f64 / 1e3 / self.lanes());
         self.standing.wanted() >= guaranteed && self.used < guaranteed * ENOUGH
     }
 }
@@ -299,13 +333,8 @@ fn sum<'a>(cells: impl Iterator<Item = &'a Watched>) -> u64 {
     cells.map(|cell| share_millis(&cell.account.budget)).fold(0, u64::saturating_add)
 }
 
-/// CPUs that the daemon may run on.
-fn cpus() -> f64 {
-    rustix::thread::sched_getaffinity(None).map_or(1.0, |set| f64::from(set.count().max(1)))
-}
-
 /// What one thread can use: a cap of so much or more needs nobody to hold it.
-const ONE_THREAD_MILLIS: u64 = 1_000;
+const ONE_THREAD_MILLIS: f64 = 1_000.0;
 /// Time between two looks while several want much: two of them, and whoever fell behind is put back.
 const TICK: Duration = Duration::from_millis(10);
 /// The same while there is nothing to decide.
@@ -335,8 +364,10 @@ mod tests {
     fn watched() -> Watched {
         let account = CellAccount {
             tenant: TenantId::Namespace(Namespace::try_from("shop").unwrap()),
-            thread: Arc::new(OnceLock::new()),
-            ledger: Arc::new(Ledger::default()),
+            lanes: vec![LaneAccount {
+                thread: Arc::new(OnceLock::new()),
+                ledger: Arc::new(Ledger::default()),
+            }],
             budget: Budget::default(),
         };
         Watched { is_new: false, ..Watched::new(account, &mut Means::Governor) }

@@ -1,7 +1,8 @@
-//! A ledger as a row of words: how a cell in a process of its own shows its counts to the daemon.
+//! A ledger as a row of words: how a cell in a process of its own shows its counts to the daemon, and how those of several lanes
+//! add up to their tenant's.
 //!
-//! What is read so is what that process says of itself: numbers, of which any may be wrong. It must never be taken for more, nor for
-//! what the kernel can be asked.
+//! What a process says so of itself are numbers of which any may be wrong. They must never be taken for more, nor for what the
+//! kernel can be asked.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -38,6 +39,40 @@ impl Ledger {
             Kind::Now => Some(word),
             Kind::Clock => None,
         });
+    }
+
+    /// Says what the ledgers of one tenant's lanes say together. Whoever calls this is the only one that writes to this ledger.
+    pub fn add_up(&self, lanes: &[&Self]) {
+        let mut sums: Vec<u64> = self.counters().map(|_| 0).collect();
+        for lane in lanes {
+            for (sum, (_, counter)) in sums.iter_mut().zip(lane.counters()) {
+                *sum = sum.saturating_add(counter.load(Relaxed));
+            }
+        }
+        for ((_, counter), sum) in self.counters().zip(sums) {
+            counter.store(sum, Relaxed);
+        }
+        let sum = |of: fn(&Self) -> &AtomicU64| {
+            let each = lanes.iter().map(|lane| of(lane).load(Relaxed));
+            of(self).store(each.fold(0, u64::saturating_add), Relaxed);
+        };
+        sum(|lane| &lane.refused_early);
+        sum(|lane| &lane.throttled_nanos);
+        self.finished.store(lanes.iter().all(|lane| lane.finished.load(Relaxed)), Relaxed);
+        self.add_up_what_is_no_sum(lanes);
+    }
+
+    /// The first certificate that expires, the lane that is above the memory for longest, and what was said of shares.
+    fn add_up_what_is_no_sum(&self, lanes: &[&Self]) {
+        let expiries = lanes.iter().map(|lane| lane.certificate_expiry.load(Relaxed));
+        self.certificate_expiry.store(expiries.filter(|at| *at > 0).min().unwrap_or_default(), Relaxed);
+        let above = lanes.iter().map(|lane| lane.above_memory.load(Relaxed)).max();
+        self.above_memory.store(above.unwrap_or_default(), Relaxed);
+        let holdings = lanes.iter().map(|lane| lane.holding());
+        let (bound, held) = holdings.fold((0, 0), |(bound, held): (usize, usize), holding| {
+            (bound.saturating_add(holding.bound), held.saturating_add(holding.held))
+        });
+        self.share(bound, held);
     }
 
     fn take_each(&self, words: &[u64], judge: impl Fn(Kind, u64, u64) -> Option<u64>) {
@@ -79,6 +114,7 @@ impl Ledger {
             refused_early: _,
             pace: _,
             throttled_nanos: _,
+            beside: _,
             costs,
             refusals,
         } = self;
@@ -147,6 +183,28 @@ mod tests {
         other.take(&[]);
         other.take(&vec![7; 10_000]);
         assert!(other.words()[1..].iter().all(|word| *word == 7));
+    }
+
+    #[test]
+    fn what_lanes_say_adds_up_to_their_tenants_ledger_and_what_is_no_sum_is_what_it_is_of_one() {
+        let (one, other, whole) = (Ledger::default(), Ledger::default(), Ledger::default());
+        one.counters().zip(1..).for_each(|((_, counter), value)| counter.store(value, Relaxed));
+        other.counters().for_each(|(_, counter)| counter.store(1_000, Relaxed));
+        one.refused_early(3);
+        one.throttled_nanos.store(5, Relaxed);
+        other.throttled_nanos.store(6, Relaxed);
+        (one.share(10, 2), other.share(20, 3));
+        one.certificate_expiry.store(0, Relaxed);
+        one.finished.store(true, Relaxed);
+        whole.add_up(&[&one, &other]);
+        assert_eq!(whole.connections.load(Relaxed), one.connections.load(Relaxed) + 1_000);
+        assert_eq!(whole.refusals(Reason::ALL[0]), one.refusals(Reason::ALL[0]) + 1_000);
+        assert_eq!(whole.costs.cpu_user_nanos.load(Relaxed), one.costs.cpu_user_nanos.load(Relaxed) + 1_000);
+        assert_eq!((whole.refused_early.load(Relaxed), whole.throttled_nanos.load(Relaxed)), (3, 11));
+        assert_eq!(whole.holding(), crate::tenancy::Holding { bound: 30, held: 5 });
+        assert_eq!(whole.certificate_expiry.load(Relaxed), 1_000, "of the lane that has a certificate");
+        assert_eq!(whole.above_memory.load(Relaxed), 1_000);
+        assert!(!whole.finished.load(Relaxed), "one has not");
     }
 
     #[test]

@@ -1,0 +1,48 @@
+//! Further lanes of tenants that fill those they have: started, planted with all their tenant's trees, and ended when they are to spare.
+//!
+//! A lane that cannot have a tree leaves its connections to the others: it must never cost the pod its tree.
+
+use tokio::time::Instant;
+
+use super::Supervisor;
+use crate::forest::{keeper::Keeper, message::ToCell, planting::Planting};
+
+impl Supervisor {
+    /// Looks after the further lanes of all cells.
+    pub(super) fn look_after_lanes(&mut self, now: Instant) {
+        let is_ending = self.stop_at.is_some();
+        for (tenant, keeper) in &mut self.cells {
+            let revived = keeper.revive(&self.settings, now);
+            let newest = if is_ending { None } else { keeper.grow(&self.settings, now) };
+            for lane in revived.iter().copied().chain(newest) {
+                keeper.connect_by(self.switchboard.board(), now);
+                for tree in self.trees.values_mut().filter(|tree| tree.workload.tenant == *tenant) {
+                    plant_in(keeper, lane, tree, now);
+                }
+                if is_ending {
+                    keeper.tell_lane(lane, ToCell::Finish, now);
+                }
+            }
+            if let Some(newest) = newest {
+                keeper.make_way(newest, now);
+            }
+            keeper.ended_lanes().iter().for_each(|ledger| self.books.departed(ledger));
+        }
+    }
+}
+
+/// Has the further lanes of a cell serve a tree, too.
+pub(super) fn plant_further(keeper: &mut Keeper, tree: &mut Planting, now: Instant) {
+    for lane in keeper.further_lanes() {
+        plant_in(keeper, lane, tree, now);
+    }
+}
+
+fn plant_in(keeper: &mut Keeper, lane: u32, tree: &mut Planting, now: Instant) {
+    match tree.plant_in(lane) {
+        Ok(plant) => keeper.tell_lane(lane, ToCell::Plant(plant), now),
+        Err(error) => {
+            tracing::warn!(pod = %tree.workload.pod, error = error.report(), "a further lane goes without a tree");
+        }
+    }
+}
