@@ -193,7 +193,8 @@ mod tests {
         one.refused_early(3);
         one.throttled_nanos.store(5, Relaxed);
         other.throttled_nanos.store(6, Relaxed);
-        (one.share(10, 2), other.share(20, 3));
+        one.share(10, 2);
+        other.share(20, 3);
         one.certificate_expiry.store(0, Relaxed);
         one.finished.store(true, Relaxed);
         whole.add_up(&[&one, &other]);
