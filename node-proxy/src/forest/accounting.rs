@@ -7,17 +7,18 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use super::lane::Clock;
 use crate::{
     sys::{
         arena::{self, Arena},
-        clock::{self, ThreadId},
+        clock,
         pages::{self, Pages},
     },
     tenancy::{Balance, Ledger, Parts, costs::HeapFigures},
@@ -33,14 +34,21 @@ const STACK_BYTES: usize = 128 * 1024;
 /// A cell, as far as its figures go.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
-    /// What it allocates from.
-    pub(super) arena: Arc<Arena>,
+    /// What it allocates from, where that is the daemon's memory.
+    pub(super) arena: Option<Arc<Arena>>,
     /// Where its figures go.
     pub(super) ledger: Arc<Ledger>,
-    /// Its thread, once it runs.
-    pub(super) thread: Arc<OnceLock<ThreadId>>,
-    /// What earlier cells of its tenant have used of the CPU.
-    pub(super) cpu_before: Duration,
+    /// Threads that work for its tenant: its own or its process's warden, and those of cells that serve no more.
+    pub(super) clocks: Vec<Arc<Clock>>,
+    /// What those have used that have ended.
+    pub(super) ended: Duration,
+}
+
+impl Account {
+    /// What its tenant has used of the daemon's CPU time.
+    pub(super) fn cpu(&self) -> Duration {
+        self.ended + self.clocks.iter().map(|clock| clock.used()).sum::<Duration>()
+    }
 }
 
 /// What the accounting thread is told, and tells.
@@ -49,7 +57,7 @@ struct Books {
     /// `None` when it is to end.
     accounts: Mutex<Option<Vec<Account>>>,
     balance: Mutex<Balance>,
-    /// CPU time of the cells of tenants that have left the node, in nanoseconds.
+    /// CPU time of the daemon's that tenants have used that have left the node, in nanoseconds. It stays theirs.
     departed: AtomicU64,
 }
 
@@ -93,9 +101,9 @@ impl Accounting {
         }
     }
 
-    /// A tenant has left the node.
-    pub(super) fn departed(&self, ledger: &Ledger) {
-        self.books.departed.fetch_add(ledger.cpu_nanos.load(Relaxed), Relaxed);
+    /// A tenant has left the node, or one of its cells that another has followed.
+    pub(super) fn departed(&self, used: Duration) {
+        self.books.departed.fetch_add(u64::try_from(used.as_nanos()).unwrap_or_default(), Relaxed);
     }
 }
 
@@ -123,11 +131,12 @@ fn round(books: &Books, thorough: bool, resident: &mut Parts) -> bool {
         tracing::warn!(%error, "the allocator does not say what is allocated");
     }
     for Account { arena, ledger, .. } in &accounts {
+        let Some(arena) = arena else { continue };
         let figures = HeapFigures { live: arena.live(), cached: arena.cached(), resident: arena.resident() };
         ledger.heap_bytes.store(figures.live, Relaxed);
         ledger.costs.heap(figures);
     }
-    let arenas: Vec<&Arena> = accounts.iter().map(|account| &*account.arena).collect();
+    let arenas: Vec<&Arena> = accounts.iter().filter_map(|account| account.arena.as_deref()).collect();
     if thorough && let Ok(pages) = pages::resident() {
         *resident = in_pages(&arenas, pages);
     }
@@ -159,21 +168,16 @@ fn in_arenas(arenas: &[&Arena]) -> Parts {
 /// All clocks one after the other; that of the process before and after them, of which the middle counts.
 fn on_clocks(accounts: &[Account], departed: Duration) -> Parts {
     let before = clock::process_cpu();
-    let mut cells = Vec::with_capacity(accounts.len());
-    let mut tenants = Duration::ZERO;
-    for Account { ledger, thread, cpu_before, .. } in accounts {
-        let own = thread.get().and_then(|thread| Some((*thread, thread.cpu().ok()?)));
-        let said = Duration::from_nanos(ledger.cpu_nanos.load(Relaxed));
-        tenants += own.map_or(said, |(_, own)| *cpu_before + own);
-        cells.extend(own.map(|(thread, _)| thread));
-    }
+    let clocks = accounts.iter().flat_map(|account| &account.clocks);
+    let cells: Vec<_> = clocks.filter_map(|clock| clock.thread()).collect();
+    let tenants = departed + accounts.iter().map(Account::cpu).sum::<Duration>();
     let others = clock::threads().unwrap_or_default().into_iter().filter(|thread| !cells.contains(thread));
     let system: Duration = others.filter_map(|thread| thread.cpu().ok()).sum();
     let whole = (before + clock::process_cpu()) / 2;
     Parts {
         tenants: tenants.as_secs_f64(),
         system: system.as_secs_f64(),
-        common: (departed + clock::ended()).as_secs_f64(),
+        common: clock::ended().as_secs_f64(),
         whole: whole.as_secs_f64(),
     }
 }

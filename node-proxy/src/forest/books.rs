@@ -2,14 +2,14 @@
 //!
 //! Each is a thread's that waits for nobody; here they are told which cells there are. Nothing is decided here.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::{
     Settings,
     accounting::{Accounting, Auditor},
     keeper::Keeper,
 };
-use crate::tenancy::{Ledger, cpu::Enforcement};
+use crate::tenancy::cpu::Enforcement;
 
 /// The books. Dropping them ends their threads.
 #[derive(Debug)]
@@ -25,19 +25,18 @@ impl Books {
         Ok(Self { accounting: Accounting::start(auditor)?, cpu })
     }
 
-    /// Says which cells there are.
-    pub(super) fn enter<'a>(&self, keepers: impl Iterator<Item = &'a Keeper>) {
-        let (mut accounts, mut cells) = (Vec::new(), Vec::new());
-        for keeper in keepers {
-            accounts.extend(keeper.accounts());
-            cells.extend(keeper.cpu_account());
-        }
-        self.accounting.account_for(accounts);
-        self.cpu.govern(cells);
+    /// Says which cells there are: all, and of each tenant the one that serves it.
+    pub(super) fn enter<'a>(
+        &self,
+        all: impl Iterator<Item = &'a Keeper>,
+        serving: impl Iterator<Item = &'a Keeper>,
+    ) {
+        self.accounting.account_for(all.flat_map(Keeper::accounts).collect());
+        self.cpu.govern(serving.filter_map(Keeper::cpu_account).collect());
     }
 
-    /// A tenant has left the node.
-    pub(super) fn departed(&self, ledger: &Ledger) {
-        self.accounting.departed(ledger);
+    /// A tenant has left the node, or one of its cells that another has followed.
+    pub(super) fn departed(&self, used: Duration) {
+        self.accounting.departed(used);
     }
 }

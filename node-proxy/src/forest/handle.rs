@@ -260,7 +260,7 @@ pub(super) fn describe_cell(
 ) -> CellDescription {
     let refusals = Reason::ALL.iter().map(|reason| (reason.as_str().to_owned(), ledger.refusals(*reason)));
     let usage = Usage {
-        cpu_seconds: Duration::from_nanos(ledger.cpu_nanos.load(Relaxed)).as_secs_f64(),
+        cpu_seconds: Duration::from_nanos(ledger.cpu_in_all()).as_secs_f64(),
         heap_bytes: ledger.heap_bytes.load(Relaxed),
         connections: ledger.connections.load(Relaxed),
         connections_open: ledger.connections_open.load(Relaxed),

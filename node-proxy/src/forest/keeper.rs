@@ -17,6 +17,7 @@ use config::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
+use self::{hands::Hands, past::Past};
 use super::{
     Settings,
     health::{Backoff, Health, Verdict},
@@ -34,11 +35,10 @@ use crate::{
     tenancy::{Ledger, Throne},
 };
 
-use self::hands::Hands;
-
 mod class;
 mod fate;
 mod hands;
+mod past;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -71,6 +71,7 @@ pub(super) struct Keeper {
     why: &'static str,
     /// With the connections that each held.
     abandoned: Vec<(Lane, usize)>,
+    past: Past,
     /// Cells of another class, that end with their connections.
     leaving: Vec<Reign>,
     grace: Duration,
@@ -117,13 +118,17 @@ pub(super) enum Outcome {
 }
 
 impl Keeper {
-    /// Starts a tenant's first cell.
+    /// Starts a tenant's first cell. With an earlier one among those that leave, its counts go on with those
+    /// of that.
     pub(super) fn start(
         tenant: TenantId,
         (snapshot, share): (Arc<Snapshot>, usize),
+        leaving: &[Self],
         settings: &Settings,
         now: Instant,
     ) -> io::Result<Self> {
+        let earlier = leaving.iter().rfind(|keeper| keeper.tenant == tenant);
+        let (ledger, past) = earlier.map(Self::heritage).unwrap_or_default();
         let mut keeper = Self {
             tenant,
             restarts: 0,
@@ -134,11 +139,12 @@ impl Keeper {
             snapshot,
             share,
             reign: None,
-            ledger: Arc::default(),
+            ledger,
             backoff: Backoff::default(),
             restart_at: None,
             why: "",
             abandoned: Vec::new(),
+            past,
             leaving: Vec::new(),
             grace: settings.grace,
             draining: false,
@@ -155,6 +161,7 @@ impl Keeper {
     pub(super) fn restart(&mut self, settings: &Settings, now: Instant) {
         self.restarts += 1;
         self.ledger = Arc::new(Ledger::continued(&self.ledger));
+        self.past.succeeded(self.cpu_at_beat());
         match self.enthrone(settings, now) {
             Ok(()) => tracing::info!(tenant = %self.tenant, restarts = self.restarts, "cell restarted"),
             Err(error) => {
@@ -250,6 +257,7 @@ impl Keeper {
         tracing::info!(tenant = %self.tenant, class = ?self.class(), "a cell changes its isolation class");
         // Its successor must not depose it.
         self.throne = Throne::default();
+        self.past.leaves(&reign.lane, reign.cpu_before);
         self.leaving.push(reign);
         (self.why, self.restart_at) = ("changes its isolation class", Some(now));
     }
@@ -332,6 +340,7 @@ impl Keeper {
     fn look_at_first(&mut self, now: Instant) -> Outcome {
         self.abandoned.retain(|(lane, _)| !lane.thread.is_finished());
         self.leaving.retain(|reign| !reign.lane.thread.is_finished());
+        self.put_down_the_past();
         if self.reign.as_ref().is_some_and(|reign| reign.lane.thread.is_finished()) {
             return self.bury(now);
         }
@@ -352,6 +361,9 @@ impl Keeper {
     pub(super) fn give_up(&mut self) {
         self.hands.all_mut().for_each(Self::give_up);
         self.throne.vacate();
+        if let Some(reign) = &self.reign {
+            self.past.leaves(&reign.lane, reign.cpu_before);
+        }
         for reign in self.reign.take().into_iter().chain(self.leaving.drain(..)) {
             reign.sockets.abort();
             reign.lane.give_up();

@@ -6,7 +6,7 @@
 use std::{
     io,
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     task::Poll,
     thread::{self, JoinHandle},
     time::Duration,
@@ -15,6 +15,8 @@ use std::{
 use config::name::TenantId;
 use ebpf_redirect::Redirect;
 use tokio::{runtime, sync::mpsc, task::LocalSet};
+
+pub(super) use self::clock::Clock;
 
 use self::grove::{Event, Grove};
 use super::{message::ToCell, process::Ways};
@@ -37,6 +39,7 @@ use crate::{
     upstream::connect::Connect,
 };
 
+mod clock;
 mod grove;
 
 /// Time between two heartbeats.
@@ -73,6 +76,8 @@ pub(super) struct Lane {
     pub(super) thread: JoinHandle<Result<Ending, LaneError>>,
     /// Its thread's number, once it runs; never that of a warden.
     pub(super) id: Arc<OnceLock<ThreadId>>,
+    /// What that thread, or that of the warden, has used.
+    pub(super) clock: Arc<Clock>,
     /// If it has a process of its own.
     pub(super) process: Option<Apart>,
 }
@@ -84,6 +89,8 @@ pub(super) struct Apart {
     pub(super) started: Arc<OnceLock<Process>>,
     /// Set at its first heartbeat: until then nobody can say that it is stuck.
     pub(super) running: Arc<OnceLock<Process>>,
+    /// Nanoseconds of its CPU clock, as the kernel said them last.
+    pub(super) used: Arc<AtomicU64>,
 }
 
 /// What runs a cell.
@@ -140,14 +147,16 @@ impl Lane {
     /// Starts a lane's thread.
     pub(super) fn start(parts: LaneParts) -> io::Result<Self> {
         let id = Arc::new(OnceLock::new());
-        let its = Arc::clone(&id);
+        let (its, clock) = (Arc::clone(&id), Arc::new(Clock::default()));
+        let begins = Arc::clone(&clock);
         // The kernel keeps 15 bytes of it: enough to know a tenant in `top -H`.
         let builder = thread::Builder::new().name(parts.tenant.as_str().to_owned()).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || {
+            let _running = begins.begins();
             its.get_or_init(ThreadId::current);
             run(parts)
         })?;
-        Ok(Self { thread, id, process: None })
+        Ok(Self { thread, id, clock, process: None })
     }
 
     /// Whether it is a process of its own.

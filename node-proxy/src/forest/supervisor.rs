@@ -293,8 +293,8 @@ impl Supervisor {
             Entry::Occupied(keeper) => Ok(keeper.into_mut()),
             Entry::Vacant(place) => {
                 let snapshot = self.snapshots.get(tenant).cloned();
-                let snapshot = snapshot.unwrap_or_else(|| Arc::new(Snapshot::empty(tenant.clone())));
-                let keeper = Keeper::start(tenant.clone(), (snapshot, share), &self.settings, now);
+                let first = (snapshot.unwrap_or_else(|| Arc::new(Snapshot::empty(tenant.clone()))), share);
+                let keeper = Keeper::start(tenant.clone(), first, &self.leaving, &self.settings, now);
                 let mut keeper = keeper.map_err(PlantError::Cell)?;
                 keeper.connect_by(self.switchboard.board(), now);
                 Ok(place.insert(keeper))

@@ -40,6 +40,7 @@ use crate::{
     },
 };
 
+mod burns;
 mod changes;
 mod closed;
 mod handoff;
@@ -360,41 +361,4 @@ async fn three_panics_restart_the_cell_and_its_listeners_wait_for_the_next() {
     assert_eq!(cell(&forest, "shop").map(|cell| cell.restarts), Some(1));
     assert_eq!(cell(&forest, "bank").map(|cell| cell.restarts), Some(0));
     assert!(says(&mut teller, "undisturbed"));
-}
-
-#[tokio::test]
-async fn a_stuck_cell_is_replaced_while_its_thread_still_spins() {
-    let mut world = World::new();
-    world.apply(&[("shop/cart", &own()), ("bank/teller", &own())]);
-    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
-    let mut teller = world.connect(&forest, "bank/teller", world.echo);
-    let mut earlier = world.connect(&forest, "shop/cart", world.echo);
-    assert!(says(&mut earlier, "hello"));
-    let mut stuck = world.connect(&forest, "shop/cart", World::to(SPIN));
-    stuck.write_all(b"\0\0\0\0").unwrap();
-
-    world.until("a restart", |forest| cell(forest, "shop").is_some_and(|cell| cell.restarts == 1)).await;
-    assert!(ends(stuck), "its connections are ended from outside");
-    assert!(ends(earlier));
-    let mut cart = world.connect(&forest, "shop/cart", world.echo);
-    assert!(says(&mut cart, "served by the successor"));
-    assert!(says(&mut teller, "undisturbed"));
-    RELEASED.store(true, Relaxed);
-    world
-        .until("the thread ends", |forest| cell(forest, "shop").is_some_and(|cell| cell.state == "running"))
-        .await;
-    assert!(says(&mut cart, "still here"));
-}
-
-#[tokio::test]
-async fn what_a_cell_burns_is_in_its_ledger_and_in_no_other() {
-    let mut world = World::new();
-    world.apply(&[("shop/cart", &own()), ("bank/teller", &own())]);
-    let forest = world.until("two trees", |forest| trees(forest).len() == 2).await;
-    let cpu = |forest: &_, tenant| cell(forest, tenant).map_or(0.0, |cell| cell.usage.cpu_seconds);
-    assert!(ends(world.connect(&forest, "shop/cart", World::to(BURN))));
-    let forest = world.until("it shows", |forest| cpu(forest, "shop") >= 0.15).await;
-    assert!(cpu(&forest, "bank") < 0.05, "{}", cpu(&forest, "bank"));
-    assert!(cpu(&forest, "shop") + cpu(&forest, "bank") <= clock::process_cpu().as_secs_f64());
-    world.until("heap", |forest| cell(forest, "shop").is_some_and(|cell| cell.usage.heap_bytes > 0)).await;
 }

@@ -132,8 +132,8 @@ const FIGURES: &[Figure] = &[
     },
     Figure {
         unit: Some(|| Unit::Seconds),
-        ..figure("tenancy_cpu", "CPU time of the cell's threads", MetricType::Counter, |l| {
-            count(&l.cpu_nanos) / NANOS_PER_SECOND
+        ..figure("tenancy_cpu", "CPU time of all that works for the tenant", MetricType::Counter, |l| {
+            l.cpu_in_all() as f64 / NANOS_PER_SECOND
         })
     },
     Figure {

@@ -16,11 +16,11 @@ pub struct Balance {
 /// Parts of a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Parts {
-    /// What the tenants' cells have.
+    /// What the tenants' cells have, and of CPU time have had.
     pub tenants: f64,
     /// What the daemon's own threads have.
     pub system: f64,
-    /// What both share or leave behind: CPU time of threads and cells that have ended, pages of files, stacks.
+    /// What both share or leave behind: CPU time of the daemon's own threads that have ended, pages of files, stacks.
     pub common: f64,
     /// What the kernel says of the process; of allocated bytes, the allocator.
     pub whole: f64,

@@ -64,7 +64,7 @@ impl Figures {
             bytes_sent: read(&ledger.bytes_sent),
             handshakes_made: read(&ledger.costs.handshakes_made),
             handshakes_accepted: read(&ledger.costs.handshakes_accepted),
-            cpu_nanos: read(&ledger.cpu_nanos),
+            cpu_nanos: ledger.cpu_in_all(),
             heap_bytes: read(&ledger.heap_bytes),
             refusals: refusals(|reason| ledger.refusals(reason)),
         }

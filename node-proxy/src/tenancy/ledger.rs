@@ -39,6 +39,9 @@ pub struct Ledger {
     pub bytes_sent: AtomicU64,
     /// Nanoseconds of the cell's own CPU clock.
     pub cpu_nanos: AtomicU64,
+    /// Nanoseconds of what works for the tenant beside this cell: former cells that still run, and what passes messages on to its
+    /// process. The supervisor writes it.
+    pub cpu_beside_nanos: AtomicU64,
     /// Live bytes in the cell's arena. The one figure that the accounting thread writes.
     pub heap_bytes: AtomicU64,
     /// Connects that the kernel refused. The supervisor writes it.
@@ -91,6 +94,7 @@ impl Default for Ledger {
             bytes_received: zero(),
             bytes_sent: zero(),
             cpu_nanos: zero(),
+            cpu_beside_nanos: zero(),
             heap_bytes: zero(),
             refused_early: zero(),
             throttled_nanos: zero(),
@@ -140,6 +144,7 @@ impl Ledger {
             bytes_received: copy(&earlier.bytes_received),
             bytes_sent: copy(&earlier.bytes_sent),
             cpu_nanos: copy(&earlier.cpu_nanos),
+            cpu_beside_nanos: copy(&earlier.cpu_beside_nanos),
             refused_early: copy(&earlier.refused_early),
             pace: Pace::continued(&earlier.pace),
             throttled_nanos: copy(&earlier.throttled_nanos),
@@ -226,6 +231,16 @@ impl Ledger {
         let share = self.share.load(Relaxed);
         let number = |half: u64| usize::try_from(half).unwrap_or(usize::MAX);
         Holding { bound: number(share >> 32), held: number(share & u64::from(u32::MAX)) }
+    }
+
+    /// Nanoseconds of the CPU that all that works for the tenant has used.
+    pub fn cpu_in_all(&self) -> u64 {
+        self.cpu_nanos.load(Relaxed).saturating_add(self.cpu_beside_nanos.load(Relaxed))
+    }
+
+    /// Says how much works for the tenant beside its cell. What was said before is never taken back.
+    pub fn works_beside(&self, nanos: u64) {
+        self.cpu_beside_nanos.fetch_max(nanos, Relaxed);
     }
 
     /// Counts a panic that was contained. Three in ten seconds make the supervisor restart the cell.

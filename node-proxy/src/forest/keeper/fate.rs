@@ -1,10 +1,13 @@
 //! How a cell ends: judged, buried or deposed, and when its successor is due. It must never wait for the cell.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::{ABANDONED, Keeper, Outcome};
+use super::{ABANDONED, Keeper, Outcome, past::Past};
 use crate::{
     forest::{
         health::{Signs, Verdict},
@@ -12,6 +15,7 @@ use crate::{
     },
     sys::clock::Doing,
     telemetry::Reason,
+    tenancy::Ledger,
 };
 
 impl Keeper {
@@ -30,6 +34,7 @@ impl Keeper {
     /// The cell's thread has ended: as it should, or not.
     pub(super) fn bury(&mut self, now: Instant) -> Outcome {
         let Some(reign) = self.reign.take() else { return Outcome::Same };
+        self.past.leaves(&reign.lane, reign.cpu_before);
         // Nobody will take what is offered to it now.
         reign.handoffs.close(if self.draining { Reason::Draining } else { Reason::CellRestarted });
         let why = match reign.lane.thread.join() {
@@ -52,6 +57,7 @@ impl Keeper {
     pub(super) fn depose(&mut self, why: &'static str, now: Instant) -> Outcome {
         self.throne.vacate();
         let Some(reign) = self.reign.take() else { return Outcome::Same };
+        self.past.leaves(&reign.lane, reign.cpu_before);
         let connections = reign.sockets.abort() + reign.handoffs.close(Reason::CellRestarted);
         tracing::error!(tenant = %self.tenant, why, connections, "a cell was given up; its connections were ended");
         reign.lane.give_up();
@@ -87,6 +93,21 @@ impl Keeper {
             tracing::warn!(tenant = %self.tenant, "a cell sleeps in a system call and does not answer");
         }
         reign.blocked = blocked;
+    }
+
+    /// Puts down what works for the tenant beside its cell.
+    pub(super) fn put_down_the_past(&mut self) {
+        self.past.settle();
+        let beside = self.past.beside(self.reign.as_ref().map(|reign| &reign.lane));
+        self.ledger.works_beside(u64::try_from(beside.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// What another keeper of the tenant goes on with while this one's cell ends: who came back counts on from where it was.
+    pub(super) fn heritage(&self) -> (Arc<Ledger>, Past) {
+        let ledger = Arc::new(Ledger::continued(self.ledger()));
+        let cell = self.reign.as_ref().map(|reign| (&reign.lane, reign.cpu_before));
+        let said = self.cpu_at_beat();
+        (ledger, self.past.for_successor(cell, said))
     }
 
     /// Its CPU clock at the last heartbeat.

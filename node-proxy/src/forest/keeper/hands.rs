@@ -35,8 +35,8 @@ pub(super) struct Hands {
     past: Ledger,
     /// What all lanes say together, once there were several.
     whole: Option<Arc<Ledger>>,
-    /// Of lanes that ended since this was asked last.
-    ended: Vec<Arc<Ledger>>,
+    /// CPU time of lanes that ended since this was asked last.
+    ended: Duration,
 }
 
 /// How long opaque connections of a lane may go on that is to spare: there is no haste.
@@ -77,7 +77,7 @@ impl Hands {
             let past = Ledger::default();
             past.add_up(&[&self.past, &hand.ledger]);
             self.past = Ledger::continued(&past);
-            self.ended.push(hand.ledger);
+            self.ended += hand.used_here();
         }
     }
 
@@ -150,7 +150,7 @@ impl Keeper {
     fn start_hand(&mut self, settings: &Settings, now: Instant) -> Option<u32> {
         let lanes = self.hands.lanes() + 1;
         let start = (Arc::clone(&self.snapshot), (self.share / lanes).max(1));
-        match Self::start(self.tenant.clone(), start, settings, now) {
+        match Self::start(self.tenant.clone(), start, &[], settings, now) {
             Ok(hand) => {
                 let lane = self.hands.number();
                 tracing::info!(tenant = %self.tenant, lanes, "a cell that fills its lanes gets one more");
@@ -197,14 +197,14 @@ impl Keeper {
         answers
     }
 
-    /// Ledgers of lanes that have ended since this was asked last.
-    pub(in crate::forest) fn ended_lanes(&mut self) -> Vec<Arc<Ledger>> {
+    /// CPU time of lanes that have ended since this was asked last.
+    pub(in crate::forest) fn ended_lanes(&mut self) -> Duration {
         std::mem::take(&mut self.hands.ended)
     }
 
     /// What is accounted for of all lanes.
     pub(in crate::forest) fn accounts(&self) -> impl Iterator<Item = Account> {
-        self.account().into_iter().chain(self.hands.all().filter_map(Self::account))
+        std::iter::once(self.account()).chain(self.hands.all().map(Self::account))
     }
 
     /// Those of its lanes that are threads.

@@ -1,8 +1,8 @@
 //! What a keeper shows of its cell to those who account, weigh and describe. Nothing here changes anything.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Keeper, Reign};
+use super::Keeper;
 use crate::{forest::accounting::Account, snapshot::Snapshot, tenancy::cpu::CellAccount};
 
 impl Keeper {
@@ -18,13 +18,19 @@ impl Keeper {
         (!lanes.is_empty()).then(|| CellAccount { tenant: self.tenant.clone(), lanes, budget })
     }
 
-    /// What is accounted for, while it has a cell that is a thread: a process is none of the daemon's own clock and memory, and says
-    /// itself what it holds.
-    pub(in crate::forest) fn account(&self) -> Option<Account> {
-        let reign = self.reign.as_ref().filter(|reign| !reign.lane.is_process())?;
-        let Reign { lane, arena, cpu_before, .. } = reign;
-        let (arena, ledger, thread) = (Arc::clone(arena), Arc::clone(&self.ledger), Arc::clone(&lane.id));
-        Some(Account { arena, ledger, thread, cpu_before: *cpu_before })
+    /// What is accounted for: the threads that work for it, the warden of a process among them, and the memory of a cell that is a
+    /// thread. A process is none of the daemon's own clock and memory, and says itself what it holds.
+    pub(in crate::forest) fn account(&self) -> Account {
+        let (ended, clocks) = self.past.here();
+        let reign = self.reign.as_ref();
+        let clocks = clocks.chain(reign.map(|reign| &reign.lane.clock)).cloned().collect();
+        let arena = reign.filter(|reign| !reign.lane.is_process()).map(|reign| Arc::clone(&reign.arena));
+        Account { arena, ledger: Arc::clone(&self.ledger), clocks, ended }
+    }
+
+    /// What it has used of the daemon's own CPU time, so far.
+    pub(in crate::forest) fn used_here(&self) -> Duration {
+        self.account().cpu()
     }
 
     /// The configuration that it was given last.

@@ -2,7 +2,14 @@
 //!
 //! It must never take anything back: a ledger that goes on after another's end adds to what that one had.
 
-use std::{cell::Cell, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use crate::{
     sys::{clock::Spent, process::Process},
@@ -14,16 +21,19 @@ use crate::{
 pub(super) struct Bill {
     cpu: Duration,
     spent: Spent,
+    /// Where it is put down alone: for who has to tell it from what was used before.
+    alone: Arc<AtomicU64>,
     /// What its group said last of how long it was held back.
     throttled: Cell<Duration>,
 }
 
 impl Bill {
     /// Of a process that is about to begin, and whose tenant has used what the ledger says.
-    pub(super) fn after(ledger: &Ledger) -> Self {
+    pub(super) fn after(ledger: &Ledger, alone: Arc<AtomicU64>) -> Self {
         Self {
             cpu: Duration::from_nanos(ledger.cpu_nanos.load(Relaxed)),
             spent: ledger.costs.spent_so_far(),
+            alone,
             throttled: Cell::default(),
         }
     }
@@ -31,8 +41,9 @@ impl Bill {
     /// Puts down what the process has used until now. Of one that is gone there is no more to be had.
     pub(super) fn write(&self, process: &Process, ledger: &Ledger) {
         if let Ok(cpu) = process.cpu() {
-            let nanos = u64::try_from((self.cpu + cpu).as_nanos()).unwrap_or(u64::MAX);
-            ledger.cpu_nanos.store(nanos, Relaxed);
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            ledger.cpu_nanos.store(nanos(self.cpu + cpu), Relaxed);
+            self.alone.store(nanos(cpu), Relaxed);
         }
         if let Ok(Spent { user, system }) = process.spent() {
             ledger.costs.spent(Spent { user: self.spent.user + user, system: self.spent.system + system });
@@ -57,7 +68,8 @@ mod tests {
         let ledger = Ledger::default();
         ledger.beat(3_000_000_000);
         ledger.costs.spent(Spent { user: Duration::from_secs(2), system: Duration::from_secs(1) });
-        let bill = Bill::after(&ledger);
+        let alone = Arc::new(AtomicU64::default());
+        let bill = Bill::after(&ledger, Arc::clone(&alone));
         let mut child =
             Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn().unwrap();
         let process = Process::of_child(child.id()).unwrap();
@@ -74,6 +86,8 @@ mod tests {
             cpu >= Duration::from_millis(3_100) && spent >= Duration::from_millis(3_050),
             "{cpu:?} {spent:?}"
         );
+        let alone = Duration::from_nanos(alone.load(Relaxed));
+        assert_eq!(alone + Duration::from_secs(3), cpu, "and alone it is without that");
         process.kill();
         child.wait().unwrap();
         bill.write(&process, &ledger);
@@ -84,7 +98,7 @@ mod tests {
     fn time_held_back_adds_to_that_of_the_tenants_earlier_cells_and_is_put_down_once() {
         let ledger = Ledger::default();
         ledger.throttled_nanos.store(10, Relaxed);
-        let bill = Bill::after(&ledger);
+        let bill = Bill::after(&ledger, Arc::default());
         for nanos in [5, 5, 8] {
             bill.held_back(Duration::from_nanos(nanos), &ledger);
         }

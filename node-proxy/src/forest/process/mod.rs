@@ -8,7 +8,7 @@ use std::{io, os::fd::OwnedFd, sync::Arc, thread};
 
 use config::name::TenantId;
 
-use super::lane::{Apart, Lane, LaneParts};
+use super::lane::{Apart, Clock, Lane, LaneParts};
 use crate::{
     handoff::{
         Inbox,
@@ -59,6 +59,11 @@ pub(super) fn start(parts: LaneParts) -> io::Result<Lane> {
     let process = Apart::default();
     let warden = warden::Warden(process.clone());
     let builder = thread::Builder::new().name("warden".to_owned()).stack_size(STACK_BYTES);
-    let thread = builder.spawn(move || warden.run(parts))?;
-    Ok(Lane { thread, id: Arc::default(), process: Some(process) })
+    let clock = Arc::new(Clock::default());
+    let begins = Arc::clone(&clock);
+    let thread = builder.spawn(move || {
+        let _running = begins.begins();
+        warden.run(parts)
+    })?;
+    Ok(Lane { thread, id: Arc::default(), clock, process: Some(process) })
 }

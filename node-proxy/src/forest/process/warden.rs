@@ -106,7 +106,7 @@ impl Warden {
                 questions: RefCell::default(),
                 board: RefCell::default(),
                 cells: RefCell::default(),
-                bill: Bill::after(&parts.ledger),
+                bill: Bill::after(&parts.ledger, Arc::clone(&self.0.used)),
                 until: Cell::default(),
             };
             // After the group, so that it goes before it, even in a panic.

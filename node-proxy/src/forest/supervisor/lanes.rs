@@ -26,7 +26,7 @@ impl Supervisor {
             if let Some(newest) = newest {
                 keeper.make_way(newest, now);
             }
-            keeper.ended_lanes().iter().for_each(|ledger| self.books.departed(ledger));
+            self.books.departed(keeper.ended_lanes());
         }
     }
 }

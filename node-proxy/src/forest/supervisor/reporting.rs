@@ -17,7 +17,7 @@ impl Supervisor {
     pub(super) fn publish(&self) {
         let ledgers: Vec<_> =
             self.keepers().map(|keeper| (keeper.tenant.clone(), Arc::clone(keeper.ledger()))).collect();
-        self.books.enter(self.keepers());
+        self.books.enter(self.cells.values().chain(&self.leaving), self.keepers());
         let terms = self.keepers().map(|keeper| {
             let snapshot = keeper.snapshot();
             Terms {
@@ -57,10 +57,10 @@ impl Supervisor {
         self.shared.watch().look(cells, waiting, &self.shared.events, now);
     }
 
-    /// Lets go of cells that have ended. What they have used of the CPU the process still has.
+    /// Lets go of cells that have ended. What they have used of the daemon's CPU time stays their tenants'.
     pub(super) fn part_with_cells(&mut self, now: Instant) {
         let ended = self.leaving.extract_if(.., |keeper| keeper.look(now) == Outcome::Ended);
-        ended.for_each(|keeper| self.books.departed(keeper.ledger()));
+        ended.for_each(|mut keeper| self.books.departed(keeper.used_here() + keeper.ended_lanes()));
     }
 
     /// Every cell once: a tenant that left and came back shows the cell that serves it now.

@@ -57,6 +57,7 @@ impl Ledger {
             of(self).store(each.fold(0, u64::saturating_add), Relaxed);
         };
         sum(|lane| &lane.refused_early);
+        sum(|lane| &lane.cpu_beside_nanos);
         sum(|lane| &lane.throttled_nanos);
         self.finished.store(lanes.iter().all(|lane| lane.finished.load(Relaxed)), Relaxed);
         self.add_up_what_is_no_sum(lanes);
@@ -112,6 +113,7 @@ impl Ledger {
             finished: _,
             // The daemon's own to write.
             refused_early: _,
+            cpu_beside_nanos: _,
             pace: _,
             throttled_nanos: _,
             beside: _,

@@ -46,7 +46,7 @@ impl Books {
             tenants: tenants.iter().filter_map(used).collect(),
             parts: part("tenants") + part("system") + part("common"),
             process: part("process"),
-            kernel: on_the_kernels_clock(daemon)?,
+            kernel: on_the_kernels_clock(daemon.pid())?,
         })
     }
 
@@ -178,10 +178,10 @@ fn idle(books: impl Fn() -> Result<Vec<Books>, AnyError>) -> Result<(Vec<Books>,
     Ok((first, books()?))
 }
 
-/// The daemon's threads' CPU time as the scheduler has it, those of one name together.
-fn on_the_kernels_clock(daemon: &Daemon) -> std::io::Result<BTreeMap<String, f64>> {
+/// A process's threads' CPU time as the scheduler has it, those of one name together.
+pub(super) fn on_the_kernels_clock(pid: u32) -> std::io::Result<BTreeMap<String, f64>> {
     let mut seconds = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{}/task", daemon.pid()))? {
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end between two looks.
         let of = entry?.path();
         let used = fs::read_to_string(of.join("schedstat")).unwrap_or_default();

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use self::growth::{growth, growth_of_both};
 
 mod growth;
+mod parted;
 
 /// How long load lasts, and how long it is watched how much the daemon does without any.
 const LOAD: Duration = Duration::from_secs(10);
