@@ -16,6 +16,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
 };
 
+use super::netns;
+
 mod calls;
 
 /// Why a process could not be confined.
@@ -24,6 +26,9 @@ pub enum ConfinementError {
     /// Capabilities stay that should not.
     #[error("capabilities cannot be given up")]
     Capabilities(#[source] io::Error),
+    /// It would see the node's network.
+    #[error("no network namespace of its own can be made (sysctl user.max_net_namespaces?)")]
+    Network(#[source] io::Error),
     /// There is no filter for this machine, or the kernel does not take it.
     #[error("system calls cannot be restricted: the kernel needs seccomp filters (CONFIG_SECCOMP_FILTER)")]
     Calls(#[source] seccompiler::Error),
@@ -36,6 +41,13 @@ pub enum Steered {
     Hooks,
     /// By iptables: sockets are marked, and speak as their clients.
     Marks,
+}
+
+/// Leaves the node's network for one in which there is nothing: every socket of a cell is made in a pod's.
+///
+/// Of the calling thread, as [`drop_capabilities`], and before that.
+pub fn leave_network() -> Result<(), ConfinementError> {
+    netns::leave().map_err(ConfinementError::Network)
 }
 
 /// Gives up every capability but those that connections need, also for what is executed later.

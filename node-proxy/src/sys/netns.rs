@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Device and inode, which name a namespace while somebody holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +118,14 @@ impl Drop for Return<'_> {
             std::process::abort();
         }
     }
+}
+
+/// Has the calling thread, and those that it starts from then on, live in a new namespace in which there is nothing, not even a loopback
+/// address that is up: nothing can be reached from it, and nothing reaches it.
+#[expect(unsafe_code, reason = "other flags than this one would be dangerous, and the call is one for all")]
+pub fn leave() -> io::Result<()> {
+    // SAFETY: no table of descriptors is unshared.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
 fn move_into(netns: &Netns) -> io::Result<()> {

@@ -136,6 +136,7 @@ pub async fn serve<L>(socket: OwnedFd, log: impl FnOnce() -> L) -> Result<(), Ce
     let given = Given::of(&begin, descriptors)?;
     // Before there is another thread.
     confinement::drop_capabilities(given.steered()?)?;
+    confinement::leave_network()?;
     arena::start_thread().map_err(CellError::SetUp)?;
     let _log = log();
     // As operators find it among processes; the kernel keeps 15 bytes.

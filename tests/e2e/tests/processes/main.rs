@@ -13,6 +13,7 @@ use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, ask, dial, eventually, head,
 use rustix::process::{Pid, Signal};
 use testkit::{Outcome, Pod};
 
+mod network;
 mod seen;
 
 use self::seen::{OVERHEAD_BYTES, cell, cells, is_over, places, private_bytes, read, shown, signal, threads};
