@@ -7,14 +7,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::BorrowedFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use crate::{
-    Counter, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting, Redirect,
-    RedirectError, Side, Spared, WayBack,
+    Counter, Enrolled, Enrolment, Exclusions, Gate, ListenPlan, Listeners, Mechanism, Origin, Parting,
+    Redirect, RedirectError, Side, Spared, WayBack, gate::Gates,
 };
 
 /// A [`Redirect`] whose answers a test sets.
@@ -26,6 +26,7 @@ pub struct FakeRedirect {
     left: Arc<Mutex<Vec<Parting>>>,
     enrolments: AtomicUsize,
     unclaimed: Arc<Mutex<HashSet<Place>>>,
+    gates: OnceLock<Gates>,
 }
 
 /// Device and inode of a namespace's file.
@@ -71,6 +72,10 @@ impl FakeRedirect {
 impl Redirect for FakeRedirect {
     fn mechanism(&self) -> Mechanism {
         Mechanism::Fake
+    }
+
+    fn gate(&self) -> Option<Gate> {
+        self.gates.get_or_init(|| Gates::own(64)).take()
     }
 
     fn listen_plan(&self) -> ListenPlan {

@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, os::fd::BorrowedFd, path::PathBuf, sync::Arc};
 
 use crate::{
-    Counter, Delegation, Enrolled, Enrolment, FenceChoice, FencedPod, ListenPlan, Mechanism, Origin,
+    Counter, Delegation, Enrolled, Enrolment, FenceChoice, FencedPod, Gate, ListenPlan, Mechanism, Origin,
     Redirect, RedirectError, Side, Spared,
 };
 
@@ -17,6 +17,7 @@ pub(crate) mod address;
 pub(crate) mod delegated;
 mod exceptions;
 mod fence;
+mod gates;
 mod hooks;
 mod instance;
 mod listeners;
@@ -125,6 +126,10 @@ impl Redirect for KernelRedirect {
 
     fn fences(&self) -> Result<Vec<FencedPod>, RedirectError> {
         self.state.fences.report(&self.state.registry, self.state.tables.cpus)
+    }
+
+    fn gate(&self) -> Option<Gate> {
+        self.state.gateways.take()
     }
 
     fn delegate(&self) -> Result<Delegation, RedirectError> {

@@ -51,12 +51,14 @@ pub use delegation::Delegation;
 pub use ebpf_redirect_abi::TUNNEL_PORT;
 pub use error::RedirectError;
 pub use fence::{Denial, FenceChoice, FenceState, FencedPackets, FencedPod};
+pub use gate::Gate;
 
 mod address;
 pub mod delegation;
 mod error;
 pub mod fake;
 mod fence;
+mod gate;
 pub mod iptables;
 pub mod kernel;
 mod lock;
@@ -107,6 +109,11 @@ pub trait Redirect: Send + Sync + fmt::Debug {
         Err(RedirectError::CannotDelegate { mechanism: self.mechanism() })
     }
 
+    /// A gate for one more tenant or pod; `None` where this mechanism has none, or none left.
+    fn gate(&self) -> Option<Gate> {
+        None
+    }
+
     /// How every enrolled pod is fenced, and what its fence has counted. Mechanisms without a fence have nothing to say.
     fn fences(&self) -> Result<Vec<FencedPod>, RedirectError> {
         Ok(Vec::new())
@@ -155,7 +162,14 @@ pub trait Enrolled: Send + fmt::Debug {
         Ok(false)
     }
 
-    /// How often that has happened to the pods of its tenant, all together, since one of them was told of the rate first.
+    /// Has the pod's own `connect` fail while one of these gates is shut: its tenant's, and its own. Without, it passes none.
+    /// An early refusal only, as that for a rate: what comes to the pod, and what is begun before a gate is shut, is not kept out.
+    fn set_gates(&mut self, gates: Option<(Gate, Gate)>) -> Result<(), RedirectError> {
+        let _ = gates;
+        Ok(())
+    }
+
+    /// How often a rate has made connects fail of its tenant's pods, all together, since one of them was told of the rate first.
     fn connects_refused(&self) -> Result<u64, RedirectError> {
         Ok(0)
     }

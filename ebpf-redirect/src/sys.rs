@@ -3,4 +3,5 @@
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; see each SAFETY remark")]
 
 pub(crate) mod bpf;
+pub(crate) mod mapping;
 pub(crate) mod socket;

@@ -157,11 +157,15 @@ pub enum Event {
     ObservedDenied = 43,
     /// Refused: the pod's tenant has connected as often as it may in this second.
     RefusedRate = 44,
+    /// Refused: the pod's tenant has as many connections as it may.
+    RefusedConnections = 45,
+    /// Refused: the pod has as many connections as it may.
+    RefusedWorkload = 46,
 }
 
 impl Event {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::Steered,
         Self::PassedNotEnrolled,
         Self::PassedExempt,
@@ -207,6 +211,8 @@ impl Event {
         Self::ObservedEncapsulated,
         Self::ObservedDenied,
         Self::RefusedRate,
+        Self::RefusedConnections,
+        Self::RefusedWorkload,
     ];
 
     /// Its name in metrics and traces.
@@ -257,6 +263,8 @@ impl Event {
             Self::ObservedEncapsulated => "observed_encapsulated",
             Self::ObservedDenied => "observed_denied",
             Self::RefusedRate => "refused_rate",
+            Self::RefusedConnections => "refused_connections",
+            Self::RefusedWorkload => "refused_workload",
         }
     }
 

@@ -7,15 +7,17 @@
 pub use address::{ANY, Endpoint, MAPPED_WORD, words_of_v4};
 pub use event::{COUNTERS, Event, Hook, counter};
 pub use fence::{DenialKey, DeniedPort, Fence, FenceCounts, REASONS, Reason, TRACES_PER_SECOND, mode, ports};
+pub use gate::{GATES, Gate, Gated};
 pub use rate::Rate;
 
 mod address;
 mod event;
 mod fence;
+mod gate;
 mod rate;
 
 /// Version of the layout of everything that is pinned; part of every pin path.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// The loopback port that outbound connections are rewritten to. No listener is bound there: the lookup program
 /// assigns the pod's own, and only to connections that the connect hooks have rewritten, so an application

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use ebpf_redirect_abi::{Endpoint, Event, Hook, Note, Pod, PortKey, kind, network};
 
 use crate::{
-    in_flight,
+    gates, in_flight,
     notes::{clear_note, note, set_note},
     pods::pod,
     rates,
@@ -43,9 +43,12 @@ pub fn connect(ctx: &SockAddrContext, hook: Hook, destination: Endpoint) -> Verd
     report(hook, event, netns, Endpoint { ip: own(pod, &destination), port: 0 }, destination);
     match event {
         Event::Steered => Verdict::Steer,
-        Event::RefusedNoMemory | Event::RefusedInFlight | Event::RefusedLinkLocal | Event::RefusedRate => {
-            Verdict::Refuse
-        }
+        Event::RefusedNoMemory
+        | Event::RefusedInFlight
+        | Event::RefusedLinkLocal
+        | Event::RefusedConnections
+        | Event::RefusedWorkload
+        | Event::RefusedRate => Verdict::Refuse,
         _ => Verdict::Pass,
     }
 }
@@ -99,6 +102,10 @@ fn steer(
 ) -> Event {
     if in_flight::is_full(pod.connects) {
         return Event::RefusedInFlight;
+    }
+    // Before the rate, of which what is refused for another reason costs none.
+    if let Some(event) = gates::refuses(netns) {
+        return event;
     }
     if rates::is_spent(netns) {
         return Event::RefusedRate;

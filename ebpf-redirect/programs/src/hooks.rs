@@ -9,6 +9,7 @@
 mod connect;
 mod connect4;
 mod connect6;
+mod gates;
 mod getpeername4;
 mod getpeername6;
 mod getsockname4;

@@ -13,8 +13,10 @@ static HOOKS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hooks.bp
 static LOOKUP: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lookup.bpf.o"));
 
 /// Maps that exist once per instance; the pods' own are not among them.
-const SHARED: [&str; 10] =
-    ["COUNTERS", "FLOWS", "NETWORKS", "PODS", "PORTS", "RATES", "SOCKETS", "TENANTS", "TRACE", "WATCHED"];
+const SHARED: [&str; 12] = [
+    "COUNTERS", "FLOWS", "GATED", "GATES", "NETWORKS", "PODS", "PORTS", "RATES", "SOCKETS", "TENANTS",
+    "TRACE", "WATCHED",
+];
 
 /// As above; of the fence alone.
 pub(super) const FENCE_MAPS: [&str; 6] =

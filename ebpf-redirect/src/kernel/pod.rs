@@ -15,6 +15,7 @@ use super::{
     address::words,
     exceptions,
     fence::PodFence,
+    gates,
     instance::unpin_link,
     listeners::ListenerSlots,
     lookup::Lookup,
@@ -23,7 +24,7 @@ use super::{
     state::State,
 };
 use crate::{
-    Denial, Enrolled, Enrolment, Exclusions, Listeners, Parting, RedirectError, Spared, WayBack, netns,
+    Denial, Enrolled, Enrolment, Exclusions, Gate, Listeners, Parting, RedirectError, Spared, WayBack, netns,
 };
 
 /// Keeps a pod steered.
@@ -33,6 +34,8 @@ pub(crate) struct EnrolledPod {
     fence: PodFence,
     row: Row,
     addresses: Vec<IpAddr>,
+    /// Held as long as the hooks look at them; so after the row.
+    gates: Option<(Gate, Gate)>,
 }
 
 impl EnrolledPod {
@@ -62,7 +65,7 @@ impl EnrolledPod {
             None => PodFence::default(),
         };
         row.parting = None;
-        Ok(Self { slots, fence, row, addresses: pod.addresses.to_vec() })
+        Ok(Self { slots, fence, row, addresses: pod.addresses.to_vec(), gates: None })
     }
 }
 
@@ -99,6 +102,12 @@ impl Enrolled for EnrolledPod {
     fn set_connect_rate(&mut self, tenant: u32, per_second: Option<u64>) -> Result<bool, RedirectError> {
         self.row.state.rates.set(self.row.cookie, tenant, per_second)?;
         Ok(true)
+    }
+
+    fn set_gates(&mut self, gates: Option<(Gate, Gate)>) -> Result<(), RedirectError> {
+        self.row.state.gateways.set(self.row.cookie, gates.as_ref())?;
+        self.gates = gates;
+        Ok(())
     }
 
     fn connects_refused(&self) -> Result<u64, RedirectError> {
@@ -219,6 +228,8 @@ impl Row {
 
 impl Drop for Row {
     fn drop(&mut self) {
+        // Nobody moves them any more.
+        gates::forget(&self.state, self.cookie);
         // A start that does not succeed leaves the pod refused, as it was found.
         let as_found = (self.claimed && !self.state.instance.in_force()).then_some(Parting::Closed);
         match as_found.or(self.parting) {

@@ -11,6 +11,7 @@ use aya::Ebpf;
 use super::{
     Options,
     fence::Fences,
+    gates::Gateways,
     hooks,
     instance::Instance,
     mounts,
@@ -30,6 +31,7 @@ pub(crate) struct State {
     pub(crate) watch: Watch,
     pub(crate) fences: Fences,
     pub(crate) rates: Rates,
+    pub(crate) gateways: Gateways,
     /// Whether a pod may be in this process's own namespace.
     pub(crate) own_netns: bool,
     loader: Mutex<Loader>,
@@ -57,6 +59,7 @@ impl State {
         };
         let tables = Tables::open(&instance)?;
         let rates = Rates::open(&instance)?;
+        let gateways = Gateways::open(&instance)?;
         let watch = Watch::new(&mut ebpf, &tables)?;
         let fences = Fences::open(options.fence, &mut loader, &instance)?;
         if instance.adopted {
@@ -68,6 +71,7 @@ impl State {
             watch,
             fences,
             rates,
+            gateways,
             own_netns: options.own_netns,
             loader: Mutex::new(loader),
             instance,

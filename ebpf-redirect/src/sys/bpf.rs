@@ -14,7 +14,7 @@ use std::{
 };
 
 use ebpf_redirect_abi::{
-    Decision, DenialKey, DeniedPort, Fence, FenceCounts, FlowKey, NetworkKey, Note, Pod, PortKey, Rate,
+    Decision, DenialKey, DeniedPort, Fence, FenceCounts, FlowKey, Gated, NetworkKey, Note, Pod, PortKey, Rate,
 };
 
 /// A type without padding and without invalid values, which may be exchanged with the kernel as bytes.
@@ -51,6 +51,8 @@ unsafe impl Plain for DenialKey {}
 unsafe impl Plain for DeniedPort {}
 // SAFETY: as above.
 unsafe impl Plain for Rate {}
+// SAFETY: as above.
+unsafe impl Plain for Gated {}
 
 /// A map of the kernel, by key and value. Socket storage has descriptors as keys, arrays have indices.
 #[derive(Debug)]

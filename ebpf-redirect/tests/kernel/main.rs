@@ -9,6 +9,7 @@ mod crowding;
 mod delegation;
 mod deliveries;
 mod fence;
+mod gates;
 mod inbound;
 mod leaving;
 mod lifecycle;
