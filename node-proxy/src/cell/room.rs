@@ -3,7 +3,7 @@
 //! Nothing in use is ever closed for what is new; idle connections are, before anything is refused. What is asked for here is
 //! refused at once or within a few turns of the loop: there is no queue.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{fmt, rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use config::model::{Budget, Probe};
 use ebpf_redirect::{Origin, Side};
@@ -21,6 +21,26 @@ use crate::{
 pub struct Seat {
     _in_cell: Taken,
     _by: By,
+    // The last: what is shown counts what has been given back.
+    _shown: Shown,
+}
+
+/// Has the doors show that something has changed, at the end.
+struct Shown {
+    cell: Rc<Cell>,
+    tree: u64,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.cell.show_room(self.tree);
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Shown").field(&self.tree).finish()
+    }
 }
 
 /// By what the budget lets it in.
@@ -35,17 +55,38 @@ const TURNS: usize = 8;
 
 impl Cell {
     /// A place for one more accepted connection of a tree; or why there is none.
-    pub fn seat(&self, tree: u64) -> Result<Seat, Refused> {
+    pub fn seat(self: &Rc<Self>, tree: u64) -> Result<Seat, Refused> {
         let full = Refused { reason: Reason::ConnectionLimit, retry_after: None };
         let in_cell = self.share.seat().ok_or(full)?;
-        Ok(Seat { _by: By::Workload { _place: self.permits.connection(tree)? }, _in_cell: in_cell })
+        Ok(self.seated(in_cell, By::Workload { _place: self.permits.connection(tree)? }, tree))
     }
 
     /// A place for one that the node itself may have begun, to ask a pod what it declared that it may be asked; `None` where it has
     /// not, or there are many.
-    pub fn probe_seat(&self, side: Side, tree: &Tree, origin: Origin) -> Option<Seat> {
+    pub fn probe_seat(self: &Rc<Self>, side: Side, tree: &Tree, origin: Origin) -> Option<Seat> {
         let taken = self.probe(side, tree, origin)?;
-        Some(Seat { _in_cell: self.share.extra_seat()?, _by: By::Probe { _taken: taken } })
+        Some(self.seated(self.share.extra_seat()?, By::Probe { _taken: taken }, tree.id))
+    }
+
+    fn seated(self: &Rc<Self>, in_cell: Taken, by: By, tree: u64) -> Seat {
+        self.show_room(tree);
+        Seat { _in_cell: in_cell, _by: by, _shown: Shown { cell: Rc::clone(self), tree } }
+    }
+
+    /// Has the doors show whether there is room: the cell's, and that of a tree.
+    fn show_room(&self, tree: u64) {
+        self.ledger.door.set_full(self.share.is_full());
+        if self.permits.counts_workloads()
+            && let Some(payer) = self.payers.of(tree)
+        {
+            payer.row().door.set_full(self.permits.is_full(tree));
+        }
+    }
+
+    /// As bounds have changed.
+    fn show_all_room(&self) {
+        self.ledger.door.set_full(self.share.is_full());
+        self.payers.each(|tree, row| row.door.set_full(self.permits.is_full(tree)));
     }
 
     /// The same, of a request on such a connection.
@@ -67,6 +108,7 @@ impl Cell {
         }
         self.permits.follow(budget, Instant::now());
         self.share.follow(budget);
+        self.show_all_room();
         self.give_way();
     }
 
@@ -95,6 +137,7 @@ impl Cell {
     /// Holds so many connections from now on, each way: those above that stay, but for idle ones.
     pub fn change_share(&self, connections: usize) {
         self.share.change(connections);
+        self.show_all_room();
         self.give_way();
         self.tell_share();
     }

@@ -37,11 +37,14 @@ use crate::{
 
 mod class;
 mod fate;
+mod gate;
 mod hands;
 mod past;
 mod shown;
 #[cfg(test)]
 mod tests;
+
+pub(super) use gate::new_gate;
 
 /// Stuck threads of one tenant that are put up with: each may burn what is left of a CPU. With more, the tenant has
 /// no cell until one of them ends.
@@ -172,6 +175,7 @@ impl Keeper {
     }
 
     fn enthrone(&mut self, settings: &Settings, now: Instant) -> io::Result<()> {
+        self.ledger.door.hang(new_gate(settings));
         let arena = Arc::new(Arena::take()?);
         let sockets = Sockets::default();
         let (handoffs, ways, access_log) = if self.is_process() {

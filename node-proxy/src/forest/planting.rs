@@ -11,9 +11,9 @@ use std::{
 };
 
 use config::{model::Workload, name::PodName};
-use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Parting, Redirect, RedirectError, WayBack};
+use ebpf_redirect::{Enrolled, Enrolment, Exclusions, Gate, Parting, Redirect, RedirectError, WayBack};
 
-use super::{Settings, message::Plant, rows::Rows};
+use super::{Settings, keeper::new_gate, message::Plant, rows::Rows};
 use crate::{
     capture::Presence,
     policy::early,
@@ -23,7 +23,7 @@ use crate::{
         listen::{ListenError, PodListeners},
         netns::Netns,
     },
-    tenancy::Row,
+    tenancy::{Door, Row},
 };
 
 /// A tree whose listeners are bound.
@@ -39,6 +39,8 @@ pub(super) struct Planting {
     denied_by: Option<Arc<InboundPolicy>>,
     /// Whose it is, by number, and how often that tenant may connect, as the kernel was told.
     limited: Option<(u32, Option<u64>)>,
+    /// Which gates its connections pass, as the kernel was told.
+    gates: Option<(Gate, Gate)>,
     listeners: PodListeners,
     netns: Netns,
     presence: Presence,
@@ -130,16 +132,19 @@ impl Planting {
         let ipv6 = workload.addresses.iter().any(IpAddr::is_ipv6);
         let (plan, patience) = (settings.redirect.listen_plan(), settings.limits.unacknowledged);
         let listeners = PodListeners::bind(&netns, home, &plan, ipv6, patience)?;
+        let rows = Rows::new(workload);
+        rows.first().door.hang(new_gate(settings));
         Ok(Self {
             workload: Arc::clone(workload),
             id,
             enrolled: None,
             denied_by: None,
             limited: None,
+            gates: None,
             listeners,
             netns,
             presence: Presence::default(),
-            rows: Rows::new(workload),
+            rows,
         })
     }
 
@@ -225,6 +230,18 @@ impl Planting {
         self.limited = Some((tenant, per_second));
     }
 
+    /// Has the kernel refuse what it connects while this gate of its cell is shut, or its own. Where it cannot, the cell still does.
+    pub(super) fn gate_early(&mut self, of_cell: Option<&Gate>) {
+        let gates = of_cell.zip(self.door().gate());
+        let is_known = self.gates.as_ref().map(|(cell, own)| (cell, own)) == gates;
+        let Some(enrolled) = self.enrolled.as_mut().filter(|_| !is_known) else { return };
+        let gates = gates.map(|(cell, own)| (cell.clone(), own.clone()));
+        if let Err(error) = enrolled.set_gates(gates.clone()) {
+            tracing::warn!(pod = %self.workload.pod, %error, "how many connections it may have is not enforced in the kernel, but by the cell alone");
+        }
+        self.gates = gates;
+    }
+
     /// How often its tenant's pods were refused so, where they may be.
     pub(super) fn refused_early(&self) -> Option<u64> {
         let enrolled =
@@ -263,14 +280,19 @@ impl Planting {
     }
 
     /// As [`Planting::plant`], for the cell that follows another, which may still write what it wrote.
-    pub(super) fn plant_again(&mut self) -> Result<Plant, PlantError> {
-        self.rows.follow_first();
+    pub(super) fn plant_again(&mut self, settings: &Settings) -> Result<Plant, PlantError> {
+        self.rows.follow_first().door.hang(new_gate(settings));
         self.plant()
     }
 
     /// What its connections have used.
     pub(super) fn row(&self) -> &Arc<Row> {
         self.rows.shown()
+    }
+
+    /// Whether there is room for one more connection of its own.
+    pub(super) fn door(&self) -> &Door {
+        &self.rows.first().door
     }
 
     /// Its namespace.

@@ -376,7 +376,7 @@ impl Supervisor {
             }
             keeper.connect_by(self.switchboard.board(), now);
             for tree in self.trees.values_mut().filter(|tree| tree.workload.tenant == *tenant) {
-                match tree.plant_again() {
+                match tree.plant_again(&self.settings) {
                     Ok(plant) => keeper.tell(ToCell::Plant(plant), now),
                     Err(error) => {
                         tracing::error!(pod = %tree.workload.pod, error = error.report(), "a tree was lost in a restart")

@@ -69,7 +69,7 @@ pub(super) fn begin(cell: &Rc<Cell>, captured: Captured) {
 }
 
 /// A place for what may be the node's own question. Asked only where the budget has none: the kernel has to say where it was going.
-fn probe_seat(cell: &Cell, captured: &Captured) -> Option<Seat> {
+fn probe_seat(cell: &Rc<Cell>, captured: &Captured) -> Option<Seat> {
     let is_socket = matches!(captured.arrival, Arrival::Socket) && captured.side == Side::Inbound;
     let client = captured.accept_addr.ip().to_canonical();
     if !is_socket || !cell.snapshot().directory.node_addresses.contains(&client) {

@@ -12,6 +12,7 @@ use ebpf_redirect::Side;
 use super::{
     costs::Costs,
     cpu::Pace,
+    door::Door,
     meter::{self, Payer},
 };
 use crate::telemetry::Reason;
@@ -46,6 +47,10 @@ pub struct Ledger {
     pub heap_bytes: AtomicU64,
     /// Connects that the kernel refused. The supervisor writes it.
     pub refused_early: AtomicU64,
+    /// Whether there is room for one more connection of the tenant's.
+    pub door: Door,
+    /// Connects that the gates of its workloads have kept out. The supervisor writes it.
+    pub kept_out: AtomicU64,
     /// How fast the cell may go. Told by the thread that watches over the CPU.
     pub pace: Pace,
     /// Nanoseconds that the cell was held back for its cap of CPU, or has paused. Written by that thread as well.
@@ -97,6 +102,8 @@ impl Default for Ledger {
             cpu_beside_nanos: zero(),
             heap_bytes: zero(),
             refused_early: zero(),
+            door: Door::default(),
+            kept_out: zero(),
             throttled_nanos: zero(),
             pace: Pace::default(),
             heartbeats: zero(),
@@ -146,6 +153,8 @@ impl Ledger {
             cpu_nanos: copy(&earlier.cpu_nanos),
             cpu_beside_nanos: copy(&earlier.cpu_beside_nanos),
             refused_early: copy(&earlier.refused_early),
+            door: Door::continued(&earlier.door),
+            kept_out: copy(&earlier.kept_out),
             pace: Pace::continued(&earlier.pace),
             throttled_nanos: copy(&earlier.throttled_nanos),
             heartbeats: copy(&earlier.heartbeats),
@@ -178,7 +187,12 @@ impl Ledger {
 
     /// How often a reason was given, by the cell or by the kernel before it.
     pub fn refusals(&self, reason: Reason) -> u64 {
-        let early = if reason == Reason::ConnectionRate { self.refused_early.load(Relaxed) } else { 0 };
+        let early = match reason {
+            Reason::ConnectionRate => self.refused_early.load(Relaxed),
+            Reason::ConnectionLimit => self.door.refused(),
+            Reason::WorkloadConnectionLimit => self.kept_out.load(Relaxed),
+            _ => 0,
+        };
         let own = self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed));
         // A cell in a process of its own may say anything.
         own.saturating_add(early)
@@ -187,6 +201,11 @@ impl Ledger {
     /// Counts connects that the kernel has refused.
     pub fn refused_early(&self, connects: u64) {
         add(&self.refused_early, connects);
+    }
+
+    /// Counts connects that the gates of its workloads have kept out.
+    pub fn kept_out(&self, connects: u64) {
+        add(&self.kept_out, connects);
     }
 
     /// Counts a TLS handshake that was finished: made (outbound) or accepted (inbound).

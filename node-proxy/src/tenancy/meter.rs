@@ -294,6 +294,11 @@ impl Payers {
         self.open.borrow().get(&tree).cloned()
     }
 
+    /// Calls this for each tree and its row.
+    pub fn each(&self, mut call: impl FnMut(u64, &Row)) {
+        self.open.borrow().iter().for_each(|(tree, payer)| call(*tree, payer.row()));
+    }
+
     /// At a heartbeat: puts down what was measured since the last, and what the clocks say of the thread.
     pub fn beat(&self, costs: &Costs) {
         let now = Beat::now();

@@ -6,6 +6,7 @@ pub mod balance;
 pub mod bucket;
 pub mod costs;
 pub mod cpu;
+pub mod door;
 pub mod events;
 pub mod figures;
 pub mod ledger;
@@ -21,6 +22,7 @@ pub mod tenure;
 
 pub use balance::{Balance, Parts};
 pub use costs::Costs;
+pub use door::Door;
 pub use events::{Event, Events, Told};
 pub use figures::{Figures, Line};
 pub use ledger::{ConnectionGuard, Holding, Ledger, RequestGuard, TunnelGuard};

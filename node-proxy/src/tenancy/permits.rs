@@ -112,6 +112,16 @@ impl Permits {
         Ok(place)
     }
 
+    /// Whether a workload's connections are counted apart.
+    pub fn counts_workloads(&self) -> bool {
+        self.connections_per_workload.get() != usize::MAX
+    }
+
+    /// Whether a workload has as many connections as each may have.
+    pub fn is_full(&self, tree: u64) -> bool {
+        self.counts_workloads() && self.workloads.of(tree) >= self.connections_per_workload.get()
+    }
+
     /// One more request.
     pub fn request(&self, now: Instant) -> Result<Taken, Refused> {
         let taken = Taken::of(&self.in_flight, self.requests_in_flight.get());

@@ -44,6 +44,11 @@ impl<K: Copy + Eq + Hash> Places<K> {
         Some(Place { places: Rc::clone(self), key })
     }
 
+    /// How many of a key are taken.
+    pub fn of(&self, key: K) -> usize {
+        self.0.borrow().by_key.get(&key).copied().unwrap_or_default()
+    }
+
     fn give_back(&self, key: K) {
         let mut taken = self.0.borrow_mut();
         taken.all -= 1;

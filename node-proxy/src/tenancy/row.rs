@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use config::name::{PodName, TenantId};
 use ebpf_redirect::Side;
 
-use super::ledger::add;
+use super::{door::Door, ledger::add};
 use crate::telemetry::Reason;
 
 /// What one workload has used since its tree was planted.
@@ -39,6 +39,8 @@ pub struct Row {
     /// Bytes that its connections have allocated, less those that they have freed. What one allocated and nobody's task freed
     /// is missing; so it is an estimate, and may pass below zero for a moment.
     pub heap_bytes: AtomicI64,
+    /// Whether there is room for one more connection of its own.
+    pub door: Door,
     refusals: Vec<AtomicU64>,
 }
 
@@ -59,6 +61,7 @@ impl Row {
             handshakes_accepted: zero(),
             cpu_nanos: zero(),
             heap_bytes: AtomicI64::default(),
+            door: Door::default(),
             refusals: Reason::ALL.iter().map(|_| zero()).collect(),
         }
     }
@@ -74,6 +77,7 @@ impl Row {
             handshakes_made: copy(&earlier.handshakes_made),
             handshakes_accepted: copy(&earlier.handshakes_accepted),
             cpu_nanos: copy(&earlier.cpu_nanos),
+            door: Door::continued(&earlier.door),
             refusals: earlier.refusals.iter().map(copy).collect(),
             ..Self::new(earlier.tenant.clone(), earlier.pod.clone())
         }
@@ -84,6 +88,11 @@ impl Row {
         for (at, counter) in self.counters().enumerate() {
             let each = lanes.iter().filter_map(|lane| lane.counters().nth(at));
             counter.store(each.map(|counter| counter.load(Relaxed)).fold(0, u64::wrapping_add), Relaxed);
+        }
+        // What gates kept out was refused as well; here it is counted with the rest.
+        let kept_out: u64 = lanes.iter().map(|lane| lane.door.refused()).sum();
+        if let Some(counter) = self.refusals.get(Reason::WorkloadConnectionLimit as usize) {
+            add(counter, kept_out);
         }
         let heap = lanes.iter().map(|lane| lane.heap_bytes.load(Relaxed)).fold(0, i64::wrapping_add);
         self.heap_bytes.store(heap, Relaxed);
@@ -103,6 +112,7 @@ impl Row {
             handshakes_accepted,
             cpu_nanos,
             heap_bytes: _,
+            door: _,
             refusals,
         } = self;
         let own = [
@@ -119,9 +129,10 @@ impl Row {
         own.into_iter().chain(refusals)
     }
 
-    /// How often a reason was given.
+    /// How often a reason was given, by the cell or by its gate.
     pub fn refusals(&self, reason: Reason) -> u64 {
-        self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed))
+        let early = if reason == Reason::WorkloadConnectionLimit { self.door.refused() } else { 0 };
+        self.refusals.get(reason as usize).map_or(0, |counter| counter.load(Relaxed)) + early
     }
 
     /// Live bytes, as far as they are known.

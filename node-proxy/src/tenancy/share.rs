@@ -80,6 +80,11 @@ impl Share {
         Taken::of(&self.seats, self.most_seats())
     }
 
+    /// Whether there are as many connections that were accepted as there may be.
+    pub fn is_full(&self) -> bool {
+        self.seats.get() >= self.most_seats()
+    }
+
     /// One more connection than the tenant's budget lets in; `None` where the share itself has no place.
     pub fn extra_seat(&self) -> Option<Taken> {
         Taken::of(&self.seats, self.bound.get())

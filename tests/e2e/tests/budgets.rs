@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, Traffic, dial, end_of, eventually, is_reset, port};
+use e2e::{HTTP, Listener, Origin, Stage, Traffic, dial, eventually, port};
 use testkit::{
     KitError, Outcome, Pod, block_on,
     grpc::{self, CallError, EchoServer, Words},
@@ -87,8 +87,13 @@ fn a_tenant_beyond_its_requests_a_second_is_told_when_to_come_back_and_its_neigh
     Ok(())
 }
 
+/// Whether `connect` itself fails, by a hook's word.
+fn is_denied(from: &Pod, to: SocketAddr) -> bool {
+    dial(from, to).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 #[test]
-fn connections_beyond_a_workloads_or_a_tenants_are_reset_and_those_that_are_there_go_on() -> Outcome {
+fn connections_beyond_a_workloads_or_a_tenants_fail_in_connect_and_those_that_are_there_go_on() -> Outcome {
     let stage = Stage::new()?;
     let (first, second) = (stage.pod("shop", "first", &[])?, stage.pod("shop", "second", &[])?);
     let echo = stage.pod("bank", "echo", &[port("tcp", 9000)])?;
@@ -107,17 +112,28 @@ fn connections_beyond_a_workloads_or_a_tenants_are_reset_and_those_that_are_ther
         held.push(dial(&first, to)?);
         eventually("it is accepted", || open() >= f64::from(number))?;
     }
-    assert!(is_reset(&end_of(&first, to)), "a fourth of the first");
-    assert_eq!(refused("workload_connection_limit"), 1.0);
+    // The gates are told to the kernel right after the pods are enrolled.
+    let accepted =
+        || daemon.metric("canopy_accept_connections_total", &["tenant=\"bounded\""]).unwrap_or_default();
+    eventually("a fourth of the first fails", || is_denied(&first, to))?;
+    let (before, early) = (accepted(), refused("workload_connection_limit"));
+    for _ in 0..20 {
+        assert!(is_denied(&first, to));
+    }
+    eventually("they are counted", || refused("workload_connection_limit") >= early + 20.0)?;
+    assert_eq!(accepted(), before, "the daemon has seen nothing of them");
     for number in 4..=5 {
         held.push(dial(&second, to)?);
         eventually("it is accepted", || open() >= f64::from(number))?;
     }
-    assert!(is_reset(&end_of(&second, to)), "a sixth of both");
-    assert_eq!(refused("connection_limit"), 1.0);
+    assert!(is_denied(&second, to), "a sixth of both");
+    eventually("it is counted", || refused("connection_limit") >= 1.0)?;
+    held.pop();
+    eventually("there is room for one", || dial(&second, to).is_ok())?;
+    eventually("and it has gone", || open() == 4.0)?;
     stage.put(&daemon, "tenant.yaml", &tenant("{connections: 2}"))?;
-    assert_eq!(open(), 5.0, "nothing that is there is ended");
-    assert!(is_reset(&end_of(&second, to)));
+    assert_eq!(open(), 4.0, "nothing that is there is ended");
+    eventually("there is no room", || is_denied(&second, to))?;
     drop(held);
     eventually("they are gone", || open() == 0.0)?;
     let _next = dial(&second, to)?;

@@ -10,6 +10,7 @@ use crate::forest::{keeper::Keeper, seats};
 impl Supervisor {
     /// Gives every running cell its share of now, as far as there is room.
     pub(super) fn share_out(&mut self, now: Instant) {
+        self.gate_early();
         if self.stop_at.is_some() {
             return;
         }

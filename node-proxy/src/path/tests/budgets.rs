@@ -1,9 +1,10 @@
 //! Connections beyond their tenant's budget: reset before anything is read of them, with a reason; and bytes beyond it, which wait.
 
 use config::model::Budget;
+use ebpf_redirect::Gate;
 
 use super::{policy::healthz, *};
-use crate::tenancy::memory::Pressure;
+use crate::tenancy::{Row, memory::Pressure};
 
 /// Puts a budget in place, as a live edit does.
 fn keep_to(world: &World, budget: Budget) {
@@ -39,6 +40,42 @@ fn a_connection_beyond_its_workloads_is_reset_for_a_reason_of_its_own() {
         assert!(reads_reset(&mut world.dial(server.vip).await).await);
         assert_eq!(world.cell.ledger.refusals(Reason::WorkloadConnectionLimit), 1);
         assert!(world.cell.seat(world.tree.id + 1).is_ok(), "another workload has its own");
+    });
+}
+
+#[test]
+fn a_gate_is_shut_exactly_while_the_cell_would_refuse() {
+    on_a_cell(async {
+        let (world, redirect) = (World::new(), ebpf_redirect::fake::FakeRedirect::default());
+        let (cell, tree) = (&world.cell, world.tree.id);
+        let row = Arc::new(Row::new(cell.tenant.clone(), world.tree.workload.pod.clone()));
+        for door in [&cell.ledger.door, &row.door] {
+            door.hang(ebpf_redirect::Redirect::gate(&redirect));
+        }
+        cell.payers.open(tree, Arc::clone(&row));
+        let shut = || [&cell.ledger.door, &row.door].map(|door| door.gate().is_some_and(Gate::is_shut));
+        keep_to(
+            &world,
+            Budget { connections: Some(2), connections_per_workload: Some(1), ..Budget::default() },
+        );
+        let own = cell.seat(tree).unwrap();
+        assert_eq!((shut(), cell.seat(tree).is_err()), ([false, true], true));
+        let other = cell.seat(tree + 1).unwrap();
+        assert_eq!((shut(), cell.seat(tree + 2).is_err()), ([true, true], true));
+        drop(own);
+        assert_eq!(shut(), [false, false]);
+        keep_to(&world, Budget { connections: Some(1), ..Budget::default() });
+        assert_eq!(shut(), [true, false], "there is one already");
+        let more = Budget { connections: Some(5), connections_per_workload: Some(1), ..Budget::default() };
+        keep_to(&world, more);
+        let own = cell.seat(tree).unwrap();
+        assert_eq!(shut(), [false, true]);
+        cell.change_share(2);
+        assert_eq!(shut(), [true, true], "the share is a bound, too");
+        keep_to(&world, Budget::default());
+        assert_eq!(shut(), [true, false]);
+        drop((own, other));
+        assert_eq!(shut(), [false, false]);
     });
 }
 

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Ledger;
-use crate::tenancy::costs::Costs;
+use super::{Ledger, add};
+use crate::{telemetry::Reason, tenancy::costs::Costs};
 
 /// What a word is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,12 @@ impl Ledger {
         };
         sum(|lane| &lane.refused_early);
         sum(|lane| &lane.cpu_beside_nanos);
+        sum(|lane| &lane.kept_out);
+        // What gates kept out was refused as well; here it is counted with the rest.
+        let kept_out: u64 = lanes.iter().map(|lane| lane.door.refused()).sum();
+        if let Some(counter) = self.refusals.get(Reason::ConnectionLimit as usize) {
+            add(counter, kept_out);
+        }
         sum(|lane| &lane.throttled_nanos);
         self.finished.store(lanes.iter().all(|lane| lane.finished.load(Relaxed)), Relaxed);
         self.add_up_what_is_no_sum(lanes);
@@ -114,6 +120,8 @@ impl Ledger {
             // The daemon's own to write.
             refused_early: _,
             cpu_beside_nanos: _,
+            kept_out: _,
+            door,
             pace: _,
             throttled_nanos: _,
             beside: _,
@@ -157,6 +165,7 @@ impl Ledger {
             piped,
             above_memory,
             share,
+            &door.full,
             heap_cached_bytes,
             heap_resident_bytes,
             socket_bytes,
@@ -171,7 +180,6 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Reason;
 
     #[test]
     fn what_one_ledger_says_another_takes_over_and_nonsense_changes_nothing_else() {
