@@ -62,7 +62,9 @@ impl Budget {
         };
         self.cpu(&mut say);
         say("memory.soft", self.memory_soft_bytes, Unit::Bytes, |value| {
-            format!("while its cell holds more than {value}, new connections are refused (memory_limit)")
+            format!(
+                "while its cell holds more than {value}, new connections are refused, and half-way to memory.hard, or at half as much again, requests too (memory_limit)"
+            )
         });
         say("memory.hard", self.memory_hard_bytes, Unit::Bytes, |value| {
             format!("while its cell holds more than {value}, connections end, the newest first (memory_shed)")

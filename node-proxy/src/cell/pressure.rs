@@ -1,4 +1,5 @@
-//! The cell against its memory budget, at every heartbeat: nothing new above the soft limit; above the hard one the newest connections
+//! The cell against its memory budget, at every heartbeat: no new connection above the soft limit, and nothing more for who does not take
+//! what there is; no new request half-way to the hard one; above that the newest connections
 //! end, and where that does not help, the supervisor ends the cell.
 //!
 //! It must never wait for the allocator: its figure is as old as it is, and the thread's own counts are read from memory.
@@ -47,7 +48,7 @@ impl Cell {
                 Pressure::None => {
                     tracing::info!(tenant = %self.tenant, "the cell holds less memory than its budget again")
                 }
-                Pressure::Soft | Pressure::Hard => {
+                Pressure::Soft | Pressure::Full | Pressure::Hard => {
                     tracing::warn!(tenant = %self.tenant, ?pressure, connections = held, "the cell holds more memory than its budget lets it");
                 }
             }

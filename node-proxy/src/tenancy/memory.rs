@@ -19,8 +19,10 @@ pub enum Pressure {
     /// Nothing.
     #[default]
     None,
-    /// Nothing new is let in.
+    /// No new connection is let in.
     Soft,
+    /// Nor is a request on one that is there.
+    Full,
     /// What is there has to go.
     Hard,
 }
@@ -41,12 +43,22 @@ impl Pressure {
         let is_above = |bound: Option<u64>| bound.is_some_and(|bound| bytes > bound);
         if is_above(budget.memory_hard_bytes) {
             Self::Hard
+        } else if is_above(full(budget)) {
+            Self::Full
         } else if is_above(budget.memory_soft_bytes) {
             Self::Soft
         } else {
             Self::None
         }
     }
+}
+
+/// Half-way from the soft bound to the hard one: below it, what was begun has room to be finished, and above it there is as much again
+/// for what it still comes to. Without a hard bound, half as much again as the soft one. Nothing without a soft one.
+fn full(budget: &Budget) -> Option<u64> {
+    let soft = budget.memory_soft_bytes?;
+    let hard = budget.memory_hard_bytes.unwrap_or(soft.saturating_mul(2));
+    Some(soft + hard.saturating_sub(soft) / 2)
 }
 
 /// How many of so many connections are ended in one turn of shedding: few enough that most live on where a little was too much,
@@ -75,13 +87,22 @@ mod tests {
     #[test]
     fn bounds_are_what_may_be_held_and_the_hard_one_counts_without_a_soft_one() {
         let both = Budget { memory_soft_bytes: Some(10), memory_hard_bytes: Some(20), ..Budget::default() };
-        for (bytes, expected) in
-            [(10, Pressure::None), (11, Pressure::Soft), (20, Pressure::Soft), (21, Pressure::Hard)]
-        {
+        for (bytes, expected) in [
+            (10, Pressure::None),
+            (11, Pressure::Soft),
+            (15, Pressure::Soft),
+            (16, Pressure::Full),
+            (21, Pressure::Hard),
+        ] {
             assert_eq!(Pressure::of(bytes, &both), expected, "{bytes}");
         }
         let hard = Budget { memory_hard_bytes: Some(20), ..Budget::default() };
         assert_eq!((Pressure::of(20, &hard), Pressure::of(21, &hard)), (Pressure::None, Pressure::Hard));
+        let soft = Budget { memory_soft_bytes: Some(10), ..Budget::default() };
+        assert_eq!(
+            (Pressure::of(15, &soft), Pressure::of(u64::MAX, &soft)),
+            (Pressure::Soft, Pressure::Full)
+        );
         assert_eq!(Pressure::of(u64::MAX, &Budget::default()), Pressure::None);
     }
 

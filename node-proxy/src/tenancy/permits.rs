@@ -26,6 +26,8 @@ use crate::telemetry::Reason;
 #[derive(Debug)]
 pub struct Permits {
     pressure: Cell<Pressure>,
+    /// Whether there is any.
+    pressed: Rc<Cell<bool>>,
     connections_per_workload: Cell<usize>,
     workloads: Rc<Places<u64>>,
     connection_rate: Rate,
@@ -62,6 +64,7 @@ impl Default for Permits {
     fn default() -> Self {
         Self {
             pressure: Cell::default(),
+            pressed: Rc::default(),
             connections_per_workload: Cell::new(usize::MAX),
             workloads: Rc::default(),
             connection_rate: Rate::default(),
@@ -92,10 +95,22 @@ impl Permits {
         let before = self.pressure.replace(pressure);
         if before != pressure {
             let little = pressure != Pressure::None;
+            self.pressed.set(little);
             self.inward.squeeze(little);
             self.outward.squeeze(little);
         }
         before
+    }
+
+    /// Whether the cell holds more memory than it is to: little is held then for whoever does not take it.
+    #[inline]
+    pub fn is_pressed(&self) -> bool {
+        self.pressure.get() != Pressure::None
+    }
+
+    /// The same, for who cannot ask: it changes as that does.
+    pub fn pressed(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.pressed)
     }
 
     /// One more connection of a workload, by its tree's number. The tenant's rate is asked last: what is refused for another reason
@@ -124,6 +139,9 @@ impl Permits {
 
     /// One more request.
     pub fn request(&self, now: Instant) -> Result<Taken, Refused> {
+        if self.pressure.get() >= Pressure::Full {
+            return Err(Refused::full(Reason::MemoryLimit));
+        }
         let taken = Taken::of(&self.in_flight, self.requests_in_flight.get());
         let taken = taken.ok_or(Refused::full(Reason::RequestLimit))?;
         self.request_rate
@@ -261,6 +279,27 @@ mod tests {
         assert_eq!(reason(permits.connection(3)), Some(Reason::ConnectionRate));
         drop((first, second));
         assert_eq!(reason(permits.connection(1)), Some(Reason::ConnectionRate));
+    }
+
+    #[test]
+    fn above_the_soft_limit_no_connection_is_let_in_and_half_way_to_the_hard_one_no_request_either() {
+        let (permits, now) = (following(Budget::default()), Instant::now());
+        for (pressure, connection, request) in [
+            (Pressure::None, true, true),
+            (Pressure::Soft, false, true),
+            (Pressure::Full, false, false),
+            (Pressure::Hard, false, false),
+            (Pressure::None, true, true),
+        ] {
+            permits.press(pressure);
+            let (asked, begun) = (permits.connection(1), permits.request(now));
+            assert_eq!((asked.is_ok(), begun.is_ok()), (connection, request), "{pressure:?}");
+            for refused in [reason(asked), reason(begun)].into_iter().flatten() {
+                assert_eq!(refused, Reason::MemoryLimit);
+            }
+            assert_eq!(permits.is_pressed(), pressure != Pressure::None && permits.pressed().get());
+        }
+        assert!(permits.probe(now).is_some(), "what the node asks is let in all the same");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     http2::{client, empty, request},
     support::{At, Bench, Endpoint1, hear, is_silent, local, say},
 };
-use crate::{accept::Protocol, cell::Limits, telemetry::Reason};
+use crate::{accept::Protocol, cell::Limits, telemetry::Reason, tenancy::memory::Pressure};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const GET: &str = "GET / HTTP/1.1\r\nhost: cart.shop\r\n\r\n";
@@ -128,6 +128,36 @@ async fn a_budget_that_changes_counts_for_the_next_request_of_a_connection_that_
         }
         assert_eq!(bench.cell.ledger.requests.load(Relaxed), 4);
         assert_eq!(bench.cell.permits.requests(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn half_way_to_the_hard_limit_requests_on_connections_that_are_there_are_answered_503_until_there_is_room()
+ {
+    local(async {
+        let (endpoint, bench) = answering().await;
+        let mut stream = bench.connect(Protocol::Http1).await;
+        for (pressure, expected) in [
+            (Pressure::Soft, "200"),
+            (Pressure::Full, "503"),
+            (Pressure::Hard, "503"),
+            (Pressure::None, "200"),
+        ] {
+            bench.cell.permits.press(pressure);
+            say(&mut stream, GET).await;
+            let answer = hear(&mut stream).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{pressure:?}: {answer}");
+            let is_told = answer.contains("\r\ncanopy-refused: memory_limit\r\n")
+                && answer.contains("\r\nretry-after: 1\r\n");
+            assert_eq!(is_told, expected == "503", "{answer}");
+        }
+        assert_eq!((bench.cell.ledger.refusals(Reason::MemoryLimit), endpoint.connections()), (2, 1));
+        let send = client(&bench).await;
+        bench.cell.permits.press(Pressure::Full);
+        let refused = send.clone().send_request(request("/", empty())).await.unwrap();
+        assert_eq!(said(refused.headers()), ["14", "memory_limit"]);
+        assert_eq!(bench.cell.permits.requests(), 0, "what is refused holds nothing");
     })
     .await;
 }
