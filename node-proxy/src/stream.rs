@@ -26,9 +26,13 @@ use crate::{
     tenancy::Taken,
 };
 
-pub use self::told::{Told, told};
+pub use self::{
+    outflow::Outflow,
+    told::{Told, told},
+};
 
 pub mod farewell;
+mod outflow;
 mod told;
 
 /// A connection, by what carries it.

@@ -31,6 +31,7 @@ use crate::{
     identity::Caller,
     policy::Denied,
     snapshot::Destination,
+    stream::Outflow,
     sys::sockets::Registered,
     telemetry::Reason,
     upstream::{course::Course, shortcuts::Goal},
@@ -70,6 +71,8 @@ pub struct Live {
     pub received: Cell<u64>,
     /// Bytes to the client; for opaque connections.
     pub sent: Cell<u64>,
+    /// Whether its client takes what it is sent; the HTTP relay notes it.
+    pub outflow: Outflow,
     /// Requests begun on it; the HTTP relay counts them.
     pub requests: Cell<u64>,
     /// Who calls; set when it is identified.
@@ -104,6 +107,7 @@ impl Live {
             first_byte_after: Cell::default(),
             received: Cell::default(),
             sent: Cell::default(),
+            outflow: Outflow::default(),
             requests: Cell::default(),
             caller: OnceCell::new(),
             unseen_from: OnceCell::new(),

@@ -133,12 +133,26 @@ impl<'cell> Pump<'cell> {
                     return Poll::Pending;
                 }
                 State::Open => {
+                    if way.pace.is_squeezed() {
+                        ready!(self.poll_taken(cx, way));
+                    }
                     let most = ready!(way.pace.poll(cx, &mut self.brake));
                     let moved = ready!(self.step(cx, way, most, &mut count))?;
                     way.pace.spend(moved, &mut self.brake);
                     turn += moved;
                 }
             }
+        }
+    }
+
+    /// Ready where what was handed on is not the sink's to take any more; of a tunnel, the connection's. What a socket would not take
+    /// is still here, and was waited for.
+    fn poll_taken(&self, cx: &mut Context<'_>, way: &Way<'_, 'cell>) -> Poll<()> {
+        match &*way.sink {
+            Stream::Tunnel(tunnel) => {
+                tunnel.siblings().outflow().poll_taken(cx, || way.ledger.reader_paused())
+            }
+            Stream::Tcp(..) | Stream::Handoff(..) => Poll::Ready(()),
         }
     }
 
@@ -264,6 +278,9 @@ impl<'cell> Pump<'cell> {
             };
             count(written);
             if written < bytes.len() {
+                if way.pace.is_squeezed() {
+                    way.ledger.reader_paused();
+                }
                 self.pending = Bytes::copy_from_slice(&bytes[written..]);
                 self.appetite = (self.appetite / 2).max(FIRST);
             } else if bytes.len() == self.appetite as usize {

@@ -174,6 +174,12 @@ const FIGURES: &[Figure] = &[
     figure("tenancy_paced", "Times bytes had to wait for the tenant's rate", MetricType::Counter, |l| {
         count(&l.paced)
     }),
+    figure(
+        "tenancy_readers_paused",
+        "Times nothing more was taken for a receiver that did not take what there was",
+        MetricType::Counter,
+        |l| count(&l.readers_paused),
+    ),
     figure("forest_panics", "Panics contained", MetricType::Counter, |l| count(&l.panics)),
 ];
 

@@ -73,6 +73,8 @@ pub struct Ledger {
     pub piped: AtomicU64,
     /// Times that bytes had to wait for the tenant's rate.
     pub paced: AtomicU64,
+    /// Times that nothing more was taken for a receiver that did not take what there was.
+    pub readers_paused: AtomicU64,
     /// Heartbeats in a row at which the cell held more memory than its budget's hard limit.
     pub above_memory: AtomicU64,
     /// Bytes that the tenant's other lanes hold. The supervisor writes it.
@@ -115,6 +117,7 @@ impl Default for Ledger {
             bulk_copied: zero(),
             piped: zero(),
             paced: zero(),
+            readers_paused: zero(),
             above_memory: zero(),
             beside: zero(),
             share: zero(),
@@ -164,6 +167,7 @@ impl Ledger {
             mirrors_dropped: copy(&earlier.mirrors_dropped),
             bulk_copied: copy(&earlier.bulk_copied),
             paced: copy(&earlier.paced),
+            readers_paused: copy(&earlier.readers_paused),
             refusals: earlier.refusals.iter().map(copy).collect(),
             costs: Costs::continued(&earlier.costs),
             ..Self::default()
@@ -232,6 +236,11 @@ impl Ledger {
     /// Counts so many times that bytes had to wait for the tenant's rate.
     pub fn paced(&self, times: u64) {
         add(&self.paced, times);
+    }
+
+    /// Counts once that nothing more is taken for a receiver until it has taken what there is.
+    pub fn reader_paused(&self) {
+        add(&self.readers_paused, 1);
     }
 
     /// Says for how many heartbeats the cell has held more memory than its budget's hard limit.

@@ -71,6 +71,12 @@ impl Pace {
         self.is_on.set(squeezed || self.bucket.borrow().is_some());
     }
 
+    /// Whether only a little is moved at a time.
+    #[inline]
+    pub fn is_squeezed(&self) -> bool {
+        self.squeezed.get()
+    }
+
     /// Ready when it is this one's turn, with how many bytes it may move.
     pub fn poll(&self, cx: &mut Context<'_>, brake: &mut Brake) -> Poll<usize> {
         if !self.is_on.get() {

@@ -212,7 +212,7 @@ async fn shake(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Box<Con
         idle: Idle { since: Instant::now(), most: IDLE * cell.limits.tunnel_idle },
         patience: cell.limits.patience(),
         farewell: None,
-        streams: Rc::default(),
+        streams: Rc::new(Streams::of(cell.permits.pressed())),
         peer,
     }))
 }
@@ -243,7 +243,7 @@ impl Connection {
             if let Poll::Ready(next) = self.http.poll_accept(cx) {
                 return Poll::Ready(next.map(|asked| asked.map_err(BrokenError::Http)));
             }
-            if let Poll::Ready(Err(error)) = self.wire.poll_send(cx) {
+            if let Poll::Ready(Err(error)) = self.streams.outflow().note(self.wire.poll_send(cx)) {
                 tracing::debug!(%error, "a tunnel's connection broke off");
                 return Poll::Ready(None);
             }

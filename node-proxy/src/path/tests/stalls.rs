@@ -1,9 +1,14 @@
 //! Streams of a tunnel that nobody reads, at one end or the other: its other streams go on.
 
+use ::http::Request;
+use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{tunnels::Pair, *};
-use crate::hbone::settings::{MOST_STREAMS, STREAM_WINDOW};
+use crate::{
+    hbone::settings::{MOST_STREAMS, STREAM_WINDOW},
+    tenancy::memory::Pressure,
+};
 
 /// All that a tunnel of ours has, but one.
 const STALLED: usize = MOST_STREAMS - 1;
@@ -80,4 +85,82 @@ fn apps_that_read_nothing_hold_up_no_other_stream_of_their_tunnel() {
 #[test]
 fn callers_that_read_nothing_hold_up_no_other_stream_of_their_tunnel() {
     streams_that_nobody_reads_hold_up_no_other(Way::Down);
+}
+
+#[test]
+fn in_a_cell_that_holds_too_much_little_is_received_ahead_of_who_reads() {
+    on_a_cell(async {
+        let pair = Pair::new().await;
+        let (mut client, mut server) = pair.connect().await;
+        let between = || {
+            let [taken, passed] =
+                [&pair.caller, &pair.callee].map(|end| end.cell.ledger.bytes_received.load(Relaxed));
+            taken - passed
+        };
+        fill(&mut client).await;
+        assert!(between() > u64::from(STREAM_WINDOW) / 2, "{} bytes of its window", between());
+        pair.callee.cell.press(Pressure::Soft);
+        for _ in 0..2 {
+            flows_freely(&mut client, &mut server).await;
+        }
+        fill(&mut client).await;
+        assert!(between() < u64::from(STREAM_WINDOW) / 4, "{} bytes under pressure", between());
+        pair.callee.cell.press(Pressure::None);
+        for _ in 0..2 {
+            flows_freely(&mut client, &mut server).await;
+        }
+        fill(&mut client).await;
+        assert!(between() > u64::from(STREAM_WINDOW) / 2, "{} bytes when there is room again", between());
+    });
+}
+
+/// How much is taken from apps for a tunnel whose peer promises to take all, and takes nothing.
+async fn taken_for_a_deaf_tunnel(pressure: Pressure) -> u64 {
+    let pair = Pair::new().await;
+    let ledger = &pair.callee.cell.ledger;
+    let socket = TcpStream::connect((pair.address.ip(), hbone::PORT)).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(i32::MAX as u32).initial_connection_window_size(i32::MAX as u32);
+    let (mut send, mut connection) = builder.handshake::<_, Bytes>(pair.tls(socket).await).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        let request = Request::connect(pair.address.to_string()).body(()).unwrap();
+        let (answer, mut sending) = send.send_request(request, false).unwrap();
+        sending.reserve_capacity(1);
+        let answer = tokio::select! {
+            answer = answer => answer.unwrap(),
+            ended = &mut connection => panic!("the tunnel ended: {ended:?}"),
+        };
+        held.push((answer, sending, pair.app.accept().await.unwrap().0));
+    }
+    pair.callee.cell.press(pressure);
+    let apps = join_all(held.iter_mut().map(|(_, _, app)| fill(app)));
+    assert!(apps.await.iter().all(|written| *written > 0));
+    let before = ledger.bytes_sent.load(Relaxed);
+    assert_eq!(ledger.readers_paused.load(Relaxed) > 0, pressure == Pressure::Soft);
+    // Who takes again, gets more.
+    while ledger.bytes_sent.load(Relaxed) < before + 8 * u64::from(STREAM_WINDOW) {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            ended = &mut connection => panic!("the tunnel ended: {ended:?}"),
+        }
+        for (answer, _, app) in &mut held {
+            drop(app.try_write(&[7; 64 * 1024]));
+            let received = answer.body_mut();
+            let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+            while let Poll::Ready(Some(Ok(bytes))) = received.poll_data(&mut nobody) {
+                received.flow_control().release_capacity(bytes.len()).unwrap();
+            }
+        }
+    }
+    before
+}
+
+#[test]
+fn for_a_tunnel_whose_peer_takes_nothing_nothing_more_is_taken_until_it_does() {
+    on_a_cell(async {
+        let without = taken_for_a_deaf_tunnel(Pressure::None).await;
+        let held = taken_for_a_deaf_tunnel(Pressure::Soft).await;
+        assert!(held < without / 2, "{held} bytes, without pressure {without}");
+    });
 }

@@ -6,7 +6,7 @@ use std::{
     cell::{Cell as Slot, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use crate::{
     cell::direction,
     policy::{Denied, Permit},
     snapshot::routes::CompiledRule,
+    stream::Outflow,
     telemetry::{Reason, Record, access::after_user},
     tenancy::{Brake, Direction, Pace, RequestGuard, Taken},
     upstream::{course::Course, pool::Lease, shortcuts::Revoked},
@@ -43,6 +44,8 @@ pub(super) struct Exchange {
     grpc: Slot<bool>,
     /// Why it may not go on, where a policy says so.
     denied: OnceCell<Denied>,
+    /// Whether the endpoint takes what it is sent.
+    outflow: RefCell<Option<Rc<Outflow>>>,
     /// Whether the connection it went out on was ended by us.
     revoked: RefCell<Option<Rc<Revoked>>>,
     /// How it is sent on.
@@ -94,6 +97,7 @@ impl Exchange {
             opaque: Slot::new(false),
             grpc: Slot::new(false),
             denied: OnceCell::new(),
+            outflow: RefCell::default(),
             revoked: RefCell::default(),
             course: Course::default(),
             facts,
@@ -109,14 +113,28 @@ impl Exchange {
         drop(self.permit.set(permit));
     }
 
-    /// Whose turn it is to move bytes of a body.
+    /// Whose turn it is to move bytes of a body. While the cell holds too much, nobody's whose receiver has not taken what there is.
     pub(super) fn poll_turn(
         &self,
         direction: Direction,
         context: &mut Context<'_>,
         brake: &mut Brake,
     ) -> Poll<()> {
+        if self.session.cell.permits.is_pressed() {
+            ready!(self.poll_taken(direction, context));
+        }
         self.pace(direction).poll(context, brake).map(|_most| ())
+    }
+
+    fn poll_taken(&self, direction: Direction, context: &mut Context<'_>) -> Poll<()> {
+        let paused = || self.session.cell.ledger.reader_paused();
+        match direction {
+            Direction::Sent => self.session.live.outflow.poll_taken(context, paused),
+            Direction::Received => match &*self.outflow.borrow() {
+                Some(outflow) => outflow.poll_taken(context, paused),
+                None => Poll::Ready(()),
+            },
+        }
     }
 
     fn pace(&self, direction: Direction) -> &Pace {
@@ -211,6 +229,7 @@ impl Exchange {
     pub(super) fn connected(&self, lease: &Lease, took: Duration) {
         self.course.takes(lease.choice());
         self.course.follows(lease.trace());
+        self.outflow.replace(lease.outflow());
         self.revoked.replace(lease.shortcut().map(|shortcut| Rc::clone(shortcut.revoked())));
         self.note(|facts, _| {
             facts.proven = lease.proven();

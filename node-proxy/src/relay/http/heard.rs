@@ -13,6 +13,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::cell::Live;
+
 /// A stream, and what is noted of its other end.
 #[derive(Debug)]
 pub(super) struct Heard<IO> {
@@ -21,15 +23,20 @@ pub(super) struct Heard<IO> {
 }
 
 /// What was noted of a client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Hearing {
     /// Reads that brought something.
     often: Slot<u64>,
-    /// It would not take all that there is for it.
-    stalled: Slot<bool>,
+    /// Its connection, which knows whether it takes all that there is for it.
+    live: Rc<Live>,
 }
 
 impl Hearing {
+    /// Of this connection's client.
+    pub(super) fn of(live: Rc<Live>) -> Self {
+        Self { often: Slot::default(), live }
+    }
+
     /// How often something has come.
     pub(super) fn often(&self) -> u64 {
         self.often.get()
@@ -37,12 +44,7 @@ impl Hearing {
 
     /// Whether something is left that it has not taken.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stalled.get()
-    }
-
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.stalled.set(written.is_pending());
-        written
+        self.live.outflow.is_stalled()
     }
 }
 
@@ -68,7 +70,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.hearing.wrote(written)
+        self.hearing.live.outflow.note(written)
     }
 
     fn poll_write_vectored(
@@ -77,7 +79,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.hearing.wrote(written)
+        self.hearing.live.outflow.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {

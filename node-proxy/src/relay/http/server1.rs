@@ -49,7 +49,7 @@ enum End {
 /// Serves a connection to its end.
 pub(super) async fn serve(session: Rc<Session>, io: Client) {
     let limits = &session.cell.limits;
-    let watch = Rc::new(Watch::default());
+    let watch = Rc::new(Watch::of(Rc::clone(&session.live)));
     let service = service_fn(|request| answer(Rc::clone(&session), request, Some(watch.request())));
     let connection = http1::Builder::new()
         .auto_date_header(false)

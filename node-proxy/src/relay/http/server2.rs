@@ -35,7 +35,7 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
             answer(Rc::clone(&session), request, None).inspect(move |_| drop(held))
         })
     };
-    let hearing: Rc<Hearing> = Rc::default();
+    let hearing = Rc::new(Hearing::of(Rc::clone(&session.live)));
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer)
         .auto_date_header(false)

@@ -14,9 +14,13 @@ use std::{
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::cell::Live;
+
 /// Where in its life the connection is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watch {
+    /// The connection, which knows whether the client takes all that hyper has to send.
+    live: Rc<Live>,
     /// A request is being answered.
     busy: Slot<bool>,
     /// Bytes have come that no request was made of yet.
@@ -25,8 +29,6 @@ pub(super) struct Watch {
     heard: Slot<u64>,
     /// An answer was begun that will not be complete.
     short: Slot<bool>,
-    /// The client would not take all that hyper has to send.
-    stalled: Slot<bool>,
     /// Hyper has answered bytes of which it could not make a request, and that answer was not sent.
     withheld: Slot<Option<StatusCode>>,
 }
@@ -44,6 +46,18 @@ pub(super) struct Watched<IO> {
 pub(super) struct Busy(Rc<Watch>);
 
 impl Watch {
+    /// Of this connection.
+    pub(super) fn of(live: Rc<Live>) -> Self {
+        Self {
+            live,
+            busy: Slot::default(),
+            begun: Slot::default(),
+            heard: Slot::default(),
+            short: Slot::default(),
+            withheld: Slot::default(),
+        }
+    }
+
     /// A head is complete.
     pub(super) fn request(self: &Rc<Self>) -> Busy {
         self.begun.set(false);
@@ -64,7 +78,7 @@ impl Watch {
     /// Whether the client would miss something of an answer if the connection ended now. A body may have no length but its
     /// connection's, so a proper end would make what there is of it look whole.
     pub(super) fn is_cut_short(&self) -> bool {
-        self.busy.get() || self.short.get() || self.stalled.get()
+        self.busy.get() || self.short.get() || self.live.outflow.is_stalled()
     }
 
     /// The status that hyper wanted to answer by itself, had it not been [withheld](Watched).
@@ -127,8 +141,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
             None => bytes,
         };
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.watch.stalled.set(written.is_pending());
-        written
+        self.watch.live.outflow.note(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -155,8 +168,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
             return self.poll_write(context, only);
         }
         let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.watch.stalled.set(written.is_pending());
-        written
+        self.watch.live.outflow.note(written)
     }
 }
 

@@ -69,6 +69,7 @@ fn page() -> String {
     ledger.piped(8, 6);
     ledger.share(64, 3);
     ledger.paced(11);
+    ledger.reader_paused();
     ledger.throttled_nanos.store(2_500_000_000, Relaxed);
     let costs = &ledger.costs;
     let figures = [
@@ -144,6 +145,7 @@ fn page_shows_what_tenants_and_workloads_cost_and_what_all_of_it_adds_up_to() {
     let way = |name: &str| workload(&format!(",direction=\"{name}\""));
     for line in [
         format!("canopy_tenancy_paced_total{of} 11.0"),
+        format!("canopy_tenancy_readers_paused_total{of} 1.0"),
         format!("canopy_tenancy_cpu_throttled_seconds_total{of} 2.5"),
         "canopy_tenancy_cpu_spent_seconds_total{tenant=\"shop\",mode=\"system\"} 2e-9".to_owned(),
         format!("canopy_tenancy_heap_peak_bytes{of} 3.0"),

@@ -13,6 +13,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::stream::Outflow;
+
 /// What is known of an endpoint's first frame; shared by the connection and the stream below it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Greeting(Rc<Cell<Heard>>);
@@ -52,11 +54,12 @@ impl Greeting {
     }
 }
 
-/// A stream whose first bytes are heard.
+/// A stream whose first bytes are heard, and of which it is noted whether it takes what is written.
 #[derive(Debug)]
 pub(super) struct Greeted<IO> {
     pub(super) io: IO,
     pub(super) greeting: Greeting,
+    pub(super) outflow: Rc<Outflow>,
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Greeted<IO> {
@@ -78,7 +81,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Greeted<IO> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.outflow.note(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -98,7 +102,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Greeted<IO> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.outflow.note(written)
     }
 }
 
@@ -120,7 +125,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut endpoint, _) = listener.accept().await.unwrap();
-        let mut greeted = Greeted { io, greeting: Greeting::default() };
+        let mut greeted = Greeted { io, greeting: Greeting::default(), outflow: Rc::default() };
         assert!(greeted.is_write_vectored());
         let pieces = [io::IoSlice::new(b"a frame's head "), io::IoSlice::new(b"and what is in it")];
         let whole = "a frame's head and what is in it";

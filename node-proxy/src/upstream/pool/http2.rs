@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     hbone::{Streams, fields::TraceId},
+    stream::Outflow,
     sys::hyper_io::HyperIo,
     tenancy::meter,
     upstream::{
@@ -42,6 +43,8 @@ pub struct Connection {
     allowed: Rc<Cell<usize>>,
     /// Whether the endpoint speaks it.
     greeting: Greeting,
+    /// Whether the endpoint takes what it is sent.
+    outflow: Rc<Outflow>,
     streams: Cell<usize>,
     served: Cell<bool>,
     idle_since: Cell<Instant>,
@@ -60,7 +63,9 @@ impl Connection {
     pub(super) async fn open(connected: Connected, stock: &Rc<Stock>) -> Result<Rc<Self>, hyper::Error> {
         let (tunnel, trace) = (connected.stream.tunnel(), connected.stream.trace());
         let greeting = Greeting::default();
-        let stream = Greeted { io: connected.stream, greeting: greeting.clone() };
+        let outflow = Rc::<Outflow>::default();
+        let stream =
+            Greeted { io: connected.stream, greeting: greeting.clone(), outflow: Rc::clone(&outflow) };
         let (send, mut driver) = client::Builder::new(LocalExecutor)
             .timer(TokioTimer)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -87,6 +92,7 @@ impl Connection {
             send,
             allowed,
             greeting,
+            outflow,
             streams: Cell::new(0),
             served: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
@@ -159,6 +165,10 @@ impl Lease {
 
     pub(super) fn trace(&self) -> Option<TraceId> {
         self.connection.trace
+    }
+
+    pub(super) fn outflow(&self) -> Rc<Outflow> {
+        Rc::clone(&self.connection.outflow)
     }
 
     pub(super) fn choice(&self) -> Choice {

@@ -24,7 +24,7 @@ pub use self::{
     upload::{BodyError, Upload},
 };
 use super::{Delivery, choice::Choice, shortcuts::Shortcut};
-use crate::{accept::Protocol, capture::Tree, cell::Limits, hbone::fields::TraceId};
+use crate::{accept::Protocol, capture::Tree, cell::Limits, hbone::fields::TraceId, stream::Outflow};
 
 pub mod bucket;
 mod greeting;
@@ -265,6 +265,15 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.shortcut(),
             Self::Http2(lease) => lease.shortcut(),
+        }
+    }
+
+    /// Whether its endpoint takes what it is sent, where much may gather for one that does not: hyper holds a head's bytes at most of
+    /// what goes by HTTP/1.1.
+    pub fn outflow(&self) -> Option<Rc<Outflow>> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(lease) => Some(lease.outflow()),
         }
     }
 

@@ -100,7 +100,7 @@ impl Connection {
             address,
             send: RefCell::new(send),
             wire: wire.clone(),
-            streams: Rc::new(Streams::with(callee.workload.identity.clone())),
+            streams: Rc::new(Streams::with(callee.workload.identity.clone(), cell.permits.pressed())),
             facts: Rc::default(),
             unused_since: Slot::new(Instant::now()),
         };
@@ -205,7 +205,7 @@ async fn drive(mut http: client::Connection<Wire, Bytes>, driven: Driven) {
             return Poll::Ready(ended.map_err(io::Error::other));
         }
         facts.allowed.set(http.max_concurrent_send_streams());
-        if let Poll::Ready(Err(error)) = wire.poll_send(cx) {
+        if let Poll::Ready(Err(error)) = streams.outflow().note(wire.poll_send(cx)) {
             return Poll::Ready(Err(error));
         }
         wire.rest_without(&streams);

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use config::model::Egress;
+use ebpf_redirect::{Origin, Side};
 use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
@@ -12,9 +13,14 @@ use tokio::{
 
 use super::{
     super::watch::{Watch, Watched},
-    support::{Bench, Endpoint1, hear, local, say},
+    support::{Bench, Endpoint1, VIP, hear, local, say},
 };
-use crate::{accept::Protocol, cell::Limits, sys::socket, telemetry::Reason};
+use crate::{
+    accept::Protocol,
+    cell::{Limits, Live},
+    sys::socket,
+    telemetry::Reason,
+};
 
 /// A client that knows no chunks: its answer has no end but the connection's.
 const OLD: &str = "GET / HTTP/1.0\r\nhost: cart.shop\r\n\r\n";
@@ -125,7 +131,10 @@ async fn an_answer_that_ends_where_its_endpoint_ends_it_is_whole() {
 #[tokio::test]
 async fn an_answer_is_cut_short_until_the_last_of_its_bytes_was_taken() {
     let (near, mut far) = duplex(4);
-    let watch = Rc::new(Watch::default());
+    let bench = Bench::new(&[]);
+    let origin = Origin { destination: VIP.parse().unwrap(), client: "127.0.0.1:40000".parse().unwrap() };
+    let live = Live::new(Rc::clone(&bench.tree), Side::Outbound, origin, None);
+    let watch = Rc::new(Watch::of(Rc::new(live)));
     let mut watched = Watched { io: near, watch: Rc::clone(&watch) };
     let busy = watch.request();
     assert!(watch.is_cut_short(), "it is being answered");

@@ -8,6 +8,7 @@ mod farewell;
 mod floods;
 mod http1;
 mod http2;
+mod pressed;
 mod routes;
 mod sockets;
 mod stalls;

@@ -42,7 +42,7 @@ const STALLED: usize = MOST_STREAMS as usize - 1;
 
 /// Bytes without end; how many were taken.
 #[derive(Clone, Default)]
-struct Endless(Arc<AtomicUsize>);
+pub(super) struct Endless(Arc<AtomicUsize>);
 
 impl Endless {
     /// Waits until each stalled stream has its window's bytes, and nobody has taken any for a while.
@@ -72,14 +72,14 @@ impl Body for Endless {
 const CHUNK: &[u8] = &[7; 16 * 1024];
 
 /// `/flood` is answered without end, `/deaf` never, and nothing of its body is read; everything else comes back.
-struct Endpoint {
+pub(super) struct Endpoint {
     address: SocketAddr,
     flood: Endless,
     connections: Rc<std::cell::Cell<usize>>,
 }
 
 impl Endpoint {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (flood, connections) = (Endless::default(), Rc::<std::cell::Cell<usize>>::default());
@@ -104,7 +104,7 @@ impl Endpoint {
         Self { address, flood, connections }
     }
 
-    fn bench(&self) -> Bench {
+    pub(super) fn bench(&self) -> Bench {
         Bench::new(&[At { address: self.address, protocol: AppProtocol::Http2 }])
     }
 }
