@@ -2,7 +2,12 @@
 //!
 //! How it was brought is the crate `ebpf-redirect`'s affair. This stage must never wait: it asks the kernel once.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, rc::Rc, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+};
 
 use config::{identity::Identity, model::Workload, name::PodName};
 use ebpf_redirect::{Origin, Redirect, RedirectError, Side, canonical};
@@ -89,7 +94,8 @@ pub struct Delivered {
     pub said: Option<Rc<Said>>,
 }
 
-/// Asks where a captured connection comes from and goes to. Everything after this stage compares plain addresses.
+/// Asks where a captured connection comes from and goes to. Everything after this stage compares plain addresses, and what a pod
+/// opens comes from an address of that pod.
 pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, CaptureError> {
     let origin = match (&captured.arrival, captured.stream.socket()) {
         (Arrival::Delivered(delivered), _) => delivered.origin,
@@ -98,7 +104,25 @@ pub fn origin(redirect: &dyn Redirect, captured: &Captured) -> Result<Origin, Ca
         }
         (Arrival::Socket, None) => return Err(CaptureError(RedirectError::NotSteered)),
     };
-    Ok(Origin { destination: canonical(origin.destination), client: canonical(origin.client) })
+    let (destination, client) = (canonical(origin.destination), canonical(origin.client));
+    let client = match (captured.side, &captured.arrival) {
+        (Side::Outbound, Arrival::Socket) => own(&captured.tree.workload.addresses, client),
+        _ => client,
+    };
+    Ok(Origin { destination, client })
+}
+
+/// Where in its pod a caller is. Its application may bind any address that is on an interface there, of loopback or one that it put
+/// on it itself: the network would carry none but the pod's, so no receiver's `ipBlocks` may believe another either. It is not
+/// refused, as an address of a second network is bound honestly: it is seen at the pod's own, as it is through a tunnel.
+fn own(addresses: &[IpAddr], client: SocketAddr) -> SocketAddr {
+    if addresses.contains(&client.ip()) {
+        return client;
+    }
+    let alike = addresses.iter().find(|own| own.is_ipv4() == client.is_ipv4());
+    // A workload has an address; one that had none would be nowhere.
+    let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    SocketAddr::new(*alike.or(addresses.first()).unwrap_or(&nowhere), client.port())
 }
 
 /// The origin of a connection is not known, so it cannot be carried.
@@ -112,6 +136,32 @@ impl CaptureError {
         match self.0 {
             RedirectError::NotSteered => Reason::NotSteered,
             _ => Reason::OriginUnknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_at_an_address_of_its_pod_whatever_it_bound() {
+        let pod = ["10.0.0.7", "fd00::7"].map(|address| address.parse().unwrap());
+        let (v4_only, v6_only) = (&pod[..1], &pod[1..]);
+        let table: &[(&[IpAddr], &str, &str)] = &[
+            (&pod, "10.0.0.7:40000", "10.0.0.7:40000"),
+            (&pod, "[fd00::7]:40000", "[fd00::7]:40000"),
+            (&pod, "192.0.2.9:40000", "10.0.0.7:40000"),
+            (&pod, "127.0.0.5:40000", "10.0.0.7:40000"),
+            (&pod, "[2001:db8::9]:40000", "[fd00::7]:40000"),
+            (&pod, "[::1]:40000", "[fd00::7]:40000"),
+            (v4_only, "[2001:db8::9]:40000", "10.0.0.7:40000"),
+            (v6_only, "192.0.2.9:40000", "[fd00::7]:40000"),
+            (&[], "192.0.2.9:40000", "0.0.0.0:40000"),
+        ];
+        for (addresses, bound, seen) in table {
+            let own = own(addresses, bound.parse().unwrap());
+            assert_eq!(own, seen.parse().unwrap(), "{bound} of a pod at {addresses:?}");
         }
     }
 }
