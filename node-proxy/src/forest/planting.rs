@@ -232,7 +232,7 @@ impl Planting {
 
     /// Has the kernel refuse what it connects while this gate of its cell is shut, or its own. Where it cannot, the cell still does.
     pub(super) fn gate_early(&mut self, of_cell: Option<&Gate>) {
-        let gates = of_cell.zip(self.door().gate());
+        let gates = of_cell.zip(self.rows.first().door.gate());
         let is_known = self.gates.as_ref().map(|(cell, own)| (cell, own)) == gates;
         let Some(enrolled) = self.enrolled.as_mut().filter(|_| !is_known) else { return };
         let gates = gates.map(|(cell, own)| (cell.clone(), own.clone()));

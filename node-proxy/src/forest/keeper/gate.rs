@@ -21,6 +21,11 @@ impl Keeper {
         self.ledger.door.gate().filter(|_| counts)
     }
 
+    /// Counts connects that the gates of its workloads have kept out.
+    pub(in crate::forest) fn kept_out(&self, connects: u64) {
+        self.ledger.kept_out(connects);
+    }
+
     /// Passes on what a cell in a process of its own says, and counts what its gate has kept out.
     pub(in crate::forest) fn look_at_gate(&self) {
         if self.reign.as_ref().is_some_and(|reign| reign.lane.is_process()) {

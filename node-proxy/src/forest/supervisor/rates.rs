@@ -28,7 +28,7 @@ impl Supervisor {
             let keeper = self.cells.get(&tree.workload.tenant);
             let kept_out = tree.door().count();
             if let Some(keeper) = keeper.filter(|_| kept_out > 0) {
-                keeper.ledger().kept_out(kept_out);
+                keeper.kept_out(kept_out);
             }
             tree.gate_early(keeper.and_then(Keeper::gate));
         }
