@@ -114,7 +114,7 @@ mod tests {
         };
         let id = TenantId::Tenant(Name::try_from("a").unwrap());
         let (isolation, egress) = (Isolation::default(), Egress::default());
-        Tenant { id, namespaces: Vec::new(), isolation, egress, budget, owner: None }
+        Tenant { id, namespaces: Vec::new(), isolation, egress, budget, owner: None, left_out: 0 }
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub enum Reason {
     KeptLastGood,
     /// The strictest reading of an object that cannot be read is in force.
     StoodIn,
+    /// Its tenant's budget has no room for it.
+    OverBudget,
 }
 
 /// A place in a file, counted from 1; columns count characters.

@@ -5,6 +5,7 @@
 //! creation where it is known, then files by name, then lines; so nodes that start alike decide alike.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::Path,
@@ -23,6 +24,8 @@ use crate::{
 // In the order in which they run: each needs what those before it settled.
 mod claims;
 
+mod quotas;
+
 mod tenants;
 
 mod workloads;
@@ -38,7 +41,7 @@ mod policies;
 mod stand_ins;
 
 /// An object that wants to be in the mesh.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Candidate {
     pub(crate) object: ObjectRef,
     /// As the files have it now; `None` if that was rejected.
@@ -67,6 +70,8 @@ pub(crate) enum Doubt {
     Contradicted,
     /// There are too many objects.
     TooMany,
+    /// Its tenant's budget has no room for it.
+    OverBudget,
 }
 
 impl Candidate {
@@ -109,21 +114,25 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     let reserved = claims::reserve(candidates, node.as_ref(), &node_addresses);
     let own_addresses = options.node_addresses.iter().copied().collect();
     let mut linking = Linking { mesh, node, node_addresses, own_addresses, reserved, ..Linking::default() };
-    let of = |kind: Kind| candidates.iter().filter(move |candidate| &*candidate.object.kind == kind.as_str());
-    let by_age = |kind: Kind| {
-        let mut sorted: Vec<&Candidate> = of(kind).collect();
-        sorted.sort_by_key(|candidate| candidate.age());
-        sorted.into_iter()
-    };
+    let of = |kind: Kind| of_kind(candidates, kind);
     of(Kind::Namespace).for_each(|candidate| linking.settle(candidate, tenants::know_namespace));
     of(Kind::ServiceAccount).for_each(|candidate| linking.settle(candidate, |_, _| Ok(())));
-    by_age(Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
+    by_age(candidates, Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
     tenants::namespaces_by_themselves(&mut linking, candidates);
     of(Kind::Tenant).for_each(|candidate| tenants::keep(&mut linking, candidate));
     let namespaces = of(Kind::Namespace).filter_map(|candidate| linking.used.get(&candidate.object).cloned());
     for namespace in namespaces.collect::<Vec<_>>() {
         tenants::check_namespace(&mut linking, &namespace);
     }
+    // From here on what tenants have room for.
+    let kept = if options.unbudgeted {
+        Cow::Borrowed(candidates)
+    } else {
+        quotas::keep_to(&mut linking, candidates)
+    };
+    let candidates: &[Candidate] = &kept;
+    let of = |kind: Kind| of_kind(candidates, kind);
+    let by_age = |kind: Kind| by_age(candidates, kind);
     by_age(Kind::Pod).for_each(|candidate| linking.settle(candidate, workloads::place));
     by_age(Kind::Service).for_each(|candidate| linking.settle(candidate, services::place));
     of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
@@ -137,6 +146,16 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     candidates.iter().for_each(|candidate| stand_ins::place(&mut linking, candidate));
     let Linking { mesh, findings, used, stood_in, .. } = linking;
     Linked { mesh, findings, used, stood_in }
+}
+
+fn of_kind(candidates: &[Candidate], kind: Kind) -> impl Iterator<Item = &Candidate> {
+    candidates.iter().filter(move |candidate| &*candidate.object.kind == kind.as_str())
+}
+
+fn by_age(candidates: &[Candidate], kind: Kind) -> impl Iterator<Item = &Candidate> {
+    let mut sorted: Vec<&Candidate> = of_kind(candidates, kind).collect();
+    sorted.sort_by_key(|candidate| candidate.age());
+    sorted.into_iter()
 }
 
 /// The mesh in the making, and what must be remembered until it is made.

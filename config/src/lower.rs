@@ -51,6 +51,7 @@ mod label_selector;
 mod metadata;
 mod quantity;
 mod scope;
+mod weight;
 
 // What is in force in the place of what cannot be read.
 mod stand_in;
@@ -87,6 +88,8 @@ pub(crate) struct Lowered {
     pub(crate) at: Position,
     /// Seconds since the epoch, if it says so.
     pub(crate) created: Option<i64>,
+    /// What it counts of its tenant's `compiledBytes`.
+    pub(crate) weight: u64,
     pub(crate) draft: Draft,
 }
 
@@ -112,12 +115,13 @@ pub(crate) fn lower(file: &Arc<Path>, object: &Object, options: &Options) -> Low
         debug_assert!(false, "{} was lowered to nothing, without a finding", object.name);
         context.invalid(&object.root, "cannot be read, for a reason that is not known: compare its fields");
     }
-    let created = metadata::created(&object.root);
+    let (created, weight) = (metadata::created(&object.root), weight::of(&object.root));
     let lowered = |draft| Lowered {
         object: object.name.clone(),
         file: Arc::clone(file),
         at: object.root.at,
         created,
+        weight,
         draft,
     };
     let accepted = draft.filter(|_| !context.rejected).map(lowered);

@@ -88,6 +88,8 @@ pub struct Tenant {
     pub budget: Budget,
     /// The user of the node that may see what it uses, and is told what happens to it.
     pub owner: Option<u32>,
+    /// Objects of its namespaces for which its budget has no room.
+    pub left_out: u64,
 }
 
 /// The isolation class of a cell.

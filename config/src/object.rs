@@ -90,6 +90,19 @@ impl Kind {
         }
     }
 
+    /// Whether owners write it, as opposed to what controllers make, or what says who somebody is: that counts against a budget.
+    pub(crate) fn is_configuration(self) -> bool {
+        match self {
+            Self::Service
+            | Self::HttpRoute
+            | Self::AuthorizationPolicy
+            | Self::PeerAuthentication
+            | Self::NetworkPolicy
+            | Self::ServiceEntry => true,
+            Self::Namespace | Self::ServiceAccount | Self::Pod | Self::EndpointSlice | Self::Tenant => false,
+        }
+    }
+
     fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::Tenant)
     }

@@ -21,4 +21,6 @@ pub struct Options {
     pub node_addresses: Vec<IpAddr>,
     /// How much is read at most.
     pub limits: Limits,
+    /// Whether no tenant is held to its budget of objects: for measuring what budgets cost.
+    pub unbudgeted: bool,
 }

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use self::named::{Entry, Named, protects};
@@ -27,6 +28,7 @@ mod file;
 mod named;
 mod rest;
 mod room;
+mod turns;
 
 /// What came of the files as they are now.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub struct Outcome {
     pub objects: usize,
     /// How many objects are in force, in any version.
     pub accepted: usize,
+    /// In how long the same files have to be taken in again, since some of what they say was put off.
+    pub again: Option<Duration>,
 }
 
 /// Pods of this node of which no version is in force. They are not served; but they are there, and what held them before must
@@ -62,6 +66,9 @@ pub struct Rejected {
 pub struct Store {
     options: Options,
     files: BTreeMap<PathBuf, Arc<file::FileRead>>,
+    /// As they were last, with what is put off.
+    latest: BTreeMap<PathBuf, Arc<file::FileRead>>,
+    turns: turns::Turns,
     /// The version of each object that the mesh is made of.
     good: BTreeMap<ObjectRef, Arc<Lowered>>,
     /// What stands in for objects that never had a good one.
@@ -100,7 +107,22 @@ impl Store {
     /// Takes in all files of the directory as they are now. A file that is not among them is gone, and its
     /// objects with it. Only files whose text changed are read again.
     pub fn apply(&mut self, files: &BTreeMap<PathBuf, FileText>) -> Outcome {
-        self.files = self.read(files);
+        self.apply_all(files, None)
+    }
+
+    /// The same at a time, from any beginning: tenants that change more often than they may are put off.
+    pub fn apply_at(&mut self, files: &BTreeMap<PathBuf, FileText>, time: Duration) -> Outcome {
+        self.apply_all(files, Some(time))
+    }
+
+    fn apply_all(&mut self, files: &BTreeMap<PathBuf, FileText>, time: Option<Duration>) -> Outcome {
+        self.latest = self.read(files);
+        let (latest, before) = (self.latest.clone(), std::mem::take(&mut self.files));
+        let turn = match time.filter(|_| !self.options.unbudgeted) {
+            Some(time) => self.turns.take(&before, latest, &self.mesh, time),
+            None => turns::Turn { files: latest, again: None, findings: Vec::new() },
+        };
+        self.files = turn.files;
         let Collected { candidates, objects, mut findings, of_parts } = self.candidates();
         let Linked { mesh, findings: linked, used, stood_in } = link::link(&candidates, &self.options);
         (self.good, self.stood_in) = (used, stood_in);
@@ -108,6 +130,7 @@ impl Store {
         self.of_parts.retain(|object| self.stood_in.contains_key(object));
         findings.extend(self.files.values().flat_map(|read| read.findings.iter().cloned()));
         findings.extend(linked);
+        findings.extend(turn.findings);
         findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
         excerpt::fill(&mut findings, files);
         let changes = changes::adopt(&mut self.mesh, mesh);
@@ -116,9 +139,10 @@ impl Store {
             findings,
             changes,
             rejected: self.rejected(),
-            files: self.files.len(),
+            files: files.len(),
             objects,
             accepted: self.good.len(),
+            again: turn.again,
         }
     }
 
@@ -132,7 +156,7 @@ impl Store {
 
     fn read(&self, files: &BTreeMap<PathBuf, FileText>) -> BTreeMap<PathBuf, Arc<file::FileRead>> {
         let read = |(path, text): (&PathBuf, &FileText)| {
-            let known = self.files.get(path).filter(|known| known.is_of(text));
+            let known = self.latest.get(path).filter(|known| known.is_of(text));
             let read = known.cloned().unwrap_or_else(|| Arc::new(file::read(path, text, &self.options)));
             (path.clone(), read)
         };

@@ -62,6 +62,7 @@ pub(super) fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
         Doubt::Signs => "may be in a part that cannot be read, and no good version is known",
         Doubt::Contradicted => "is there more than once, and not the same",
         Doubt::TooMany => "is beyond the limit of objects",
+        Doubt::OverBudget => "is beyond its tenant's budget",
     };
     let does = match &version.draft {
         Draft::PeerAuthentication(peers) => format!("{} no plaintext", takes(&peers.scope)),

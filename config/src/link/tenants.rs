@@ -113,8 +113,15 @@ fn join(linking: &mut Linking, namespace: &Namespace) {
     linking.mesh.membership.insert(namespace.clone(), id.clone());
     let (isolation, budget) = linking.default_tenant.as_deref().map_or_else(Default::default, own);
     let namespaces = vec![namespace.clone()];
-    let tenant =
-        Tenant { id: id.clone(), namespaces, isolation, egress: Egress::default(), budget, owner: None };
+    let tenant = Tenant {
+        id: id.clone(),
+        namespaces,
+        isolation,
+        egress: Egress::default(),
+        budget,
+        owner: None,
+        left_out: 0,
+    };
     linking.mesh.tenants.insert(id, Arc::new(tenant));
 }
 

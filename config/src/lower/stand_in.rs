@@ -154,5 +154,5 @@ fn whole(namespace: &Namespace, root: &RootNamespace) -> Scope {
 }
 
 fn lowered(object: ObjectRef, file: &Arc<Path>, at: Position, draft: Draft) -> Lowered {
-    Lowered { object, file: Arc::clone(file), at, created: None, draft }
+    Lowered { object, file: Arc::clone(file), at, created: None, weight: 0, draft }
 }

@@ -31,6 +31,7 @@ impl TenantDraft {
             egress: Egress::Mesh,
             budget,
             owner: None,
+            left_out: 0,
         };
         Self { tenant, namespace_places: Vec::new(), default_place: None }
     }
@@ -49,7 +50,8 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     let budget = spec.get("budget").map(|node| budget::lower(context, node)).unwrap_or_default();
     let (isolation, egress) = (isolation?, egress?);
     let owner = spec.get("owner").and_then(|node| owner(context, node));
-    let tenant = Tenant { id: TenantId::Tenant(meta.name), namespaces, isolation, egress, budget, owner };
+    let tenant =
+        Tenant { id: TenantId::Tenant(meta.name), namespaces, isolation, egress, budget, owner, left_out: 0 };
     Some(TenantDraft { tenant, namespace_places, default_place })
 }
 

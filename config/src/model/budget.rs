@@ -81,9 +81,19 @@ impl Budget {
                 "its connections hold {value} of the daemon's descriptors at most, two for each (connection_limit)"
             )
         });
-        say("objects", self.objects, Unit::Number, not_yet);
-        say("compiledBytes", self.compiled_bytes, Unit::Bytes, not_yet);
-        say("updatesPerSecond", self.updates_per_second, Unit::Number, not_yet);
+        say("objects", self.objects, Unit::Number, |value| {
+            format!(
+                "of more than {value} objects of its namespaces, those that are last by kind and name are not in force (over-budget); where they protect something, all is denied that they may deny"
+            )
+        });
+        say("compiledBytes", self.compiled_bytes, Unit::Bytes, |value| {
+            format!("of objects that weigh more than {value} together, the same")
+        });
+        say("updatesPerSecond", self.updates_per_second, Unit::Number, |value| {
+            format!(
+                "of more than {value} changes of its objects a second, the next are put off, and taken up together"
+            )
+        });
         effects
     }
 
@@ -157,10 +167,6 @@ impl Budget {
             )
         });
     }
-}
-
-fn not_yet(_value: &str) -> String {
-    "read and checked, but not enforced yet".to_owned()
 }
 
 /// What one thread of a cell can use.

@@ -68,7 +68,7 @@ pub(super) struct FileRead {
 }
 
 /// An object of a file.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct ReadObject {
     pub(super) name: ObjectRef,
     pub(super) at: Position,
@@ -84,6 +84,43 @@ impl FileRead {
     /// Whether this was read from the same text.
     pub(super) fn is_of(&self, text: &FileText) -> bool {
         self.fingerprint == fingerprint(text)
+    }
+
+    /// A file as it is `now`, if it is, but with those objects that are held as they were `then`, and what was said of them.
+    pub(super) fn merged(
+        then: Option<&Self>,
+        now: Option<&Self>,
+        is_held: impl Fn(&ReadObject) -> bool,
+    ) -> Self {
+        let objects = |read: Option<&Self>, held: bool| -> Vec<ReadObject> {
+            let all = read.into_iter().flat_map(|read| &read.objects);
+            all.filter(|object| is_held(object) == held).cloned().collect()
+        };
+        let kept = [objects(then, true), objects(now, false)];
+        let said = |read: Option<&Self>, held: bool| -> Vec<Finding> {
+            let names: BTreeSet<ObjectRef> = [then, now]
+                .into_iter()
+                .flatten()
+                .flat_map(|read| &read.objects)
+                .filter(|object| is_held(object))
+                .map(|object| object.name.clone())
+                .collect();
+            let of_held =
+                |finding: &&Finding| finding.object.as_ref().is_some_and(|of| names.contains(of)) == held;
+            read.into_iter().flat_map(|read| &read.findings).filter(of_held).cloned().collect()
+        };
+        let findings = [said(then, true), said(now, false)].concat();
+        // What cannot be read at all is nobody's to put off.
+        Self {
+            file: now.or(then).map_or_else(|| Arc::from(Path::new("")), |read| Arc::clone(&read.file)),
+            fingerprint: [0; 2],
+            objects: kept.concat(),
+            findings,
+            first_defect: now.and_then(|read| read.first_defect),
+            suspects: now.map(|read| read.suspects.clone()).unwrap_or_default(),
+            is_mute: now.is_some_and(|read| read.is_mute),
+            has_gap: now.is_some_and(|read| read.has_gap),
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub struct FileSource {
     empty: BTreeMap<PathBuf, Instant>,
     look_at: Instant,
     unreadable: bool,
+    /// From when on time is counted, for what is put off.
+    opened: Instant,
 }
 
 /// A watch, and which directory it is of: one that was made again under the same name is another.
@@ -80,6 +82,7 @@ impl FileSource {
             empty: BTreeMap::new(),
             look_at: Instant::now(),
             unreadable: false,
+            opened: Instant::now(),
         })
     }
 
@@ -114,7 +117,13 @@ impl FileSource {
             Ok(mut files) => {
                 self.note_readable(None);
                 self.wait_for_writers(&mut files, Instant::now());
-                Some(self.store.apply(&files))
+                let outcome = self.store.apply_at(&files, self.opened.elapsed());
+                if let Some(again) = outcome.again {
+                    // What was put off is looked at again, also if nothing changes.
+                    self.look_at = self.look_at.min(Instant::now() + again);
+                    self.seen = None;
+                }
+                Some(outcome)
             }
             Err(error) => {
                 self.seen = None;
@@ -257,6 +266,27 @@ mod tests {
         assert!(source.next(Duration::from_millis(1_500)).is_none());
         write(directory.path(), "two");
         assert_eq!(services(source.next(PATIENCE)), ["shop/two"]);
+    }
+
+    #[test]
+    fn a_change_that_was_put_off_is_taken_up_without_another_edit() {
+        let directory = tempfile::tempdir().unwrap();
+        let tenant = "apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {name: team}\n\
+            spec: {namespaces: [shop], budget: {updatesPerSecond: 1}}\n";
+        fs::write(directory.path().join("tenant.yaml"), tenant).unwrap();
+        write(directory.path(), "one");
+        let mut source = source(directory.path());
+        assert_eq!(services(source.next(PATIENCE)), ["shop/one"]);
+        write(directory.path(), "two");
+        assert_eq!(services(source.next(PATIENCE)), ["shop/two"]);
+        write(directory.path(), "three");
+        let mut seen = Vec::new();
+        while seen != ["shop/three"] {
+            let outcome = source.next(PATIENCE);
+            assert!(outcome.is_some(), "it waits for an edit after {seen:?}");
+            seen = services(outcome);
+        }
+        assert!(source.next(Duration::from_millis(1_500)).is_none(), "and then it is quiet");
     }
 
     #[test]

@@ -40,6 +40,7 @@ struct Seen {
     failed: bool,
     refused: BTreeMap<Reason, Bite>,
     throttled: Bite,
+    left_out: u64,
 }
 
 /// How far a figure was told that only grows.
@@ -148,6 +149,12 @@ impl Seen {
         let throttled = cell.ledger.throttled_nanos.load(Relaxed);
         if let Some(more) = self.throttled.look(throttled, at) {
             let what = format!("your CPU budget held your cell back for {:?}", Duration::from_nanos(more));
+            news.push(News::new(Kind::Budget, what));
+        }
+        let left_out = cell.ledger.left_out.load(Relaxed);
+        if left_out > std::mem::replace(&mut self.left_out, left_out) {
+            let what =
+                format!("your budget has no room for {left_out} of your objects: they are not in force");
             news.push(News::new(Kind::Budget, what));
         }
         news

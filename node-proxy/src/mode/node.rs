@@ -210,6 +210,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
             root_namespace: options.root_namespace.clone(),
             node: options.node.clone(),
             node_addresses: addresses.to_vec(),
+            unbudgeted: !options.budgets,
             ..store::Options::default()
         },
     )?;

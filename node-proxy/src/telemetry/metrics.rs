@@ -114,6 +114,12 @@ const FIGURES: &[Figure] = &[
             count(&l.tunnels_made)
         })
     },
+    figure(
+        "tenancy_objects_left_out",
+        "Objects for which the tenant's budget has no room",
+        MetricType::Gauge,
+        |l| count(&l.left_out),
+    ),
     figure("relay_requests", "Requests begun", MetricType::Counter, |l| count(&l.requests)),
     figure("relay_requests_in_flight", "Requests in flight now", MetricType::Gauge, |l| {
         count(&l.requests_in_flight)

@@ -46,6 +46,8 @@ pub struct Ledger {
     pub door: Door,
     /// Connects that the gates of its workloads have kept out. The supervisor writes it.
     pub kept_out: AtomicU64,
+    /// Objects for which the tenant's budget has no room. The supervisor writes it.
+    pub left_out: AtomicU64,
     /// How fast the cell may go. Told by the thread that watches over the CPU.
     pub pace: Pace,
     /// Nanoseconds that the cell was held back for its cap of CPU, or has paused. Written by that thread as well.
@@ -101,6 +103,7 @@ impl Default for Ledger {
             refused_early: zero(),
             door: Door::default(),
             kept_out: zero(),
+            left_out: zero(),
             throttled_nanos: zero(),
             pace: Pace::default(),
             heartbeats: zero(),

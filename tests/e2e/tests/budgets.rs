@@ -232,6 +232,31 @@ fn a_pod_beyond_its_tenants_connections_a_second_is_refused_in_connect_and_its_n
 }
 
 #[test]
+fn configuration_beyond_a_tenants_objects_is_not_in_force_and_its_owner_is_told() -> Outcome {
+    let stage = Stage::new()?;
+    let (client, web) = (stage.pod("shop", "client", &[])?, stage.pod("shop", "web", &[HTTP])?);
+    let to_web = stage.service(("shop", "web"), 10, &[HTTP], &[&web])?.at(80);
+    let _web = Origin::start(&web, 80)?;
+    stage.manifests.write("tenant.yaml", &tenant("{objects: 1}"))?;
+    let daemon = stage.daemon()?;
+    let labels = &["tenant=\"bounded\""];
+    assert_eq!(daemon.metric("canopy_tenancy_objects_left_out", labels)?, 0.0);
+    let one_more = "apiVersion: v1\nkind: Service\nmetadata: {name: zebra, namespace: shop}\n\
+                    spec: {clusterIP: 10.96.7.7, ports: [{port: 80}]}\n";
+    stage.put(&daemon, "zebra.yaml", one_more)?;
+    daemon.wait_metric("canopy_tenancy_objects_left_out", labels, 1.0)?;
+    eventually("its owner is told", || {
+        let said = daemon.canopy(&["events", "--tenant", "bounded"]).map(|output| output.stdout);
+        let said = said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        said.contains("budget  your budget has no room for 1 of your objects")
+    })?;
+    assert_eq!(http::get(&client, to_web, "web", "/")?.status, 200, "the rest is as it was");
+    stage.put(&daemon, "tenant.yaml", &tenant("{objects: 2}"))?;
+    daemon.wait_metric("canopy_tenancy_objects_left_out", labels, 0.0)?;
+    Ok(())
+}
+
+#[test]
 fn a_grpc_client_reads_its_own_status_in_a_refusal() -> Outcome {
     let stage = Stage::new()?;
     let (client, ledger) =

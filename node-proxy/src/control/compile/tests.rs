@@ -31,6 +31,7 @@ fn mesh() -> Mesh {
             egress: Egress::Any,
             budget: Budget::default(),
             owner: None,
+            left_out: 0,
         };
         mesh.tenants.insert(id.clone(), Arc::new(tenant));
         mesh.membership.insert(namespace, id);

@@ -180,6 +180,7 @@ fn mesh(tenants: &[(&str, Egress)], entries: &[(&str, &str, bool)]) -> Mesh {
             egress: *egress,
             budget: Budget::default(),
             owner: None,
+            left_out: 0,
         };
         mesh.tenants.insert(id, Arc::new(tenant));
     }

@@ -2,7 +2,10 @@
 //!
 //! It must never wait for a cell: what trees there are is the cells' own to answer.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
+};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -20,10 +23,12 @@ impl Supervisor {
         self.books.enter(self.cells.values().chain(&self.leaving), self.keepers());
         let terms = self.keepers().map(|keeper| {
             let snapshot = keeper.snapshot();
+            let tenant = self.mesh.tenants.get(&keeper.tenant);
+            keeper.ledger().left_out.store(tenant.map_or(0, |tenant| tenant.left_out), Relaxed);
             Terms {
                 isolation: keeper.class(),
                 budget: snapshot.budget,
-                owner: self.mesh.tenants.get(&keeper.tenant).and_then(|tenant| tenant.owner),
+                owner: tenant.and_then(|tenant| tenant.owner),
                 restarts: keeper.restarts,
                 state: keeper.state(),
             }

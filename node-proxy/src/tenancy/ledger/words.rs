@@ -122,6 +122,7 @@ impl Ledger {
             refused_early: _,
             cpu_beside_nanos: _,
             kept_out: _,
+            left_out: _,
             door,
             pace: _,
             throttled_nanos: _,

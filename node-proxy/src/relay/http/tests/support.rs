@@ -376,6 +376,7 @@ fn mesh(workload: Arc<Workload>) -> Mesh {
         egress: Egress::Any,
         budget: Budget::default(),
         owner: None,
+        left_out: 0,
     };
     let mut mesh = Mesh::default();
     mesh.tenants.insert(id.clone(), Arc::new(tenant));
