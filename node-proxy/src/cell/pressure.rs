@@ -1,6 +1,6 @@
-//! The cell against its memory budget, at every heartbeat: no new connection above the soft limit, and nothing more for who does not take
-//! what there is; no new request half-way to the hard one; above that the newest connections
-//! end, and where that does not help, the supervisor ends the cell.
+//! The cell against its memory budget, at every heartbeat: above the soft limit no new connection, and nothing more for who does not
+//! take what there is; half-way to the hard one no new request; above that the newest connections end, and where that does not help, the
+//! supervisor ends the cell.
 //!
 //! It must never wait for the allocator: its figure is as old as it is, and the thread's own counts are read from memory.
 
