@@ -11,6 +11,8 @@ use ebpf_redirect::Side;
 use super::{door::Door, ledger::add};
 use crate::telemetry::Reason;
 
+mod words;
+
 /// What one workload has used since its tree was planted.
 #[derive(Debug)]
 pub struct Row {

@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::page::Page;
+use super::{page::Page, rows::Rows};
 use crate::{
     capture::Presence,
     control::compile,
@@ -94,6 +94,7 @@ struct Boundary {
     /// Heartbeats of its predecessors.
     began_with: u64,
     arena: Arc<Arena>,
+    rows: Rows,
     compiler: compile::Told,
     remote: Remote,
     /// What is asked about certificates, where anybody answers.
@@ -135,8 +136,8 @@ pub async fn serve<L>(socket: OwnedFd, log: impl FnOnce() -> L) -> Result<(), Ce
     };
     let given = Given::of(&begin, descriptors)?;
     // Before there is another thread.
-    confinement::drop_capabilities(given.steered()?)?;
     confinement::leave_network()?;
+    confinement::drop_capabilities(given.steered()?)?;
     arena::start_thread().map_err(CellError::SetUp)?;
     let _log = log();
     // As operators find it among processes; the kernel keeps 15 bytes.
@@ -224,6 +225,7 @@ impl Boundary {
             ledger,
             began_with,
             arena,
+            rows: Rows::default(),
             compiler,
             remote,
             questions,
@@ -261,6 +263,9 @@ impl Boundary {
                     if accounted.elapsed() >= ACCOUNT {
                         accounted = Instant::now();
                         self.account();
+                        for rows in self.rows.news() {
+                            wire::send(&self.packets, &rows, &[]).await?;
+                        }
                     }
                     let ended = self.lane.take_if(|lane| lane.thread.is_finished());
                     self.page.show(&self.ledger).map_err(CellError::SetUp)?;
@@ -276,13 +281,15 @@ impl Boundary {
         let message = match told {
             // Once is enough.
             Told::Begin(_) => return Err(CellError::NoBeginning),
-            Told::Plant { workload, tree, listeners } => {
+            Told::Plant { workload, tree, listeners, counts } => {
                 let Ends { netns, presence, listeners: sockets } = Ends::of(descriptors, listeners.len())?;
                 let each = listeners
                     .into_iter()
                     .zip(sockets)
                     .map(|(listener, socket)| as_listener(listener, socket));
                 let row = Arc::new(Row::new(workload.tenant.clone(), workload.pod.clone()));
+                row.hear(&counts);
+                self.rows.open(tree, &row);
                 ToCell::Plant(Plant {
                     row,
                     workload: Arc::from(workload),

@@ -27,6 +27,7 @@ mod child;
 mod faults;
 mod group;
 mod page;
+mod rows;
 mod warden;
 mod words;
 

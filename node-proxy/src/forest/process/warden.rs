@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::{Ways, bill::Bill, cells::Cells, child::Child, group::Group, page::Page, words::Words};
+use super::{Ways, bill::Bill, cells::Cells, child::Child, group::Group, page::Page, rows, words::Words};
 use crate::{
     capture::Presence,
     forest::{
@@ -38,7 +38,7 @@ use crate::{
         packets::{self, Packets},
         process::{End, Process},
     },
-    tenancy::Ledger,
+    tenancy::{Ledger, Row},
 };
 
 /// How long a process may take to its first heartbeat.
@@ -82,6 +82,8 @@ struct Watch {
 /// A tree that the process was told of.
 struct Tree {
     identity: Identity,
+    /// What its connections have used, as the process says it.
+    row: Arc<Row>,
     _presence: Presence,
     /// The daemon's end of what the process holds while anything of it lives.
     near: UnixStream,
@@ -258,8 +260,7 @@ impl Watch {
     }
 
     async fn plant(&self, plant: Plant) -> Result<(), LaneError> {
-        // The row of the workload stays empty: the process keeps one of its own.
-        let Plant { workload, netns, tree, listeners, presence, row: _ } = plant;
+        let Plant { workload, netns, tree, listeners, presence, row } = plant;
         let (near, far) = UnixStream::pair().map_err(LaneError::SetUp)?;
         near.set_nonblocking(true).map_err(LaneError::SetUp)?;
         let mut descriptors = vec![netns.as_fd(), far.as_fd()];
@@ -268,9 +269,10 @@ impl Watch {
             workload: Box::new((*workload).clone()),
             tree,
             listeners: listeners.iter().map(|one| (one.side == Side::Inbound, one.address)).collect(),
+            counts: row.words(),
         };
         let identity = workload.identity.clone();
-        self.trees.borrow_mut().insert(tree, Tree { identity, _presence: presence, near, until: None });
+        self.trees.borrow_mut().insert(tree, Tree { identity, row, _presence: presence, near, until: None });
         self.send(&told, &descriptors).await
     }
 
@@ -322,6 +324,9 @@ impl Watch {
             }
             // With too many waiting it is dropped: whoever asks, asks again.
             Said::Certificates(question) => drop(asks.try_send(question)),
+            Said::Rows(told) => {
+                rows::hear(told, |tree| self.trees.borrow().get(&tree).map(|tree| Arc::clone(&tree.row)));
+            }
         }
     }
 

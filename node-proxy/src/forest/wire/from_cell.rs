@@ -19,4 +19,15 @@ pub enum Said {
     },
     /// A question about certificates.
     Certificates(Vec<u8>),
+    /// What workloads have used, of which that is news.
+    Rows(Vec<RowTold>),
+}
+
+/// What one workload has used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowTold {
+    /// Its tree.
+    pub tree: u64,
+    /// As its row counts it.
+    pub words: Vec<u64>,
 }

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::sys::packets::{self, Packet, Packets};
 
 pub use self::{
-    from_cell::Said,
+    from_cell::{RowTold, Said},
     to_cell::{Begin, Ends, LineTold, Told},
 };
 

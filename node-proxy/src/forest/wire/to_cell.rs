@@ -29,6 +29,8 @@ pub enum Told {
         tree: u64,
         /// Of each listener: whether its connections come in, and where it is bound.
         listeners: Vec<(bool, SocketAddr)>,
+        /// What its row has counted so far, for the process's own to go on with.
+        counts: Vec<u64>,
     },
     /// Serve a workload no more.
     Uproot {

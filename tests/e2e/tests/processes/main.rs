@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal};
 use testkit::{Outcome, Pod};
 
 mod network;
+mod rows;
 mod seen;
 
 use self::seen::{OVERHEAD_BYTES, cell, cells, is_over, places, private_bytes, read, shown, signal, threads};
