@@ -8,6 +8,7 @@ use super::{
     Settings,
     accounting::{Accounting, Auditor},
     keeper::Keeper,
+    process,
 };
 use crate::tenancy::cpu::Enforcement;
 
@@ -19,8 +20,9 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Opens them, with no cells. The auditor tells what accounting finds.
+    /// Opens them, with no cells: what is left of a daemon's that was killed goes. The auditor tells what accounting finds.
     pub(super) fn open(settings: &Settings, auditor: &Auditor) -> io::Result<Self> {
+        process::clear();
         let cpu = if settings.budgets { Enforcement::start(&settings.instance)? } else { Enforcement::off() };
         Ok(Self { accounting: Accounting::start(auditor)?, cpu })
     }

@@ -59,7 +59,6 @@ impl Group {
         let name = format!("{PREFIX}{}-{number}-{}", std::process::id(), tenant.as_str());
         let make = |controller, file: &[(Version, &str)]| {
             let (parent, version) = find(&places, &own, controller)?;
-            sweep(&parent);
             let place = Place { directory: parent.join(&name), version };
             let made = fs::create_dir(&place.directory);
             let is_made =
@@ -145,6 +144,9 @@ impl Drop for Group {
             {
                 tracing::warn!(%error, group = %place.directory.display(), "a control group is left");
             }
+            if let Some(parent) = place.directory.parent() {
+                sweep(parent, Some(std::process::id()));
+            }
         }
     }
 }
@@ -192,15 +194,29 @@ fn find(mounts: &str, own: &str, controller: &str) -> Option<(PathBuf, Version)>
     layout::own_group(mounts, own, controller).map(|(version, own)| (started_in(own), version))
 }
 
-/// Removes what a daemon left that was killed: groups in which nothing lives.
-fn sweep(parent: &Path) {
+/// Removes what daemons left that were killed, at the start of one: also those of one that had its number, as in a container each has.
+pub(super) fn sweep_all() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    for controller in ["memory", "cpu", "pids"] {
+        if let Some((parent, _)) = find(&mounts, &own, controller) {
+            sweep(&parent, None);
+        }
+    }
+}
+
+/// Removes what a daemon left that was killed: groups in which nothing lives. Those of `spared` stay, which may have just been made.
+fn sweep(parent: &Path, spared: Option<u32>) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let Some((daemon, _)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else {
             continue;
         };
-        if daemon.parse::<u32>().is_ok() && !Path::new("/proc").join(daemon).exists() {
+        let Ok(daemon) = daemon.parse::<u32>() else { continue };
+        let is_own = daemon == std::process::id();
+        let is_dead = is_own || !Path::new("/proc").join(daemon.to_string()).exists();
+        if is_dead && spared != Some(daemon) {
             // One in which somebody is left cannot be removed.
             let _ = fs::remove_dir(entry.path());
         }
@@ -226,6 +242,27 @@ mod tests {
         assert_eq!(found("pids"), Some(("/sys/fs/cgroup/unified/system/canopy".into(), Version::V2)));
         assert_eq!(find(MOUNTS, "", "pids"), None);
         assert_eq!(find("nonsense", own, "cpu"), None);
+    }
+
+    #[test]
+    fn groups_are_removed_whose_daemon_is_gone_and_of_this_one_at_its_start_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let (own, gone) = (std::process::id(), child.id());
+        let names = [
+            format!("{PREFIX}{gone}-0-shop"),
+            format!("{PREFIX}{own}-0-shop"),
+            format!("{PREFIX}1-0-shop"),
+            format!("{PREFIX}x-0-shop"),
+            "other".to_owned(),
+        ];
+        names.iter().for_each(|name| fs::create_dir(parent.path().join(name)).unwrap());
+        let left = || names.each_ref().map(|name| parent.path().join(name).exists());
+        sweep(parent.path(), Some(own));
+        assert_eq!(left(), [false, true, true, true, true]);
+        sweep(parent.path(), None);
+        assert_eq!(left(), [false, false, true, true, true]);
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Ways {
     }
 }
 
+/// Removes the control groups of processes whose daemon was killed. At the start, before there is a process.
+pub(super) fn clear() {
+    group::sweep_all();
+}
+
 /// Starts a lane whose cell is a process. Returns at once: whether the process could be started, its end tells.
 pub(super) fn start(parts: LaneParts) -> io::Result<Lane> {
     let process = Apart::default();

@@ -2,7 +2,6 @@
 //! trouble: aborts, overflows, endless loops, signals, the killer of who is out of memory.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::SocketAddr,
     path::Path,
@@ -13,6 +12,7 @@ use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, ask, dial, eventually, head,
 use rustix::process::{Pid, Signal};
 use testkit::{Outcome, Pod};
 
+mod left;
 mod network;
 mod rows;
 mod seen;
@@ -274,10 +274,7 @@ fn a_cells_process_has_a_control_group_by_its_budget_which_goes_with_it() -> Out
     scene.write("process", ", budget: {memory: {hard: 64Mi}, cpu: {share: 500m}}")?;
     let daemon = scene.stage.daemon()?;
     let pid = cell(&daemon, "shop")?;
-    let groups = || -> Result<Vec<String>> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        Ok(text.lines().filter(|line| line.contains("/canopy-")).map(str::to_owned).collect())
-    };
+    let groups = || seen::groups(pid);
     if groups()?.is_empty() {
         assert!(daemon.output().contains("run without all or some of their limits"), "{}", daemon.output());
         return Ok(());

@@ -28,6 +28,12 @@ pub(super) fn private_bytes(pid: u32) -> Result<u64> {
     Ok(kilobytes * 1024)
 }
 
+/// Lines of a process's `/proc/PID/cgroup` that name a group which the daemon has made for it.
+pub(super) fn groups(pid: u32) -> Result<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    Ok(text.lines().filter(|line| line.contains("/canopy-")).map(str::to_owned).collect())
+}
+
 /// Where a line of `/proc/PID/cgroup` may be mounted.
 pub(super) fn places(group: &str) -> Vec<String> {
     let mut parts = group.splitn(3, ':').skip(1);
