@@ -10,9 +10,11 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Origin, Stage, dial, eventually};
+use e2e::{HTTP, Origin, Stage, Traffic, dial, eventually};
 use rustix::process::Signal;
+use serde_json::Value;
 use testkit::{Daemon, Options, Outcome, http};
+use tokio::time::Instant;
 
 /// More than a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -53,6 +55,107 @@ fn said(group: &Path, tenant: &str, files: [&str; 2]) -> Option<String> {
     let cell = cells.filter(|path| path.to_string_lossy().ends_with(tenant)).last()?;
     let text = files.iter().find_map(|file| fs::read_to_string(cell.join(file)).ok())?;
     Some(text.trim().to_owned())
+}
+
+/// How long a cap is watched, and between which two looks.
+const WATCHED: Duration = Duration::from_millis(10_500);
+const LOOK: Duration = Duration::from_millis(100);
+/// Clients that ask as fast as they can.
+const CLIENTS: usize = 6;
+
+/// CPU seconds that something had used, by the kernel's word, and between which two moments that was asked.
+#[derive(Clone, Copy)]
+struct Look {
+    used: f64,
+    from: Instant,
+    until: Instant,
+}
+
+impl Look {
+    /// The part of a CPU between two looks: at most, whatever held up who looked.
+    fn part_since(&self, earlier: &Self) -> f64 {
+        (self.used - earlier.used) / (self.until - earlier.from).as_secs_f64()
+    }
+
+    fn seconds_since(&self, earlier: &Self) -> f64 {
+        (self.from - earlier.until).as_secs_f64()
+    }
+}
+
+/// Looks at all threads of a process that have this name.
+fn look(pid: u32, name: &str) -> std::io::Result<Look> {
+    let from = Instant::now();
+    let mut used = 0.0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        // A thread may end between two looks.
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let nanos = read("schedstat").split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok());
+        used += nanos.filter(|_| read("comm").trim_end() == name).unwrap_or_default() / 1e9;
+    }
+    Ok(Look { used, from, until: Instant::now() })
+}
+
+/// The most of a CPU that was used over any time of so many seconds.
+fn most_over(looks: &[Look], seconds: f64) -> f64 {
+    let over = |first: usize| {
+        let earlier = looks.get(first)?;
+        let later = looks.iter().skip(first).find(|later| later.seconds_since(earlier) >= seconds)?;
+        Some(later.part_since(earlier))
+    };
+    (0..looks.len()).filter_map(over).fold(0.0, f64::max)
+}
+
+/// The process of a tenant's cell, where it has one of its own.
+fn process(daemon: &Daemon, tenant: &str) -> Option<u32> {
+    let tree: Value = serde_json::from_slice(&daemon.canopy(&["tree", "--json"]).ok()?.stdout).ok()?;
+    let cell = tree["cells"].as_array()?.iter().find(|cell| cell["tenant"]["tenant"] == tenant)?.clone();
+    cell["state"].as_str()?.strip_prefix("running in process ")?.parse().ok()
+}
+
+#[test]
+fn a_cap_holds_over_any_second_and_over_ten_whatever_the_cell_runs_in() -> Outcome {
+    let stage = Stage::new()?;
+    let mut called = Vec::new();
+    for (number, name) in (10..).zip(["shop", "bank"]) {
+        let (client, web) = (stage.pod(name, "client", &[])?, stage.pod(name, "web", &[HTTP])?);
+        let vip = stage.service((name, "web"), number, &[HTTP], &[&web])?;
+        called.push((Origin::start(&web, 80)?, client, web, vip));
+    }
+    let (thread, apart) = (tenant("100m", "300m"), tenant("100m", "200m").replace("shop", "bank"));
+    stage.manifests.write("shop.yaml", &thread)?;
+    stage.manifests.write("bank.yaml", &apart.replace("budget:", "isolation: process, budget:"))?;
+    let daemon = stage.daemon()?;
+    let output = daemon.output();
+    if ["no weights for the cells' CPU", "run without all or some"].iter().any(|said| output.contains(said)) {
+        println!("not tried: {output}");
+        return Ok(());
+    }
+    eventually("the one has a process", || process(&daemon, "bank").is_some())?;
+    let pid = process(&daemon, "bank").ok_or("it has one")?;
+    let flood: Vec<_> = called
+        .iter()
+        .flat_map(|(_, client, _, vip)| (0..CLIENTS).map(|_| Traffic::start(client, vip.at(80), "any")))
+        .collect::<Result<_, _>>()?;
+    let held_back = |tenant: &str| {
+        let label = format!("tenant=\"{tenant}\"");
+        daemon.metric("canopy_tenancy_cpu_throttled_seconds_total", &[&label]).unwrap_or_default()
+    };
+    eventually("both are held back", || held_back("shop") > 0.1 && held_back("bank") > 0.1)?;
+    let (mut shop, mut bank) = (Vec::new(), Vec::new());
+    let begun = Instant::now();
+    while begun.elapsed() < WATCHED {
+        shop.push(look(daemon.pid(), "shop")?);
+        bank.push(look(pid, "bank")?);
+        std::thread::sleep(LOOK);
+    }
+    drop(flood);
+    for (looks, tenant, cap) in [(shop, "shop", 0.3), (bank, "bank", 0.2)] {
+        let (ten, one) = (most_over(&looks, 10.0), most_over(&looks, 1.0));
+        assert!(ten > 0.1 * cap, "{tenant} is not watched: {ten}");
+        assert!(ten <= 1.05 * cap, "{tenant} has {ten} of a CPU over ten seconds, capped at {cap}");
+        assert!(one <= 1.2 * cap, "{tenant} has {one} of a CPU over a second, capped at {cap}");
+    }
+    Ok(())
 }
 
 fn quota(group: &Path, tenant: &str) -> Option<i64> {
