@@ -87,9 +87,9 @@ impl Row {
 
     /// Says what the rows of one tree in several lanes say together. Whoever calls this is the only one that writes to this row.
     pub fn add_up(&self, lanes: &[&Self]) {
-        for (at, counter) in self.counters().enumerate() {
+        for (at, (_, counter)) in self.counters().enumerate() {
             let each = lanes.iter().filter_map(|lane| lane.counters().nth(at));
-            counter.store(each.map(|counter| counter.load(Relaxed)).fold(0, u64::wrapping_add), Relaxed);
+            counter.store(each.map(|(_, counter)| counter.load(Relaxed)).fold(0, u64::wrapping_add), Relaxed);
         }
         // What gates kept out was refused as well; here it is counted with the rest.
         let kept_out: u64 = lanes.iter().map(|lane| lane.door.refused()).sum();
@@ -98,37 +98,6 @@ impl Row {
         }
         let heap = lanes.iter().map(|lane| lane.heap_bytes.load(Relaxed)).fold(0, i64::wrapping_add);
         self.heap_bytes.store(heap, Relaxed);
-    }
-
-    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
-        let Self {
-            tenant: _,
-            pod: _,
-            connections,
-            connections_open,
-            requests,
-            requests_in_flight,
-            bytes_received,
-            bytes_sent,
-            handshakes_made,
-            handshakes_accepted,
-            cpu_nanos,
-            heap_bytes: _,
-            door: _,
-            refusals,
-        } = self;
-        let own = [
-            connections,
-            connections_open,
-            requests,
-            requests_in_flight,
-            bytes_received,
-            bytes_sent,
-            handshakes_made,
-            handshakes_accepted,
-            cpu_nanos,
-        ];
-        own.into_iter().chain(refusals)
     }
 
     /// How often a reason was given, by the cell or by its gate.

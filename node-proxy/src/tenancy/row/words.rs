@@ -26,7 +26,7 @@ impl Row {
     }
 
     /// Each with whether it only grows. Whoever adds one to the row has to say that here.
-    fn counters(&self) -> impl Iterator<Item = (bool, &AtomicU64)> {
+    pub(super) fn counters(&self) -> impl Iterator<Item = (bool, &AtomicU64)> {
         let Self {
             tenant: _,
             pod: _,
@@ -40,6 +40,7 @@ impl Row {
             handshakes_accepted,
             cpu_nanos,
             heap_bytes: _,
+            door: _,
             refusals,
         } = self;
         let totals = [
