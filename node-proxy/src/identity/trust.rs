@@ -13,10 +13,12 @@ use std::{
 use config::identity::TrustDomain;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, TrustAnchor,
+    CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime,
     pem::{self, PemObject},
 };
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
+
+use super::{leaf, verify::SKEW};
 
 /// More roots than any change of authority needs; bounds the work of a verification.
 const ROOTS: usize = 32;
@@ -80,6 +82,15 @@ impl Roots {
     /// Each root.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+
+    /// Those whose own time is over at `now`, or as good as over; `None` where that is none. Who takes such a root away takes
+    /// nothing back: its end was known from its beginning.
+    pub(super) fn over(&self, now: UnixTime) -> Option<Self> {
+        let ends = |root: &CertificateDer<'_>| leaf::validity_of(root).map(|validity| validity.not_after);
+        let soon = now.as_secs().saturating_add(SKEW.as_secs());
+        let is_over = |root: &&CertificateDer<'_>| ends(root).is_ok_and(|end| end.as_secs() <= soon);
+        Self::new(self.certificates.iter().filter(is_over).cloned()).ok()
     }
 
     /// As the verifier takes them.

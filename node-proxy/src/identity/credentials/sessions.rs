@@ -1,7 +1,8 @@
 //! TLS sessions of now, and what their peers proved themselves with: asked about again whenever roots or revocations change.
 //!
-//! One that rests on a certificate that was taken back, or on a root that is trusted no more, ends. That a certificate has expired
-//! since, or was renewed, is no reason. Chains are judged a few at a time, so that a change of trust never holds up a cell.
+//! One that rests on a certificate that was taken back, or on a root that was taken away before its time, ends. That a certificate
+//! has expired since, a root's included, or was renewed, is no reason. Chains are judged a few at a time, so that a change of trust
+//! never holds up a cell.
 
 use std::{
     cell::{Cell as Slot, RefCell},
@@ -101,16 +102,17 @@ impl Credentials {
 
     /// Asks about every session of now again.
     pub(super) async fn look_again(&self) {
-        let mut judged: HashMap<(Chain, Identity, Usage), Result<(), PeerError>> = HashMap::new();
+        let mut judged: HashMap<_, Result<(), PeerError>> = HashMap::new();
         for entry in self.sessions.all() {
-            let who = (Rc::clone(&entry.chain), entry.own.clone(), entry.usage);
+            let by = Arc::as_ptr(&entry.roots);
+            let who = (Rc::clone(&entry.chain), entry.own.clone(), entry.usage, by);
             let verdict = match judged.get(&who) {
                 Some(verdict) => verdict.clone(),
                 None => {
                     if judged.len() % SLICE == SLICE - 1 {
                         tokio::task::yield_now().await;
                     }
-                    let verdict = stands(&entry.chain, &self.trust_of(&entry), entry.usage, entry.at);
+                    let verdict = self.stands_still(&entry);
                     judged.insert(who, verdict.clone());
                     verdict
                 }
@@ -127,6 +129,20 @@ impl Credentials {
     pub(super) fn outdate(&self, own: &Identity) {
         for entry in self.sessions.all().into_iter().filter(|entry| entry.own == *own) {
             entry.tell(Standing::Outdated);
+        }
+    }
+
+    /// Whether what was believed still is. A root that vouched for it and has gone is a revocation, unless its own time was over
+    /// when it went: that is a change of authority to its end, which must not cut what lives longer than it.
+    fn stands_still(&self, entry: &Entry) -> Result<(), PeerError> {
+        let trust = self.trust_of(entry);
+        let judge = |trust: &Trust| stands(&entry.chain, trust, entry.usage, entry.at);
+        match judge(&trust) {
+            Err(PeerError::UnknownAuthority) => {
+                let over = entry.roots.over(self.now()).ok_or(PeerError::UnknownAuthority)?;
+                judge(&Trust { roots: Arc::new(over), ..trust })
+            }
+            verdict => verdict,
         }
     }
 

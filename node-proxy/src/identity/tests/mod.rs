@@ -4,6 +4,7 @@ mod believed;
 mod embedded;
 mod handshakes;
 mod peers;
+mod roots;
 mod rotation;
 mod secrets;
 pub(super) mod support;

@@ -13,7 +13,10 @@ use std::{
 
 use config::identity::TrustDomain;
 use futures_util::future::LocalBoxFuture;
-use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
+use rustls::{
+    pki_types::{CertificateDer, UnixTime},
+    time_provider::TimeProvider,
+};
 use tempfile::TempDir;
 use tokio::{
     sync::watch,
@@ -59,7 +62,7 @@ struct Moody {
 }
 
 #[derive(Clone)]
-struct Handle(Arc<Moody>);
+pub(super) struct Handle(Arc<Moody>);
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,6 +86,14 @@ impl CertificateAuthority for Handle {
     }
 }
 
+impl Handle {
+    /// Trusts its own root and, besides, this one.
+    pub(super) fn trust(&self, other: Option<&CertificateDer<'static>>) {
+        let roots = [&self.0.authority.certificate].into_iter().chain(other).cloned();
+        self.0.roots.send_replace(Some(Arc::new(Roots::new(roots).unwrap())));
+    }
+}
+
 impl CertificateSource for MoodySource {
     fn obtain(&mut self) -> LocalBoxFuture<'_, Result<Certificate, AuthorityError>> {
         let moody = &self.0.0;
@@ -95,7 +106,7 @@ impl CertificateSource for MoodySource {
     }
 }
 
-fn moody() -> (Handle, Sources) {
+pub(super) fn moody() -> (Handle, Sources) {
     let authority = Anything::new("moody");
     let roots = watch::Sender::new(Some(authority.trust().roots));
     let began = Instant::now();
@@ -104,7 +115,9 @@ fn moody() -> (Handle, Sources) {
     (handle, sources)
 }
 
-fn started(sources: Sources) -> (Rc<Credentials>, Arc<Ledger>, crate::identity::credentials::Kept) {
+pub(super) fn started(
+    sources: Sources,
+) -> (Rc<Credentials>, Arc<Ledger>, crate::identity::credentials::Kept) {
     let ledger = Arc::new(Ledger::default());
     let credentials = Credentials::new(sources, Arc::clone(&ledger));
     let kept = credentials.keep(&cart(), None);
