@@ -17,6 +17,7 @@ use crate::{
 pub(in crate::lower) use self::values::network;
 
 mod conditions;
+mod names;
 mod operations;
 mod sources;
 mod values;

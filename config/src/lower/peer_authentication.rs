@@ -32,9 +32,13 @@ pub(super) fn lower(
         context.invalid(node, "says nothing of any port: remove it, or add one");
     }
     let mut read = |entry: &crate::document::Entry| {
-        let number = entry.key.parse::<u16>().ok().filter(|port| *port > 0);
+        // One port, one way of writing it: of "80" and "080" nobody could tell which counts.
+        let is_plain = |port: &u16| *port > 0 && port.to_string() == entry.key;
+        let number = entry.key.parse::<u16>().ok().filter(is_plain);
         if number.is_none() {
-            context.invalid(&entry.node, "the key must be a port between 1 and 65535");
+            let message =
+                "the key must be a port between 1 and 65535, in digits alone: \"80\", not \"080\" or \"+80\"";
+            context.invalid(&entry.node, message);
         }
         Some((number?, mode(context, &entry.node)))
     };

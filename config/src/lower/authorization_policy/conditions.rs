@@ -1,6 +1,6 @@
 //! `when[]`: conditions by attribute. Some are other ways of writing a source or an operation; the rest is of requests.
 
-use super::values;
+use super::{names::Of, values};
 use crate::{
     document::{Node, shorten},
     lower::Context,
@@ -26,12 +26,12 @@ pub(super) fn lower(
     let mut one = ConnectionMatch::default();
     match key_node.text().unwrap_or_default() {
         "source.principal" => {
-            one.principals = values::texts(context, is);
-            one.not_principals = values::texts(context, is_not);
+            one.principals = values::texts(context, is, Of::Principal);
+            one.not_principals = values::texts(context, is_not, Of::Principal);
         }
         "source.namespace" => {
-            one.namespaces = values::texts(context, is);
-            one.not_namespaces = values::texts(context, is_not);
+            one.namespaces = values::texts(context, is, Of::Namespace);
+            one.not_namespaces = values::texts(context, is_not, Of::Namespace);
         }
         "source.serviceAccount" => {
             one.service_accounts = values::accounts(context, is, own);

@@ -1,6 +1,6 @@
 //! `from[].source`: who calls, and from where.
 
-use super::values;
+use super::{names::Of, values};
 use crate::{
     document::Node,
     lower::Context,
@@ -19,10 +19,10 @@ pub(super) fn lower(
     action: Action,
 ) -> Option<ConnectionMatch> {
     Some(ConnectionMatch {
-        principals: values::texts(context, node.get("principals")),
-        not_principals: values::texts(context, node.get("notPrincipals")),
-        namespaces: values::texts(context, node.get("namespaces")),
-        not_namespaces: values::texts(context, node.get("notNamespaces")),
+        principals: values::texts(context, node.get("principals"), Of::Principal),
+        not_principals: values::texts(context, node.get("notPrincipals"), Of::Principal),
+        namespaces: values::texts(context, node.get("namespaces"), Of::Namespace),
+        not_namespaces: values::texts(context, node.get("notNamespaces"), Of::Namespace),
         service_accounts: values::accounts(context, node.get("serviceAccounts"), own),
         not_service_accounts: values::accounts(context, node.get("notServiceAccounts"), own),
         source_ips: values::networks(context, node.get("ipBlocks")),

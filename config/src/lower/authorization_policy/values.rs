@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::names::{self, Of};
 use crate::{
     document::Node,
     finding::{Reason, Severity},
@@ -39,8 +40,16 @@ pub(super) fn one<'a>(context: &mut Context<'_>, item: &'a Node, field: &str) ->
     Some(node)
 }
 
-pub(super) fn texts(_: &mut Context<'_>, list: Option<&Node>) -> Vec<TextMatch> {
-    items(list).filter_map(Node::text).map(TextMatch::from).collect()
+/// Texts with wildcards; one that nobody's can be like is a finding.
+pub(super) fn texts(context: &mut Context<'_>, list: Option<&Node>, of: Of) -> Vec<TextMatch> {
+    let mut read = |node: &Node| {
+        let text = node.text()?;
+        if let Some(message) = names::complaint(of, text) {
+            context.invalid(node, message);
+        }
+        Some(TextMatch::from(text))
+    };
+    items(list).filter_map(&mut read).collect()
 }
 
 pub(super) fn networks(context: &mut Context<'_>, list: Option<&Node>) -> Vec<IpNet> {

@@ -106,6 +106,7 @@ fn without_any_policy_everybody_is_let_in() {
 fn what_one_policy_says_of_a_proven_caller() {
     let denied = Some(Reason::PolicyDenied);
     let unmatched = Some(Reason::NoPolicyAllows);
+    let unreadable = Some(Reason::PolicyUnreadable);
     for (spec, expected) in [
         // No rule never matches, an empty rule always does.
         ("{}", unmatched),
@@ -116,13 +117,21 @@ fn what_one_policy_says_of_a_proven_caller() {
         // Principals: exact, by start, by end, at all.
         ("{rules: [{from: [{source: {principals: [cluster.local/ns/web/sa/front]}}]}]}", None),
         ("{rules: [{from: [{source: {principals: [cluster.local/ns/web/sa/fron]}}]}]}", unmatched),
-        ("{rules: [{from: [{source: {principals: [spiffe://cluster.local/ns/web/sa/front]}}]}]}", unmatched),
+        ("{rules: [{from: [{source: {principals: [spiffe://cluster.local/ns/web/sa/front]}}]}]}", unreadable),
         ("{rules: [{from: [{source: {principals: ['cluster.local/ns/web/*']}}]}]}", None),
         ("{rules: [{from: [{source: {principals: ['cluster.local/ns/shop/*']}}]}]}", unmatched),
         ("{rules: [{from: [{source: {principals: ['*/sa/front']}}]}]}", None),
         ("{rules: [{from: [{source: {principals: ['*/sa/back']}}]}]}", unmatched),
         ("{rules: [{from: [{source: {principals: ['*']}}]}]}", None),
-        ("{rules: [{from: [{source: {principals: [cluster.local/ns/web/sa/front/longer]}}]}]}", unmatched),
+        ("{rules: [{from: [{source: {principals: [cluster.local/ns/web/sa/front/longer]}}]}]}", unreadable),
+        // What would deny nobody, since nobody is called so, denies everybody until it is mended.
+        (
+            "{action: DENY, rules: [{from: [{source: {principals: [spiffe://cluster.local/ns/web/sa/x]}}]}]}",
+            unreadable,
+        ),
+        ("{action: DENY, rules: [{from: [{source: {principals: [ns/web/sa/x]}}]}]}", unreadable),
+        ("{action: DENY, rules: [{from: [{source: {namespaces: ['']}}]}]}", unreadable),
+        ("{action: DENY, rules: [{when: [{key: source.principal, values: ['']}]}]}", unreadable),
         ("{rules: [{from: [{source: {notPrincipals: [cluster.local/ns/web/sa/front]}}]}]}", unmatched),
         ("{rules: [{from: [{source: {notPrincipals: [cluster.local/ns/web/sa/other]}}]}]}", None),
         // Namespaces and accounts.
