@@ -40,6 +40,8 @@ mod policies;
 
 mod stand_ins;
 
+mod plaintext;
+
 /// An object that wants to be in the mesh.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
@@ -144,6 +146,7 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
         of(kind).for_each(|candidate| linking.settle(candidate, policies::place));
     }
     candidates.iter().for_each(|candidate| stand_ins::place(&mut linking, candidate));
+    plaintext::close(&mut linking);
     let Linking { mesh, findings, used, stood_in, .. } = linking;
     Linked { mesh, findings, used, stood_in }
 }

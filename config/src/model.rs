@@ -24,6 +24,7 @@ pub use self::network::{
     LabelExpression, LabelOperator, LabelSelector, NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule,
     PortRange, Transport, has_all,
 };
+pub use self::peers::{PeerRule, Peers};
 pub use self::route::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,
     Parent, PathEdit, PathMatch, QueryMatch, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
@@ -40,6 +41,7 @@ mod budget;
 mod external;
 mod members;
 mod network;
+mod peers;
 mod route;
 mod security;
 mod workload;

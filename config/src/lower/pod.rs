@@ -42,6 +42,8 @@ pub(crate) struct WorkloadDraft {
     pub(crate) netns_place: Option<Place>,
     /// Where it excludes outbound connections, if it does.
     pub(crate) around_places: Vec<Place>,
+    /// Where ports are left alone inbound.
+    pub(crate) inbound_place: Option<Place>,
 }
 
 pub(super) fn lower(
@@ -102,6 +104,7 @@ pub(super) fn lower(
         address_places,
         netns_place: netns.map(|(_, place)| place),
         around_places: annotations::around_places(context, root),
+        inbound_place: annotations::inbound_place(context, root),
     };
     Some(PodDraft { workload: Some(draft), node_addresses, host_network_place })
 }

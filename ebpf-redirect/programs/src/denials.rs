@@ -6,9 +6,9 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, LpmTrie},
 };
-use ebpf_redirect_abi::{DenialKey, DeniedPort, Fence, PortKey, TUNNEL_PORT, ports};
+use ebpf_redirect_abi::{DenialKey, DeniedPort, Fence, TUNNEL_PORT, ports};
 
-use crate::{packet::Packet, shared::port_excluded};
+use crate::packet::Packet;
 
 /// Which set of ports a network is denied. The longest prefix holds what all around it deny.
 #[map]
@@ -18,8 +18,8 @@ static DENIALS: LpmTrie<[u32; 7], u32> = LpmTrie::with_max_entries(65_536, 0);
 #[map]
 static DENIED_PORTS: HashMap<DeniedPort, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-/// Whether the packet's source is denied its destination. A port that is left alone knows no rules, and who calls in a
-/// tunnel is known inside it only.
+/// Whether the packet's source is denied its destination. That a port is left alone by its pod's author takes nothing
+/// from who denies it; who calls in a tunnel is known inside it only.
 #[inline(always)]
 pub fn is_denied(fence: &Fence, packet: &Packet) -> bool {
     if fence.denials == 0 || packet.destination.port == u32::from(TUNNEL_PORT) {
@@ -37,12 +37,11 @@ pub fn is_denied(fence: &Fence, packet: &Packet) -> bool {
     };
     let port = packet.destination.port;
     let (netns, generation) = (fence.netns, fence.denials);
-    let denied = match set {
+    match set {
         ports::ALL => true,
         ports::NONE => false,
         set => DENIED_PORTS.get_ptr(DeniedPort { netns, generation, set, port, unused: 0 }).is_some(),
-    };
-    denied && !port_excluded(netns, port, PortKey::INBOUND)
+    }
 }
 
 const BPF_F_NO_PREALLOC: u32 = 1;

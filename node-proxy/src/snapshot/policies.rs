@@ -6,8 +6,10 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use config::{
     model::{AuthorizationPolicy, ServiceEntry},
-    name::{PodName, PolicyName},
+    name::PodName,
 };
+
+pub use config::model::PeerRule;
 
 /// The inbound policies of a tenant's workloads on this machine.
 ///
@@ -53,28 +55,6 @@ impl InboundPolicy {
     /// Whether it may refuse anybody.
     pub fn protects(&self) -> bool {
         !self.deny.is_empty() || !self.allow.is_empty() || self.peers.refuses()
-    }
-}
-
-/// Where plaintext is refused, and which PeerAuthentication says so.
-#[derive(Debug, Default, PartialEq)]
-pub struct PeerRule {
-    /// On all ports that are not listed.
-    pub strict: Option<PolicyName>,
-    /// Ports that are treated in another way.
-    pub ports: Vec<(u16, Option<PolicyName>)>,
-}
-
-impl PeerRule {
-    /// Whether plaintext is refused at any port.
-    pub fn refuses(&self) -> bool {
-        self.strict.is_some() || self.ports.iter().any(|(_, strict)| strict.is_some())
-    }
-
-    /// Who says that plaintext to this port is refused, if anybody does.
-    pub fn strict_at(&self, port: u16) -> Option<&PolicyName> {
-        let own = self.ports.iter().find(|(number, _)| *number == port);
-        own.map_or(self.strict.as_ref(), |(_, strict)| strict.as_ref())
     }
 }
 

@@ -21,14 +21,15 @@ use testkit::{Daemon, KitError, Netns, Options, Outcome, Pod, http};
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const WAYS: [&str; 2] = ["ebpf", "iptables"];
-/// A port that is left to the application itself.
+/// A port that is left to the application itself, and that takes plaintext.
 const EXCLUDED: u16 = 9090;
 /// More than a busy machine needs, and less than a drain may take by default: one that hangs is seen.
 const PATIENCE: Duration = Duration::from_secs(25);
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
-    metadata: {name: peers, namespace: shop}\nspec: {mtls: {mode: STRICT}}\n";
+    metadata: {name: peers, namespace: shop}\nspec: {selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}, \
+    portLevelMtls: {'9090': {mode: PERMISSIVE}}}\n";
 
-/// A pod that takes no plaintext, one of another tenant that it calls, and somebody who is not in the mesh.
+/// A pod that takes plaintext at that port alone, one of another tenant that it calls, and somebody who is not in the mesh.
 struct Scene {
     _apps: [Listener; 2],
     _origin: Origin,
@@ -48,6 +49,7 @@ impl Scene {
         let stage = Stage::new()?;
         let (web, peer) = (stage.pod("shop", "web", &[HTTP])?, stage.pod("bank", "peer", &[HTTP])?);
         let text = stage.manifests.read("shop-web-pod.yaml")?;
+        let text = text.replacen("  name: web\n", "  name: web\n  labels: {app: web}\n", 1);
         let excluded = format!("annotations: {{canopy.mesh/exclude-inbound-ports: \"{EXCLUDED}\", ");
         stage.manifests.write("shop-web-pod.yaml", &text.replacen("annotations: {", &excluded, 1))?;
         stage.manifests.write("policy.yaml", STRICT)?;

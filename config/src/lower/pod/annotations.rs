@@ -72,6 +72,11 @@ pub(super) fn around_places(context: &Context<'_>, root: &Node) -> Vec<Place> {
         .collect()
 }
 
+/// Where ports are left alone inbound.
+pub(super) fn inbound_place(context: &Context<'_>, root: &Node) -> Option<Place> {
+    metadata::annotation(root, metadata::EXCLUDE_INBOUND_PORTS).map(|node| context.place(node))
+}
+
 fn cidr(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().map(|net| net.trunc())
 }

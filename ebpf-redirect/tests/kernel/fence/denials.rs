@@ -101,14 +101,20 @@ fn connections_that_are_open_and_the_pods_own_are_left_to_policy() {
 }
 
 #[test]
-fn a_port_that_is_left_alone_knows_no_denials() {
+fn a_port_that_is_left_alone_knows_denials_too() {
     let lab = Lab::new();
     let pod = lab.pod();
     let mut fenced = lab.enrol_with(&pod, &Exclusions { inbound_ports: vec![9090], ..Exclusions::default() });
-    fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[])], &[]).unwrap();
     let here = pod.at(9090)[0];
     let app = pod.pod.serve(here);
-    assert_connected(&pod.pod.dial(here).unwrap(), &accept(&app).0);
+    let dial = || pod.pod.world.inside(|| TcpStream::connect_timeout(&here, SOON));
+    fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), &[9091])], &[]).unwrap();
+    assert_connected(&dial().unwrap(), &accept(&app).0);
+    for ports in [&[][..], &[9090]] {
+        fenced.guard.set_denials(&[denial("0.0.0.0/0".into(), ports)], &[]).unwrap();
+        assert_eq!(dial().unwrap_err().kind(), ErrorKind::TimedOut, "{ports:?}");
+    }
+    assert!(try_accept(&app, Duration::ZERO).is_none());
 }
 
 #[test]

@@ -10,16 +10,15 @@ use std::{
 
 use config::{
     model::{
-        Action, AuthorizationPolicy, Egress, Mesh, NetworkPolicy, PeerAuthentication, PeerMode, Scope,
-        Service, Workload, has_all,
+        Action, AuthorizationPolicy, Egress, Mesh, NetworkPolicy, Peers, Scope, Service, Workload, has_all,
     },
-    name::{Namespace, PodName, PolicyName, ServiceName, TenantId},
+    name::{Namespace, PodName, ServiceName, TenantId},
 };
 
 use crate::control::names::{Answers, found};
 use crate::snapshot::{
     network::{Network, PodNetwork},
-    policies::{External, InboundPolicy, Opening, PeerRule, Policies},
+    policies::{External, InboundPolicy, Opening, Policies},
 };
 
 /// What a version of the mesh made of policies.
@@ -203,75 +202,6 @@ impl<'a> Targeted<'a> {
     /// Whether nobody can tell that it is not.
     fn is_perhaps_about(&self, workload: &Workload) -> bool {
         !self.resolved && !self.is_about(workload)
-    }
-}
-
-/// PeerAuthentications by how wide they are; of several for the same, the oldest counts, then the first by name.
-#[derive(Default)]
-struct Peers<'a> {
-    mesh: Option<&'a PeerAuthentication>,
-    namespaces: HashMap<&'a Namespace, &'a PeerAuthentication>,
-    selected: HashMap<&'a Namespace, Vec<&'a PeerAuthentication>>,
-    unreadable: Vec<&'a PeerAuthentication>,
-}
-
-impl<'a> Peers<'a> {
-    fn of(all: &'a BTreeMap<PolicyName, Arc<PeerAuthentication>>) -> Self {
-        let mut peers = Self::default();
-        let (unreadable, mut oldest_first): (Vec<&PeerAuthentication>, Vec<_>) =
-            all.values().map(AsRef::as_ref).partition(|peer| peer.unreadable);
-        peers.unreadable = unreadable;
-        // Stable: those of one age stay in the order of their names. Unknown age counts as the youngest.
-        oldest_first.sort_by_key(|peer| peer.created.unwrap_or(i64::MAX));
-        for peer in oldest_first {
-            match &peer.scope {
-                Scope::Mesh => {
-                    peers.mesh.get_or_insert(peer);
-                }
-                Scope::Namespace(namespace) => {
-                    peers.namespaces.entry(namespace).or_insert(peer);
-                }
-                Scope::Selected { namespace: Some(namespace), .. } => {
-                    peers.selected.entry(namespace).or_default().push(peer);
-                }
-                Scope::Selected { namespace: None, .. } | Scope::Services(_) => {}
-            }
-        }
-        peers
-    }
-
-    fn rule(&self, workload: &Workload) -> PeerRule {
-        let namespace = &workload.pod.namespace;
-        if let Some(peer) = self.unreadable.iter().find(|peer| is_about(&peer.scope, workload)) {
-            return PeerRule { ports: Vec::new(), strict: Some(peer.name.clone()) };
-        }
-        let selects = |peer: &&&PeerAuthentication| match &peer.scope {
-            Scope::Selected { labels, .. } => has_all(&workload.labels, labels),
-            _ => false,
-        };
-        let own = self.selected.get(namespace).and_then(|peers| peers.iter().find(selects)).copied();
-        let wider = [own, self.namespaces.get(namespace).copied(), self.mesh];
-        let decides = wider.into_iter().flatten().find_map(|peer| Some((peer, peer.mode?)));
-        let strict = |peer: &PeerAuthentication, mode| (mode == PeerMode::Strict).then(|| peer.name.clone());
-        let of_all = decides.and_then(|(peer, mode)| strict(peer, mode));
-        let port = |peer: &PeerAuthentication, (number, mode): &(u16, Option<PeerMode>)| {
-            let own = mode.map_or_else(|| of_all.clone(), |mode| strict(peer, mode));
-            (*number, own)
-        };
-        let ports = own.into_iter().flat_map(|peer| peer.ports.iter().map(move |entry| (peer, entry)));
-        PeerRule { ports: ports.map(|(peer, entry)| port(peer, entry)).collect(), strict: of_all }
-    }
-}
-
-fn is_about(scope: &Scope, workload: &Workload) -> bool {
-    match scope {
-        Scope::Mesh => true,
-        Scope::Namespace(namespace) => *namespace == workload.pod.namespace,
-        Scope::Selected { namespace, labels } => {
-            namespace.as_ref().is_none_or(|namespace| *namespace == workload.pod.namespace)
-                && has_all(&workload.labels, labels)
-        }
-        Scope::Services(_) => false,
     }
 }
 

@@ -1,0 +1,49 @@
+//! Ports that a pod's author has left alone, beside the policies of the mesh: what comes in by them is plaintext, and whether that is
+//! taken is PeerAuthentication's to say. An annotation of a pod must never open what is STRICT.
+
+use std::sync::Arc;
+
+use super::{Linking, as_pod};
+use crate::{
+    finding::{Reason, Severity},
+    model::{Mesh, Peers, Workload},
+    name::{PodName, PolicyName},
+};
+
+/// Has ports that take no plaintext captured like any other, and says so.
+pub(super) fn close(linking: &mut Linking) {
+    for (pod, ports) in closed(&linking.mesh) {
+        if let Some(workload) = linking.mesh.workloads.get_mut(&pod) {
+            let is_open = |port: &u16| ports.iter().all(|(closed, _)| closed != port);
+            Arc::make_mut(workload).exclusions.inbound_ports.retain(is_open);
+        }
+        let Some(lowered) = linking.pods.get(&pod).cloned() else { continue };
+        let Some(place) = as_pod(&lowered).and_then(|draft| draft.inbound_place.as_ref()) else { continue };
+        for (port, policy) in ports {
+            let message = format!(
+                "not obeyed for port {port}, since PeerAuthentication {policy} takes no plaintext there: it is captured like any \
+                 other. Have portLevelMtls say PERMISSIVE for it, or remove it here"
+            );
+            linking.find(&lowered, (Severity::Warning, Reason::NotPermitted), place, message);
+        }
+    }
+}
+
+/// Whose ports are left alone and take no plaintext.
+fn closed(mesh: &Mesh) -> Vec<(PodName, Vec<(u16, PolicyName)>)> {
+    let peers = Peers::of(&mesh.peer_authentication);
+    let closed = |(pod, workload): (&PodName, &Arc<Workload>)| Some((pod.clone(), strict(&peers, workload)?));
+    mesh.workloads.iter().filter_map(closed).collect()
+}
+
+/// The ports that are left alone and take no plaintext, and who says so; `None` where there is none.
+fn strict(peers: &Peers<'_>, workload: &Workload) -> Option<Vec<(u16, PolicyName)>> {
+    let left = &workload.exclusions.inbound_ports;
+    let is_captured = workload.meshed || workload.netns.is_some();
+    if left.is_empty() || !is_captured {
+        return None;
+    }
+    let rule = peers.rule(workload);
+    let strict = |port: &u16| Some((*port, rule.strict_at(*port)?.clone()));
+    Some(left.iter().filter_map(strict).collect::<Vec<_>>()).filter(|ports| !ports.is_empty())
+}
