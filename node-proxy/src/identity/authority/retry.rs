@@ -6,6 +6,9 @@ use std::{error::Error, time::Duration};
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(150);
+/// The longest pause where what is renewed is about to end, or has: short enough for whoever waits, and, of some hundred
+/// identities of a node, no burden for an authority that comes back.
+const PACE: Duration = Duration::from_secs(10);
 /// A pause is this much shorter or longer, by chance, so that cells do not ask together.
 const PAUSE_JITTER: f64 = 0.2;
 
@@ -19,6 +22,13 @@ impl Backoff {
         let pause = PAUSE.saturating_mul(1 << self.0.min(16)).min(LONGEST_PAUSE);
         self.0 = self.0.saturating_add(1);
         pause.mul_f64(jitter(PAUSE_JITTER, chance)).min(LONGEST_PAUSE)
+    }
+
+    /// As [`next`](Self::next), for the renewal of what has so much time `left`: at most a quarter of it, so that several tries
+    /// are made before its end, and at a steady pace from shortly before on.
+    pub(in crate::identity) fn next_before_end(&mut self, left: Duration, chance: f64) -> Duration {
+        let longest = (left / 4).max(PACE).mul_f64(jitter(PAUSE_JITTER, chance));
+        self.next(chance).min(longest)
     }
 }
 
@@ -53,6 +63,19 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 150, 150]);
         assert_eq!(Backoff::default().next(0.0), Duration::from_millis(800));
         assert_eq!(Backoff::default().next(1.0), Duration::from_millis(1200));
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_a_quarter_of_what_is_left_but_for_a_steady_pace_at_the_end() {
+        let mut backoff = Backoff::default();
+        (0..10).for_each(|_| drop(backoff.next(0.5)));
+        let mut pauses = |chance| {
+            [3600, 600, 400, 100, 39, 0]
+                .map(|left| backoff.next_before_end(Duration::from_secs(left), chance).as_secs())
+        };
+        assert_eq!(pauses(0.5), [150, 150, 100, 25, 10, 10]);
+        assert_eq!((pauses(0.0)[4], pauses(1.0)[4]), (8, 12), "cells do not ask together");
+        assert_eq!(Backoff::default().next_before_end(Duration::ZERO, 0.5), PAUSE);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The certificates of one cell: one per identity that has a tree in it, kept fresh, and made into what rustls takes.
 //!
-//! `!Send`, and so are the keys' signers in it: they never leave the cell's thread. A certificate is used until it expires,
-//! however long its authority is away. It must never hold up a planting: what is not there yet is waited for by who needs it.
+//! `!Send`, and so are the keys' signers in it: they never leave the cell's thread. A certificate is used until it expires
+//! for its peers, however long its authority is away. It must never hold up a planting: what is not there yet is waited for by who
+//! needs it.
 
 use std::{
     cell::{Cell as Slot, RefCell},
@@ -25,6 +26,7 @@ use super::{
     authority::CertificateAuthority,
     tls,
     trust::{Revocations, Roots, Trust},
+    verify::SKEW,
 };
 use crate::{forest::describe::CertificateDescription, telemetry::Reason, tenancy::Ledger};
 
@@ -200,7 +202,8 @@ impl Credentials {
         }
         let (identity, problem) = (own.clone(), holding.problem());
         match (holding.expires(), self.trust(own)) {
-            (Some(at), _) if at.as_secs() < self.now().as_secs() => {
+            // As peers judge it, whose clocks may be behind: what they would still take is not kept from them.
+            (Some(at), _) if at.as_secs().saturating_add(SKEW.as_secs()) < self.now().as_secs() => {
                 Err(CredentialError::Expired { identity, problem })
             }
             (Some(_), Some(trust)) => Ok((holding, trust)),

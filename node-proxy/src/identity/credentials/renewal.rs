@@ -82,7 +82,10 @@ impl Credentials {
                     tracing::warn!(identity = %holding.identity(), problem, "no certificate could be had; trying again");
                     holding.failed(problem);
                     self.ledger.certificate_failed();
-                    Rest::For(pause.next(fastrand::f64()))
+                    Rest::For(match holding.expires() {
+                        Some(end) => pause.next_before_end(until(end, self.now()), fastrand::f64()),
+                        None => pause.next(fastrand::f64()),
+                    })
                 }
             };
             self.account();
@@ -118,7 +121,7 @@ impl Credentials {
             Rest::For(pause) => return sleep(pause).await,
         };
         loop {
-            let left = Duration::from_secs(due.as_secs().saturating_sub(self.now().as_secs()));
+            let left = until(due, self.now());
             if left.is_zero() {
                 return;
             }
@@ -183,9 +186,14 @@ enum Rest {
 
 /// When a certificate that was obtained at `now` is renewed: half-way to its end, a little earlier or later by `chance`.
 fn renewal_at(now: UnixTime, not_after: UnixTime, chance: f64) -> UnixTime {
-    let left = Duration::from_secs(not_after.as_secs().saturating_sub(now.as_secs()));
+    let left = until(not_after, now);
     let pause = (left / 2).mul_f64(jitter(RENEWAL_JITTER, chance)).max(SHORTEST);
     UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(pause))
+}
+
+/// How long it is until then; none where that has passed.
+fn until(then: UnixTime, now: UnixTime) -> Duration {
+    Duration::from_secs(then.as_secs().saturating_sub(now.as_secs()))
 }
 
 #[cfg(test)]

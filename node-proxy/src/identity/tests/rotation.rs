@@ -154,15 +154,19 @@ async fn old_certificate_serves_until_it_expires_and_the_next_one_after() {
             authority.0.away.store(true, Relaxed);
             sleep(Duration::from_secs(595)).await;
             credentials.server(&cart()).await.unwrap();
-            // From about second 300 on: after 1, 2, 4, 8, 16, 32, 64, 128 and 150 seconds.
+            // From about second 300 on: after 1, 2, 4, 8, 16 and 32 seconds, then a quarter of what is left, then 10 at a time.
             let failures = ledger.certificate_failures.load(Relaxed);
-            assert!((7..=10).contains(&failures), "{failures}");
+            assert!((11..=25).contains(&failures), "{failures}");
+            sleep(Duration::from_secs(300)).await;
+            credentials.server(&cart()).await.expect("peers take it for five minutes more");
+            let later = ledger.certificate_failures.load(Relaxed) - failures;
+            assert!((24..=38).contains(&later), "every 10 seconds or so: {later}");
             sleep(Duration::from_secs(10)).await;
             let error = credentials.server(&cart()).await.unwrap_err();
             assert!(matches!(error, CredentialError::Expired { .. }), "{error}");
             assert!(credentials.describe(&cart()).unwrap().problem.unwrap().contains("away"));
             authority.0.away.store(false, Relaxed);
-            sleep(Duration::from_secs(151)).await;
+            sleep(Duration::from_secs(13)).await;
             credentials.server(&cart()).await.unwrap();
             assert_eq!(credentials.describe(&cart()).unwrap().problem, None);
         })
