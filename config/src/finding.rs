@@ -61,6 +61,8 @@ pub enum Reason {
     NotPermitted,
     /// A kind or version that Canopy does not read.
     UnknownKind,
+    /// A policy for the network, of a kind that Canopy does not evaluate.
+    NotEvaluated,
     /// A pod that is no workload of the mesh.
     NotAWorkload,
     /// A field that Canopy knows and does not act on.

@@ -29,6 +29,7 @@ mod named;
 mod rest;
 mod room;
 mod turns;
+mod unevaluated;
 
 /// What came of the files as they are now.
 #[derive(Debug, Clone)]
@@ -75,6 +76,8 @@ pub struct Store {
     stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
     /// Those of it that stand in for parts of which nothing but signs is left.
     of_parts: BTreeSet<ObjectRef>,
+    /// Whether there are policies that only the cluster's network can evaluate.
+    unevaluated: bool,
     mesh: Arc<Mesh>,
 }
 
@@ -124,7 +127,11 @@ impl Store {
         };
         self.files = turn.files;
         let Collected { candidates, objects, mut findings, of_parts } = self.candidates();
-        let Linked { mesh, findings: linked, used, stood_in } = link::link(&candidates, &self.options);
+        let Linked { mut mesh, findings: linked, used, stood_in } = link::link(&candidates, &self.options);
+        self.unevaluated = unevaluated::are_there(&self.files, self.unevaluated);
+        if self.unevaluated {
+            unevaluated::stand_in(&mut mesh);
+        }
         (self.good, self.stood_in) = (used, stood_in);
         self.of_parts.extend(of_parts);
         self.of_parts.retain(|object| self.stood_in.contains_key(object));

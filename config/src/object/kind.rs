@@ -64,12 +64,40 @@ const OTHERS: [(&str, &[&str]); 6] = [
     ("canopy.mesh", &[]),
 ];
 
+/// Kinds of other groups that limit which pods reach which: what network plugins (Calico, Cilium, Antrea, and those that obey the
+/// network-policy-api) call theirs. Whoever comes to be of them is to be added.
+const LIMITING: [(&str, &[&str]); 5] = [
+    (
+        "policy.networking.k8s.io",
+        &["AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"],
+    ),
+    ("projectcalico.org", &["GlobalNetworkPolicy", "NetworkPolicy"]),
+    ("crd.projectcalico.org", &["GlobalNetworkPolicy", "NetworkPolicy"]),
+    ("cilium.io", &["CiliumClusterwideNetworkPolicy", "CiliumNetworkPolicy"]),
+    ("crd.antrea.io", &["ClusterNetworkPolicy", "NetworkPolicy"]),
+];
+
 /// What there is to say of an object of a kind that is not read.
 pub(super) fn unknown(root: &Node, kind: &str, api_version: &str, prefix: &str) -> NotAnObject {
-    let (severity, field, message) = judge(kind, api_version);
+    let (of, item) = (group(api_version), kind.strip_suffix("List").unwrap_or(kind));
+    let limits = LIMITING.iter().any(|(other, kinds)| *other == of && kinds.contains(&item));
+    let (reason, (severity, field, message)) = match limits {
+        true => (Reason::NotEvaluated, unevaluated(kind, api_version)),
+        false => (Reason::UnknownKind, judge(kind, api_version)),
+    };
     let at = root.get(field).unwrap_or(root).at;
     let field = join(prefix, field);
-    NotAnObject { severity, reason: Reason::UnknownKind, at, field, message, found: Found::default() }
+    NotAnObject { severity, reason, at, field, message, found: Found::default() }
+}
+
+fn unevaluated(kind: &str, api_version: &str) -> (Severity, &'static str, String) {
+    let message = format!(
+        "{} of {} is not evaluated by Canopy: as long as any is there, all connections between pods of this node go across the \
+         network, whose plugin decides, and none by a way that it cannot see",
+        shorten(kind),
+        shorten(api_version)
+    );
+    (Severity::Warning, "kind", message)
 }
 
 /// A document with two kinds was two: whichever comes second would vanish with one that is not read.
