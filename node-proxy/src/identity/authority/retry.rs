@@ -68,7 +68,9 @@ mod tests {
     #[test]
     fn no_pause_is_longer_than_a_quarter_of_what_is_left_but_for_a_steady_pace_at_the_end() {
         let mut backoff = Backoff::default();
-        (0..10).for_each(|_| drop(backoff.next(0.5)));
+        for _ in 0..10 {
+            let _ = backoff.next(0.5);
+        }
         let mut pauses = |chance| {
             [3600, 600, 400, 100, 39, 0]
                 .map(|left| backoff.next_before_end(Duration::from_secs(left), chance).as_secs())
