@@ -229,7 +229,7 @@ impl Call<'_> {
         let Answered { response, lease, target } = answered;
         let (mut parts, body) = response.into_parts();
         let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        translate::response(&mut parts, self.session.protocol);
+        translate::response(&mut parts, self.session.protocol).inspect_err(|_| target.failed())?;
         if let Some(route) = self.route {
             edit_response(route, &mut parts);
         }

@@ -26,6 +26,7 @@ mod download;
 mod exchange;
 mod expect;
 mod forward;
+mod framing;
 mod heard;
 mod inspect;
 mod mirror;

@@ -10,8 +10,11 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 
-use super::inspect::{self, Shape};
-use crate::accept::Protocol;
+use super::{
+    framing,
+    inspect::{self, Shape},
+};
+use crate::{accept::Protocol, telemetry::Reason};
 
 /// Makes a client's request one for the endpoint's connection. `sized` where the body has a length, or is none.
 pub(super) fn request(parts: &mut request::Parts, shape: &Shape, to: Protocol, sized: bool) {
@@ -75,8 +78,9 @@ fn count_hop(parts: &mut request::Parts) {
     }
 }
 
-/// Makes an endpoint's response one for the client's connection.
-pub(super) fn response(parts: &mut response::Parts, client: Protocol) {
+/// Makes an endpoint's response one for the client's connection; or says why it is none.
+pub(super) fn response(parts: &mut response::Parts, client: Protocol) -> Result<(), Reason> {
+    framing::settle(parts)?;
     if inspect::response_is_hop_by_hop(&parts.headers) {
         let upgrade = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             parts.headers.remove(header::UPGRADE)
@@ -94,6 +98,7 @@ pub(super) fn response(parts: &mut response::Parts, client: Protocol) {
         // HTTP/1.1 writes only trailers that were announced, HTTP/2 announces none; gRPC's are known.
         parts.headers.insert(header::TRAILER, HeaderValue::from_static(GRPC_TRAILERS));
     }
+    Ok(())
 }
 
 fn to_http1(parts: &mut request::Parts, shape: &Shape, upgrade: Option<HeaderValue>, sized: bool) {

@@ -6,6 +6,7 @@ mod deliveries;
 mod endings;
 mod farewell;
 mod floods;
+mod framing;
 mod http1;
 mod http2;
 mod pressed;
