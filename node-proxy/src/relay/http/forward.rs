@@ -5,7 +5,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{Request, Response, StatusCode, request::Parts, response};
+use http::{HeaderValue, Request, Response, StatusCode, request::Parts, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -66,6 +66,7 @@ impl Call<'_> {
         if !matches!(self.permit.destination, Destination::Outside) {
             translate::to_origin_form(&mut parts);
         }
+        let upgrade = translate::leave_connection(&mut parts, &self.shape);
         if let Some(route) = self.route {
             if let Some(rule) = route.rule {
                 self.exchange.routed(rule);
@@ -74,7 +75,7 @@ impl Call<'_> {
             edit_request(route, &mut parts);
         }
         let (upload, opener) = self.upload(body, copies);
-        let attempt = self.attempt(parts, upload, opener);
+        let attempt = self.attempt(parts, upgrade, upload, opener);
         let answered = match deadline {
             None => attempt.await?,
             Some((at, reason)) => timeout_at(at, attempt).await.map_err(|_| reason)??,
@@ -107,12 +108,13 @@ impl Call<'_> {
     async fn attempt(
         &self,
         mut parts: Parts,
+        upgrade: Option<HeaderValue>,
         body: Upload,
         opener: Option<Opener>,
     ) -> Result<Answered, Failure> {
         let (target, lease) = self.reach().await?;
         let sized = body.size_hint().exact().is_some();
-        translate::request(&mut parts, &self.shape, target.protocol, sized);
+        translate::request(&mut parts, &self.shape, target.protocol, upgrade, sized);
         parts.extensions.clear();
         let mut request = Request::from_parts(parts, body);
         if let Some(opener) = opener {

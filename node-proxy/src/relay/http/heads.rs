@@ -9,6 +9,7 @@ use crate::{accept::Protocol, telemetry::Reason};
 pub fn relayed(parts: &mut Parts, to: Protocol, sized: bool) -> Result<(), Reason> {
     let shape = inspect::request(parts).map_err(|refusal| refusal.reason)?;
     translate::to_origin_form(parts);
-    translate::request(parts, &shape, to, sized);
+    let upgrade = translate::leave_connection(parts, &shape);
+    translate::request(parts, &shape, to, upgrade, sized);
     Ok(())
 }

@@ -104,7 +104,7 @@ async fn send(session: &Session, permit: &Permit, cluster: &Cluster, copy: (Part
     };
     let chunked = shape.chunked || !parts.headers.contains_key(http::header::CONTENT_LENGTH);
     let body = if is_bodiless(&parts, &shape) { Upload::Empty } else { Upload::stream(body) };
-    translate::request(&mut parts, &shape, target.protocol, body.is_empty() || !chunked);
+    translate::request(&mut parts, &shape, target.protocol, None, body.is_empty() || !chunked);
     parts.extensions.clear();
     parts.headers.remove(http::header::EXPECT);
     let Ok(response) = lease.send(Request::from_parts(parts, body)).await else { return };

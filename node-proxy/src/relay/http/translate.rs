@@ -16,15 +16,28 @@ use super::{
 };
 use crate::{accept::Protocol, telemetry::Reason};
 
-/// Makes a client's request one for the endpoint's connection. `sized` where the body has a length, or is none.
-pub(super) fn request(parts: &mut request::Parts, shape: &Shape, to: Protocol, sized: bool) {
-    let upgrade =
-        if shape.upgrade && to == Protocol::Http1 { parts.headers.remove(header::UPGRADE) } else { None };
-    if shape.hop_by_hop {
-        strip(&mut parts.headers);
-        if shape.trailers {
-            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
+/// Takes from a client's request what concerns its connection, before a route says what goes on: a client must not be able to take
+/// that away by naming it in `connection`. What it wants to upgrade to, if anything.
+pub(super) fn leave_connection(parts: &mut request::Parts, shape: &Shape) -> Option<HeaderValue> {
+    if !shape.hop_by_hop {
+        return None;
+    }
+    let upgrade = if shape.upgrade { parts.headers.remove(header::UPGRADE) } else { None };
+    strip(&mut parts.headers);
+    upgrade
+}
+
+/// Makes a client's request, which has [left its connection](leave_connection), one for the endpoint's. `sized` where the body has a
+/// length, or is none.
+pub(super) fn request(
+    parts: &mut request::Parts,
+    shape: &Shape,
+    to: Protocol,
+    upgrade: Option<HeaderValue>,
+    sized: bool,
+) {
+    if shape.trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     count_hop(parts);
     match to {
@@ -201,7 +214,7 @@ mod tests {
         ] {
             let request = http::Request::builder().uri(target).version(Version::HTTP_2).body(()).unwrap();
             let mut parts = request.into_parts().0;
-            super::request(&mut parts, &Shape::default(), Protocol::Http1, true);
+            super::request(&mut parts, &Shape::default(), Protocol::Http1, None, true);
             assert_eq!(parts.uri.to_string(), written, "{target}");
         }
     }

@@ -50,6 +50,28 @@ async fn headers_and_paths_are_changed_as_the_rule_says() {
 }
 
 #[tokio::test]
+async fn a_client_cannot_take_away_what_a_rule_says_by_naming_it_as_its_connection_s() {
+    local(async {
+        let endpoint = Endpoint1::answering(OK).await;
+        let bench = Bench::new(&[endpoint.at()]);
+        let edit = HeaderEdit {
+            set: vec![("x-tenant".to_owned(), "shop".to_owned())],
+            add: vec![("x-hop".to_owned(), "1".to_owned())],
+            remove: Vec::new(),
+        };
+        bench.rules(vec![rule("cart", vec![Filter::RequestHeaders(edit)])]);
+        bench.publish();
+        bench
+            .exchange(
+                "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-tenant, x-hop\r\nx-tenant: bank\r\nx-hop: 0\r\n\r\n",
+            )
+            .await;
+        assert_eq!(endpoint.heard(), "GET / HTTP/1.1\r\nhost: a\r\nx-tenant: shop\r\nx-hop: 1\r\n\r\n");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn redirects_are_answered_here() {
     local(async {
         let endpoint = Endpoint1::answering(OK).await;
