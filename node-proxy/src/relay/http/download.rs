@@ -13,9 +13,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
 
-use super::{exchange::Exchange, plan::Target};
+use super::{deadline::Deadline, exchange::Exchange, plan::Target};
 use crate::{
     stream::told,
     telemetry::Reason,
@@ -37,14 +36,7 @@ struct Source {
     body: Incoming,
     lease: Option<Lease>,
     target: Target,
-    deadline: Option<Deadline>,
-}
-
-/// When a response has to be complete.
-#[derive(Debug)]
-pub(super) struct Deadline {
-    pub(super) sleep: Pin<Box<Sleep>>,
-    pub(super) reason: Reason,
+    deadline: Option<Rc<Deadline>>,
 }
 
 /// A response and what it still needs.
@@ -53,7 +45,7 @@ pub(super) struct Download {
     pub(super) body: Incoming,
     pub(super) lease: Lease,
     pub(super) target: Target,
-    pub(super) deadline: Option<Deadline>,
+    pub(super) deadline: Option<Rc<Deadline>>,
 }
 
 impl Outgoing {
@@ -104,6 +96,18 @@ impl Outgoing {
     }
 }
 
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let over = self.source.as_ref().and_then(|source| source.deadline.as_ref()?.is_over());
+        let Some((reason, by_endpoint)) = over else { return };
+        if by_endpoint {
+            self.fail(reason);
+        } else if let Some(exchange) = &self.exchange {
+            exchange.refused(reason);
+        }
+    }
+}
+
 /// A connection whose response has been read to its end needs nobody to drive it, though the client has none of it yet.
 /// HTTP/2 streams count until the body is taken.
 fn give_back_if_done(lease: Lease, body: &Incoming) -> Option<Lease> {
@@ -126,13 +130,6 @@ impl Source {
         let _ended = lease.drive(context);
         Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
-
-    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Reason> {
-        match &mut self.deadline {
-            Some(deadline) => deadline.sleep.as_mut().poll(context).map(|()| deadline.reason),
-            None => Poll::Pending,
-        }
-    }
 }
 
 impl Body for Outgoing {
@@ -153,6 +150,9 @@ impl Body for Outgoing {
             Poll::Ready(()) => source.poll_frame(context),
             Poll::Pending => Poll::Pending,
         };
+        if let Some(deadline) = &source.deadline {
+            deadline.starved(turn.is_ready() && polled.is_pending());
+        }
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let last = source.body.is_end_stream() || frame.is_trailers();
@@ -179,13 +179,7 @@ impl Body for Outgoing {
                 this.fail(told(&error).unwrap_or(Reason::UpstreamReset));
                 Poll::Ready(Some(Err(error.into())))
             }
-            Poll::Pending => match source.poll_deadline(context) {
-                Poll::Ready(reason) => {
-                    this.fail(reason);
-                    Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())))
-                }
-                Poll::Pending => Poll::Pending,
-            },
+            Poll::Pending => Poll::Pending,
         }
     }
 

@@ -8,11 +8,12 @@ use std::{rc::Rc, time::Duration};
 use http::{HeaderValue, Request, Response, StatusCode, request::Parts, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     answer::Failure,
-    download::{Deadline, Download, Outgoing},
+    deadline::Deadline,
+    download::{Download, Outgoing},
     exchange::Exchange,
     expect::{Gate, Opener},
     inspect::Shape,
@@ -244,7 +245,7 @@ impl Call<'_> {
             self.session.tunnel.replace(Some(Tunnel { lease, target, exchange }));
             return Ok(Response::from_parts(parts, Outgoing::empty()));
         }
-        let deadline = deadline.map(|(at, reason)| Deadline { sleep: Box::pin(sleep_until(at)), reason });
+        let deadline = deadline.map(|(at, reason)| Deadline::begin(self.session, at, reason));
         let download = Download { body, lease, target, deadline };
         Ok(Response::from_parts(parts, Outgoing::download(download, exchange)))
     }

@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod answer;
+mod deadline;
 mod download;
 mod exchange;
 mod expect;

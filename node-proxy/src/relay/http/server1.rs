@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     Client,
     answer::answer,
+    deadline,
     download::Outgoing,
     refusal::Refusal,
     session::Session,
@@ -60,12 +61,17 @@ pub(super) async fn serve(session: Rc<Session>, io: Client) {
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut farewell: Option<Farewell> = None;
     let mut finishing = false;
+    let mut deadline = deadline::Current::default();
     let end = poll_fn(|context| {
         loop {
             let Some(connection) = &mut served.connection else { return Poll::Ready(End::Done) };
             let mut connection = Pin::new(&mut **connection);
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ended.map_or_else(End::Broken, |()| End::Done));
+            }
+            if deadline.poll(&session, context).is_ready() {
+                // In the middle of an answer, which is what it looks like to the client.
+                return Poll::Ready(End::Done);
             }
             // `Live` has this task's waker: whoever asks the connection to end wakes it.
             let is_ending = session.is_ending();

@@ -11,6 +11,7 @@ use hyper::{server::conn::http2, service::service_fn};
 use super::{
     Client,
     answer::answer,
+    deadline::Streams,
     heard::{Heard, Hearing},
     session::Session,
 };
@@ -19,7 +20,7 @@ use crate::{
     sys::hyper_io::HyperIo,
     upstream::{
         pool::http2::{CONNECTION_WINDOW, MOST_STREAMS, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW},
-        rt::{LocalExecutor, TokioTimer},
+        rt::TokioTimer,
     },
 };
 
@@ -36,7 +37,7 @@ pub(super) async fn serve(session: Rc<Session>, client: Client) {
         })
     };
     let hearing = Rc::new(Hearing::of(Rc::clone(&session.live)));
-    let connection = http2::Builder::new(LocalExecutor)
+    let connection = http2::Builder::new(Streams(Rc::clone(&session)))
         .timer(TokioTimer)
         .auto_date_header(false)
         .initial_stream_window_size(STREAM_WINDOW)

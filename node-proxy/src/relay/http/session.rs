@@ -5,14 +5,14 @@
 use std::{
     cell::{Cell as Slot, RefCell},
     net::IpAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
 };
 
 use config::model::Endpoint;
 use ebpf_redirect::Side;
 
-use super::tunnel::Tunnel;
+use super::{deadline::Deadline, tunnel::Tunnel};
 use crate::{
     accept::Protocol,
     cell::{Cell, Live},
@@ -45,6 +45,8 @@ pub(super) struct Session {
     pub(super) requests: Slot<usize>,
     /// Copies of requests that are under way.
     pub(super) mirrors: Slot<usize>,
+    /// When the response has to be complete that was begun last; taken by who polls that.
+    pub(super) deadline: RefCell<Weak<Deadline>>,
     version: Slot<u64>,
     permit: RefCell<Permit>,
     known: RefCell<Vec<(Rc<Bucket>, Choice)>>,
@@ -66,6 +68,7 @@ impl Session {
             closing: Slot::new(false),
             requests: Slot::new(0),
             mirrors: Slot::new(0),
+            deadline: RefCell::default(),
             permit: RefCell::new(permit),
             known: RefCell::default(),
             epoch: Slot::new(0),

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod cuts;
+mod deadlines;
 mod deliveries;
 mod endings;
 mod farewell;
