@@ -3,7 +3,8 @@
 //! Pure: no I/O, no clock, no randomness, so that every node decides alike. It must never depend on the
 //! data path; the data path depends on it.
 
-// Words: names, identities, addresses, expressions that cannot be wrong.
+// Words: names, identities, addresses, header fields, expressions that cannot be wrong.
+pub mod headers;
 pub mod identity;
 pub mod name;
 pub mod pattern;

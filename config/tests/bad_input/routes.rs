@@ -3,6 +3,7 @@
 use config::{
     finding::{Reason, Severity},
     model::Filter,
+    store::Outcome,
 };
 
 use super::{Case, apply, check};
@@ -99,6 +100,38 @@ const ROUTES: &[Case] = &[
         says: "frames the message",
     },
     Case {
+        name: "field of the connection",
+        manifest: "  rules:\n  - filters:\n    - type: RequestHeaderModifier\n      requestHeaderModifier: {set: [{name: Proxy-Connection, value: a}]}\n",
+        at: (8, 44),
+        field: "spec.rules[0].filters[0].requestHeaderModifier.set[0].name",
+        reason: Reason::InvalidValue,
+        says: "frames the message",
+    },
+    Case {
+        name: "host removed",
+        manifest: "  rules:\n  - filters:\n    - type: RequestHeaderModifier\n      requestHeaderModifier: {remove: [host]}\n",
+        at: (8, 40),
+        field: "spec.rules[0].filters[0].requestHeaderModifier.remove[0]",
+        reason: Reason::InvalidValue,
+        says: "set it",
+    },
+    Case {
+        name: "host added",
+        manifest: "  rules:\n  - filters:\n    - type: RequestHeaderModifier\n      requestHeaderModifier: {add: [{name: Host, value: a}]}\n",
+        at: (8, 44),
+        field: "spec.rules[0].filters[0].requestHeaderModifier.add[0].name",
+        reason: Reason::InvalidValue,
+        says: "set it",
+    },
+    Case {
+        name: "host that is none",
+        manifest: "  rules:\n  - filters:\n    - type: RequestHeaderModifier\n      requestHeaderModifier: {set: [{name: host, value: a b/c}]}\n",
+        at: (8, 57),
+        field: "spec.rules[0].filters[0].requestHeaderModifier.set[0].value",
+        reason: Reason::InvalidValue,
+        says: "must be a host",
+    },
+    Case {
         name: "redirect with backend",
         manifest: "  rules:\n  - filters: [{type: RequestRedirect, requestRedirect: {}}]\n    backendRefs: [{name: a, port: 1}]\n",
         at: (7, 18),
@@ -154,6 +187,30 @@ fn routes_are_refused_by_gateway_api_s_rules() {
 }
 
 #[test]
+fn what_no_request_can_match_is_told_and_matches_nothing_else() {
+    let outcome = of_a_service("{matches: [{method: CONNECT}]}");
+    let told: Vec<_> = outcome.findings.iter().map(|finding| (finding.severity, &*finding.field)).collect();
+    assert!(
+        told.contains(&(Severity::NotObeyed, "spec.rules[0].matches[0].method")),
+        "{:#?}",
+        outcome.findings
+    );
+    let route = outcome.mesh.routes.values().next().unwrap();
+    assert_eq!(route.rules[0].matches[0].method.as_deref(), Some("CONNECT"), "not a match of everything");
+}
+
+#[test]
+fn a_host_may_be_set_with_a_port() {
+    let filter =
+        "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: \"a:80\"}]}}";
+    let outcome = of_a_service(&format!("{{filters: [{filter}]}}"));
+    assert!(!outcome.findings.iter().any(|finding| finding.severity == Severity::Rejected));
+    let route = outcome.mesh.routes.values().next().unwrap();
+    let [Filter::RequestHeaders(edit)] = &route.rules[0].filters[..] else { panic!("{route:?}") };
+    assert_eq!(edit.set, [("host".to_owned(), "a:80".to_owned())]);
+}
+
+#[test]
 fn route_on_a_port_of_opaque_bytes_is_taken_with_a_warning() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0.1\n  ports:\n  \
         - {name: web, port: 80, appProtocol: http}\n  - {name: raw, port: 81, appProtocol: tcp}\n---\n";
@@ -174,14 +231,11 @@ fn route_on_a_port_of_opaque_bytes_is_taken_with_a_warning() {
 
 #[test]
 fn a_backend_s_mirror_is_taken_and_one_to_nowhere_is_told() {
-    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0.1\n  \
-        ports: [{name: web, port: 80, appProtocol: http}]\n---\n";
     let mirroring = |to: &str| {
         let filter =
             format!("{{type: RequestMirror, requestMirror: {{backendRef: {{name: {to}, port: 80}}}}}}");
         let backend = format!("{{name: s, port: 80, filters: [{filter}]}}");
-        let parents = "[{group: \"\", kind: Service, name: s}]";
-        apply(&format!("{service}{ROUTE}  parentRefs: {parents}\n  rules: [{{backendRefs: [{backend}]}}]\n"))
+        of_a_service(&format!("{{backendRefs: [{backend}]}}"))
     };
     let outcome = mirroring("s");
     assert!(outcome.findings.is_empty(), "{:#?}", outcome.findings);
@@ -195,4 +249,12 @@ fn a_backend_s_mirror_is_taken_and_one_to_nowhere_is_told() {
         "{finding}"
     );
     assert!(finding.message.contains("nothing is mirrored"), "{finding}");
+}
+
+/// A route with this rule, of a Service that is there.
+fn of_a_service(rule: &str) -> Outcome {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0.1\n  \
+        ports: [{name: web, port: 80, appProtocol: http}]\n---\n";
+    let parents = "[{group: \"\", kind: Service, name: s}]";
+    apply(&format!("{service}{ROUTE}  parentRefs: {parents}\n  rules: [{rule}]\n"))
 }

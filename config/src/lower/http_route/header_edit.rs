@@ -1,7 +1,12 @@
 //! Header names and values, and the two filters that change headers.
 
 use super::Context;
-use crate::{document::Node, finding::Reason, model::HeaderEdit};
+use crate::{
+    document::Node,
+    finding::Reason,
+    headers::{self, Change},
+    model::HeaderEdit,
+};
 
 /// Gateway API v1, HTTPHeaderName and HTTPHeaderFilter.
 const MAX_NAME: usize = 256;
@@ -29,21 +34,21 @@ pub(super) fn lower(context: &mut Context<'_>, node: &Node) -> HeaderEdit {
     for field in ["set", "add", "remove"] {
         super::at_most(context, node, field, MAX_EDITS);
     }
-    let set = pairs(context, node, "set");
-    let add = pairs(context, node, "add");
+    let set = pairs(context, node, ("set", Change::Set));
+    let add = pairs(context, node, ("add", Change::Add));
     let mut remove: Vec<String> = Vec::new();
     for item in node.items_of("remove") {
         let Some(name) = name(context, item) else { continue };
         if remove.contains(&name) {
             context.reject(item, Reason::Duplicate, "removed twice: remove one");
-        } else if may_change(context, item, &name) {
+        } else if may_change(context, item, Change::Remove, &name) {
             remove.push(name);
         }
     }
     HeaderEdit { set, add, remove }
 }
 
-fn pairs(context: &mut Context<'_>, node: &Node, field: &str) -> Vec<(String, String)> {
+fn pairs(context: &mut Context<'_>, node: &Node, (field, change): (&str, Change)) -> Vec<(String, String)> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for item in node.items_of(field) {
         let (Some(name_node), Some(value_node)) = (item.get("name"), item.get("value")) else { continue };
@@ -54,7 +59,11 @@ fn pairs(context: &mut Context<'_>, node: &Node, field: &str) -> Vec<(String, St
         } else if !is_value(value) {
             let message = format!("must be 1 to {MAX_VALUE} visible characters, without line breaks");
             context.invalid(value_node, message);
-        } else if may_change(context, name_node, &name) {
+        } else if !may_change(context, name_node, change, &name) {
+            // Said already.
+        } else if name == "host" && (value.starts_with(':') || !headers::is_host(value.as_bytes())) {
+            context.invalid(value_node, "must be a host, with or without a port");
+        } else {
             pairs.push((name, value.to_owned()));
         }
     }
@@ -67,13 +76,11 @@ fn is_value(text: &str) -> bool {
     (1..=MAX_VALUE).contains(&text.len()) && text.chars().all(allowed) && text.trim() == text
 }
 
-/// Headers that frame the message are the proxy's: to change one would be to forge a request's end.
-fn may_change(context: &mut Context<'_>, node: &Node, name: &str) -> bool {
-    let framing =
-        ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
-    let forbidden = framing.contains(&name);
-    if forbidden {
-        context.invalid(node, format!("{name} frames the message and cannot be changed: remove this"));
+/// Whether a filter may do this to the field; or a finding.
+fn may_change(context: &mut Context<'_>, node: &Node, change: Change, name: &str) -> bool {
+    let why = headers::forbidden(change, name);
+    if let Some(why) = why {
+        context.invalid(node, format!("{name} {why}"));
     }
-    !forbidden
+    why.is_none()
 }

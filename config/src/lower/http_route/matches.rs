@@ -34,6 +34,10 @@ fn method(context: &mut Context<'_>, node: &Node) -> Option<String> {
         context.invalid(node, format!("must be one of {}, not {}", METHODS.join(", "), node.describe()));
         return None;
     }
+    if text == "CONNECT" {
+        let message = "a CONNECT is refused before any rule is asked, so this matches nothing: remove it";
+        context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
+    }
     Some(text.to_owned())
 }
 

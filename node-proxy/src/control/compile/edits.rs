@@ -3,8 +3,11 @@
 //! Must never compile an edit of a header that frames messages: what a connection carries would then be read differently at
 //! its two ends (RFC 9112, 11.2).
 
-use config::model::{Filter, HeaderEdit, PathEdit, Redirect, Rewrite};
-use http::{HeaderName, HeaderValue, header, uri::Authority};
+use config::{
+    headers::{self, Change},
+    model::{Filter, HeaderEdit, PathEdit, Redirect, Rewrite},
+};
+use http::{HeaderName, HeaderValue, uri::Authority};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::snapshot::routes::{Edits, HeaderChange};
@@ -38,15 +41,17 @@ pub(super) fn redirect(filters: &[Filter]) -> Option<Redirect> {
     })
 }
 
-/// Set, then add, then remove. A request has one host: it can be set, not added to or removed.
+/// Set, then add, then remove.
 fn changes(edit: &HeaderEdit, into: &mut Vec<HeaderChange>) {
-    let pair = |(name, value): &(String, String)| Some((editable(name)?, HeaderValue::from_str(value).ok()?));
-    into.extend(edit.set.iter().filter_map(pair).map(|(name, value)| HeaderChange::Set(name, value)));
-    into.extend(edit.add.iter().filter_map(pair).map(|(name, value)| match name {
-        header::HOST => HeaderChange::Set(name, value),
-        _ => HeaderChange::Add(name, value),
-    }));
-    let removed = edit.remove.iter().filter_map(|name| editable(name)).filter(|name| name != header::HOST);
+    let pair = |(name, value): &(String, String), change| {
+        // By its bytes: a value may have characters beyond ASCII.
+        Some((editable(name, change)?, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+    };
+    let set = edit.set.iter().filter_map(|said| pair(said, Change::Set));
+    into.extend(set.map(|(name, value)| HeaderChange::Set(name, value)));
+    let added = edit.add.iter().filter_map(|said| pair(said, Change::Add));
+    into.extend(added.map(|(name, value)| HeaderChange::Add(name, value)));
+    let removed = edit.remove.iter().filter_map(|name| editable(name, Change::Remove));
     into.extend(removed.map(HeaderChange::Remove));
 }
 
@@ -80,17 +85,8 @@ const NOT_IN_A_PATH: AsciiSet = CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// The name of a header that configuration may change: a valid one that belongs to the message, not to the connection.
-fn editable(name: &str) -> Option<HeaderName> {
+/// The name of a header to which configuration may do this.
+fn editable(name: &str, change: Change) -> Option<HeaderName> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-    let framing = [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ];
-    let framing = framing.contains(&name) || matches!(name.as_str(), "keep-alive" | "proxy-connection");
-    (!framing).then_some(name)
+    headers::forbidden(change, name.as_str()).is_none().then_some(name)
 }

@@ -3,6 +3,7 @@
 //! Hyper has refused what has no single reading in framing (RFC 9112, 6.3); here is refused what has none in meaning. This file must
 //! never change a request.
 
+use config::headers::is_host;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 
 use super::refusal::Refusal;
@@ -133,28 +134,6 @@ fn check_host(parts: &Parts, value: &HeaderValue) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A name or an address, and a port that may be missing (RFC 3986, 3.2). What is none could not be said in HTTP/2, and
-/// would be lost there.
-fn is_host(bytes: &[u8]) -> bool {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
-    let is_literal = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
-    let port = match bytes {
-        [b'[', literal @ ..] => {
-            let length = literal.iter().position(|byte| !is_literal(byte)).unwrap_or(literal.len());
-            match &literal[length..] {
-                [b']', port @ ..] if length > 0 => port,
-                _ => return false,
-            }
-        }
-        name => &name[name.iter().position(|byte| !is_name(byte)).unwrap_or(name.len())..],
-    };
-    match port {
-        [] => true,
-        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    }
-}
-
 /// Chunks are undone and made again on each connection; what else is coded, the endpoint could not undo (RFC 9112, 6.1).
 fn check_coding(value: &HeaderValue) -> Result<(), Refusal> {
     if value.as_bytes().eq_ignore_ascii_case(b"chunked") {
@@ -169,35 +148,4 @@ pub(super) fn response_is_hop_by_hop(headers: &HeaderMap) -> bool {
         header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE => true,
         _ => is_hop_by_hop(name.as_str()),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_host;
-
-    #[test]
-    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
-        for host in
-            ["", "cart.shop", "Cart_1.shop:8080", "10.0.0.1:80", "[fd00::1]", "[::ffff:10.0.0.1]:443", "a:"]
-        {
-            assert!(is_host(host.as_bytes()), "{host}");
-        }
-        for host in [
-            "a b",
-            "cart.sh]op",
-            "[",
-            "[]",
-            "[fd00::1",
-            "fd00::1",
-            "a:b",
-            "a:1:2",
-            "a/b",
-            "a@b",
-            "a%20b",
-            "a,b",
-            "\u{e9}",
-        ] {
-            assert!(!is_host(host.as_bytes()), "{host}");
-        }
-    }
 }
