@@ -10,6 +10,7 @@ use std::{
 pub use dns::Dns;
 pub use envoy::{Envoy, Shown, foreign, local};
 pub use left::{files_of, rules_of};
+pub use memory::{forget_peak, peak, resident};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
 pub use raw::{Listener, dial, end_of, head, is_reset};
@@ -22,6 +23,7 @@ pub use tree::certificate_of;
 mod dns;
 mod envoy;
 mod left;
+mod memory;
 mod mesh;
 mod origin;
 pub mod prompt;

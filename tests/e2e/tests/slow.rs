@@ -2,7 +2,7 @@
 //! else notices.
 
 use std::{
-    fs, io,
+    io,
     io::Write,
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, dial, eventually, port};
+use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, dial, eventually, forget_peak, peak, port, resident};
 use serde_json::Value;
 use socket2::SockRef;
 use testkit::{Daemon, KitError, Outcome, Pod};
@@ -108,7 +108,7 @@ fn heads_that_never_end_hold_no_more_than_a_head_may_have_and_are_answered_408()
 #[test]
 fn heads_without_bound_are_cut_short_where_the_bound_is_and_answered_431() -> Outcome {
     let scene = Scene::new()?;
-    let before = resident(&scene.daemon)?;
+    let before = forget_peak(&scene.daemon)?;
     let at = scene.vip.at(80);
     let crowds = (0..8)
         .map(|_| scene.bad.spawn(move || (0..CLIENTS / 8).map(|_| wordy(at)).collect::<io::Result<Vec<_>>>()))
@@ -121,8 +121,11 @@ fn heads_without_bound_are_cut_short_where_the_bound_is_and_answered_431() -> Ou
             );
         }
     }
-    let grown = resident(&scene.daemon)?.saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} bytes for {CLIENTS} heads of a megabyte, eight at a time");
+    let grown = peak(&scene.daemon)?.saturating_sub(before);
+    assert!(
+        grown < 32 << 20,
+        "{grown} bytes, at the most, for {CLIENTS} heads of a megabyte, eight at a time"
+    );
     eventually("each has a line that says why", || scene.said("head_too_large") == CLIENTS)?;
     scene.wait_counted("head_too_large", CLIENTS as f64)?;
     scene.assert_well()
@@ -202,14 +205,6 @@ fn given_up_by_the_kernel(after: Duration) -> io::Result<thread::JoinHandle<()>>
         while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
         drop(deaf);
     }))
-}
-
-/// Resident memory by the kernel's account.
-fn resident(daemon: &Daemon) -> io::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
-    Ok(kib.ok_or_else(|| io::Error::other("the kernel says no VmRSS"))? << 10)
 }
 
 /// So few that they are all there before the time of the first is over.

@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    io::BufRead as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -173,6 +174,14 @@ impl Daemon {
             .filter(|line| line.ends_with('\n'))
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
+    }
+
+    /// Whether the access log has a line with all of these in it: for one that is too long to be taken apart.
+    #[must_use]
+    pub fn has_logged(&self, wanted: &[&str]) -> bool {
+        let Ok(file) = std::fs::File::open(self.directory.path().join("access.log")) else { return false };
+        let mut lines = std::io::BufReader::new(file).lines().map_while(Result::ok);
+        lines.any(|line| wanted.iter().all(|wanted| line.contains(wanted)))
     }
 
     /// Waits for an access-log line that `wanted` accepts; it is written at the end of a request or
