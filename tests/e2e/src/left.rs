@@ -1,4 +1,5 @@
-//! What a daemon may leave behind: files of its own, and rules and routes in pods.
+//! What a daemon may leave behind: files of its own, control groups, and rules and routes in pods; and what a program may that starts
+//! others.
 
 use std::{
     collections::BTreeSet,
@@ -15,6 +16,28 @@ pub fn files_of(instance: &str) -> Vec<PathBuf> {
     let mut left: Vec<PathBuf> = places.into_iter().flat_map(walk).collect();
     left.retain(|path| path.to_string_lossy().contains(instance));
     left
+}
+
+/// Control groups of an instance's daemons, wherever this machine has them.
+#[must_use]
+pub fn groups_of(instance: &str) -> Vec<PathBuf> {
+    let (mut groups, named) = (walk(Path::new("/sys/fs/cgroup")), format!("canopy.{instance}."));
+    groups.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&named)));
+    groups
+}
+
+/// What runs of a session: of all that its leader has started, and what that has.
+#[must_use]
+pub fn processes_of(session: u32) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = processes.flat_map(|entry| std::fs::read_to_string(entry.path().join("stat")));
+    let is_of_it = |stat: &String| {
+        // `17 (nginx) S PARENT GROUP SESSION …`; a name may have anything in it.
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
+        let mut fields = fields.split(' ');
+        fields.next().is_some_and(|state| state != "Z") && fields.nth(2) == Some(&session.to_string())
+    };
+    stats.filter(is_of_it).collect()
 }
 
 /// A pod's rules and routing, of both families, without counters and comments.

@@ -9,7 +9,7 @@ use std::{
 
 pub use dns::Dns;
 pub use envoy::{Envoy, Shown, foreign, local};
-pub use left::{files_of, rules_of};
+pub use left::{files_of, groups_of, processes_of, rules_of};
 pub use memory::{forget_peak, peak, resident};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};

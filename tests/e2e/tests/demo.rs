@@ -2,14 +2,16 @@
 //! interrupted, and, once it has run again, when it was killed.
 
 use std::{
-    fs,
-    process::{Child, Command, Stdio},
+    cell::RefCell,
+    fs, io,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use e2e::{built, eventually, repository};
+use e2e::{built, eventually, files_of, groups_of, processes_of, repository};
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::Outcome;
 
@@ -19,7 +21,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 #[test]
 fn demo_holds_what_it_claims_and_leaves_nothing() -> Outcome {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let output = demo().output()?;
+    let demo = Demo::new()?;
+    let output = demo.run(&[])?;
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let failed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}\n{failed}");
@@ -27,7 +30,7 @@ fn demo_holds_what_it_claims_and_leaves_nothing() -> Outcome {
         assert!(told.contains(&format!("\n{step}. ")), "step {step} is missing:\n{told}");
     }
     assert_tells_how_to_explore_on(&told)?;
-    assert_nothing_left()
+    demo.assert_nothing_left()
 }
 
 /// After its last heading, each by a command that there is.
@@ -58,14 +61,15 @@ fn assert_tells_how_to_explore_on(told: &str) -> Outcome {
 #[test]
 fn interrupted_at_any_time_the_demo_leaves_nothing() -> Outcome {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let demo = Demo::new()?;
     for after in [100, 400, 900, 2_500, 5_000] {
-        let mut running = quiet().spawn()?;
+        let mut running = demo.start()?;
         eventually("it heeds the signal", || catches(running.id(), Signal::INT))?;
         thread::sleep(Duration::from_millis(after));
         kill_process(pid(&running)?, Signal::INT)?;
         let status = running.wait()?;
         assert_eq!(status.code(), Some(130), "interrupted after {after} ms");
-        assert_nothing_left()?;
+        demo.assert_nothing_left()?;
     }
     Ok(())
 }
@@ -73,25 +77,27 @@ fn interrupted_at_any_time_the_demo_leaves_nothing() -> Outcome {
 #[test]
 fn a_demo_whose_time_is_over_fails_and_leaves_nothing() -> Outcome {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let output = demo().args(["--limit", "2"]).output()?;
+    let demo = Demo::new()?;
+    let output = demo.run(&["--limit", "2"])?;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not over within its time"));
-    assert_nothing_left()
+    demo.assert_nothing_left()
 }
 
 #[test]
 fn what_a_killed_demo_left_is_removed_by_the_next() -> Outcome {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut killed = quiet().spawn()?;
-    eventually("it has begun", || assert_nothing_left().is_err())?;
+    let demo = Demo::new()?;
+    let mut killed = demo.start()?;
+    eventually("it has begun", || namespaces().is_ok_and(|made| !made.is_empty()))?;
     thread::sleep(Duration::from_millis(2_500));
     kill_process(pid(&killed)?, Signal::KILL)?;
     killed.wait()?;
-    assert!(assert_nothing_left().is_err(), "there was something to remove");
-    let output = demo().output()?;
+    assert!(demo.assert_nothing_left().is_err(), "there was something to remove");
+    let output = demo.run(&[])?;
     let failed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{}\n{failed}", String::from_utf8_lossy(&output.stdout));
-    assert_nothing_left()
+    demo.assert_nothing_left()
 }
 
 #[test]
@@ -104,27 +110,79 @@ fn a_claim_that_does_not_hold_fails_the_demo() -> Outcome {
         let text = text.replace("weight: 90", "weight: 5").replace("weight: 10", "weight: 95");
         fs::write(other.path().join(entry.file_name()), text)?;
     }
-    let output = demo().arg("--config").arg(other.path()).output()?;
+    let demo = Demo::new()?;
+    let output = demo.run(&["--config", &other.path().to_string_lossy()])?;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("split 90:10"));
-    assert_nothing_left()
+    demo.assert_nothing_left()
 }
 
-fn demo() -> Command {
-    let mut command = Command::new(built("demo"));
-    command.arg("--quick").current_dir(repository());
-    command
+/// Demos that share a folder for what is temporary, which has nothing else in it. Each leads a session of its own, so that what
+/// it has started is known, whatever that calls itself.
+struct Demo {
+    folder: tempfile::TempDir,
+    sessions: RefCell<Vec<u32>>,
 }
 
-fn quiet() -> Command {
-    let mut command = demo();
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    command
+impl Demo {
+    fn new() -> Result<Self, io::Error> {
+        Ok(Self { folder: tempfile::tempdir()?, sessions: RefCell::default() })
+    }
+
+    /// Runs one to its end.
+    fn run(&self, arguments: &[&str]) -> Result<Output, io::Error> {
+        let mut command = self.command();
+        let running = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        self.sessions.borrow_mut().push(running.id());
+        running.wait_with_output()
+    }
+
+    /// Starts one of which nothing is read.
+    fn start(&self) -> Result<Child, io::Error> {
+        let running = self.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        self.sessions.borrow_mut().push(running.id());
+        Ok(running)
+    }
+
+    /// `setsid` becomes the program, whose process id it stays.
+    fn command(&self) -> Command {
+        let mut command = Command::new("setsid");
+        command.arg(built("demo")).arg("--quick");
+        command.env("TMPDIR", self.folder.path()).current_dir(repository());
+        command
+    }
+
+    /// No namespace, process, control group, socket, lock, temporary file or pinned hook of these demos.
+    fn assert_nothing_left(&self) -> Outcome {
+        let namespaces = namespaces()?;
+        if !namespaces.is_empty() {
+            return Err(format!("namespaces are left:\n{namespaces}").into());
+        }
+        let processes: Vec<_> =
+            self.sessions.borrow().iter().flat_map(|session| processes_of(*session)).collect();
+        if !processes.is_empty() {
+            return Err(format!("processes are left: {processes:?}").into());
+        }
+        let instances = ["demo", "demo-node-b"];
+        let files: Vec<_> = instances.iter().flat_map(|name| files_of(name)).collect();
+        let groups: Vec<_> = instances.iter().flat_map(|name| groups_of(name)).collect();
+        let temporary: Vec<_> = fs::read_dir(self.folder.path())?.flatten().map(|file| file.path()).collect();
+        let known = instances.map(|name| Path::new("/run/canopy-owners").join(name));
+        let known: Vec<_> = known.into_iter().chain([LOCK.into()]).filter(|path| path.exists()).collect();
+        let left = [files, groups, temporary, known].concat();
+        if left.is_empty() { Ok(()) } else { Err(format!("files are left: {left:?}").into()) }
+    }
 }
 
-fn pid(child: &Child) -> Result<Pid, std::io::Error> {
-    Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
-        .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+/// The demo's, a line each.
+fn namespaces() -> Result<String, io::Error> {
+    let listed = Command::new("ip").args(["netns", "list"]).output()?.stdout;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    Ok(listed.lines().filter(|line| line.contains("canopy-demo")).map(|line| format!("{line}\n")).collect())
+}
+
+fn pid(child: &Child) -> Result<Pid, io::Error> {
+    Pid::from_raw(i32::try_from(child.id()).unwrap_or_default()).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Whether a process handles a signal: until it has come so far, the signal would just end it.
@@ -135,34 +193,5 @@ fn catches(id: u32, signal: Signal) -> bool {
     caught >> (signal.as_raw() - 1) & 1 == 1
 }
 
-/// No namespace, process, lock or pinned hook of the demo.
-fn assert_nothing_left() -> Outcome {
-    let namespaces = String::from_utf8(Command::new("ip").args(["netns", "list"]).output()?.stdout)?;
-    if namespaces.contains("canopy-demo") {
-        return Err(format!("namespaces are left:\n{namespaces}").into());
-    }
-    let layouts = fs::read_dir("/sys/fs/bpf/canopy").into_iter().flatten().flatten();
-    for layout in layouts {
-        let pins: Vec<_> =
-            ["demo", "demo-node-b"].iter().flat_map(|name| walk(&layout.path().join(name))).collect();
-        if !pins.is_empty() {
-            return Err(format!("pins are left: {pins:?}").into());
-        }
-    }
-    let built = [built("demo"), built("canopy")].map(|path| path.canonicalize());
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let program = fs::read_link(entry.path().join("exe")).unwrap_or_default();
-        let arguments = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        let ours = built.iter().flatten().any(|path| *path == program);
-        if ours && (arguments.contains("serve-grpc") || arguments.contains("\0demo")) {
-            return Err(format!("a process is left: {arguments}").into());
-        }
-    }
-    Ok(())
-}
-
-/// The files below a folder.
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
-}
+/// What keeps a second demo from being run.
+const LOCK: &str = "/run/canopy-demo.lock";
