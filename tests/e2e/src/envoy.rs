@@ -4,6 +4,7 @@
 //! Its configuration is written by hand after Envoy's documentation, not derived from what our own end does.
 
 use std::{
+    io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
@@ -66,6 +67,28 @@ impl Envoy {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// Asks its admin port to do something; what it answers.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn admin(pod: &Pod, path: &str) -> std::io::Result<String> {
+        let mut stream = dial(pod, ADMIN)?;
+        write!(stream, "POST {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        if answer.starts_with("HTTP/1.1 200 ") { Ok(answer) } else { Err(std::io::Error::other(answer)) }
+    }
+
+    /// One of its counts and gauges.
+    ///
+    /// # Errors
+    /// It does not answer, or does not know it.
+    pub fn stat(pod: &Pod, name: &str) -> std::io::Result<u64> {
+        let answer = Self::admin(pod, "/stats")?;
+        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok());
+        value.ok_or_else(|| std::io::Error::other(format!("no {name} in {answer}")))
+    }
+
     /// What it printed.
     #[must_use]
     pub fn output(&self) -> String {
@@ -76,11 +99,15 @@ impl Envoy {
         let binary = envoy::ensure(&repository().join("target/tools"))?;
         let file = |name: &str| directory.join(format!("{}-{name}", pod.name()));
         let (log, written) = (file("tunnels.log"), file("envoy.json"));
-        std::fs::write(&written, config(&log).to_string())
+        let mut config = config(&log);
+        config["admin"] = json!({ "address": address(ADMIN) });
+        std::fs::write(&written, config.to_string())
             .map_err(|source| KitError::Start { what: written.display().to_string(), source })?;
         let mut command = Command::new(binary);
         command.arg("-c").arg(written).args(["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]);
         command.args(["--file-flush-interval-msec", "10"]);
+        // Who drains says so at the next answer, not by chance at some later one.
+        command.args(["--drain-strategy", "immediate"]);
         let mut process = pod.start(command)?;
         process.wait_until("Envoy's listeners", START_LIMIT, || dial(pod, LIFE).is_ok())?;
         Ok(Self { process, log })
@@ -152,7 +179,7 @@ fn terminating(its: Shown<'_>, allowed: Option<&str>, log: &Path) -> Value {
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "tunnels", "codec_type": "HTTP2",
-        "http2_protocol_options": { "allow_connect": true, "max_concurrent_streams": 100 },
+        "http2_protocol_options": windows(json!({ "allow_connect": true, "max_concurrent_streams": 100 })),
         "upgrade_configs": [{ "upgrade_type": "CONNECT" }],
         "http_filters": filters,
         "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
@@ -173,6 +200,13 @@ fn terminating(its: Shown<'_>, allowed: Option<&str>, log: &Path) -> Value {
         ],
         "clusters": [cluster("app", local(7000)), cluster("nowhere", local(1))],
     } })
+}
+
+/// As meshes set them, a stream's below its connection's; Envoy's own are larger than what tests send.
+fn windows(mut options: Value) -> Value {
+    options["initial_stream_window_size"] = json!(4 << 20);
+    options["initial_connection_window_size"] = json!(16 << 20);
+    options
 }
 
 /// Lets in whose certificate names this, and nobody else.
@@ -206,7 +240,7 @@ fn originating(ways: &[(u16, Shown<'_>)], to: SocketAddr) -> Value {
         tunnel["typed_extension_protocol_options"] = json!({
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": { "http2_protocol_options": { "allow_connect": true } },
+                "explicit_http_config": { "http2_protocol_options": windows(json!({ "allow_connect": true })) },
             },
         });
         clusters.push(tunnel);
@@ -253,4 +287,5 @@ const SAID: [(&str, &str); 3] = [
 ];
 
 const LIFE: SocketAddr = local(9999);
+const ADMIN: SocketAddr = local(9998);
 const START_LIMIT: Duration = Duration::from_secs(60);
