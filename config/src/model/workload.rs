@@ -83,8 +83,7 @@ pub struct ContainerPort {
     pub number: u16,
 }
 
-/// A question of the kubelet's that comes over the network: a liveness, readiness or start-up probe, or a hook of a
-/// container's life (`lifecycle`).
+/// A question of the kubelet's that comes over the network: a liveness, readiness or start-up probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// The pod's port, a name resolved already.

@@ -1,13 +1,14 @@
 //! Kubelet probes where plaintext is refused: the connection ends here, and the app is asked what the pod declared.
 //!
 //! Nothing that the client sends ever reaches the app: requests are made anew from the declaration. Anything but the
-//! declared question is refused with the reason for which the connection was denied.
+//! declared question is refused with the reason for which the connection was denied; and of the app's answer only what it says of
+//! its health goes back, as traffic to a NodePort has the kubelet's address, too.
 
 use std::{cell::Cell as Slot, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use config::model::ProbeCheck;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::{
     body::Incoming,
@@ -34,6 +35,7 @@ use crate::{
     },
 };
 
+mod health;
 mod question;
 
 /// What became of it.
@@ -50,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Of a gRPC question: it holds the name of a service.
 const QUESTION_BYTES: usize = 1024;
 
-type Answer = Response<Either<Full<Bytes>, Incoming>>;
+type Answer = Response<Either<Full<Bytes>, health::Checked>>;
 
 /// Serves one connection that may be a probe.
 pub async fn serve(
@@ -166,7 +168,7 @@ async fn answer(cell: &Cell, probe: &ProbePermit, request: Request<Incoming>) ->
         return Err(refusal(probe));
     };
     match ask(cell, probe, check, question).await {
-        Ok(response) => Ok(response.map(Either::Right)),
+        Ok(answer) => Ok(answer),
         Err(error) => {
             tracing::debug!(%error, pod = %probe.permit.tree.workload.pod, "a probe was not answered");
             Ok(unanswered())
@@ -179,18 +181,16 @@ async fn ask(
     probe: &ProbePermit,
     check: &ProbeCheck,
     question: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
+) -> Result<Answer, Box<dyn std::error::Error>> {
     let io = HyperIo(connect(cell, probe).await?.stream);
     if matches!(check, ProbeCheck::Grpc { .. }) {
         let (mut send, driver) = hyper::client::conn::http2::handshake(LocalExecutor, io).await?;
         meter::spawn(timeout(PATIENCE, driver));
-        return Ok(send.send_request(question).await?);
+        return health::of_grpc(send.send_request(question).await?).await;
     }
     let (mut send, driver) = hyper::client::conn::http1::handshake(io).await?;
     meter::spawn(timeout(PATIENCE, driver));
-    let mut response = send.send_request(question).await?;
-    response.headers_mut().remove(header::CONNECTION);
-    Ok(response)
+    Ok(health::of_http(send.send_request(question).await?.status()))
 }
 
 async fn connect(cell: &Cell, probe: &ProbePermit) -> Result<Connected, UpstreamError> {

@@ -1,4 +1,5 @@
-//! Probes, and the hooks of a container's life: what the kubelet may ask a pod over the network. `exec` never leaves the node.
+//! Probes: what the kubelet may ask a pod over the network. `exec` never leaves the node. The hooks of a container's life are not among
+//! them: they have effects, and who calls by a NodePort comes from the kubelet's address, too.
 
 use super::containers;
 use crate::{
@@ -10,15 +11,20 @@ use crate::{
 
 const KINDS: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 const HOOKS: [&str; 2] = ["postStart", "preStop"];
+const HOOK_REFUSED: &str = "a hook has effects, and others come from the kubelet's address, too, so it is refused wherever plaintext is (PeerAuthentication STRICT): write exec";
 
 pub(super) fn lower(context: &mut Context<'_>, spec: &Node) -> Vec<Probe> {
     let mut probes: Vec<Probe> = Vec::new();
     for container in containers(spec) {
         let asked = KINDS.iter().filter_map(|kind| container.get(kind));
-        let mut found: Vec<_> = asked.filter_map(|node| probe(context, container, node)).collect();
+        let found: Vec<_> = asked.filter_map(|node| probe(context, container, node)).collect();
         // Of a hook only HTTP goes over the network: the kubelet knows no gRPC there, and heeds `tcpSocket` no more.
         let hooks = HOOKS.iter().filter_map(|hook| container.at_path(&["lifecycle", hook, "httpGet"]));
-        found.extend(hooks.filter_map(|node| http(context, container, node)));
+        for node in hooks {
+            if http(context, container, node).is_some() {
+                context.note(Severity::NotObeyed, Reason::NotObeyed, node, HOOK_REFUSED);
+            }
+        }
         for probe in found {
             if !probes.contains(&probe) {
                 probes.push(probe);

@@ -312,11 +312,13 @@ fn a_declared_http_probe_is_asked_anew_and_everything_else_from_the_node_is_refu
             "{asked}"
         );
         assert!(!asked.contains("x-of-client"), "nothing of the client's reaches the app: {asked}");
-        app.write_all(b"HTTP/1.1 500 Down\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
+        app.write_all(b"HTTP/1.1 500 Down\r\nx-secret: yes\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
         let answer = String::from_utf8(read_all(&mut kubelet).await).unwrap();
         assert!(
-            answer.starts_with("HTTP/1.1 500 ") && answer.ends_with("no"),
-            "the app's own answer: {answer}"
+            answer.starts_with("HTTP/1.1 500 ")
+                && answer.ends_with("\r\n\r\n")
+                && !answer.contains("x-secret"),
+            "the app's own status, and nothing else of its answer: {answer}"
         );
         for path in ["/", "/healthz?a", "/healthz/", "/admin"] {
             let mut other = world.call(server.address).await;
