@@ -103,3 +103,33 @@ async fn small_frames_and_bulk_arrive_in_the_order_in_which_they_were_written() 
     };
     LocalSet::new().run_until(sent).await;
 }
+
+/// Of what has gathered TLS takes a part, then all of it and nothing of the bulk, then all and a byte of the bulk.
+#[tokio::test]
+async fn what_has_gathered_goes_before_bulk_also_where_tls_takes_only_a_part_of_it() {
+    let sent = async {
+        for room in [GATHERED / 4, GATHERED, GATHERED + 1] {
+            let (wire, mut peer) = ends().await;
+            if let TlsStream::Client(tls) = &mut wire.0.io.borrow_mut().tls {
+                tls.get_mut().1.set_buffer_limit(Some(room));
+            }
+            let bulk: Vec<u8> = (0..2 * RECORD).map(|number| (number % 251) as u8).collect();
+            let expected = [&vec![b's'; GATHERED][..], &bulk].concat();
+            let mut writer = wire.clone();
+            let writing = async {
+                writer.write_all(&expected[..GATHERED]).await.unwrap();
+                assert_eq!(wire.0.io.borrow().gathered.len(), GATHERED, "it waits for more");
+                writer.write_all(&bulk).await.unwrap();
+                poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+            };
+            let mut received = vec![0; expected.len()];
+            let reading = timeout(Duration::from_secs(60), peer.read_exact(&mut received));
+            let ((), read) = tokio::join!(writing, reading);
+            read.unwrap().unwrap();
+            assert!(received == expected, "room for {room}");
+        }
+    };
+    LocalSet::new().run_until(sent).await;
+}
+
+const GATHERED: usize = RECORD - 1000;
