@@ -17,10 +17,10 @@ use tokio::time::Instant;
 pub const PROMISED: Duration = Duration::from_millis(100);
 
 /// A busy machine is late for reasons of its own, so not every try has to keep the promise; what looks only now and then keeps it
-/// now and then, so one is not enough.
+/// now and then, so nearly all have to. Two cores that had several builds to do besides took 25 ms at most in 120 tries.
 const ENOUGH: usize = 5;
 /// Tries in all.
-const TRIES: usize = 15;
+const TRIES: usize = 7;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -151,22 +151,25 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_is_kept_by_five_tries_and_not_by_four_of_fifteen() {
+    fn a_promise_is_kept_by_five_tries_and_not_by_four_of_seven() {
         let (slow, fast): (&[u64], &[u64]) = (&[101], &[100]);
-        let (made, longest) = tried(&[slow, fast, fast, slow, fast, fast, fast]);
-        assert_eq!((made, longest.unwrap().len()), (7, 7), "and no more are made");
-        let (made, longest) = tried(&[[slow; 10], [fast; 10]].concat());
-        assert_eq!((made, longest.unwrap().len()), (15, 15), "late, but often enough");
-        let (made, refused) = tried(&[[slow; 11], [fast; 11]].concat());
-        assert_eq!(made, 15);
+        let (made, longest) = tried(&[slow, fast, fast, fast, fast, fast, fast]);
+        assert_eq!((made, longest.unwrap().len()), (6, 6), "and no more are made");
+        let (made, longest) = tried(&[&[slow; 2][..], &[fast; 5]].concat());
+        assert_eq!((made, longest.unwrap().len()), (7, 7), "late, but often enough");
+        let (made, refused) = tried(&[&[slow; 3][..], &[fast; 5]].concat());
+        assert_eq!(made, 7);
         let refused = refused.unwrap_err().to_string();
-        assert!(refused.starts_with("it: ") && refused.matches("101ms").count() == 11, "{refused}");
+        assert!(refused.starts_with("it: ") && refused.matches("101ms").count() == 3, "{refused}");
     }
 
     #[test]
     fn a_try_is_as_long_as_the_last_of_its_ends() {
-        let (made, longest) = tried(&[[&[3, 101, 5][..]; 10], [&[3, 100, 5][..]; 10]].concat());
-        assert_eq!((made, longest.unwrap()[0]), (15, Duration::from_millis(101)));
+        let (made, longest) = tried(
+            &[[&[3, 101, 5][..]; 2], [&[3, 100, 5][..]; 2], [&[3, 100, 5][..]; 2], [&[3, 100, 5][..]; 2]]
+                .concat(),
+        );
+        assert_eq!((made, longest.unwrap()[0]), (7, Duration::from_millis(101)));
     }
 
     #[test]
