@@ -19,6 +19,7 @@ mod pods;
 mod policies;
 mod routes;
 mod services;
+mod sources;
 
 /// A manifest and the one rejection it must lead to.
 struct Case {

@@ -17,15 +17,11 @@ use h2::{RecvStream, SendStream, server::SendResponse};
 use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Open, Streams, fields::TraceId, settings::STREAM_WINDOW};
+use super::{Open, Streams, fields::TraceId};
 use crate::{stream::Told, telemetry::Reason};
 
 /// Bytes of one DATA frame: other streams of the connection need not wait for more.
 const FRAME: usize = 64 << 10;
-/// What is left of a stream's window where little is to be held: what HTTP/2 begins with (RFC 9113, 6.9.2).
-const LEAST_WINDOW: usize = 64 << 10;
-/// What is not given back of it then.
-const WITHHELD: usize = STREAM_WINDOW as usize - LEAST_WINDOW;
 /// How a stream is reset whose caller may not have it any more. HTTP/2 has no word of its own for that; this is the nearest, and
 /// who does not know it takes it for any other reset.
 pub const DENIED: h2::Reason = h2::Reason::INADEQUATE_SECURITY;
@@ -187,15 +183,9 @@ impl Tunnel {
         self.ending.set(Ending::Cut);
     }
 
-    /// Gives back the window of what was read; while the cell holds too much, only as much of it as leaves a small one.
+    /// Gives back the window of what was read.
     fn settle(&mut self) {
-        let kept = if self.open.streams().is_pressed() { WITHHELD } else { 0 };
-        self.give_back(kept);
-    }
-
-    fn give_back(&mut self, kept: usize) {
-        let owed = self.owed.saturating_sub(kept);
-        self.owed -= owed;
+        let owed = std::mem::take(&mut self.owed);
         if let Some(received) = &mut self.received
             && owed > 0
         {
@@ -279,7 +269,7 @@ impl Tunnel {
 impl Drop for Tunnel {
     fn drop(&mut self) {
         self.owed += self.chunk.len();
-        self.give_back(0);
+        self.settle();
         match self.ending.get() {
             Ending::Close => self.close(),
             Ending::Cut => self.cut(None),

@@ -31,8 +31,6 @@ pub struct Streams {
     peer: OnceCell<Rc<Identity>>,
     /// Whether the other end takes what it is sent.
     outflow: Outflow,
-    /// Whether the cell holds more memory than it is to.
-    pressed: Rc<Cell<bool>>,
 }
 
 /// One open stream; counted until dropped.
@@ -52,24 +50,14 @@ impl Streams {
         Open(Rc::clone(self))
     }
 
-    /// Streams of a cell that says here whether it holds more memory than it is to.
-    pub fn of(pressed: Rc<Cell<bool>>) -> Self {
-        Self { pressed, ..Self::default() }
-    }
-
-    /// The same of a connection whose other end was proven to be this.
-    pub fn with(peer: Identity, pressed: Rc<Cell<bool>>) -> Self {
-        Self { peer: Rc::new(peer).into(), ..Self::of(pressed) }
+    /// Streams of a connection whose other end was proven to be this.
+    pub fn with(peer: Identity) -> Self {
+        Self { peer: Rc::new(peer).into(), ..Self::default() }
     }
 
     /// Whether the other end takes what it is sent. Who drives the connection notes it.
     pub fn outflow(&self) -> &Outflow {
         &self.outflow
-    }
-
-    /// Whether each stream is to be sent little ahead of who reads it.
-    pub(super) fn is_pressed(&self) -> bool {
-        self.pressed.get()
     }
 
     /// As whom the other end was proven; of what was opened from here.

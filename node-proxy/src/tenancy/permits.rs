@@ -26,8 +26,6 @@ use crate::telemetry::Reason;
 #[derive(Debug)]
 pub struct Permits {
     pressure: Cell<Pressure>,
-    /// Whether there is any.
-    pressed: Rc<Cell<bool>>,
     connections_per_workload: Cell<usize>,
     workloads: Rc<Places<u64>>,
     connection_rate: Rate,
@@ -64,7 +62,6 @@ impl Default for Permits {
     fn default() -> Self {
         Self {
             pressure: Cell::default(),
-            pressed: Rc::default(),
             connections_per_workload: Cell::new(usize::MAX),
             workloads: Rc::default(),
             connection_rate: Rate::default(),
@@ -95,7 +92,6 @@ impl Permits {
         let before = self.pressure.replace(pressure);
         if before != pressure {
             let little = pressure != Pressure::None;
-            self.pressed.set(little);
             self.inward.squeeze(little);
             self.outward.squeeze(little);
         }
@@ -106,11 +102,6 @@ impl Permits {
     #[inline]
     pub fn is_pressed(&self) -> bool {
         self.pressure.get() != Pressure::None
-    }
-
-    /// The same, for who cannot ask: it changes as that does.
-    pub fn pressed(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.pressed)
     }
 
     /// One more connection of a workload, by its tree's number. The tenant's rate is asked last: what is refused for another reason
@@ -297,7 +288,7 @@ mod tests {
             for refused in [reason(asked), reason(begun)].into_iter().flatten() {
                 assert_eq!(refused, Reason::MemoryLimit);
             }
-            assert_eq!(permits.is_pressed(), pressure != Pressure::None && permits.pressed().get());
+            assert_eq!(permits.is_pressed(), pressure != Pressure::None);
         }
         assert!(permits.probe(now).is_some(), "what the node asks is let in all the same");
     }

@@ -212,7 +212,7 @@ async fn shake(cell: &Cell, socket: TcpStream, own: &Identity) -> Result<Box<Con
         idle: Idle { since: Instant::now(), most: IDLE * cell.limits.tunnel_idle },
         patience: cell.limits.patience(),
         farewell: None,
-        streams: Rc::new(Streams::of(cell.permits.pressed())),
+        streams: Rc::default(),
         peer,
     }))
 }

@@ -87,45 +87,6 @@ fn callers_that_read_nothing_hold_up_no_other_stream_of_their_tunnel() {
     streams_that_nobody_reads_hold_up_no_other(Way::Down);
 }
 
-/// The same, where the way may have room for less than there is on it: whoever is at its end reads as long as there is something to write.
-async fn flows_while_read(from: &mut TcpStream, to: &mut TcpStream) {
-    let (bytes, mut taken) = (vec![7; 2 * STREAM_WINDOW as usize], vec![0; 64 * 1024]);
-    let mut write = std::pin::pin!(from.write_all(&bytes));
-    loop {
-        tokio::select! {
-            written = &mut write => return written.unwrap(),
-            read = to.read(&mut taken) => assert!(read.unwrap() > 0),
-        }
-    }
-}
-
-#[test]
-fn in_a_cell_that_holds_too_much_little_is_received_ahead_of_who_reads() {
-    on_a_cell(async {
-        let pair = Pair::new().await;
-        let (mut client, mut server) = pair.connect().await;
-        let between = || {
-            let [taken, passed] =
-                [&pair.caller, &pair.callee].map(|end| end.cell.ledger.bytes_received.load(Relaxed));
-            taken - passed
-        };
-        fill(&mut client).await;
-        assert!(between() > u64::from(STREAM_WINDOW) / 2, "{} bytes of its window", between());
-        pair.callee.cell.press(Pressure::Soft);
-        for _ in 0..2 {
-            flows_while_read(&mut client, &mut server).await;
-        }
-        fill(&mut client).await;
-        assert!(between() < u64::from(STREAM_WINDOW) / 4, "{} bytes under pressure", between());
-        pair.callee.cell.press(Pressure::None);
-        for _ in 0..2 {
-            flows_while_read(&mut client, &mut server).await;
-        }
-        fill(&mut client).await;
-        assert!(between() > u64::from(STREAM_WINDOW) / 2, "{} bytes when there is room again", between());
-    });
-}
-
 /// How much is taken from apps for a tunnel whose peer promises to take all, and takes nothing.
 async fn taken_for_a_deaf_tunnel(pressure: Pressure) -> u64 {
     let pair = Pair::new().await;

@@ -130,16 +130,7 @@ impl Ledger {
             costs,
             refusals,
         } = self;
-        let Costs {
-            cpu_user_nanos,
-            cpu_system_nanos,
-            heap_peak_bytes,
-            heap_cached_bytes,
-            heap_resident_bytes,
-            socket_bytes,
-            handshakes_made,
-            handshakes_accepted,
-        } = costs;
+        let (clocks_of_costs, totals_of_costs, now_of_costs) = of_costs(costs);
         let totals = [
             connections,
             requests,
@@ -152,9 +143,6 @@ impl Ledger {
             bulk_copied,
             paced,
             readers_paused,
-            heap_peak_bytes,
-            handshakes_made,
-            handshakes_accepted,
         ];
         let now = [
             // That it changes is what counts: a lie must not outlive the process that told it.
@@ -169,15 +157,32 @@ impl Ledger {
             above_memory,
             share,
             &door.full,
-            heap_cached_bytes,
-            heap_resident_bytes,
-            socket_bytes,
         ];
-        let clocks = [cpu_nanos, cpu_user_nanos, cpu_system_nanos];
-        let totals = totals.into_iter().chain(refusals).map(|total| (Kind::Total, total));
-        let now = now.into_iter().map(|now| (Kind::Now, now));
-        totals.chain(now).chain(clocks.map(|clock| (Kind::Clock, clock)))
+        let totals =
+            totals.into_iter().chain(totals_of_costs).chain(refusals).map(|total| (Kind::Total, total));
+        let now = now.into_iter().chain(now_of_costs).map(|now| (Kind::Now, now));
+        let clocks = [cpu_nanos].into_iter().chain(clocks_of_costs).map(|clock| (Kind::Clock, clock));
+        totals.chain(now).chain(clocks)
     }
+}
+
+/// Clocks, totals, and what is as it is at the moment.
+fn of_costs(costs: &Costs) -> ([&AtomicU64; 2], [&AtomicU64; 3], [&AtomicU64; 3]) {
+    let Costs {
+        cpu_user_nanos,
+        cpu_system_nanos,
+        heap_peak_bytes,
+        heap_cached_bytes,
+        heap_resident_bytes,
+        socket_bytes,
+        handshakes_made,
+        handshakes_accepted,
+    } = costs;
+    (
+        [cpu_user_nanos, cpu_system_nanos],
+        [heap_peak_bytes, handshakes_made, handshakes_accepted],
+        [heap_cached_bytes, heap_resident_bytes, socket_bytes],
+    )
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl Connection {
             address,
             send: RefCell::new(send),
             wire: wire.clone(),
-            streams: Rc::new(Streams::with(callee.workload.identity.clone(), cell.permits.pressed())),
+            streams: Rc::new(Streams::with(callee.workload.identity.clone())),
             facts: Rc::default(),
             unused_since: Slot::new(Instant::now()),
         };
