@@ -270,17 +270,6 @@ impl Registry {
         });
     }
 
-    /// Asks every other one to end after what it is doing.
-    pub fn thin(&self) {
-        let mut goes = false;
-        self.each(|live| {
-            goes = !goes;
-            if goes {
-                live.finish();
-            }
-        });
-    }
-
     /// Ends those of one tree, and those that go straight to its app.
     pub fn close_tree(&self, tree: u64, reason: Reason) {
         let goes_there = |live: &Live| live.receiver.get().is_some_and(|goal| goal.is_tree(tree));

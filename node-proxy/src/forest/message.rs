@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Of the set of messages. Whoever changes what may be told counts it up: a test compares the set with the one of this version.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 2;
 /// Messages that may wait for a cell. One that leaves more unread does not serve, and is replaced.
 pub(super) const INBOX: usize = 1024;
 
@@ -56,9 +56,6 @@ pub(super) enum ToCell {
     },
     /// Ask what is there to finish, and say in the ledger when it has; serve what is new as ever.
     Finish,
-    /// Ask half of the connections to end after what is under way on them: who comes again finds another lane. Serve what is new as
-    /// ever.
-    Thin,
     /// Accept nothing more, and end when the connections have, or after `grace`.
     Drain {
         /// How long they may go on.
@@ -103,7 +100,6 @@ mod tests {
         Describe(oneshot::Sender<Vec<TreeDescription>>), \
         Unlisten { tree: u64, grace: Duration, }, \
         Finish, \
-        Thin, \
         Drain { grace: Duration, }, } \
         struct Plant { \
         workload: Arc<Workload>, \
@@ -123,7 +119,7 @@ mod tests {
             lines.flat_map(str::split_whitespace).filter(|word| *word != "pub(super)").collect();
         assert_eq!(
             (VERSION, format!("enum ToCell {}", words.join(" "))),
-            (3, SET.to_owned()),
+            (2, SET.to_owned()),
             "count up the version"
         );
     }

@@ -117,7 +117,8 @@ fn a_cap_holds_over_any_second_and_over_ten_whatever_the_cell_runs_in() -> Outco
     let stage = Stage::new()?;
     let mut called = Vec::new();
     for (number, name) in (10..).zip(["shop", "bank"]) {
-        let (client, web) = (stage.pod(name, "client", &[])?, stage.pod(name, "web", &[HTTP])?);
+        let [caller, server] = ["caller", "web"].map(|role| format!("{name}-{role}"));
+        let (client, web) = (stage.pod(name, &caller, &[])?, stage.pod(name, &server, &[HTTP])?);
         let vip = stage.service((name, "web"), number, &[HTTP], &[&web])?;
         called.push((Origin::start(&web, 80)?, client, web, vip));
     }

@@ -101,7 +101,6 @@ pub(super) fn again(message: &ToCell) -> Option<ToCell> {
         | ToCell::Swap(_)
         | ToCell::Share(_)
         | ToCell::Describe(_)
-        | ToCell::Thin
         | ToCell::Drain { .. } => None,
     }
 }
@@ -174,14 +173,6 @@ impl Keeper {
     pub(in crate::forest) fn tell_lane(&mut self, lane: u32, message: ToCell, now: Instant) {
         if let Some(hand) = self.hands.serving_mut().find(|hand| hand.lane == lane) {
             hand.tell(message, now);
-        }
-    }
-
-    /// Has the lanes that were there before let go of a part of their connections: who comes again finds the new one.
-    pub(in crate::forest) fn make_way(&mut self, newest: u32, now: Instant) {
-        self.tell(ToCell::Thin, now);
-        for hand in self.hands.serving_mut().filter(|hand| hand.lane != newest) {
-            hand.tell(ToCell::Thin, now);
         }
     }
 

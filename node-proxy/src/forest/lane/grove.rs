@@ -99,7 +99,6 @@ impl Grove {
             ToCell::Describe(reply) => drop(reply.send(self.describe())),
             ToCell::Unlisten { tree, grace } => self.uproot(tree, grace),
             ToCell::Finish => self.finish(),
-            ToCell::Thin => self.cell.live.thin(),
             ToCell::Drain { grace } => self.drain(grace),
         }
         Ok(())

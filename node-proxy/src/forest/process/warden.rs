@@ -236,8 +236,6 @@ impl Watch {
             },
             ToCell::Unlisten { tree, grace } => Told::Unlisten { tree, grace },
             ToCell::Finish => Told::Finish,
-            // A process has one lane.
-            ToCell::Thin => return Ok(()),
             ToCell::Drain { grace } => {
                 self.until.set(after(grace));
                 Told::Drain { grace }

@@ -23,9 +23,6 @@ impl Supervisor {
                     keeper.tell_lane(lane, ToCell::Finish, now);
                 }
             }
-            if let Some(newest) = newest {
-                keeper.make_way(newest, now);
-            }
             self.books.departed(keeper.ended_lanes());
         }
     }
