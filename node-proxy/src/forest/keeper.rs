@@ -44,7 +44,10 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
-pub(super) use gate::new_gate;
+pub(super) use self::{
+    gate::new_gate,
+    hands::{Change, PATIENCE},
+};
 
 /// Stuck threads of one tenant that are put up with: each may burn what is left of a CPU. With more, the tenant has
 /// no cell until one of them ends.

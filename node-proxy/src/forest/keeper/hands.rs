@@ -28,6 +28,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Hands {
     serving: Vec<Keeper>,
+    /// To spare: each takes nothing new, and ends when it has nothing left; since when.
+    resting: Vec<(Keeper, Instant)>,
     /// Told to end.
     leaving: Vec<Keeper>,
     growth: Growth,
@@ -39,16 +41,27 @@ pub(super) struct Hands {
     ended: Duration,
 }
 
-/// How long opaque connections of a lane may go on that is to spare: there is no haste.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+/// How long connections of a lane may go on that is to spare: there is no haste.
+pub(in crate::forest) const PATIENCE: Duration = Duration::from_secs(3_600);
+/// Longer than listeners are served that a lane was told to let go of: what it accepted last is under way by then.
+const REST: Duration = Duration::from_secs(3);
+
+/// What has become of a tenant's lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::forest) enum Change {
+    /// There is one more. Nothing is planted in it yet.
+    Began(u32),
+    /// One is to spare: it has to let go of its listeners.
+    Rests(u32),
+}
 
 impl Hands {
     pub(super) fn all(&self) -> impl Iterator<Item = &Keeper> {
-        self.serving.iter().chain(&self.leaving)
+        self.serving.iter().chain(self.resting.iter().map(|(hand, _)| hand)).chain(&self.leaving)
     }
 
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Keeper> {
-        self.serving.iter_mut().chain(&mut self.leaving)
+        self.serving.iter_mut().chain(self.resting.iter_mut().map(|(hand, _)| hand)).chain(&mut self.leaving)
     }
 
     /// Those that take new connections.
@@ -62,16 +75,26 @@ impl Hands {
     }
 
     pub(super) fn are_gone(&self) -> bool {
-        self.serving.is_empty() && self.leaving.is_empty()
+        self.all().next().is_none()
     }
 
     /// Has all of them end, each when its connections have.
     pub(super) fn dismiss(&mut self, grace: Duration, now: Instant) {
         self.leaving.append(&mut self.serving);
+        self.leaving.extend(self.resting.drain(..).map(|(hand, _)| hand));
         self.leaving.iter_mut().for_each(|hand| hand.drain(grace, now));
     }
 
     fn look(&mut self, now: Instant) {
+        let has_nothing = |(hand, since): &mut (Keeper, Instant)| {
+            hand.look(now);
+            let is_empty = hand.ledger.connections_open.load(Relaxed) == 0 && now - *since >= REST;
+            is_empty || now - *since >= PATIENCE || hand.reign.is_none()
+        };
+        for (mut hand, _) in self.resting.extract_if(.., has_nothing) {
+            hand.drain(REST, now);
+            self.leaving.push(hand);
+        }
         let ended = |hand: &mut Keeper| hand.look(now) == Outcome::Ended;
         for hand in self.leaving.extract_if(.., ended) {
             let past = Ledger::default();
@@ -127,21 +150,20 @@ impl Keeper {
         revived
     }
 
-    /// Has one lane more where those that there are do not suffice, and one less where one is to spare. The new one, if any:
-    /// nothing is planted in it yet.
-    pub(in crate::forest) fn grow(&mut self, settings: &Settings, now: Instant) -> Option<u32> {
+    /// Has one lane more where those that there are do not suffice, and one less where one is to spare.
+    pub(in crate::forest) fn grow(&mut self, settings: &Settings, now: Instant) -> Option<Change> {
         let used = std::iter::once(&*self).chain(self.hands.all()).map(Self::cpu_at_beat).sum();
         let may = settings.lanes.of(self.class(), &self.snapshot.budget);
         let lanes = self.hands.lanes();
         match self.hands.growth.look(now, used, lanes, may) {
             Step::Stay => None,
-            Step::More => self.start_hand(settings, now),
+            Step::More => self.start_hand(settings, now).map(Change::Began),
             Step::Fewer => {
-                let mut hand = self.hands.serving.pop()?;
+                let hand = self.hands.serving.pop()?;
                 tracing::info!(tenant = %self.tenant, lanes = lanes - 1, "a lane of a cell is to spare and ends with its connections");
-                hand.drain(PATIENCE, now);
-                self.hands.leaving.push(hand);
-                None
+                let lane = hand.lane;
+                self.hands.resting.push((hand, now));
+                Some(Change::Rests(lane))
             }
         }
     }
@@ -169,9 +191,9 @@ impl Keeper {
         self.hands.serving.iter().map(|hand| hand.lane).collect()
     }
 
-    /// Tells one further lane.
+    /// Tells one further lane, also one that is to spare.
     pub(in crate::forest) fn tell_lane(&mut self, lane: u32, message: ToCell, now: Instant) {
-        if let Some(hand) = self.hands.serving_mut().find(|hand| hand.lane == lane) {
+        if let Some(hand) = self.hands.all_mut().find(|hand| hand.lane == lane) {
             hand.tell(message, now);
         }
     }

@@ -75,7 +75,7 @@ async fn a_further_lane_that_fails_is_replaced_alone_and_what_it_had_counted_sta
     settings.lanes = Lanes { least: 2, most: 2 };
     let now = Instant::now();
     let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &[], &settings, now).unwrap();
-    assert_eq!((keeper.grow(&settings, now), keeper.grow(&settings, now)), (Some(1), None));
+    assert_eq!((keeper.grow(&settings, now), keeper.grow(&settings, now)), (Some(Change::Began(1)), None));
     assert_eq!(keeper.cpu_account().unwrap().lanes.len(), 2);
     keeper.ledger.refused(Reason::NoRoute);
     let hand = keeper.hands.serving_mut().next().unwrap();

@@ -5,7 +5,11 @@
 use tokio::time::Instant;
 
 use super::Supervisor;
-use crate::forest::{keeper::Keeper, message::ToCell, planting::Planting};
+use crate::forest::{
+    keeper::{Change, Keeper, PATIENCE},
+    message::ToCell,
+    planting::Planting,
+};
 
 impl Supervisor {
     /// Looks after the further lanes of all cells.
@@ -13,7 +17,17 @@ impl Supervisor {
         let is_ending = self.stop_at.is_some();
         for (tenant, keeper) in &mut self.cells {
             let revived = keeper.revive(&self.settings, now);
-            let newest = if is_ending { None } else { keeper.grow(&self.settings, now) };
+            let change = if is_ending { None } else { keeper.grow(&self.settings, now) };
+            let newest = match change {
+                Some(Change::Began(lane)) => Some(lane),
+                Some(Change::Rests(lane)) => {
+                    for tree in self.trees.values().filter(|tree| tree.workload.tenant == *tenant) {
+                        keeper.tell_lane(lane, ToCell::Unlisten { tree: tree.id, grace: PATIENCE }, now);
+                    }
+                    None
+                }
+                None => None,
+            };
             for lane in revived.iter().copied().chain(newest) {
                 keeper.connect_by(self.switchboard.board(), now);
                 for tree in self.trees.values_mut().filter(|tree| tree.workload.tenant == *tenant) {
