@@ -124,7 +124,7 @@ impl Budget {
         } else {
             |value| {
                 format!(
-                    "guarantees its cell {value} CPU where others want CPU too; what nobody wants it may use besides"
+                    "guarantees its cell {value} CPU where others want CPU too (more than one core where the daemon's --lanes lets it have threads for that); what nobody wants it may use besides"
                 )
             }
         };

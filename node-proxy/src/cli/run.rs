@@ -110,7 +110,7 @@ pub(super) struct Run {
     #[arg(long, value_enum, default_value_t = Stop::Close, env = "CANOPY_ON_STOP")]
     on_stop: Stop,
     /// Threads that carry each tenant's connections, LEAST-MOST: one more where those it has are full, its budget leaves it more than
-    /// one CPU and counts no connections, requests or bytes. Without this one, and as many as the daemon may use CPUs.
+    /// one CPU and counts no connections, requests or bytes. Without this, one.
     #[arg(long, value_name = "NUMBERS", env = "CANOPY_LANES", value_parser = lanes)]
     lanes: Option<Lanes>,
     /// Whether tenants are held to their budgets, and it is measured which workload costs what. Off is for measuring what both cost: every tenant takes what the node lets it.

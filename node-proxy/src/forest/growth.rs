@@ -19,8 +19,8 @@ pub struct Lanes {
 
 impl Lanes {
     /// One, and as many as there are CPUs where it fills them.
-    pub fn of_cpus(cpus: usize) -> Self {
-        Self { least: 1, most: cpus.max(1) }
+    pub const fn of_cpus(cpus: usize) -> Self {
+        Self { least: 1, most: if cpus == 0 { 1 } else { cpus } }
     }
 
     /// Those of a tenant: as many as its cap of CPU fills. One, where it is a process, or where its budget counts what each lane would

@@ -291,12 +291,13 @@ impl Keeper {
     pub(super) fn share(&mut self, share: usize, spare: usize, now: Instant) {
         // What a process holds is in a table of its own.
         let mut spare = if self.is_process() { usize::MAX } else { spare };
-        let share = (share / self.hands.lanes()).max(1);
+        let left = self.left_of(share);
         for hand in self.hands.serving_mut() {
             let before = hand.committed();
-            hand.share(share, spare, now);
+            hand.share(hand.ledger.holding().held + left, spare, now);
             spare = spare.saturating_sub(hand.committed().saturating_sub(before));
         }
+        let share = if self.hands.lanes() > 1 { self.ledger.holding().held + left } else { share };
         if let Some(next) = self.given().next(share, spare) {
             self.share = next;
             self.tell(ToCell::Share(next), now);
@@ -312,7 +313,7 @@ impl Keeper {
 
     /// What bounds its cell: the tenant's budget, and the connections that the node lets it have each way.
     pub(super) fn bounds(&self) -> (&Budget, usize) {
-        (&self.snapshot.budget, self.share.saturating_mul(self.hands.lanes()))
+        (&self.snapshot.budget, self.share + self.hands.bounds())
     }
 
     fn given(&self) -> Given {

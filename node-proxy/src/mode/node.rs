@@ -50,7 +50,6 @@ use crate::{
         access::{AccessLogError, Target, Writer},
         server,
     },
-    tenancy::cpu::cpus,
     upstream::connect::Kernel,
 };
 
@@ -103,7 +102,7 @@ pub struct NodeOptions {
     pub on_stop: OnStop,
     /// Whether tenants are held to their budgets, and it is measured which workload costs what.
     pub budgets: bool,
-    /// Lanes that each tenant may have; by default one to as many as there are CPUs.
+    /// Lanes that each tenant may have; by default one.
     pub lanes: Option<Lanes>,
 }
 
@@ -243,7 +242,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         grace: GRACE,
         on_stop: options.on_stop,
         budgets: options.budgets,
-        lanes: options.lanes.unwrap_or_else(|| Lanes::of_cpus(cpus())),
+        lanes: options.lanes.unwrap_or(Lanes::of_cpus(1)),
     })
     .map_err(system("the supervisor's thread"))?;
     let status = Arc::new(Status::default());

@@ -74,6 +74,11 @@ impl Hands {
         1 + self.serving.len()
     }
 
+    /// Connections that those may hold that take new ones.
+    pub(super) fn bounds(&self) -> usize {
+        self.serving.iter().map(|hand| hand.share).sum()
+    }
+
     pub(super) fn are_gone(&self) -> bool {
         self.all().next().is_none()
     }
@@ -170,7 +175,8 @@ impl Keeper {
 
     fn start_hand(&mut self, settings: &Settings, now: Instant) -> Option<u32> {
         let lanes = self.hands.lanes() + 1;
-        let start = (Arc::clone(&self.snapshot), (self.share / lanes).max(1));
+        let left = self.share.saturating_sub(self.ledger.holding().held) / lanes;
+        let start = (Arc::clone(&self.snapshot), left.max(1));
         match Self::start(self.tenant.clone(), start, &[], settings, now) {
             Ok(hand) => {
                 let lane = self.hands.number();
@@ -196,6 +202,13 @@ impl Keeper {
         if let Some(hand) = self.hands.all_mut().find(|hand| hand.lane == lane) {
             hand.tell(message, now);
         }
+    }
+
+    /// What each lane may have, besides what it holds, of a share of connections that is the tenant's.
+    pub(super) fn left_of(&self, share: usize) -> usize {
+        let lanes = std::iter::once(self).chain(self.hands.all());
+        let held: usize = lanes.map(|lane| lane.ledger.holding().held).sum();
+        (share.saturating_sub(held) / self.hands.lanes()).max(1)
     }
 
     /// Asks all lanes what is there.
