@@ -61,6 +61,22 @@ pub(crate) struct Candidate {
     pub(crate) doubt: Doubt,
 }
 
+impl Candidate {
+    /// Says something of it as a whole.
+    fn finding(&self, (severity, reason): (Severity, Reason), message: String) -> Finding {
+        Finding {
+            severity,
+            reason,
+            file: Arc::clone(&self.file),
+            position: self.at,
+            object: Some(self.object.clone()),
+            field: String::new(),
+            message,
+            excerpt: None,
+        }
+    }
+}
+
 /// Why a security object is in force in no version of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
@@ -263,18 +279,10 @@ fn kept(candidate: &Candidate, version: &Lowered) -> Finding {
     } else {
         ""
     };
-    Finding {
-        severity: Severity::Warning,
-        reason: Reason::KeptLastGood,
-        file: Arc::clone(&candidate.file),
-        position: candidate.at,
-        object: Some(candidate.object.clone()),
-        field: String::new(),
-        message: format!(
-            "kept last good version (from line {line} of {file}){why}: it stays in force until this is mended"
-        ),
-        excerpt: None,
-    }
+    let message = format!(
+        "kept last good version (from line {line} of {file}){why}: it stays in force until this is mended"
+    );
+    candidate.finding((Severity::Warning, Reason::KeptLastGood), message)
 }
 
 /// The object as a whole.

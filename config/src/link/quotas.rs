@@ -107,16 +107,8 @@ fn version(candidate: &Candidate) -> Option<&Arc<Lowered>> {
 }
 
 fn left_out(candidate: &Candidate, tenant: &TenantId, field: &str) -> Finding {
-    Finding {
-        severity: Severity::Rejected,
-        reason: Reason::OverBudget,
-        file: Arc::clone(&candidate.file),
-        position: candidate.at,
-        object: Some(candidate.object.clone()),
-        field: String::new(),
-        message: format!(
-            "is beyond budget.{field} of its tenant, {tenant}, and not in force: remove objects of its namespaces, or raise the budget"
-        ),
-        excerpt: None,
-    }
+    let message = format!(
+        "is beyond budget.{field} of its tenant, {tenant}, and not in force: remove objects of its namespaces, or raise the budget"
+    );
+    candidate.finding((Severity::Rejected, Reason::OverBudget), message)
 }

@@ -79,16 +79,8 @@ pub(super) fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
         }
         _ => String::new(),
     };
-    Finding {
-        severity: Severity::Warning,
-        reason: Reason::StoodIn,
-        file: Arc::clone(&candidate.file),
-        position: candidate.at,
-        object: Some(candidate.object.clone()),
-        field: String::new(),
-        message: format!("{why}: {does} until this is mended"),
-        excerpt: None,
-    }
+    let message = format!("{why}: {does} until this is mended");
+    candidate.finding((Severity::Warning, Reason::StoodIn), message)
 }
 
 fn takes(scope: &Scope) -> String {
