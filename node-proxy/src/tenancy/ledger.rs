@@ -140,6 +140,18 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
+/// Puts into each of these counters what the same counters of all lanes are together.
+pub(super) fn sum_up<'a, Lane: Iterator<Item = &'a AtomicU64>>(
+    whole: impl Iterator<Item = &'a AtomicU64>,
+    lanes: impl Iterator<Item = Lane>,
+) {
+    let mut lanes: Vec<Lane> = lanes.collect();
+    for counter in whole {
+        let each = lanes.iter_mut().filter_map(Iterator::next).map(|counter| counter.load(Relaxed));
+        counter.store(each.fold(0, u64::saturating_add), Relaxed);
+    }
+}
+
 impl Ledger {
     /// A new ledger that goes on where an earlier one of the same tenant ended: totals are kept, and nothing is open.
     ///

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use config::name::{PodName, TenantId};
 use ebpf_redirect::Side;
 
-use super::{door::Door, ledger::add};
+use super::{
+    door::Door,
+    ledger::{add, sum_up},
+};
 use crate::telemetry::Reason;
 
 mod words;
@@ -87,10 +90,8 @@ impl Row {
 
     /// Says what the rows of one tree in several lanes say together. Whoever calls this is the only one that writes to this row.
     pub fn add_up(&self, lanes: &[&Self]) {
-        for (at, (_, counter)) in self.counters().enumerate() {
-            let each = lanes.iter().filter_map(|lane| lane.counters().nth(at));
-            counter.store(each.map(|(_, counter)| counter.load(Relaxed)).fold(0, u64::wrapping_add), Relaxed);
-        }
+        let counters = |row| Self::counters(row).map(|(_, counter)| counter);
+        sum_up(counters(self), lanes.iter().map(|lane| counters(lane)));
         // What gates kept out was refused as well; here it is counted with the rest.
         let kept_out: u64 = lanes.iter().map(|lane| lane.door.refused()).sum();
         if let Some(counter) = self.refusals.get(Reason::WorkloadConnectionLimit as usize) {

@@ -142,6 +142,11 @@ impl Keeper {
         if own == Outcome::Ended && !self.hands.are_gone() { Outcome::Same } else { own }
     }
 
+    /// All lanes, the first before the others.
+    fn lanes(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.hands.all())
+    }
+
     /// Starts further lanes again that were due; says which. Nothing is planted in them yet.
     pub(in crate::forest) fn revive(&mut self, settings: &Settings, now: Instant) -> Vec<u32> {
         let mut revived = Vec::new();
@@ -157,7 +162,7 @@ impl Keeper {
 
     /// Has one lane more where those that there are do not suffice, and one less where one is to spare.
     pub(in crate::forest) fn grow(&mut self, settings: &Settings, now: Instant) -> Option<Change> {
-        let used = std::iter::once(&*self).chain(self.hands.all()).map(Self::cpu_at_beat).sum();
+        let used = self.lanes().map(Self::cpu_at_beat).sum();
         let may = settings.lanes.of(self.class(), &self.snapshot.budget);
         let lanes = self.hands.lanes();
         match self.hands.growth.look(now, used, lanes, may) {
@@ -206,8 +211,7 @@ impl Keeper {
 
     /// What each lane may have, besides what it holds, of a share of connections that is the tenant's.
     pub(super) fn left_of(&self, share: usize) -> usize {
-        let lanes = std::iter::once(self).chain(self.hands.all());
-        let held: usize = lanes.map(|lane| lane.ledger.holding().held).sum();
+        let held: usize = self.lanes().map(|lane| lane.ledger.holding().held).sum();
         (share.saturating_sub(held) / self.hands.lanes()).max(1)
     }
 
@@ -230,7 +234,7 @@ impl Keeper {
 
     /// What is accounted for of all lanes.
     pub(in crate::forest) fn accounts(&self) -> impl Iterator<Item = Account> {
-        std::iter::once(self.account()).chain(self.hands.all().map(Self::account))
+        self.lanes().map(Self::account)
     }
 
     /// Those of its lanes that are threads.
@@ -239,7 +243,7 @@ impl Keeper {
             let reign = keeper.reign.as_ref().filter(|reign| !reign.lane.is_process())?;
             Some(LaneAccount { thread: Arc::clone(&reign.lane.id), ledger: Arc::clone(&keeper.ledger) })
         };
-        std::iter::once(self).chain(self.hands.all()).filter_map(of).collect()
+        self.lanes().filter_map(of).collect()
     }
 
     /// What all lanes say together, as of the last look.
@@ -250,10 +254,7 @@ impl Keeper {
     /// Puts down what all lanes say together, and tells each what the others hold: the budget of memory is that of all.
     fn add_up(&self) {
         let Some(whole) = &self.hands.whole else { return };
-        let lanes: Vec<&Ledger> = std::iter::once(&self.ledger)
-            .chain(self.hands.all().map(|hand| &hand.ledger))
-            .map(|ledger| &**ledger)
-            .collect();
+        let lanes: Vec<&Ledger> = self.lanes().map(|lane| &*lane.ledger).collect();
         let held =
             |ledger: &Ledger| ledger.heap_bytes.load(Relaxed).saturating_add(ledger.piped.load(Relaxed));
         let all: u64 = lanes.iter().map(|ledger| held(ledger)).fold(0, u64::saturating_add);

@@ -71,10 +71,7 @@ async fn a_cell_stays_a_thread_where_a_process_would_have_no_certificate() {
 
 #[tokio::test]
 async fn a_further_lane_that_fails_is_replaced_alone_and_what_it_had_counted_stays() {
-    let mut settings = settings(testing::no_sources());
-    settings.lanes = Lanes { least: 2, most: 2 };
-    let now = Instant::now();
-    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &[], &settings, now).unwrap();
+    let (mut keeper, settings, now) = with_two_lanes();
     assert_eq!((keeper.grow(&settings, now), keeper.grow(&settings, now)), (Some(Change::Began(1)), None));
     assert_eq!(keeper.cpu_account().unwrap().lanes.len(), 2);
     keeper.ledger.refused(Reason::NoRoute);
@@ -93,10 +90,7 @@ async fn a_further_lane_that_fails_is_replaced_alone_and_what_it_had_counted_sta
 
 #[tokio::test]
 async fn a_tenant_whose_lanes_are_to_end_has_ended_when_all_have_and_keeps_its_totals() {
-    let mut settings = settings(testing::no_sources());
-    settings.lanes = Lanes { least: 2, most: 2 };
-    let now = Instant::now();
-    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &[], &settings, now).unwrap();
+    let (mut keeper, settings, now) = with_two_lanes();
     keeper.grow(&settings, now);
     keeper.hands.serving_mut().next().unwrap().ledger.refused(Reason::NoRoute);
     keeper.drain(Duration::ZERO, now);
@@ -107,6 +101,15 @@ async fn a_tenant_whose_lanes_are_to_end_has_ended_when_all_have_and_keeps_its_t
     let (lanes, ended) = wait_for(ended).await;
     assert!(lanes.is_empty() && !ended.is_zero());
     assert_eq!(keeper.ledger().refusals(Reason::NoRoute), 1);
+}
+
+/// A keeper that is to have two lanes, and has the first.
+fn with_two_lanes() -> (Keeper, Settings, Instant) {
+    let mut settings = settings(testing::no_sources());
+    settings.lanes = Lanes { least: 2, most: 2 };
+    let now = Instant::now();
+    let keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &[], &settings, now).unwrap();
+    (keeper, settings, now)
 }
 
 async fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {

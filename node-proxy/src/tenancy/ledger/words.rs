@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Ledger, add};
+use super::{Ledger, add, sum_up};
 use crate::{telemetry::Reason, tenancy::costs::Costs};
 
 /// What a word is.
@@ -43,15 +43,8 @@ impl Ledger {
 
     /// Says what the ledgers of one tenant's lanes say together. Whoever calls this is the only one that writes to this ledger.
     pub fn add_up(&self, lanes: &[&Self]) {
-        let mut sums: Vec<u64> = self.counters().map(|_| 0).collect();
-        for lane in lanes {
-            for (sum, (_, counter)) in sums.iter_mut().zip(lane.counters()) {
-                *sum = sum.saturating_add(counter.load(Relaxed));
-            }
-        }
-        for ((_, counter), sum) in self.counters().zip(sums) {
-            counter.store(sum, Relaxed);
-        }
+        let counters = |ledger| Self::counters(ledger).map(|(_, counter)| counter);
+        sum_up(counters(self), lanes.iter().map(|lane| counters(lane)));
         let sum = |of: fn(&Self) -> &AtomicU64| {
             let each = lanes.iter().map(|lane| of(lane).load(Relaxed));
             of(self).store(each.fold(0, u64::saturating_add), Relaxed);
