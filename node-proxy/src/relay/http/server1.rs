@@ -1,7 +1,9 @@
 //! The client's HTTP/1.1 connection: hyper's server, without a task or an allocation per request.
 //!
 //! Where the connection is to end, a head that has begun is still given its time, as long as more of it comes: what is accepted is to
-//! be served. One of which nothing more comes for as long as a silent client is waited for is none that could be.
+//! be served. One of which nothing more comes for as long as a silent client is waited for is none that could be. HTTP/1.1 says that
+//! a connection ends in an answer alone: who sends a request while an idle one is closed loses it. So an idle one is kept for a
+//! moment, and a client that uses it all the time is told in its next answer.
 //!
 //! A client that closes its sending side is taken for gone, as every HTTP/1.1 proxy does: otherwise one that is gone would hold its
 //! request until the endpoint has answered it.
@@ -16,7 +18,7 @@ use hyper::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -60,6 +62,7 @@ pub(super) async fn serve(session: Rc<Session>, io: Client) {
     let mut served = Served { connection: Some(Box::new(connection)), watch: Rc::clone(&watch) };
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut farewell: Option<Farewell> = None;
+    let mut lull: Option<Pin<Box<Sleep>>> = None;
     let mut finishing = false;
     let mut deadline = deadline::Current::default();
     let end = poll_fn(|context| {
@@ -77,7 +80,12 @@ pub(super) async fn serve(session: Rc<Session>, io: Client) {
             let is_ending = session.is_ending();
             if !watch.is_waiting_for_head() {
                 (timer, farewell) = (None, None);
-                if is_ending && !std::mem::replace(&mut finishing, true) {
+                if !is_ending || finishing {
+                    return Poll::Pending;
+                }
+                let lull = lull.get_or_insert_with(|| Box::pin(sleep(LULL)));
+                finishing = watch.is_busy() || lull.as_mut().poll(context).is_ready();
+                if finishing {
                     connection.as_mut().graceful_shutdown();
                     continue;
                 }
@@ -170,6 +178,9 @@ fn broken(watch: &Watch, error: hyper::Error) -> End {
 
 /// How long a refused client may take to stop sending.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long an idle connection is kept that is to end, for a request that may be on its way.
+const LULL: Duration = Duration::from_millis(500);
 
 /// The least that hyper takes as the bound of its buffers.
 const SMALLEST_BUFFER: usize = 8192;

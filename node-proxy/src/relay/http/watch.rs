@@ -70,6 +70,11 @@ impl Watch {
         self.begun.get() && !self.busy.get()
     }
 
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get()
+    }
+
     /// How often something of a head has come.
     pub(super) fn heard(&self) -> u64 {
         self.heard.get()

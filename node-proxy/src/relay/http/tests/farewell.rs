@@ -38,6 +38,25 @@ async fn a_kept_http1_connection_is_closed_when_all_are_to_end_though_its_client
     .await;
 }
 
+#[tokio::test]
+async fn a_client_that_uses_its_http1_connection_hears_of_the_end_in_an_answer_and_loses_no_request() {
+    local(async {
+        let endpoint = Endpoint1::answering(OK).await;
+        let bench = Bench::new(&[endpoint.at()]);
+        let mut client = bench.connect(Protocol::Http1).await;
+        say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
+        assert!(hear(&mut client).await.ends_with("ok"), "it is kept");
+        bench.cell.live.finish_tree(bench.tree.id);
+        sleep(Duration::from_millis(50)).await;
+        say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
+        let heard = hear(&mut client).await;
+        let is_last = heard.contains("connection: close\r\n") && heard.ends_with("ok<closed>");
+        assert!(heard.starts_with("HTTP/1.1 200 OK") && is_last, "{heard}");
+        gone(&bench).await;
+    })
+    .await;
+}
+
 /// A client whose connection is fresh, and one whose connection was kept after a request.
 async fn clients(bench: &Bench) -> [(&'static str, TcpStream); 2] {
     let (fresh, mut kept) = (bench.connect(Protocol::Http1).await, bench.connect(Protocol::Http1).await);
