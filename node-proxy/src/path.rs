@@ -276,7 +276,7 @@ async fn any_of(
     let mut last = Reason::NoEndpoint;
     while tried.len() < TRIES {
         let client = permit.origin.client.ip();
-        let Some(picked) = cell.balancer.pick(cluster, client, tried.last().copied()) else { break };
+        let Some(picked) = cell.balancer.pick(cluster, client, &tried) else { break };
         let address = picked.address();
         if tried.contains(&address) {
             break;

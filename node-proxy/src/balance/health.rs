@@ -1,6 +1,6 @@
 //! Passive ejection: an endpoint that keeps failing is left alone for a while, longer each time, and comes back slowly.
 //!
-//! Judges one endpoint alone; that never too many are out at a time is the balancer's affair. It must never probe.
+//! Judges one endpoint alone; what happens where all are out is the balancer's affair. It must never probe.
 
 use std::{cell::Cell, time::Duration};
 
@@ -60,6 +60,11 @@ impl Health {
         }
     }
 
+    /// Whether nothing speaks against it: it is in good standing, and what it was sent last was not a failure.
+    pub(super) fn is_well(&self, now: Instant) -> bool {
+        self.failures.get() == 0 && self.standing(now) == Standing::Good
+    }
+
     /// Takes in a success of what was sent `sent`.
     pub(super) fn succeeded(&self, sent: Instant, now: Instant) {
         match self.standing(now) {
@@ -68,7 +73,7 @@ impl Health {
                 self.ejections.set(0);
             }
             Standing::Returning(_) => self.failures.set(0),
-            // Asked nevertheless, because too many were ejected, and well again. What was sent before says nothing.
+            // Asked nevertheless, because all were ejected, and well again. What was sent before says nothing.
             Standing::Ejected => {
                 if let Some(ejection) = self.last.get().filter(|ejection| sent >= ejection.from) {
                     self.failures.set(0);

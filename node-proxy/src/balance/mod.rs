@@ -90,21 +90,17 @@ impl Balancer {
         Self { rng: RefCell::new(fastrand::Rng::with_seed(seed)), ..Self::default() }
     }
 
-    /// Picks an endpoint of a cluster for a client; `None` where none is ready. `except` was tried already.
+    /// Picks an endpoint of a cluster for a client; `None` where none is ready. `tried` were tried already for the same request: they are
+    /// picked again only where there is no other, and what is known to be in trouble only where nothing else is left.
     ///
     /// Endpoints of the client's address family alone, where there are any: a server can be shown its caller's
     /// address in that family only, and a pod with two addresses is one server, not two.
-    pub fn pick(
-        self: &Rc<Self>,
-        cluster: &Cluster,
-        client: IpAddr,
-        except: Option<SocketAddr>,
-    ) -> Option<Picked> {
+    pub fn pick(self: &Rc<Self>, cluster: &Cluster, client: IpAddr, tried: &[SocketAddr]) -> Option<Picked> {
         let view = self.view(cluster, client.is_ipv4());
         let position = match view.len() {
             0 => return None,
             1 => 0,
-            _ => self.choose(&view, except)?,
+            _ => self.choose(&view, tried)?,
         };
         let (endpoint, state) = view.get(position)?;
         state.in_flight.set(state.in_flight.get().saturating_add(1));
@@ -138,24 +134,26 @@ impl Balancer {
     }
 
     /// One of several: the cheaper of two that are drawn among those that may be used.
-    fn choose(&self, view: &View, except: Option<SocketAddr>) -> Option<usize> {
+    fn choose(&self, view: &View, tried: &[SocketAddr]) -> Option<usize> {
         let now = Instant::now();
         let mut rng = self.rng.borrow_mut();
-        let watchful = self.unsettled.get().is_some_and(|until| now < until) && !view.is_mostly_ejected(now);
-        let allowed = |(endpoint, state): (&Endpoint, &State), rng: &mut fastrand::Rng| {
-            let again = Some(endpoint.address) == except;
-            !again && (!watchful || state.health.standing(now).admits(rng))
-        };
-        let first = view.draw(&mut rng, None, allowed);
-        let second = first.and_then(|first| view.draw(&mut rng, Some(first), allowed));
-        match (first, second) {
-            (Some(first), Some(second)) => Some(view.cheaper(first, second, now)),
-            (Some(only), None) => Some(only),
-            // What is ejected rather than what was tried just now, and that rather than nothing.
-            (None, _) => view
-                .draw(&mut rng, None, |(endpoint, _), _| Some(endpoint.address) != except)
-                .or_else(|| view.draw(&mut rng, None, |_, _| true)),
+        let is_new = |endpoint: &Endpoint| !tried.contains(&endpoint.address);
+        if !tried.is_empty() {
+            // Among endpoints of which several do not answer, a further try is not to meet the next one of them.
+            let is_well = |endpoint: &Endpoint, state: &State| is_new(endpoint) && state.health.is_well(now);
+            let well = view.draw_two(&mut rng, now, |(endpoint, state), _| is_well(endpoint, state));
+            if well.is_some() {
+                return well;
+            }
         }
+        let watchful = self.unsettled.get().is_some_and(|until| now < until);
+        let admits = |state: &State, rng: &mut fastrand::Rng| state.health.standing(now).admits(rng);
+        view.draw_two(&mut rng, now, |(endpoint, state), rng| {
+            is_new(endpoint) && (!watchful || admits(state, rng))
+        })
+        // What is ejected, and be it all of them, rather than what was tried just now, and that rather than nothing.
+        .or_else(|| view.draw(&mut rng, None, |(endpoint, _), _| is_new(endpoint)))
+        .or_else(|| view.draw(&mut rng, None, |_, _| true))
     }
 }
 

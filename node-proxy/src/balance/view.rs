@@ -7,7 +7,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use config::model::Endpoint;
 use tokio::time::Instant;
 
-use super::{health::Standing, state::State};
+use super::state::State;
 use crate::snapshot::Endpoints;
 
 /// Draws before the endpoints are tried one by one: with half of them in order, 1 in 256 picks comes that far.
@@ -46,14 +46,6 @@ impl View {
         self.ready.get(position).map(|(endpoint, state)| (endpoint, state))
     }
 
-    /// Whether more than half are ejected: then the fault is hardly theirs, and leaving the rest alone with everything
-    /// would do more harm.
-    pub(super) fn is_mostly_ejected(&self, now: Instant) -> bool {
-        let ejected =
-            |(_, state): &&(Arc<Endpoint>, Rc<State>)| state.health.standing(now) == Standing::Ejected;
-        self.ready.iter().filter(ejected).count() * 2 > self.ready.len()
-    }
-
     /// Draws one that is allowed, other than `taken`; `None` where there is none.
     pub(super) fn draw(
         &self,
@@ -76,8 +68,20 @@ impl View {
         (start..count).chain(0..start).find_map(|position| fits(position, rng))
     }
 
+    /// Draws two that are allowed, and takes the one that costs less; `None` where there is none.
+    pub(super) fn draw_two(
+        &self,
+        rng: &mut fastrand::Rng,
+        now: Instant,
+        allowed: impl Fn((&Endpoint, &State), &mut fastrand::Rng) -> bool,
+    ) -> Option<usize> {
+        let first = self.draw(rng, None, &allowed)?;
+        let second = self.draw(rng, Some(first), &allowed);
+        Some(second.map_or(first, |second| self.cheaper(first, second, now)))
+    }
+
     /// The one of two that costs less.
-    pub(super) fn cheaper(&self, first: usize, second: usize, now: Instant) -> usize {
+    fn cheaper(&self, first: usize, second: usize, now: Instant) -> usize {
         match (self.ready.get(first), self.ready.get(second)) {
             (Some((_, one)), Some((_, other))) if !one.is_no_costlier_than(other, now) => second,
             _ => first,

@@ -20,6 +20,29 @@ const RAW: testkit::manifests::Port = port("tcp-raw", 7000);
 const PLAIN: testkit::manifests::Port = port("plain", 7001);
 
 #[test]
+fn connections_reach_the_one_endpoint_that_answers_while_others_are_open_to_it() -> Outcome {
+    let stage = Stage::new()?;
+    let client = stage.pod("shop", "client", &[])?;
+    let pods = [
+        stage.pod("bank", "dead-a", &[RAW])?,
+        stage.pod("bank", "dead-b", &[RAW])?,
+        stage.pod("bank", "alive", &[RAW])?,
+    ];
+    let vip = stage.service(("bank", "echo"), 10, &[RAW], &[&pods[0], &pods[1], &pods[2]])?;
+    let _echo = Listener::echo(&pods[2], pods[2].at(7000))?;
+    let _daemon = stage.daemon()?;
+    let mut held = Vec::new();
+    for number in 0..30 {
+        let mut stream = dial(&client, vip.at(7000))?;
+        let mut answer = [0; 4];
+        let echoed = stream.write_all(b"here").and_then(|()| stream.read_exact(&mut answer));
+        assert!(echoed.is_ok() && answer == *b"here", "{number}: {echoed:?}");
+        held.push(stream);
+    }
+    Ok(())
+}
+
+#[test]
 fn redis_clients_speak_to_redis_within_and_across_tenants() -> Outcome {
     let stage = Stage::new()?;
     let redis = port("tcp-redis", 6379);

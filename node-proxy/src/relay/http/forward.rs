@@ -126,10 +126,10 @@ impl Call<'_> {
 
     /// An endpoint and a connection to it.
     async fn reach(&self) -> Result<(Target, Lease), Failure> {
-        let mut except = None;
+        let mut tried = Vec::new();
         for last in [false, false, true] {
             let target = match self.route {
-                Some(route) => Target::of(self.session, route.cluster, except)?,
+                Some(route) => Target::of(self.session, route.cluster, &tried)?,
                 None => Target::original(self.session),
             };
             self.exchange.chose(&target.endpoint);
@@ -153,7 +153,7 @@ impl Call<'_> {
             if last || !alternatives {
                 return Err(error.reason().into());
             }
-            except = Some(target.endpoint.address);
+            tried.push(target.endpoint.address);
         }
         Err(Reason::ConnectFailed.into())
     }

@@ -48,14 +48,10 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// One of a cluster's endpoints, but not `except`, where there are others.
-    pub(super) fn of(
-        session: &Session,
-        cluster: &Cluster,
-        except: Option<SocketAddr>,
-    ) -> Result<Self, Refusal> {
+    /// One of a cluster's endpoints, but none of those that were `tried`, where there are others.
+    pub(super) fn of(session: &Session, cluster: &Cluster, tried: &[SocketAddr]) -> Result<Self, Refusal> {
         let balancer: &Rc<_> = &session.cell.balancer;
-        let picked = balancer.pick(cluster, session.client(), except).ok_or(Reason::NoEndpoint)?;
+        let picked = balancer.pick(cluster, session.client(), tried).ok_or(Reason::NoEndpoint)?;
         let endpoint = Arc::clone(&picked.endpoint);
         let protocol = protocol(session.protocol, endpoint.protocol, cluster.protocol);
         Ok(Self { endpoint, protocol, picked: Some(picked) })

@@ -16,3 +16,4 @@ mod sockets;
 mod stalls;
 mod support;
 mod targets;
+mod tries;
