@@ -1,6 +1,6 @@
 //! Copies of requests, sent elsewhere; what is answered there is thrown away.
 //!
-//! A copy never slows its original: its body is taken from a queue that is bounded in bytes, and a mirror that does not keep up loses the
+//! A copy never slows its original: its body is taken from a queue that is bounded in memory, and a mirror that does not keep up loses the
 //! rest, which its endpoint sees as a broken-off body. Nor is one begun where it could take from requests the room for theirs. A mirror
 //! is no reason for anything in the original's record.
 
@@ -38,7 +38,7 @@ pub(super) struct Copies(Vec<Sink>);
 #[derive(Debug)]
 struct Sink {
     queue: mpsc::UnboundedSender<Piece>,
-    /// Bytes in the queue.
+    /// What the queue holds in memory.
     waiting: Rc<Slot<usize>>,
 }
 
@@ -95,7 +95,7 @@ pub(super) fn start(
 
 async fn send(session: &Session, permit: &Permit, cluster: &Cluster, copy: (Parts, Shape, Copied)) {
     let (mut parts, shape, body) = copy;
-    let Ok(target) = Target::of(session, cluster, None) else { return };
+    let Ok(target) = Target::of(session, cluster, &[]) else { return };
     let unlogged = Course::default();
     let mut lease = match forward::lease(session, permit, &target, &unlogged).await {
         Ok((lease, _)) => lease,
@@ -141,11 +141,11 @@ impl Copies {
     pub(super) fn push(&mut self, frame: &Frame<Bytes>) {
         self.0.retain(|sink| {
             let piece = match (frame.data_ref(), frame.trailers_ref()) {
-                (Some(data), _) => Piece::Data(data.clone()),
+                (Some(data), _) => Piece::Data(on_its_own(data)),
                 (None, Some(trailers)) => Piece::Trailers(trailers.clone()),
                 (None, None) => return true,
             };
-            let waiting = sink.waiting.get() + frame.data_ref().map_or(0, Bytes::len);
+            let waiting = sink.waiting.get() + piece.weight();
             sink.waiting.set(waiting);
             waiting <= QUEUE_BYTES && sink.queue.send(piece).is_ok()
         });
@@ -165,6 +165,19 @@ impl Copies {
     }
 }
 
+impl Piece {
+    /// What it holds in memory while it waits: a body of single bytes is mostly this around them.
+    fn weight(&self) -> usize {
+        let data = if let Self::Data(data) = self { data.len() } else { 0 };
+        size_of::<Self>() + data
+    }
+}
+
+/// A small piece is copied: as it is, it may keep the whole buffer that it was read into.
+fn on_its_own(data: &Bytes) -> Bytes {
+    if data.len() < SMALL { Bytes::copy_from_slice(data) } else { data.clone() }
+}
+
 impl Body for Copied {
     type Data = Bytes;
     type Error = BodyError;
@@ -177,12 +190,11 @@ impl Body for Copied {
             return Poll::Ready(None);
         }
         let piece = ready!(self.queue.poll_recv(context));
+        let weight = piece.as_ref().map_or(0, Piece::weight);
+        self.waiting.set(self.waiting.get().saturating_sub(weight));
         self.ended = !matches!(piece, Some(Piece::Data(_)));
         Poll::Ready(match piece {
-            Some(Piece::Data(data)) => {
-                self.waiting.set(self.waiting.get().saturating_sub(data.len()));
-                Some(Ok(Frame::data(data)))
-            }
+            Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
             Some(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
             Some(Piece::End) => None,
             None => Some(Err(h2::Error::from(h2::Reason::CANCEL).into())),
@@ -208,11 +220,42 @@ impl Drop for Place {
     }
 }
 
-/// What a mirror may lag behind its original.
+/// What a mirror may lag behind its original, in memory.
 const QUEUE_BYTES: usize = 256 * 1024;
+
+/// Less is cheaper to copy than to keep a buffer for.
+const SMALL: usize = 1024;
 
 /// Mirrors of one client connection at a time; further requests are not copied.
 const AT_A_TIME: usize = 64;
 
 /// How long a mirror may take, whatever its original's time-outs say.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_reads_is_bounded_in_memory_however_small_its_pieces_are() {
+        for size in [1, 100, 16_384] {
+            let (sender, mut queue) = mpsc::unbounded_channel();
+            let waiting = Rc::new(Slot::new(0));
+            let mut copies = Copies(vec![Sink { queue: sender, waiting: Rc::clone(&waiting) }]);
+            let frame = Frame::data(Bytes::from(vec![b'x'; size]));
+            while !copies.0.is_empty() {
+                copies.push(&frame);
+            }
+            let held = std::iter::from_fn(|| queue.try_recv().ok()).count() * (size_of::<Piece>() + size);
+            assert!((QUEUE_BYTES / 2..=QUEUE_BYTES).contains(&held), "{held} bytes in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_small_piece_does_not_keep_the_buffer_that_it_was_read_into() {
+        let buffer = Bytes::from(vec![b'x'; 65_536]);
+        let piece = on_its_own(&buffer.slice(7..8));
+        assert_ne!(piece.as_ptr(), buffer[7..].as_ptr());
+        assert_eq!(on_its_own(&buffer.slice(..SMALL)).as_ptr(), buffer.as_ptr(), "a large one is not copied");
+    }
+}
