@@ -188,7 +188,8 @@ impl Look<'_> {
         Some(())
     }
 
-    /// Policies add up: one that allows is enough; without any that is about this direction, everything is allowed.
+    /// Policies add up: one that allows is enough; without any that is about this direction, everything is allowed. But what stands for
+    /// policies that are not evaluated here is outvoted by none: with most kinds of them, a denial counts before everything.
     fn any_of(
         &mut self,
         policies: &[Arc<NetworkPolicy>],
@@ -198,12 +199,16 @@ impl Look<'_> {
         for policy in policies {
             self.spend(1)?;
             let Some(rules) = rules(policy) else { continue };
-            let one = if policy.unreadable { Evaluated::Unknown } else { self.of(policy, rules)? };
-            match one {
-                Evaluated::Allowed => return Some(Evaluated::Allowed),
-                Evaluated::Unknown => said = Some(Evaluated::Unknown),
-                Evaluated::Denied => said = said.or(Some(Evaluated::Denied)),
+            if policy.unreadable {
+                return Some(Evaluated::Unknown);
             }
+            if said == Some(Evaluated::Allowed) {
+                continue;
+            }
+            said = match self.of(policy, rules)? {
+                Evaluated::Denied => said.or(Some(Evaluated::Denied)),
+                other => Some(other),
+            };
         }
         Some(said.unwrap_or(Evaluated::Allowed))
     }

@@ -188,6 +188,25 @@ fn what_an_ingress_policy_lets_in() {
     }
 }
 
+#[test]
+fn what_is_not_evaluated_is_outvoted_by_no_policy_that_allows() {
+    let all = policy(
+        "all",
+        "shop",
+        "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{}], egress: [{}]}",
+    );
+    assert_eq!(ask(&all, WEB, CART, 80), Allowed);
+    let of_a_plugin = "---\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: z, namespace: bank}\nspec: {}\n";
+    let unreadable = policy("z", "shop", "{podSelector: {}, ingres: []}");
+    for other in [of_a_plugin, &unreadable] {
+        for asked in [Asked::Source, Asked::Destination, Asked::Both] {
+            for policies in [format!("{all}{other}"), format!("{other}{all}")] {
+                assert_eq!(ask_of(asked, &policies, (WEB, CART), 80), Unknown, "{asked:?}: {policies}");
+            }
+        }
+    }
+}
+
 /// Policies of namespace shop about web, and whether it reaches cart (same namespace) and teller (another) on 8080.
 #[test]
 fn what_an_egress_policy_lets_out() {
