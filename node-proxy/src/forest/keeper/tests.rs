@@ -70,6 +70,20 @@ async fn a_cell_stays_a_thread_where_a_process_would_have_no_certificate() {
 }
 
 #[tokio::test]
+async fn a_cell_that_leaves_for_one_of_another_class_obeys_what_is_said_by_then_and_later() {
+    let (settings, now) = (settings(testing::TestAuthority::new().sources()), Instant::now());
+    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &[], &settings, now).unwrap();
+    for which in ["the one that changes its class", "a later one"] {
+        let next = snapshot(Isolation::Process);
+        keeper.swap(&next, now);
+        assert_eq!((keeper.reign.is_none(), keeper.leaving.len()), (true, 1));
+        // This one, the keeper's, and the leaving cell's or that on its way to it.
+        assert!(Arc::strong_count(&next) > 2, "{which}");
+    }
+    keeper.give_up();
+}
+
+#[tokio::test]
 async fn a_further_lane_that_fails_is_replaced_alone_and_what_it_had_counted_stays() {
     let (mut keeper, settings, now) = with_two_lanes();
     assert_eq!((keeper.grow(&settings, now), keeper.grow(&settings, now)), (Some(Change::Began(1)), None));
