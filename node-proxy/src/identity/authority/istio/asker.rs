@@ -19,10 +19,12 @@ use super::{
     AT_ONCE, Options, Order,
     chain::{self, Answer},
     connection,
+    kept::Kept,
     wire::{CREATE, Request, Response, Struct},
 };
 use crate::identity::{
     authority::{AuthorityError, grpc},
+    leaf::validity_of,
     trust::Roots,
 };
 
@@ -39,11 +41,17 @@ pub(super) struct Asker {
     options: Arc<Options>,
     roots: watch::Sender<Option<Arc<Roots>>>,
     channel: RefCell<Option<Channel>>,
+    kept: RefCell<Kept>,
 }
 
 impl Asker {
     pub(super) fn new(options: Options, roots: watch::Sender<Option<Arc<Roots>>>) -> Rc<Self> {
-        Rc::new(Self { options: Arc::new(options), roots, channel: RefCell::default() })
+        Rc::new(Self {
+            options: Arc::new(options),
+            roots,
+            channel: RefCell::default(),
+            kept: RefCell::default(),
+        })
     }
 
     /// Works until nobody is left to ask.
@@ -92,7 +100,7 @@ impl Asker {
         let response = grpc::ask::<_, Response>(self.channel()?, CREATE, request).await;
         let response = response.map_err(|status| refusal(&status))?;
         let Answer { chain, roots } = chain::read(&response.cert_chain, identity, self.now())?;
-        self.adopt(roots);
+        self.adopt(roots, &chain);
         Ok(chain)
     }
 
@@ -119,7 +127,11 @@ impl Asker {
         Ok(channel.insert(connection::channel(&self.options)?).clone())
     }
 
-    fn adopt(&self, new: Roots) {
+    fn adopt(&self, answered: Roots, chain: &[CertificateDer<'_>]) {
+        let now = self.now();
+        let end =
+            chain.first().and_then(|leaf| validity_of(leaf).ok()).map_or(now, |validity| validity.not_after);
+        let new = self.kept.borrow_mut().with(answered, end, now);
         self.roots.send_if_modified(|known| {
             let changed = known.as_deref() != Some(&new);
             if changed {

@@ -24,6 +24,7 @@ use crate::identity::trust::Roots;
 mod asker;
 mod chain;
 mod connection;
+mod kept;
 mod wire;
 
 #[cfg(feature = "testing")]

@@ -43,6 +43,8 @@ enum Does {
     SignWithoutRoot,
     SignWithTwoRoots,
     SignWithAnotherRoot,
+    /// By another authority, whose root alone is in the answer.
+    SignByTheNext,
     Refuse,
     Wait(Duration),
 }
@@ -117,6 +119,10 @@ impl Service {
             Does::SignExpired => vec![sign(&asked, later() - 7200), roots()],
             Does::SignWithoutRoot => vec![sign(&asked, later())],
             Does::SignWithTwoRoots => vec![sign(&asked, later()), roots() + &Authority::new("next").pem],
+            Does::SignByTheNext => {
+                let next = Authority::new("next");
+                vec![next.leaf(&request.csr, &asked, later()), next.pem]
+            }
             Does::SignWithAnotherRoot => vec![sign(&asked, later()), Authority::new("other").pem],
         };
         Ok(Response::new(wire::Response { cert_chain }))
@@ -268,6 +274,19 @@ async fn bundle_of_several_roots_is_trusted_whole() {
     let client = setup.client();
     obtain(&client).await.unwrap();
     assert_eq!(client.roots().borrow().as_ref().unwrap().certificates().len(), 2);
+}
+
+#[tokio::test]
+async fn while_the_root_changes_those_of_earlier_answers_are_trusted_too() {
+    let setup = Setup::new(Does::Sign).await;
+    let client = setup.client();
+    obtain(&client).await.unwrap();
+    let before = client.roots().borrow().clone().unwrap();
+    *setup.service.does.lock().unwrap() = Does::SignByTheNext;
+    obtain(&client).await.unwrap();
+    let after = client.roots().borrow().clone().unwrap();
+    assert_eq!(after.certificates().len(), 2);
+    assert_eq!(after.certificates()[0], before.certificates()[0]);
 }
 
 #[tokio::test]
