@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use config::name::NodeName;
 
 use crate::admin;
 
@@ -69,6 +70,11 @@ enum Verb {
     Root(root::Root),
     Completions(completions::Completions),
     Cell(cell::Cell),
+}
+
+/// The option `--node`, as the daemon takes it.
+fn node(name: Option<String>) -> Result<Option<NodeName>, String> {
+    name.map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}"))).transpose()
 }
 
 /// What a verb ends with: an exit code, or an error that is printed with its causes.

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use config::{
     capacity::Amounts,
     identity::TrustDomain,
-    name::{Namespace, NodeName, RootNamespace},
+    name::{Namespace, RootNamespace},
 };
 use ebpf_redirect::FenceChoice;
 use tracing_subscriber::EnvFilter;
@@ -209,10 +209,7 @@ impl Run {
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
             node_addresses: self.node_ips,
-            node: self
-                .node
-                .map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}")))
-                .transpose()?,
+            node: super::node(self.node)?,
             revocations: self.certificates.crl.clone(),
             site: Site {
                 cluster: self.certificates.cluster(),

@@ -27,6 +27,7 @@ use crate::control::directory;
 Examples:
   canopy validate examples/two-tenants
   canopy validate DIR --strict          also fail on warnings
+  canopy validate DIR --node node-a     as the daemon of node-a would, of files that several nodes share
   canopy validate DIR --machine cpu=4,memory=8Gi --reserve cpu=500m,memory=512Mi
                                         also tell what tenants are promised beyond that
   canopy validate DIR --json | jq '.findings[] | select(.severity == \"rejected\")'
@@ -51,6 +52,9 @@ pub(super) struct Validate {
     /// The namespace whose policies are for the whole mesh.
     #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
     root_namespace: String,
+    /// The node whose daemon is meant: pods whose spec.nodeName is another are not on its machine. Without it, all are, as for `canopy run`.
+    #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
+    node: Option<String>,
     /// What the machine has, to be told where tenants are promised more: cpu=CORES,memory=BYTES.
     #[arg(long, value_name = "AMOUNTS")]
     machine: Option<Amounts>,
@@ -64,8 +68,9 @@ impl Validate {
         let trust_domain = TrustDomain::try_from(self.trust_domain)?;
         let root_namespace = RootNamespace(Namespace::try_from(self.root_namespace)?);
         let files = directory::read(&self.directory)?;
-        let outcome =
-            Store::new(Options { trust_domain, root_namespace, ..Options::default() }).apply(&files);
+        let node = super::node(self.node)?;
+        let options = Options { trust_domain, root_namespace, node, ..Options::default() };
+        let outcome = Store::new(options).apply(&files);
         let (machine, reserve) = (self.machine.unwrap_or_default(), self.reserve.unwrap_or_default());
         let report = Report::new(&outcome).on(&outcome, machine, reserve);
         let text = if self.json {

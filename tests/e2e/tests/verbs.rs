@@ -72,6 +72,30 @@ fn validating_an_empty_directory_warns_and_fails_only_where_warnings_do() -> Out
     Ok(())
 }
 
+#[test]
+fn files_that_several_nodes_share_are_validated_as_the_daemon_of_one_of_them_would() -> Outcome {
+    let pod = |name: &str, last: u8| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, annotations: {{canopy.mesh/netns: /run/netns/web}}}}\n\
+             spec: {{nodeName: node-{name}, containers: [{{name: app}}]}}\nstatus: {{podIPs: [{{ip: 10.77.0.{last}}}]}}\n"
+        )
+    };
+    let manifests = tempfile::tempdir()?;
+    let directory = manifests.path().to_string_lossy();
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+    fs::write(manifests.path().join("pods.yaml"), format!("{namespace}{}{}", pod("a", 1), pod("b", 2)))?;
+    for (node, code) in [(&["--node", "node-a"][..], 0), (&["--node", "node-b"], 0), (&[], 1)] {
+        let output = canopy(&["validate", &directory]).args(node).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        assert_eq!(output.status.code(), Some(code), "{node:?}: {said}");
+        assert_eq!(said.contains("is the network namespace of Pod"), code == 1, "{node:?}: {said}");
+    }
+    let output = canopy(&["validate", &directory, "--node", "no node"]).output()?;
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr)?.contains("--node: "));
+    Ok(())
+}
+
 /// `canopy run` falls back on these, so each has to be there, and not only one of the name of the package.
 #[test]
 fn check_misses_each_tool_that_steering_by_iptables_runs() -> Outcome {
