@@ -79,3 +79,36 @@ fn a_port_is_closed_and_opened_by_an_edit_of_the_policy_alone() {
     assert!(apply(&peers("a", "shop", "{mtls: {mode: STRICT}}")).is_empty());
     assert_eq!(apply(""), [9090, 9100]);
 }
+
+#[test]
+fn a_pod_whose_label_takes_it_out_of_the_mesh_is_named_beside_the_policy_that_does_not_hold_for_it() {
+    let strict = peers("a", "istio-system", "{mtls: {mode: STRICT}}");
+    for (label, policies, is_told) in [
+        ("off", &*strict, true),
+        (
+            "off",
+            &*peers(
+                "a",
+                "shop",
+                "{selector: {matchLabels: {app: web}}, portLevelMtls: {'80': {mode: STRICT}}}",
+            ),
+            true,
+        ),
+        ("off", &*peers("a", "shop", "{mtls: {mode: PERMISSIVE}}"), false),
+        ("off", "", false),
+        ("node", &*strict, false),
+    ] {
+        let pod = POD.replace("{app: web}", &format!("{{app: web, canopy.mesh/mode: {label}}}"));
+        let pod = pod.replace(", canopy.mesh/exclude-inbound-ports: \"9090, 9100\"", "");
+        let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from((pod + policies).as_str()))]);
+        let outcome = Store::new(Options::default()).apply(&files);
+        let told: Vec<_> = outcome.findings.iter().filter(|one| one.reason == Reason::NotPermitted).collect();
+        assert_eq!(told.len(), usize::from(is_told), "{label} {policies}: {:#?}", outcome.findings);
+        for finding in told {
+            assert!(
+                finding.severity == Severity::Warning && finding.message.contains("/a refuses"),
+                "{finding}"
+            );
+        }
+    }
+}

@@ -12,6 +12,7 @@ use crate::{
 
 /// Has ports that take no plaintext captured like any other, and says so.
 pub(super) fn close(linking: &mut Linking) {
+    report_those_outside(linking);
     for (pod, ports) in closed(&linking.mesh) {
         if let Some(workload) = linking.mesh.workloads.get_mut(&pod) {
             let is_open = |port: &u16| ports.iter().all(|(closed, _)| closed != port);
@@ -26,6 +27,24 @@ pub(super) fn close(linking: &mut Linking) {
             );
             linking.find(&lowered, (Severity::Warning, Reason::NotPermitted), place, message);
         }
+    }
+}
+
+/// A pod that its label takes out of the mesh is no pod that a policy of the mesh is held at. Who wrote the policy is told.
+fn report_those_outside(linking: &mut Linking) {
+    let peers = Peers::of(&linking.mesh.peer_authentication);
+    let outside = linking.pods.iter().filter_map(|(pod, lowered)| {
+        let workload = linking.mesh.workloads.get(pod)?;
+        let is_outside = !workload.meshed && workload.netns.is_none();
+        let place = as_pod(lowered)?.off_place.clone().filter(|_| is_outside)?;
+        Some((Arc::clone(lowered), place, peers.rule(workload).refused_by()?.clone()))
+    });
+    for (lowered, place, policy) in outside.collect::<Vec<_>>() {
+        let message = format!(
+            "out of the mesh: what PeerAuthentication {policy} refuses comes in to this pod in the clear, from anybody. Remove the label, \
+             or have the policy say PERMISSIVE for the pod"
+        );
+        linking.find(&lowered, (Severity::Warning, Reason::NotPermitted), &place, message);
     }
 }
 

@@ -53,9 +53,16 @@ fn resolve_parent(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft
         linking.dangling(lowered, &parent.place, message);
         return None;
     }
-    let covered = service.ports.iter().filter(wanted).filter(|port| port.protocol == AppProtocol::Tcp);
-    let opaque: Vec<String> = covered.map(|port| port.number.to_string()).collect();
+    let of = |protocol: AppProtocol| -> Vec<String> {
+        let ports = service.ports.iter().filter(wanted).filter(|port| port.protocol == protocol);
+        ports.map(|port| port.number.to_string()).collect()
+    };
+    // Of a Service with one port, there is no other that the route could have been meant for.
+    let is_meant = is_for_a_port || service.ports.len() == 1;
+    let (opaque, undeclared) =
+        (of(AppProtocol::Tcp), if is_meant { Vec::new() } else { of(AppProtocol::Undeclared) });
     report_opaque(linking, lowered, parent, &opaque);
+    report_undeclared(linking, lowered, parent, &undeclared);
     Some(Parent { service: parent.service.clone(), port: matching.filter(|_| is_for_a_port) })
 }
 
@@ -73,6 +80,20 @@ fn report_opaque(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft,
     linking.find(lowered, (Severity::Warning, Reason::NotObeyed), &parent.place, message);
 }
 
+/// A route makes a port one of HTTP that says nothing of itself: a protocol in which the server speaks first does not work there any more.
+fn report_undeclared(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft, ports: &[String]) {
+    if ports.is_empty() {
+        return;
+    }
+    let message = format!(
+        "makes port {} of Service {} one of HTTP alone, which declares no protocol: where that is another, name the HTTP port in this \
+         parentRef (port, or sectionName), or set appProtocol: tcp there; where it is HTTP, set appProtocol: http",
+        ports.join(", "),
+        parent.service
+    );
+    linking.find(lowered, (Severity::Warning, Reason::NotObeyed), &parent.place, message);
+}
+
 fn resolve_rule(linking: &mut Linking, lowered: &Lowered, rule: &RuleDraft) -> Rule {
     Rule {
         name: rule.name.clone(),
@@ -84,11 +105,11 @@ fn resolve_rule(linking: &mut Linking, lowered: &Lowered, rule: &RuleDraft) -> R
 }
 
 fn resolve_backend(linking: &mut Linking, lowered: &Lowered, backend: &BackendDraft) -> Backend {
-    Backend {
-        weight: backend.weight,
-        target: resolve(linking, lowered, &backend.reference, "its share of requests is answered 500"),
-        filters: resolve_filters(linking, lowered, &backend.filters),
-    }
+    let target = resolve(linking, lowered, &backend.reference, "its share of requests is answered 500");
+    let filters = backend.filters.as_ref().map(|filters| resolve_filters(linking, lowered, filters));
+    let target =
+        if filters.is_some() { target } else { BackendTarget::Invalid(InvalidBackend::FilterNotApplied) };
+    Backend { weight: backend.weight, target, filters: filters.unwrap_or_default() }
 }
 
 fn resolve_filters(linking: &mut Linking, lowered: &Lowered, filters: &[FilterDraft]) -> Vec<Filter> {

@@ -138,6 +138,8 @@ fn rule(context: &mut Context<'_>, node: &Node, route: &RouteName) -> Option<Rul
         .iter()
         .filter_map(|node| backends::lower(context, node, route, prefix_only))
         .collect();
+    // Without backends, what the rule matches is answered 500.
+    let (filters, backends) = filters.map_or_else(Default::default, |filters| (filters, backends));
     let timeouts = timeouts(context, node);
     let name = node.text_of("name").map(str::to_owned);
     Some(RuleDraft { name, matches, filters, backends, timeouts })

@@ -25,6 +25,11 @@ impl PeerRule {
         self.strict.is_some() || self.ports.iter().any(|(_, strict)| strict.is_some())
     }
 
+    /// Who says that, if anybody does.
+    pub fn refused_by(&self) -> Option<&PolicyName> {
+        self.strict.as_ref().or_else(|| self.ports.iter().find_map(|(_, strict)| strict.as_ref()))
+    }
+
     /// Who says that plaintext to this port is refused, if anybody does.
     pub fn strict_at(&self, port: u16) -> Option<&PolicyName> {
         let own = self.ports.iter().find(|(number, _)| *number == port);

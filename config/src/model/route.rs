@@ -207,6 +207,8 @@ pub enum InvalidBackend {
     InvalidKind,
     /// Across namespaces without permission.
     RefNotPermitted,
+    /// It has a filter of a type that nothing here can do.
+    FilterNotApplied,
 }
 
 /// Time-outs of a rule; `None` is no time-out.

@@ -2,7 +2,7 @@
 
 use config::{
     finding::{Reason, Severity},
-    model::Filter,
+    model::{BackendTarget, Filter, InvalidBackend},
     store::Outcome,
 };
 
@@ -76,14 +76,6 @@ const ROUTES: &[Case] = &[
         says: "does not belong",
     },
     Case {
-        name: "unsupported filter",
-        manifest: "  rules:\n  - filters:\n    - type: CORS\n      cors: {}\n",
-        at: (7, 13),
-        field: "spec.rules[0].filters[0].type",
-        reason: Reason::NotObeyed,
-        says: "remove this filter",
-    },
-    Case {
         name: "prefix rewrite",
         manifest: "  rules:\n  - matches: [{path: {type: Exact, value: /a}}]\n    filters:\n    - type: URLRewrite\n      urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}\n",
         at: (9, 33),
@@ -146,14 +138,6 @@ const ROUTES: &[Case] = &[
         field: "spec.rules[0].backendRefs[0].filters[0].type",
         reason: Reason::NotObeyed,
         says: "give the rule this filter",
-    },
-    Case {
-        name: "unsupported filter of a backend",
-        manifest: "  rules:\n  - backendRefs:\n    - name: a\n      port: 1\n      filters:\n      - {type: CORS, cors: {}}\n",
-        at: (10, 16),
-        field: "spec.rules[0].backendRefs[0].filters[0].type",
-        reason: Reason::NotObeyed,
-        says: "remove this filter",
     },
     Case {
         name: "duration",
@@ -227,6 +211,68 @@ fn route_on_a_port_of_opaque_bytes_is_taken_with_a_warning() {
         assert_eq!(outcome.mesh.routes.len(), 1, "taken all the same");
     }
     assert!(on(", port: 80").findings.is_empty());
+}
+
+#[test]
+fn a_route_that_makes_http_of_a_port_that_may_be_something_else_is_taken_with_a_warning() {
+    let service = |more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec:\n  clusterIP: 10.96.0.1\n  ports:\n  \
+             - {{name: data, port: 7000}}\n{more}---\n"
+        )
+    };
+    let both = service("  - {name: http, port: 80}\n");
+    let on = |service: &str, port: &str| {
+        apply(&format!("{service}{ROUTE}  parentRefs: [{{group: \"\", kind: Service, name: s{port}}}]\n"))
+    };
+    let outcome = on(&both, "");
+    let [finding] = &outcome.findings[..] else { panic!("{:#?}", outcome.findings) };
+    assert_eq!((finding.severity, finding.reason), (Severity::Warning, Reason::NotObeyed), "{finding}");
+    assert!(finding.message.contains("makes port 7000 of Service default/s one of HTTP alone"), "{finding}");
+    assert_eq!(outcome.mesh.routes.len(), 1, "taken all the same");
+    for meant in [", port: 80", ", port: 7000", ", sectionName: data"] {
+        assert!(on(&both, meant).findings.is_empty(), "{meant}");
+    }
+    assert!(on(&service(""), "").findings.is_empty(), "the only one");
+}
+
+#[test]
+fn what_a_filter_is_for_that_cannot_be_applied_has_no_backend_and_the_rest_of_its_route_is_in_force() {
+    for (kind, settings) in [
+        ("CORS", "cors: {}"),
+        ("ExternalAuth", "externalAuth: {protocol: HTTP, backendRef: {name: s, port: 80}}"),
+        ("ExtensionRef", "extensionRef: {group: a.example, kind: Filter, name: f}"),
+    ] {
+        let filter = format!("{{type: {kind}, {settings}}}");
+        let told = |outcome: &Outcome, field: &str| {
+            let about = |finding: &&config::finding::Finding| {
+                finding.reason == Reason::NotObeyed && finding.severity == Severity::Warning
+            };
+            let told: Vec<_> = outcome.findings.iter().filter(about).collect();
+            let [finding] = &told[..] else { panic!("{:#?}", outcome.findings) };
+            assert_eq!((finding.severity, &*finding.field), (Severity::Warning, field), "{finding}");
+            assert!(finding.message.contains("answered 500"), "{finding}");
+        };
+        let header = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}";
+        let to_s = "backendRefs: [{name: s, port: 80}]";
+        let outcome = of_a_service(&format!("{{filters: [{header}, {filter}], {to_s}}}, {{{to_s}}}"));
+        told(&outcome, "spec.rules[0].filters[1].type");
+        let route = outcome.mesh.routes.values().next().unwrap();
+        assert!(route.rules[0].backends.is_empty() && route.rules[0].filters.is_empty(), "{kind}: {route:?}");
+        assert!(
+            matches!(route.rules[1].backends[0].target, BackendTarget::Service { .. }),
+            "{kind}: {route:?}"
+        );
+
+        let backends =
+            format!("backendRefs: [{{name: s, port: 80}}, {{name: s, port: 80, filters: [{filter}]}}]");
+        let outcome = of_a_service(&format!("{{{backends}}}"));
+        told(&outcome, "spec.rules[0].backendRefs[1].filters[0].type");
+        let route = outcome.mesh.routes.values().next().unwrap();
+        let targets = [0, 1].map(|backend| route.rules[0].backends[backend].target.clone());
+        assert!(matches!(targets[0], BackendTarget::Service { .. }), "{kind}: {route:?}");
+        assert_eq!(targets[1], BackendTarget::Invalid(InvalidBackend::FilterNotApplied), "{kind}");
+    }
 }
 
 #[test]

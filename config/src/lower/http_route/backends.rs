@@ -12,7 +12,8 @@ use crate::{
 pub(crate) struct BackendDraft {
     pub(crate) weight: u32,
     pub(crate) reference: ReferenceDraft,
-    pub(crate) filters: Vec<FilterDraft>,
+    /// `None`: one of them cannot be applied, and so its share of requests must be answered with an error.
+    pub(crate) filters: Option<Vec<FilterDraft>>,
 }
 
 /// A Service and port, by name.

@@ -3,7 +3,7 @@
 use super::{Context, backends, backends::ReferenceDraft, header_edit, matches};
 use crate::{
     document::Node,
-    finding::Reason,
+    finding::{Reason, Severity},
     model::{Filter, PathEdit, Redirect, Rewrite},
     name::RouteName,
 };
@@ -35,15 +35,19 @@ const TYPES: [(&str, &str); 8] = [
     ("ExternalAuth", "externalAuth"),
 ];
 
-/// The filters of a rule or of a backend.
+/// Types that Gateway API knows and that nothing here can do.
+const NOT_APPLIED: [&str; 3] = ["ExtensionRef", "CORS", "ExternalAuth"];
+
+/// The filters of a rule or of a backend; `None` where one of them cannot be applied, which is reported: what it would have been applied to
+/// must be answered with an error (Gateway API, HTTPRouteFilter).
 pub(super) fn lower(
     context: &mut Context<'_>,
     parent: &Node,
     route: &RouteName,
     prefix_only: bool,
-) -> Vec<FilterDraft> {
+) -> Option<Vec<FilterDraft>> {
     let mut seen: Vec<&str> = Vec::new();
-    let mut filters = Vec::new();
+    let (mut filters, mut is_whole) = (Vec::new(), true);
     for node in parent.items_of("filters") {
         let Some(type_node) = node.get("type") else { continue };
         let kind = type_node.text().unwrap_or_default();
@@ -59,9 +63,18 @@ pub(super) fn lower(
             context.invalid(type_node, format!("{kind} and {other} cannot stand together: remove one"));
         }
         seen.push(kind);
-        filters.extend(filter(context, node, type_node, route, prefix_only));
+        if NOT_APPLIED.contains(&kind) {
+            is_whole = false;
+            let message = format!(
+                "{kind} is not supported, and a filter is never skipped: requests that it is for are answered 500 until this filter \
+                 is removed"
+            );
+            context.note(Severity::Warning, Reason::NotObeyed, type_node, message);
+        } else {
+            filters.extend(filter(context, node, type_node, route, prefix_only));
+        }
     }
-    filters
+    is_whole.then_some(filters)
 }
 
 fn filter(
@@ -80,15 +93,7 @@ fn filter(
         "RequestRedirect" => ready(Filter::Redirect(redirect(context, settings, prefix_only)?)),
         "URLRewrite" => ready(Filter::Rewrite(rewrite(context, settings, prefix_only)?)),
         "RequestMirror" => mirror(context, settings, route).map(FilterDraft::Mirror),
-        _ => {
-            // Gateway API: a filter that cannot be applied must not be skipped.
-            context.reject(
-                type_node,
-                Reason::NotObeyed,
-                format!("{kind} is not supported: remove this filter"),
-            );
-            None
-        }
+        _ => None,
     }
 }
 
