@@ -67,6 +67,8 @@ pub(crate) enum Verb {
     Budgets,
     /// Tenants' cells as threads and as processes of their own.
     Tiers,
+    /// Refusing a client by its network: in the fence, before the TCP stack, and in user space.
+    Denials,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
     /// docs/benchmarks.md.
@@ -87,6 +89,7 @@ impl Arguments {
             Verb::Tenants,
             Verb::Budgets,
             Verb::Tiers,
+            Verb::Denials,
         ];
         self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
     }
@@ -108,7 +111,7 @@ mod tests {
 
     #[test]
     fn without_a_scenario_all_are_measured() {
-        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 10);
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 11);
         assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
     }
 }

@@ -62,6 +62,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Tenants => finish(scenario::tenants::run(plan, &run)?, &run)?,
             Verb::Budgets => measure(Scenario::budgets(), plan, &run)?,
             Verb::Tiers => measure_with(Scenario::tiers(), plan, &run, scenario::tiers::memory)?,
+            Verb::Denials => finish(scenario::denials::run(plan, &run)?, &run)?,
             Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}

@@ -16,7 +16,7 @@ pub(crate) mod plot;
 pub(crate) use markdown::scenario as text;
 
 /// In the page's order. One that was not measured is left out.
-const SCENARIOS: [&str; 11] = [
+const SCENARIOS: [&str; 12] = [
     "http",
     "http2",
     "tcp",
@@ -26,6 +26,7 @@ const SCENARIOS: [&str; 11] = [
     "tenants",
     "budgets",
     "tiers",
+    "denials",
     "forms",
     "memory",
 ];

@@ -16,12 +16,14 @@ mod backend;
 mod enter;
 mod first;
 mod hold;
+mod knock;
 mod spin;
 mod web;
 
 pub(crate) use backend::BackendSpec;
 pub(crate) use first::FirstSpec;
 pub(crate) use hold::{HOLDING, HoldSpec};
+pub(crate) use knock::{KnockSpec, Knocked};
 pub(crate) use web::{SERVING, WebSpec};
 
 /// Runs the role that the first argument names, if it names one.
@@ -34,6 +36,7 @@ pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>>
         "backend" => backend::serve(rest),
         "first" => first::wait_for_answer(rest),
         "hold" => hold::hold(rest),
+        "knock" => knock::knock(rest),
         "spin" => spin::spin(rest),
         "web" => web::serve(rest),
         _ => Err(BenchError::Usage(format!("no role {role}"))),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) use canopy::{Canopy, Launch, Sharing, Steering};
-pub(crate) use kind::{Kind, Receiver, Tier};
+pub(crate) use kind::{Judge, Kind, Receiver, Tier};
 pub(crate) use manifests::{Manifests, PodEntry, VIP};
 pub(crate) use shared::{Shared, Side};
 

@@ -13,7 +13,7 @@ use crate::{
         self, Nodes,
         backends::{Backends, Port},
     },
-    subject::{Canopy, Kind, Launch, Manifests, NEAR, PodEntry, Setting, VIP},
+    subject::{Canopy, Judge, Kind, Launch, Manifests, NEAR, PodEntry, Setting, VIP},
 };
 
 /// Says in the manifests whose another pod is; with its number.
@@ -44,19 +44,44 @@ impl<'a> Scene<'a> {
     /// A daemon with `further` for each of the other pods, which says in the manifests whose it is, and how long it took from its
     /// start to the first answer, in nanoseconds. It has been left alone since.
     pub(super) fn daemon(&self, kind: Kind, further: Option<&Further>) -> Result<(Canopy, u64), BenchError> {
-        let mut manifests = Manifests::default();
-        manifests.tenant(OWNER);
-        manifests.pod(&PodEntry::of(&self.client));
-        manifests.pod(&PodEntry::of(&self.server));
-        manifests.service(&PodEntry::of(&self.server));
-        let mut workloads = 2;
+        let mut manifests = self.manifests();
+        let mut workloads = OWN;
         for (number, pod) in self.others.iter().enumerate() {
             let Some(further) = further else { break };
             further(&mut manifests, number, PodEntry::of(pod));
             workloads += 1;
         }
+        self.start(kind, &manifests, workloads)
+    }
+
+    /// A daemon that knows the client and the server alone, and that the server takes nothing from the first of the other pods.
+    pub(super) fn denying(&self, kind: Kind, judge: Judge) -> Result<Canopy, BenchError> {
+        let mut manifests = self.manifests();
+        manifests.denial(&PodEntry::of(&self.server), self.stranger().v4(), judge);
+        Ok(self.start(kind, &manifests, OWN)?.0)
+    }
+
+    pub(super) fn server(&self) -> &Pod {
+        &self.server
+    }
+
+    /// The first of the other pods.
+    pub(super) fn stranger(&self) -> &Pod {
+        &self.others[0]
+    }
+
+    fn manifests(&self) -> Manifests {
+        let mut manifests = Manifests::default();
+        manifests.tenant(OWNER);
+        manifests.pod(&PodEntry::of(&self.client));
+        manifests.pod(&PodEntry::of(&self.server));
+        manifests.service(&PodEntry::of(&self.server));
+        manifests
+    }
+
+    fn start(&self, kind: Kind, manifests: &Manifests, workloads: u64) -> Result<(Canopy, u64), BenchError> {
         let node = self.nodes.here();
-        let launch = Launch { name: kind.name(), node, called: NEAR, kind, manifests: &manifests };
+        let launch = Launch { name: kind.name(), node, called: NEAR, kind, manifests };
         let mut canopy = Canopy::start(&launch, self.setting)?;
         let start = canopy.first_answer(&self.client, SocketAddr::from((VIP, Port::Http.number())))?;
         canopy.wait_enrolled(workloads)?;
@@ -73,5 +98,7 @@ pub(super) fn tenant(manifests: &mut Manifests, number: usize, entry: PodEntry) 
     namespace
 }
 
+/// The client and the server.
+const OWN: u64 = 2;
 /// The tenant of the client, the server and, where nothing else is said, of all others.
 const OWNER: &str = "bench";

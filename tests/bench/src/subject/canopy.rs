@@ -161,6 +161,11 @@ impl Canopy {
         value.map(|value| value as u64).ok_or_else(|| self.counters(format!("no {WORKLOADS}in its metrics")))
     }
 
+    /// The sum of a counter's series that have this label; 0 where there are none yet.
+    pub(crate) fn count(&self, counter: &str, label: &str) -> Result<u64, BenchError> {
+        Ok(sum(&self.metrics()?, counter, label))
+    }
+
     fn metrics(&self) -> Result<String, BenchError> {
         let address = self.metrics;
         let text = self.node.netns().run(move || fetch::over_tcp(address, "/metrics"))?;
@@ -206,6 +211,13 @@ fn largest_total(metrics: &str, noun: &str) -> Option<u64> {
     totals.into_values().reduce(f64::max).map(|total| total as u64)
 }
 
+fn sum(metrics: &str, counter: &str, label: &str) -> u64 {
+    let series =
+        metrics.lines().filter_map(|line| line.strip_prefix(counter)?.strip_prefix('{')?.rsplit_once("} "));
+    let has = series.filter(|(labels, _)| labels.split(',').any(|one| one == label));
+    has.filter_map(|(_, value)| value.trim().parse::<f64>().ok()).sum::<f64>() as u64
+}
+
 /// A gauge of the daemon's.
 const WORKLOADS: &str = "canopy_forest_workloads ";
 /// How long all workloads may take to be enrolled.
@@ -226,5 +238,13 @@ mod tests {
             mesh_relay_requests_total{tenant=\"b\"} 4\nmesh_policy_requests_total 5\nmesh_requests_open 99\n";
         assert_eq!(largest_total(text, "requests"), Some(7));
         assert_eq!(largest_total(text, "connections"), None);
+    }
+
+    #[test]
+    fn a_count_is_of_one_counter_and_one_label() {
+        let text = "a_total{tenant=\"x\",reason=\"one\"} 3\na_total{tenant=\"y\",reason=\"one\"} 4\n\
+            a_total{tenant=\"x\",reason=\"one_more\"} 9\na_total_b{reason=\"one\"} 9\n";
+        assert_eq!(sum(text, "a_total", "reason=\"one\""), 7);
+        assert_eq!(sum(text, "c_total", "reason=\"one\""), 0);
     }
 }

@@ -31,6 +31,17 @@ pub(crate) enum Kind {
     CanopyUnbudgeted,
     /// The daemon whose tenants' cells are of this tier, towards a server of whose tenant.
     CanopyTier(Tier, Receiver),
+    /// The daemon whose server pod takes nothing from a network; who is to say so.
+    CanopyDenying(Judge),
+}
+
+/// Who refuses a denied client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judge {
+    /// The program on the pod's link, before the TCP stack.
+    Fence,
+    /// The cell that accepted the connection.
+    UserSpace,
 }
 
 /// Whose the server pod is.
@@ -60,7 +71,8 @@ impl Kind {
             Self::CanopyUnbudgeted => "canopy-node-unbudgeted",
             Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
             Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",
-            Self::CanopyTier(Tier::Thread, _) => "canopy-node",
+            Self::CanopyTier(Tier::Thread, _) | Self::CanopyDenying(Judge::Fence) => "canopy-node",
+            Self::CanopyDenying(Judge::UserSpace) => "canopy-node-user-space",
             Self::CanopyTier(Tier::Process, _) => "canopy-node-process",
             Self::CanopyHop => "canopy-hop",
             Self::Envoy | Self::EnvoyPair => "envoy-node",

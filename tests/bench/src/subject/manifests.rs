@@ -7,7 +7,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use serde_json::{Value, json};
 use testkit::Pod;
 
-use super::{CLIENTS, NEAR, Tier};
+use super::{CLIENTS, Judge, NEAR, Tier};
 use crate::lab::backends::Port;
 
 /// The address of the Service that clients dial.
@@ -135,6 +135,19 @@ impl Manifests {
         }));
     }
 
+    /// A denial of all that comes from one address. Where a cell is to judge, it asks for who the caller is not, too, which holds for all.
+    pub(crate) fn denial(&mut self, server: &PodEntry, caller: Ipv4Addr, judge: Judge) {
+        let mut source = json!({ "ipBlocks": [format!("{caller}/32")] });
+        if judge == Judge::UserSpace {
+            source["notPrincipals"] = json!(["cluster.local/ns/nowhere/sa/nobody"]);
+        }
+        self.objects.push(json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": { "name": "denial", "namespace": server.namespace },
+            "spec": { "action": "DENY", "rules": [{ "from": [{ "source": source }] }] },
+        }));
+    }
+
     /// What makes every call to a pod's namespace one that has to be decided on: by the caller's identity, and by the network
     /// policies of both ends.
     pub(crate) fn policies(&mut self, server: &PodEntry) {
@@ -209,6 +222,7 @@ mod tests {
         manifests.pod(&server);
         manifests.service(&server);
         manifests.policies(&server);
+        manifests.denial(&server, Ipv4Addr::new(10, 77, 0, 99), Judge::UserSpace);
         manifests.tenant("bench1");
         manifests.pod(&entry("bench1", "further1", 12));
         let files = BTreeMap::from([("mesh.yaml".into(), FileText::from(manifests.text().into_bytes()))]);
