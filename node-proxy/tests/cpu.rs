@@ -89,6 +89,13 @@ struct Burner {
 impl Burner {
     /// With a budget's share and cap; it burns from now on, and turns its loop as a cell does.
     fn start(tenant: &str, share: Option<u64>, cap: Option<u64>) -> Self {
+        Self::doing(tenant, (share, cap), || {
+            (0..100_000_u32).for_each(|turn| assert!(std::hint::black_box(turn) < 100_000));
+        })
+    }
+
+    /// The same, which does this at each turn.
+    fn doing(tenant: &str, (share, cap): (Option<u64>, Option<u64>), work: fn()) -> Self {
         let account = CellAccount {
             tenant: TenantId::Namespace(Namespace::try_from(tenant).expect("a name")),
             lanes: vec![LaneAccount {
@@ -104,7 +111,7 @@ impl Burner {
             let mut pacer = Pacer::new(Arc::clone(&own.lanes[0].ledger));
             while !until.load(Relaxed) {
                 if while_burning.load(Relaxed) {
-                    (0..100_000_u32).for_each(|turn| assert!(std::hint::black_box(turn) < 100_000));
+                    work();
                     pacer.turn();
                 } else {
                     thread::sleep(Duration::from_millis(1));
@@ -187,6 +194,27 @@ fn a_guaranteed_share_is_had_beside_a_neighbour_that_burns_and_two_hogs_outside(
         assert!(part > 0.4, "{part} of a CPU of which half is guaranteed");
         let left = (neighbour.used() - before).as_secs_f64() / 2.0;
         assert!(left > 0.01, "{left} of a CPU is left to its neighbour");
+    });
+}
+
+#[test]
+fn a_guaranteed_share_is_had_beside_a_neighbour_that_only_maps_memory_and_two_hogs_outside() {
+    /// More than the allocator of this test ever keeps (32 MiB, `mallopt(3)`): mapped, touched and unmapped at each turn.
+    const MAPPED: usize = 40 << 20;
+    on_one_cpu(|cpu| {
+        let _hogs = [Hog::start(cpu), Hog::start(cpu)];
+        thread::sleep(Duration::from_millis(200));
+        let Some(means) = weights("test-maps") else { return };
+        let map = || drop(std::hint::black_box(vec![1_u8; MAPPED]));
+        // It maps memory, too: the address space is one, and its neighbour holds the lock of it most of the time.
+        let guaranteed = Burner::doing("guaranteed", (Some(500), None), map);
+        let neighbour = Burner::doing("neighbour", (None, None), map);
+        let enforcement = Enforcement::with(means).unwrap();
+        enforcement.govern(vec![guaranteed.account.clone(), neighbour.account.clone()]);
+        thread::sleep(Duration::from_millis(1_500));
+        let part = guaranteed.part(Duration::from_secs(2));
+        // Equals would have a quarter each.
+        assert!(part > 0.4, "{part} of a CPU of which half is guaranteed");
     });
 }
 

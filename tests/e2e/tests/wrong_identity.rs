@@ -132,7 +132,7 @@ fn a_server_of_another_trust_domain_is_refused_though_its_authority_is_known() -
 }
 
 #[test]
-fn a_workload_without_a_certificate_calls_nobody() -> Outcome {
+fn a_workload_without_a_certificate_calls_nobody_on_another_node() -> Outcome {
     let mut scene = Scene::new()?;
     let nothing = tempfile::tempdir()?;
     scene.here = files(nothing.path());
