@@ -60,7 +60,8 @@ fn measure(scene: &Scene<'_>, canopy: &Canopy, judge: Judge, plan: Plan) -> Resu
 }
 
 fn knock(scene: &Scene<'_>, knocks: u64) -> Result<Knocked, BenchError> {
-    let target = SocketAddr::new(IpAddr::V4(scene.server().v4()), Port::Http.number());
+    // Of opaque bytes, where a refusal waits for nothing: HTTP's is an answer to a request.
+    let target = SocketAddr::new(IpAddr::V4(scene.server().v4()), Port::Echo.number());
     let spec = KnockSpec { cpu: LOAD_CPU, target, knocks, per_second: PER_SECOND };
     let mut dialler = scene.stranger().start(role::command("knock", &spec)?)?;
     dialler.wait(LIMIT);
