@@ -18,6 +18,9 @@ use tokio::time::Instant;
 use self::{health::Standing, state::State, view::View};
 use crate::snapshot::Cluster;
 
+/// Of first tries, the part that goes to ejected endpoints where no other is in good standing.
+const PROBES: f64 = 0.05;
+
 mod health;
 mod latency;
 mod state;
@@ -150,6 +153,14 @@ impl Balancer {
         let admits = |state: &State, rng: &mut fastrand::Rng| state.health.standing(now).admits(rng);
         view.draw_two(&mut rng, now, |(endpoint, state), rng| {
             is_new(endpoint) && (!watchful || admits(state, rng))
+        })
+        // Who comes back is left more than its share where all others are ejected; but for a few, which show when these are back.
+        .or_else(|| {
+            if tried.is_empty() && rng.f64() < PROBES {
+                return None;
+            }
+            let is_out = |state: &State| state.health.standing(now) == Standing::Ejected;
+            view.draw_two(&mut rng, now, |(endpoint, state), _| is_new(endpoint) && !is_out(state))
         })
         // What is ejected, and be it all of them, rather than what was tried just now, and that rather than nothing.
         .or_else(|| view.draw(&mut rng, None, |(endpoint, _), _| is_new(endpoint)))

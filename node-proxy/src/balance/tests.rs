@@ -258,8 +258,21 @@ async fn an_ejected_endpoint_that_answers_comes_back_at_once() {
     let (balancer, cluster) = (balancer(), cluster(2));
     shares(&balancer, &cluster, 100, Picked::failed);
     assert!(is_ejected(&balancer, 0) && is_ejected(&balancer, 1));
-    shares(&balancer, &cluster, 100, all_succeed);
+    shares(&balancer, &cluster, 1000, all_succeed);
     assert!(!is_ejected(&balancer, 0) && !is_ejected(&balancer, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_that_is_back_gets_nearly_all_while_the_others_are_ejected() {
+    let (balancer, cluster) = (balancer(), cluster(10));
+    shares(&balancer, &cluster, 1000, Picked::failed);
+    let others: Vec<_> = (0..9).map(address).collect();
+    balancer.pick(&cluster, CLIENT, &others).unwrap().succeeded(Duration::from_millis(1));
+    let ask = |picked: &Picked| if last_byte(picked) == 9 { all_succeed(picked) } else { picked.failed() };
+    let share = shares(&balancer, &cluster, 1000, ask)[9];
+    assert!((920..1000).contains(&share), "{share}");
+    let next = balancer.pick(&cluster, CLIENT, &[address(0)]).unwrap();
+    assert_eq!(next.address(), address(9), "a further try, too");
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,12 +248,13 @@ impl Keeper {
         if old.isolation != snapshot.isolation {
             class::tell(&self.tenant, snapshot.isolation, self.can_be_apart);
         }
-        // Those that leave obey it, too, as long as they carry anything; one that takes no messages is ended by its grace.
+        // Those that leave obey it, too, as long as they carry anything; but for one that is stuck.
         self.leaving.iter().for_each(|reign| drop(reign.inbox.try_send(ToCell::Swap(Arc::clone(snapshot)))));
-        self.tell(ToCell::Swap(Arc::clone(snapshot)), now);
-        if self.class() != class {
+        // One that ends has no successor.
+        if self.class() != class && !self.draining {
             self.change_class(now);
         }
+        self.tell(ToCell::Swap(Arc::clone(snapshot)), now);
         self.hands.all_mut().for_each(|hand| drop(hand.swap(snapshot, now)));
         Some(old)
     }

@@ -229,8 +229,8 @@ impl Supervisor {
     }
 
     fn swap_snapshots(&mut self, now: Instant) {
-        for (tenant, keeper) in &mut self.cells {
-            if let Some(snapshot) = self.snapshots.get(tenant) {
+        for keeper in self.cells.values_mut().chain(&mut self.leaving) {
+            if let Some(snapshot) = self.snapshots.get(&keeper.tenant) {
                 self.old_snapshots.extend(keeper.swap(snapshot, now));
             }
         }

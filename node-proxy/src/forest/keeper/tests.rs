@@ -70,16 +70,37 @@ async fn a_cell_stays_a_thread_where_a_process_would_have_no_certificate() {
 }
 
 #[tokio::test]
-async fn a_cell_that_leaves_for_one_of_another_class_obeys_what_is_said_by_then_and_later() {
+async fn a_cell_that_leaves_for_one_of_another_class_obeys_what_is_said_later() {
     let (settings, now) = (settings(testing::TestAuthority::new().sources()), Instant::now());
-    let mut keeper = Keeper::start(tenant(), (snapshot(Isolation::Thread), 16), &[], &settings, now).unwrap();
-    for which in ["the one that changes its class", "a later one"] {
-        let next = snapshot(Isolation::Process);
-        keeper.swap(&next, now);
-        assert_eq!((keeper.reign.is_none(), keeper.leaving.len()), (true, 1));
-        // This one, the keeper's, and the leaving cell's or that on its way to it.
-        assert!(Arc::strong_count(&next) > 2, "{which}");
-    }
+    let first = (snapshot(Isolation::Thread), 16);
+    let mut keeper = Keeper::start(tenant(), first, &[], &settings, now).unwrap();
+    // In the place of its cell.
+    let (inbox, mut told) = mpsc::channel(8);
+    keeper.reign.as_mut().unwrap().inbox = inbox;
+    let mut swapped = |to: &Arc<Snapshot>| {
+        let all = std::iter::from_fn(|| told.try_recv().ok());
+        all.filter(|message| matches!(message, ToCell::Swap(snapshot) if Arc::ptr_eq(snapshot, to))).count()
+    };
+    keeper.swap(&snapshot(Isolation::Process), now);
+    assert_eq!((keeper.reign.is_none(), keeper.leaving.len()), (true, 1));
+    let later = snapshot(Isolation::Process);
+    keeper.swap(&later, now);
+    assert_eq!(swapped(&later), 1);
+    keeper.give_up();
+}
+
+#[tokio::test]
+async fn further_lanes_of_a_cell_that_leaves_for_one_of_another_class_have_as_long_as_it_has() {
+    let mut settings = settings(testing::TestAuthority::new().sources());
+    settings.lanes = Lanes { least: 2, most: 2 };
+    let now = Instant::now();
+    let first = (snapshot(Isolation::Thread), 16);
+    let mut keeper = Keeper::start(tenant(), first, &[], &settings, now).unwrap();
+    keeper.grow(&settings, now);
+    keeper.swap(&snapshot(Isolation::Process), now);
+    let hands: Vec<&Keeper> = keeper.hands.all().collect();
+    assert_eq!((hands.len(), hands[0].draining), (1, true));
+    assert!(hands[0].reign.is_some() && hands[0].leaving.is_empty(), "it is one that ends, and no more");
     keeper.give_up();
 }
 

@@ -77,11 +77,15 @@ async fn respond(
     match plan::plan(&permit, &parts) {
         Plan::Routed(forward) => call(Some(&forward)).run(parts, body).await,
         Plan::Original => call(None).run(parts, body).await,
-        Plan::Decided(decision) => decided(exchange, decision),
+        Plan::Decided(decision) => decided(session, exchange, decision),
     }
 }
 
-fn decided(exchange: &Rc<Exchange>, decision: Decision<'_>) -> Result<Response<Outgoing>, Failure> {
+fn decided(
+    session: &Session,
+    exchange: &Rc<Exchange>,
+    decision: Decision<'_>,
+) -> Result<Response<Outgoing>, Failure> {
     match decision {
         Decision::Redirect { rule, status, location } => {
             exchange.routed(rule);
@@ -90,6 +94,7 @@ fn decided(exchange: &Rc<Exchange>, decision: Decision<'_>) -> Result<Response<O
             *response.status_mut() = status;
             response.headers_mut().insert(header::LOCATION, location);
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            say_the_end(session, &mut response);
             Ok(response)
         }
         Decision::InvalidBackend { rule } => {
@@ -106,8 +111,13 @@ fn refused(session: &Session, exchange: Rc<Exchange>, refusal: Refusal) -> Respo
     exchange.answered(refusal.status());
     exchange.complete();
     let mut response = refusal.response(exchange.is_grpc()).map(|body| body.of(exchange));
+    say_the_end(session, &mut response);
+    response
+}
+
+/// In what is answered at once: nobody finds the connection busy with it, who would have hyper say so.
+fn say_the_end(session: &Session, response: &mut Response<Outgoing>) {
     if session.is_ending() && session.protocol == Protocol::Http1 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
