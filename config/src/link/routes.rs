@@ -106,10 +106,11 @@ fn resolve_rule(linking: &mut Linking, lowered: &Lowered, rule: &RuleDraft) -> R
 
 fn resolve_backend(linking: &mut Linking, lowered: &Lowered, backend: &BackendDraft) -> Backend {
     let target = resolve(linking, lowered, &backend.reference, "its share of requests is answered 500");
-    let filters = backend.filters.as_ref().map(|filters| resolve_filters(linking, lowered, filters));
-    let target =
-        if filters.is_some() { target } else { BackendTarget::Invalid(InvalidBackend::FilterNotApplied) };
-    Backend { weight: backend.weight, target, filters: filters.unwrap_or_default() }
+    let (target, filters) = match &backend.filters {
+        Some(filters) => (target, resolve_filters(linking, lowered, filters)),
+        None => (BackendTarget::Invalid(InvalidBackend::FilterNotApplied), Vec::new()),
+    };
+    Backend { weight: backend.weight, target, filters }
 }
 
 fn resolve_filters(linking: &mut Linking, lowered: &Lowered, filters: &[FilterDraft]) -> Vec<Filter> {

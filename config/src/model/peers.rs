@@ -22,7 +22,7 @@ pub struct PeerRule {
 impl PeerRule {
     /// Whether plaintext is refused at any port.
     pub fn refuses(&self) -> bool {
-        self.strict.is_some() || self.ports.iter().any(|(_, strict)| strict.is_some())
+        self.refused_by().is_some()
     }
 
     /// Who says that, if anybody does.

@@ -18,9 +18,6 @@ use tokio::time::Instant;
 use self::{health::Standing, state::State, view::View};
 use crate::snapshot::Cluster;
 
-/// Of first tries, the part that goes to ejected endpoints where no other is in good standing.
-const PROBES: f64 = 0.05;
-
 mod health;
 mod latency;
 mod state;
@@ -178,3 +175,6 @@ impl Standing {
         }
     }
 }
+
+/// Of first tries, the part that goes to ejected endpoints where no other is in good standing.
+const PROBES: f64 = 0.05;

@@ -252,8 +252,9 @@ impl Drop for Daemon {
     }
 }
 
-/// The value of a sample line, if it is of this metric and has these labels.
-fn sample(line: &str, name: &str, labels: &[&str]) -> Option<f64> {
+/// The value of a metrics page's line, if it is a sample of this metric and has these labels (written `name="value"`).
+#[must_use]
+pub fn sample(line: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let rest = line.strip_prefix(name)?;
     if !rest.starts_with(['{', ' ']) || !labels.iter().all(|label| rest.contains(label)) {
         return None;

@@ -29,7 +29,7 @@ pub mod istio;
 pub mod pki;
 
 // The daemon beside them, and what it is told.
-pub use daemon::{Daemon, Options};
+pub use daemon::{Daemon, Options, sample};
 pub mod manifests;
 
 mod daemon;

@@ -35,9 +35,6 @@ const TYPES: [(&str, &str); 8] = [
     ("ExternalAuth", "externalAuth"),
 ];
 
-/// Types that Gateway API knows and that nothing here can do.
-const NOT_APPLIED: [&str; 3] = ["ExtensionRef", "CORS", "ExternalAuth"];
-
 /// The filters of a rule or of a backend; `None` where one of them cannot be applied, which is reported: what it would have been applied to
 /// must be answered with an error (Gateway API, HTTPRouteFilter).
 pub(super) fn lower(
@@ -47,7 +44,7 @@ pub(super) fn lower(
     prefix_only: bool,
 ) -> Option<Vec<FilterDraft>> {
     let mut seen: Vec<&str> = Vec::new();
-    let (mut filters, mut is_whole) = (Vec::new(), true);
+    let mut filters = Vec::new();
     for node in parent.items_of("filters") {
         let Some(type_node) = node.get("type") else { continue };
         let kind = type_node.text().unwrap_or_default();
@@ -63,18 +60,9 @@ pub(super) fn lower(
             context.invalid(type_node, format!("{kind} and {other} cannot stand together: remove one"));
         }
         seen.push(kind);
-        if NOT_APPLIED.contains(&kind) {
-            is_whole = false;
-            let message = format!(
-                "{kind} is not supported, and a filter is never skipped: requests that it is for are answered 500 until this filter \
-                 is removed"
-            );
-            context.note(Severity::Warning, Reason::NotObeyed, type_node, message);
-        } else {
-            filters.extend(filter(context, node, type_node, route, prefix_only));
-        }
+        filters.push(filter(context, node, type_node, route, prefix_only));
     }
-    is_whole.then_some(filters)
+    filters.into_iter().collect()
 }
 
 fn filter(
@@ -93,7 +81,14 @@ fn filter(
         "RequestRedirect" => ready(Filter::Redirect(redirect(context, settings, prefix_only)?)),
         "URLRewrite" => ready(Filter::Rewrite(rewrite(context, settings, prefix_only)?)),
         "RequestMirror" => mirror(context, settings, route).map(FilterDraft::Mirror),
-        _ => None,
+        _ => {
+            let message = format!(
+                "{kind} is not supported, and a filter is never skipped: requests that it is for are answered 500 until this filter \
+                 is removed"
+            );
+            context.note(Severity::Warning, Reason::NotObeyed, type_node, message);
+            None
+        }
     }
 }
 

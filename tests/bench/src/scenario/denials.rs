@@ -4,7 +4,10 @@
 //! fence can judge. CPU time is the daemon's and the client's together, since the client's CPU does the kernel's work at both ends of
 //! the link. A client that was not refused, or not where it was to be, is an error.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use super::{Plan, idle::Scene};
 use crate::{
@@ -84,11 +87,11 @@ fn outcome(empty: Outcome, samples: Samples) -> Outcome {
     Outcome { rows, ratios, samples: samples.0, ..empty }
 }
 
-pub(crate) const NAME: &str = "denials";
+const NAME: &str = "denials";
 const CASE: &str = "refused";
 const JUDGES: [Judge; 2] = [Judge::Fence, Judge::UserSpace];
 /// Connections that are tried, and how many of them a second: well below what either can refuse.
 const KNOCKS: u64 = 20_000;
 const PER_SECOND: u64 = 5_000;
 /// How long they may take in all.
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);

@@ -212,10 +212,7 @@ fn largest_total(metrics: &str, noun: &str) -> Option<u64> {
 }
 
 fn sum(metrics: &str, counter: &str, label: &str) -> u64 {
-    let series =
-        metrics.lines().filter_map(|line| line.strip_prefix(counter)?.strip_prefix('{')?.rsplit_once("} "));
-    let has = series.filter(|(labels, _)| labels.split(',').any(|one| one == label));
-    has.filter_map(|(_, value)| value.trim().parse::<f64>().ok()).sum::<f64>() as u64
+    metrics.lines().filter_map(|line| testkit::sample(line, counter, &[label])).sum::<f64>() as u64
 }
 
 /// A gauge of the daemon's.

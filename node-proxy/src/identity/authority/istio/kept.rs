@@ -17,20 +17,16 @@ impl Kept {
     pub(super) fn with(&mut self, answered: Roots, until: UnixTime, now: UnixTime) -> Roots {
         for root in answered.certificates() {
             match self.0.iter_mut().find(|(known, _)| known == root) {
-                Some((_, end)) => *end = later(*end, until),
+                Some((_, end)) => *end = (*end).max(until),
                 None => self.0.push((root.clone(), until)),
             }
         }
-        self.0.retain(|(_, end)| end.as_secs() > now.as_secs());
+        self.0.retain(|(_, end)| *end > now);
         Roots::new(self.0.iter().map(|(root, _)| root.clone())).unwrap_or_else(|_too_many| {
             self.0.retain(|(root, _)| answered.certificates().contains(root));
             answered
         })
     }
-}
-
-fn later(one: UnixTime, other: UnixTime) -> UnixTime {
-    if one.as_secs() < other.as_secs() { other } else { one }
 }
 
 #[cfg(test)]

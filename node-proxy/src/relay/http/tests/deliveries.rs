@@ -27,8 +27,9 @@ fn at(address: std::net::SocketAddr) -> At {
 }
 
 /// An endpoint where nobody listens; another address than that of the pod of these tests.
-fn nobody() -> At {
-    at(std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap())
+pub(super) fn nobody(last: u8) -> At {
+    let address = std::net::SocketAddr::from(([127, 0, 0, last], 0));
+    at(std::net::TcpListener::bind(address).unwrap().local_addr().unwrap())
 }
 
 /// One that answers a single request with these bytes, and listens no longer.
@@ -60,7 +61,7 @@ fn full() -> (At, Socket, Vec<TcpStream>) {
 async fn a_refused_request_s_line_says_by_which_delivery_and_why() {
     local(async {
         for (egress, reason) in [(Egress::Any, "connect_refused"), (Egress::Mesh, "egress_forbidden")] {
-            let (bench, log) = Bench::logging(&[nobody()], Limits::default());
+            let (bench, log) = Bench::logging(&[nobody(2)], Limits::default());
             bench.egress(egress);
             bench.publish();
             let answer = bench.exchange(GET).await;

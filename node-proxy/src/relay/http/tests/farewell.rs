@@ -28,9 +28,7 @@ async fn a_kept_http1_connection_is_closed_when_all_are_to_end_though_its_client
     local(async {
         let endpoint = Endpoint1::answering(OK).await;
         let bench = Bench::new(&[endpoint.at()]);
-        let mut client = bench.connect(Protocol::Http1).await;
-        say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
-        assert!(hear(&mut client).await.ends_with("ok"), "it is kept");
+        let mut client = kept(&bench).await;
         bench.cell.live.finish_tree(bench.tree.id);
         assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
         gone(&bench).await;
@@ -43,9 +41,7 @@ async fn a_client_that_uses_its_http1_connection_hears_of_the_end_in_an_answer_a
     local(async {
         let endpoint = Endpoint1::answering(OK).await;
         let bench = Bench::new(&[endpoint.at()]);
-        let mut client = bench.connect(Protocol::Http1).await;
-        say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
-        assert!(hear(&mut client).await.ends_with("ok"), "it is kept");
+        let mut client = kept(&bench).await;
         bench.cell.live.finish_tree(bench.tree.id);
         sleep(Duration::from_millis(50)).await;
         say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
@@ -57,12 +53,17 @@ async fn a_client_that_uses_its_http1_connection_hears_of_the_end_in_an_answer_a
     .await;
 }
 
+/// A client whose connection was kept after a request.
+async fn kept(bench: &Bench) -> TcpStream {
+    let mut client = bench.connect(Protocol::Http1).await;
+    say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
+    assert!(hear(&mut client).await.ends_with("ok"), "it is kept");
+    client
+}
+
 /// A client whose connection is fresh, and one whose connection was kept after a request.
 async fn clients(bench: &Bench) -> [(&'static str, TcpStream); 2] {
-    let (fresh, mut kept) = (bench.connect(Protocol::Http1).await, bench.connect(Protocol::Http1).await);
-    say(&mut kept, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
-    assert!(hear(&mut kept).await.ends_with("ok"));
-    [("fresh", fresh), ("kept", kept)]
+    [("fresh", bench.connect(Protocol::Http1).await), ("kept", kept(bench).await)]
 }
 
 #[tokio::test]

@@ -1,20 +1,13 @@
 //! Where a request goes whose first endpoint could not be reached.
 
-use std::net::{SocketAddr, TcpListener};
-
-use config::model::AppProtocol;
-
-use super::support::{At, Bench, Endpoint1, hear, local, say};
+use super::{
+    deliveries::nobody,
+    support::{Bench, Endpoint1, hear, local, say},
+};
 use crate::accept::Protocol;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: cart\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-/// An endpoint that refuses connections.
-fn nobody(last: u8) -> At {
-    let address = TcpListener::bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap().local_addr().unwrap();
-    At { address, protocol: AppProtocol::Undeclared }
-}
 
 #[tokio::test]
 async fn a_request_reaches_the_one_endpoint_that_answers_however_busy_it_is() {
