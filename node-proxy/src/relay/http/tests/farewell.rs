@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::model::AppProtocol;
+use config::model::{AppProtocol, Filter, Redirect};
 use http::Request;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::support::{At, Bench, Endpoint1, hear, local, say};
+use super::support::{At, Bench, Endpoint1, hear, local, rule, say};
 use crate::{accept::Protocol, cell::Limits, telemetry::Reason};
 
 const FAREWELL: Duration = Duration::from_millis(150);
@@ -48,6 +48,27 @@ async fn a_client_that_uses_its_http1_connection_hears_of_the_end_in_an_answer_a
         let heard = hear(&mut client).await;
         let is_last = heard.contains("connection: close\r\n") && heard.ends_with("ok<closed>");
         assert!(heard.starts_with("HTTP/1.1 200 OK") && is_last, "{heard}");
+        gone(&bench).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_answered_at_once_says_that_it_is_the_last_where_all_are_to_end() {
+    local(async {
+        let bench = Bench::new(&[]);
+        let hostname = Some("elsewhere".to_owned());
+        let redirect = Redirect { scheme: None, hostname, port: None, path: None, status: 302 };
+        bench.rules(vec![rule("cart", vec![Filter::Redirect(redirect)])]);
+        bench.publish();
+        let mut client = bench.connect(Protocol::Http1).await;
+        for is_last in [false, true] {
+            say(&mut client, "GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
+            let heard = hear(&mut client).await;
+            assert!(heard.starts_with("HTTP/1.1 302 "), "{heard}");
+            assert_eq!(heard.contains("connection: close\r\n"), is_last, "{heard}");
+            bench.cell.live.finish_tree(bench.tree.id);
+        }
         gone(&bench).await;
     })
     .await;
