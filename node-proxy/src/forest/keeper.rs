@@ -45,6 +45,7 @@ mod shown;
 mod tests;
 
 pub(super) use self::{
+    class::CHANGES_CLASS,
     gate::new_gate,
     hands::{Change, PATIENCE},
 };
@@ -265,11 +266,13 @@ impl Keeper {
         self.hands.dismiss(self.grace, now);
         let Some(reign) = self.reign.take() else { return };
         tracing::info!(tenant = %self.tenant, class = ?self.class(), "a cell changes its isolation class");
+        // What has changed its class may take permissions away, too.
+        drop(reign.inbox.try_send(ToCell::Swap(Arc::clone(&self.snapshot))));
         // Its successor must not depose it.
         self.throne = Throne::default();
         self.past.leaves(&reign.lane, reign.cpu_before);
         self.leaving.push(reign);
-        (self.why, self.restart_at) = ("changes its isolation class", Some(now));
+        (self.why, self.restart_at) = (CHANGES_CLASS, Some(now));
     }
 
     /// In what its cell runs: what its tenant wants, where that can be.

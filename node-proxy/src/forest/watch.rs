@@ -14,7 +14,7 @@ use config::{
 };
 use tokio::time::Instant;
 
-use super::bounds::Bound;
+use super::{bounds::Bound, keeper::CHANGES_CLASS};
 use crate::{
     telemetry::Reason,
     tenancy::{
@@ -128,11 +128,15 @@ impl Seen {
         let mut news = Vec::new();
         let failed = std::mem::replace(&mut self.failed, cell.failed);
         let again = cell.restarts > std::mem::replace(&mut self.restarts, cell.restarts);
+        let of_connections = match cell.why {
+            CHANGES_CLASS => "its connections have some seconds to end",
+            _ => "its connections have ended",
+        };
         if cell.failed && !failed {
-            news.push(News::new(Kind::Cell, format!("your cell {}: its connections have ended", cell.why)));
+            news.push(News::new(Kind::Cell, format!("your cell {}: {of_connections}", cell.why)));
         } else if again && !failed {
             // Between two looks.
-            let what = format!("your cell {} and was started again: its connections have ended", cell.why);
+            let what = format!("your cell {} and was started again: {of_connections}", cell.why);
             news.push(News::new(Kind::Cell, what));
         } else if again {
             news.push(News::new(Kind::Cell, "your cell was started again"));
@@ -225,6 +229,19 @@ mod tests {
         let both = "cell your cell panicked and was started again: its connections have ended";
         assert_eq!(set.look(1, (false, 2)), [both], "between two looks");
         assert!(set.look(1, (false, 2)).is_empty());
+    }
+
+    #[test]
+    fn of_a_cell_that_changes_its_class_it_is_not_said_that_connections_have_ended() {
+        let mut seen = Seen::default();
+        let (tenant, ledger, budget) = (&tenant("shop"), &Ledger::default(), &Budget::default());
+        let cell =
+            CellNow { tenant, ledger, failed: true, why: CHANGES_CLASS, restarts: 0, budget, share: 100 };
+        let news = seen.news(&cell, Instant::now());
+        assert_eq!(
+            news[0].what,
+            "your cell changes its isolation class: its connections have some seconds to end"
+        );
     }
 
     #[test]

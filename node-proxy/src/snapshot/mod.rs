@@ -49,7 +49,7 @@ pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// Where they may go although egress is limited.
     pub external: Arc<External>,
-    /// What a cell in a process of its own compiles the same from; none where the cell is a thread.
+    /// What a cell in a process of its own compiles the same from; none where the tenant never had one.
     pub source: Option<Arc<Source>>,
 }
 

@@ -184,16 +184,12 @@ fn a_tenant_that_takes_all_the_memory_it_can_loses_its_newest_connections_and_no
         let reason = format!("reason=\"{reason}\"");
         daemon.metric("canopy_refused_total", &["tenant=\"bounded\"", &reason]).unwrap_or_default()
     };
-    // Heads that have begun and do not end.
+    // Heads that have begun and do not end, on connections that were let in before the first of them: above the soft bound no
+    // other would be.
     let head = format!("GET / HTTP/1.1\r\nhost: web\r\nx-much: {}", "x".repeat(50_000));
-    let mut held = Vec::new();
-    for _ in 0..400 {
-        if let Ok(mut stream) = dial(&client, to_web)
-            && stream.write_all(head.as_bytes()).is_ok()
-        {
-            held.push(stream);
-        }
-    }
+    let mut held: Vec<_> = (0..200).map(|_| dial(&client, to_web)).collect::<io::Result<_>>()?;
+    daemon.wait_metric("canopy_accept_connections_open", &["tenant=\"bounded\""], 200.0)?;
+    held.retain_mut(|stream| stream.write_all(head.as_bytes()).is_ok());
     eventually("the newest are ended", || refused("memory_shed") >= 1.0)?;
     let meanwhile = victim.next(50)?;
     assert_eq!(meanwhile.failures, 0, "{meanwhile:?}");

@@ -277,6 +277,19 @@ fn without_budgets_none_is_in_a_snapshot_nor_told_to_a_cell_that_compiles_for_it
 }
 
 #[test]
+fn a_tenant_that_had_a_process_is_still_told_what_changes_so_that_one_that_leaves_hears_it() {
+    let (mut mesh, mut compiler) = (mesh(), Compiler::for_node(Arc::default()));
+    let mut is_told = |isolation: Isolation| {
+        Arc::make_mut(mesh.tenants.get_mut(&tenant("bank")).unwrap()).isolation = isolation;
+        let source = compiler.compile(&mesh)[&tenant("bank")].source.clone();
+        source.map(|source| source.mesh.tenants[&tenant("bank")].isolation)
+    };
+    assert_eq!(is_told(Isolation::Thread), None, "nobody is there to be told");
+    assert_eq!(is_told(Isolation::Process), Some(Isolation::Process));
+    assert_eq!(is_told(Isolation::Thread), Some(Isolation::Thread));
+}
+
+#[test]
 fn a_pod_of_this_machine_knows_for_which_services_it_answers() {
     let mut mesh = mesh();
     let pod = service_name("shop/cart-0");

@@ -41,9 +41,11 @@ impl Told {
 }
 
 impl Compiler {
-    /// What a tenant's cell compiles from that is a process of its own.
+    /// What a tenant's cell compiles from that is a process of its own. Of a tenant that had one, too: it may still carry
+    /// connections of before, and has to hear what is taken from them.
     pub(super) fn source(&self, mesh: &Mesh, tenant: &Tenant) -> Option<Arc<Source>> {
-        let is_told = self.tells && tenant.isolation == Isolation::Process;
+        let had_one = || self.snapshots.get(&tenant.id).is_some_and(|before| before.source.is_some());
+        let is_told = self.tells && (tenant.isolation == Isolation::Process || had_one());
         is_told.then(|| {
             let mesh = part::of(mesh, &tenant.id);
             let wanted = |(owner, host): &(TenantId, HostName)| {

@@ -6,6 +6,9 @@ use config::{model::Isolation, name::TenantId};
 
 use crate::identity::{authority::remote::Terms, credentials::Sources};
 
+/// Why a cell has made room that nothing was wrong with.
+pub(in crate::forest) const CHANGES_CLASS: &str = "changes its isolation class";
+
 /// Whether the source of certificates has any for a cell in a process of its own. SPIRE's agent has not: it would give such a
 /// process those of all pods of the node.
 pub(super) fn can_be_apart(identity: &Sources) -> bool {

@@ -81,8 +81,10 @@ async fn a_cell_that_leaves_for_one_of_another_class_obeys_what_is_said_later() 
         let all = std::iter::from_fn(|| told.try_recv().ok());
         all.filter(|message| matches!(message, ToCell::Swap(snapshot) if Arc::ptr_eq(snapshot, to))).count()
     };
-    keeper.swap(&snapshot(Isolation::Process), now);
+    let edit = snapshot(Isolation::Process);
+    keeper.swap(&edit, now);
     assert_eq!((keeper.reign.is_none(), keeper.leaving.len()), (true, 1));
+    assert_eq!(swapped(&edit), 1, "what has changed its class may revoke, too");
     let later = snapshot(Isolation::Process);
     keeper.swap(&later, now);
     assert_eq!(swapped(&later), 1);

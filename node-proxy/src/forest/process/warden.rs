@@ -227,7 +227,9 @@ impl Watch {
             ToCell::Board(board) => self.board(board),
             ToCell::Swap(snapshot) => {
                 self.group.limit(&snapshot.budget);
-                Told::Swap(Box::new(source(&snapshot)))
+                // By nothing it would decide as if nobody had any policy.
+                let Some(source) = snapshot.source.as_deref() else { return Ok(()) };
+                Told::Swap(Box::new(source.clone()))
             }
             ToCell::Share(connections) => Told::Share(connections as u64),
             ToCell::Describe(answer) => match self.ask(answer) {

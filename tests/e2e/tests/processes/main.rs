@@ -12,6 +12,7 @@ use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, ask, dial, eventually, head,
 use rustix::process::{Pid, Signal};
 use testkit::{Outcome, Pod};
 
+mod leaving;
 mod left;
 mod network;
 mod rows;
