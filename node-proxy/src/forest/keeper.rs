@@ -249,8 +249,7 @@ impl Keeper {
         if old.isolation != snapshot.isolation {
             class::tell(&self.tenant, snapshot.isolation, self.can_be_apart);
         }
-        // Those that leave obey it, too, as long as they carry anything; but for one that is stuck.
-        self.leaving.iter().for_each(|reign| drop(reign.inbox.try_send(ToCell::Swap(Arc::clone(snapshot)))));
+        self.tell_leaving(snapshot);
         // One that ends has no successor.
         if self.class() != class && !self.draining {
             self.change_class(now);
@@ -266,12 +265,12 @@ impl Keeper {
         self.hands.dismiss(self.grace, now);
         let Some(reign) = self.reign.take() else { return };
         tracing::info!(tenant = %self.tenant, class = ?self.class(), "a cell changes its isolation class");
-        // What has changed its class may take permissions away, too.
-        drop(reign.inbox.try_send(ToCell::Swap(Arc::clone(&self.snapshot))));
         // Its successor must not depose it.
         self.throne = Throne::default();
         self.past.leaves(&reign.lane, reign.cpu_before);
         self.leaving.push(reign);
+        // What has changed its class may take permissions away, too.
+        self.tell_leaving(&Arc::clone(&self.snapshot));
         (self.why, self.restart_at) = (CHANGES_CLASS, Some(now));
     }
 

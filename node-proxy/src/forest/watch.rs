@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn of_a_cell_that_changes_its_class_it_is_not_said_that_connections_have_ended() {
         let mut seen = Seen::default();
-        let (tenant, ledger, budget) = (&tenant("shop"), &Ledger::default(), &Budget::default());
+        let (tenant, ledger, budget) = (&tenant("shop"), &Arc::default(), &Budget::default());
         let cell =
             CellNow { tenant, ledger, failed: true, why: CHANGES_CLASS, restarts: 0, budget, share: 100 };
         let news = seen.news(&cell, Instant::now());

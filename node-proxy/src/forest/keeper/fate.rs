@@ -5,14 +5,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 
-use super::{ABANDONED, Keeper, Outcome, past::Past};
+use super::{ABANDONED, Keeper, Outcome, Reign, past::Past};
 use crate::{
     forest::{
         health::{Signs, Verdict},
         lane::{Ending, LaneError, Runner},
+        message::ToCell,
     },
+    snapshot::Snapshot,
     sys::clock::Doing,
     telemetry::Reason,
     tenancy::Ledger,
@@ -66,6 +68,23 @@ impl Keeper {
         let held = if reign.lane.is_process() { 0 } else { self.ledger.holding().held };
         self.abandoned.push((reign.lane, held));
         self.lose(why, since, now)
+    }
+
+    /// Has those that leave obey a new snapshot, too, as long as they carry anything. What one carries that does not take its messages
+    /// may not be permitted any more: it ends at once.
+    pub(super) fn tell_leaving(&mut self, snapshot: &Arc<Snapshot>) {
+        let is_deaf = |reign: &mut Reign| {
+            let told = reign.inbox.try_send(ToCell::Swap(Arc::clone(snapshot)));
+            matches!(told, Err(TrySendError::Full(_)))
+        };
+        for reign in self.leaving.extract_if(.., is_deaf) {
+            let connections = reign.sockets.abort() + reign.handoffs.close(Reason::Draining);
+            tracing::error!(tenant = %self.tenant, connections, "a cell that ends does not take its messages; its connections were ended");
+            reign.lane.give_up();
+            // A process holds none of the daemon's descriptors.
+            let held = if reign.lane.is_process() { 0 } else { connections };
+            self.abandoned.push((reign.lane, held));
+        }
     }
 
     /// Remembers why, and when to try again.

@@ -92,6 +92,21 @@ async fn a_cell_that_leaves_for_one_of_another_class_obeys_what_is_said_later() 
 }
 
 #[tokio::test]
+async fn a_cell_that_leaves_and_does_not_take_what_it_has_to_obey_is_given_up() {
+    let (settings, now) = (settings(testing::TestAuthority::new().sources()), Instant::now());
+    let first = (snapshot(Isolation::Thread), 16);
+    let mut keeper = Keeper::start(tenant(), first, &[], &settings, now).unwrap();
+    // Room for what it is told as it leaves, and for nothing later.
+    let (inbox, _told) = mpsc::channel(2);
+    keeper.reign.as_mut().unwrap().inbox = inbox;
+    keeper.swap(&snapshot(Isolation::Process), now);
+    assert_eq!((keeper.leaving.len(), keeper.abandoned.len()), (1, 0));
+    keeper.swap(&snapshot(Isolation::Process), now);
+    assert_eq!((keeper.leaving.len(), keeper.abandoned.len()), (0, 1));
+    keeper.give_up();
+}
+
+#[tokio::test]
 async fn further_lanes_of_a_cell_that_leaves_for_one_of_another_class_have_as_long_as_it_has() {
     let mut settings = settings(testing::TestAuthority::new().sources());
     settings.lanes = Lanes { least: 2, most: 2 };
