@@ -27,10 +27,12 @@ use crate::{
 };
 
 pub use self::{
+    backlog::Backlog,
     outflow::Outflow,
     told::{Told, told},
 };
 
+mod backlog;
 pub mod farewell;
 mod outflow;
 mod told;

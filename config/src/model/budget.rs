@@ -67,7 +67,9 @@ impl Budget {
             )
         });
         say("memory.hard", self.memory_hard_bytes, Unit::Bytes, |value| {
-            format!("while its cell holds more than {value}, connections end, the newest first (memory_shed)")
+            format!(
+                "while its cell holds more than {value}, connections end, the largest and the newest first (memory_shed)"
+            )
         });
         self.counts(&mut say);
         say("bytesPerSecond.in", self.bytes_per_second_in, Unit::Bytes, |value| {

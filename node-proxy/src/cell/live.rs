@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    fmt,
+    fmt, io,
     net::SocketAddr,
     ops::Deref,
     rc::Rc,
@@ -31,10 +31,10 @@ use crate::{
     identity::Caller,
     policy::Denied,
     snapshot::Destination,
-    stream::Outflow,
+    stream::{Backlog, Outflow},
     sys::sockets::Registered,
     telemetry::Reason,
-    upstream::{course::Course, shortcuts::Goal},
+    upstream::{course::Course, pool::http2::STREAM_WINDOW, shortcuts::Goal},
 };
 
 /// One connection, as far as it is known by now.
@@ -73,6 +73,8 @@ pub struct Live {
     pub sent: Cell<u64>,
     /// Whether its client takes what it is sent; the HTTP relay notes it.
     pub outflow: Outflow,
+    /// What is held for it; the relay notes it.
+    pub backlog: Backlog,
     /// Requests begun on it; the HTTP relay counts them.
     pub requests: Cell<u64>,
     /// Who calls; set when it is identified.
@@ -108,6 +110,7 @@ impl Live {
             received: Cell::default(),
             sent: Cell::default(),
             outflow: Outflow::default(),
+            backlog: Backlog::default(),
             requests: Cell::default(),
             caller: OnceCell::new(),
             unseen_from: OnceCell::new(),
@@ -144,6 +147,21 @@ impl Live {
     pub fn service(&self) -> Option<&ServiceName> {
         let by_address = self.destination.get().and_then(Destination::service);
         by_address.or_else(|| self.said.get()?.service.as_ref())
+    }
+
+    /// About how many bytes of the cell's memory are held for it. Of a client that does not take what it is sent, an endpoint may have
+    /// sent as much again as a stream has room for.
+    pub(crate) fn held(&self) -> u64 {
+        let upstream = if self.outflow.is_stalled() { u64::from(STREAM_WINDOW) } else { 0 };
+        self.backlog.held() + upstream
+    }
+
+    /// Notes what became of a write to the client.
+    pub(crate) fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.backlog.was_taken(bytes);
+        }
+        self.outflow.note(written)
     }
 
     /// Counts one more request.

@@ -1,6 +1,6 @@
 //! The cell against its memory budget, at every heartbeat: above the soft limit no new connection, and nothing more for who does not
-//! take what there is; half-way to the hard one no new request; above that the newest connections end, and where that does not help, the
-//! supervisor ends the cell.
+//! take what there is; half-way to the hard one no new request; above that the largest connections end, of those of a size the newest, and
+//! where that does not help, the supervisor ends the cell.
 //!
 //! It must never wait for the allocator: its figure is as old as it is, and the thread's own counts are read from memory.
 
@@ -9,11 +9,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::Cell;
+use super::{Cell, Live};
 use crate::{
     sys::arena::own_net,
     telemetry::Reason,
-    tenancy::memory::{Estimate, Pressure, at_a_time},
+    tenancy::memory::{Estimate, Pressure, at_a_time, rank},
 };
 
 /// What is remembered from one heartbeat to the next.
@@ -75,24 +75,25 @@ impl Cell {
         }
     }
 
-    /// Ends the newest connections: the older ones were served within the budget.
+    /// Ends the largest connections, and of those of a size the newest: the older ones were served within the budget.
     fn shed(&self) {
-        let mut born = Vec::new();
+        let standing = |live: &Live| (rank(live.held()), live.since);
+        let mut all = Vec::new();
         self.live.each(|live| {
             if live.ended().is_none() {
-                born.push(live.since);
+                all.push(standing(live));
             }
         });
-        let condemned = at_a_time(born.len());
+        let condemned = at_a_time(all.len());
         if condemned == 0 {
             return;
         }
-        let first = born.len() - condemned;
-        let (_, since, _) = born.select_nth_unstable(first);
-        let since = *since;
+        let first = all.len() - condemned;
+        let (_, least, _) = all.select_nth_unstable(first);
+        let least = *least;
         let mut left = condemned;
         self.live.close_if(Reason::MemoryShed, |live| {
-            let goes = left > 0 && live.ended().is_none() && live.since >= since;
+            let goes = left > 0 && live.ended().is_none() && standing(live) >= least;
             left -= usize::from(goes);
             goes
         });

@@ -30,6 +30,7 @@ mod logged;
 mod policy;
 mod probes;
 mod said;
+mod shedding;
 mod silence;
 mod sockets;
 mod stalls;

@@ -109,6 +109,11 @@ impl<'cell> Pump<'cell> {
         Self { pending, spliced: None, appetite: FIRST, state: State::Open, brake }
     }
 
+    /// Bytes that the sink has not taken yet.
+    pub(super) fn held(&self) -> usize {
+        self.pending.len() + self.spliced.as_ref().map_or(0, |standing| standing.pipe.held())
+    }
+
     /// Moves what can be moved. Ready when the source has finished and the sink knows.
     pub(super) fn poll(
         &mut self,

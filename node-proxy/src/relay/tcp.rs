@@ -125,6 +125,7 @@ async fn both_ways(ends: &mut Ends, meter: Meter<'_>, idle: Option<Duration>) ->
         if there.is_ready() && back.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        meter.live.backlog.stands(request.held(), response.held());
         if let Some(watch) = &mut watch {
             let moved = meter.live.received.get() + meter.live.sent.get();
             return watch.poll(cx, moved).map(|after| Err(RelayError::Idle(after)));

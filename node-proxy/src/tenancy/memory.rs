@@ -69,6 +69,15 @@ pub fn at_a_time(connections: usize) -> usize {
 
 const SHARE: usize = 8;
 
+/// How a connection for which so many bytes are held ranks when some have to go: by powers of two, and all alike for which no more is
+/// held than for one that is read and answered.
+pub fn rank(held: u64) -> u32 {
+    (held / ORDINARY).checked_ilog2().map_or(0, |doublings| doublings + 1)
+}
+
+/// Bytes: what is under way of small heads and of bodies whose receivers take them is less.
+const ORDINARY: u64 = 32 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +113,12 @@ mod tests {
             (Pressure::Soft, Pressure::Full)
         );
         assert_eq!(Pressure::of(u64::MAX, &Budget::default()), Pressure::None);
+    }
+
+    #[test]
+    fn ordinary_connections_rank_alike_and_larger_ones_by_doublings() {
+        let ranks = [0, 32_767, 32_768, 65_535, 65_536, 1 << 20].map(rank);
+        assert_eq!(ranks, [0, 0, 1, 1, 2, 6]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{inspect::Shape, session::Session, watch::Busy};
 use crate::{
+    accept::Protocol,
     cell::direction,
     policy::{Denied, Permit},
     snapshot::routes::CompiledRule,
@@ -82,6 +83,9 @@ impl Exchange {
                 first_byte: None,
             }))
         });
+        if session.protocol == Protocol::Http2 {
+            session.live.backlog.asked(session.requests.get() == 0);
+        }
         session.requests.set(session.requests.get() + 1);
         Rc::new(Self {
             session: Rc::clone(session),
@@ -145,6 +149,7 @@ impl Exchange {
     pub(super) fn received(&self, bytes: usize, brake: &mut Brake) {
         self.pace(Direction::Received).spend(bytes, brake);
         self.received.set(self.received.get() + bytes as u64);
+        self.session.live.backlog.went_on(bytes);
         self.session.cell.ledger.carried(bytes as u64, 0);
     }
 
@@ -152,6 +157,7 @@ impl Exchange {
     pub(super) fn sent(&self, bytes: usize, brake: &mut Brake) {
         self.pace(Direction::Sent).spend(bytes, brake);
         self.sent.set(self.sent.get() + bytes as u64);
+        self.session.live.backlog.is_there(bytes);
         self.session.cell.ledger.carried(0, bytes as u64);
     }
 

@@ -56,6 +56,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        self.hearing.live.backlog.came(buffer.filled().len() - before);
         if buffer.filled().len() > before {
             self.hearing.often.set(self.hearing.often.get() + 1);
         }
@@ -70,7 +71,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.hearing.live.outflow.note(written)
+        self.hearing.live.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -79,7 +80,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.hearing.live.outflow.note(written)
+        self.hearing.live.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -62,6 +62,7 @@ impl Watch {
     pub(super) fn request(self: &Rc<Self>) -> Busy {
         self.begun.set(false);
         self.busy.set(true);
+        self.live.backlog.asked(true);
         Busy(Rc::clone(self))
     }
 
@@ -123,6 +124,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        self.watch.live.backlog.came(buffer.filled().len() - before);
         if buffer.filled().len() > before && !self.watch.busy.get() {
             self.watch.begun.set(true);
             self.watch.heard.set(self.watch.heard.get() + 1);
@@ -146,7 +148,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
             None => bytes,
         };
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.watch.live.outflow.note(written)
+        self.watch.live.wrote(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -173,7 +175,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
             return self.poll_write(context, only);
         }
         let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.watch.live.outflow.note(written)
+        self.watch.live.wrote(written)
     }
 }
 
