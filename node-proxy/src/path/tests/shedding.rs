@@ -76,6 +76,9 @@ async fn ends_first(make: impl AsyncFn(&World) -> Large) {
         }
     }
     assert!(most(&world) >= MUCH, "{} bytes are known of", most(&world));
+    let mut backlog = 0;
+    world.cell.live.each(|live| backlog = backlog.max(live.backlog.held()));
+    assert!(backlog > 0, "what came through the relay's hands is known of, too");
     let echo = world.server(AppProtocol::Tcp).await;
     let mut small = Vec::new();
     for _ in 0..3 {
