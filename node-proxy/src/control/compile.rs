@@ -14,14 +14,21 @@ use config::{
     name::{Namespace, TenantId},
 };
 
-use self::{clusters::Clusters, services::Services, tables::Tables, workloads::Workloads};
+use self::{
+    clusters::{Clusters, Touched},
+    services::Services,
+    tables::Tables,
+    workloads::Workloads,
+};
 use super::names::Answers;
 use crate::snapshot::{ConsumerRoutes, Directory, Snapshot};
 
 mod clusters;
+mod differences;
 mod edits;
 mod matchers;
 mod policies;
+mod rules;
 mod services;
 mod tables;
 #[cfg(test)]
@@ -87,10 +94,10 @@ impl Compiler {
 
     /// Compiles every tenant of a mesh. A tenant that would see no change gets the very snapshot it has.
     pub fn compile(&mut self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
-        let touched = self.clusters.update(&mesh.services);
-        self.tables.update(&mesh.routes, &self.clusters);
-        self.services.update(&self.clusters, &self.tables);
-        self.workloads.update(&mesh.workloads, &self.clusters, touched);
+        let Touched { mut services, addresses } = self.clusters.update(&mesh.services);
+        services.extend(self.tables.update(&mesh.routes, &self.clusters, &services));
+        self.services.update(&self.clusters, &self.tables, &services);
+        self.workloads.update(&mesh.workloads, &self.clusters, addresses);
         self.policies.update(mesh, &self.answers);
         self.update_directory();
         let unbudgeted = self.is_unbudgeted.then(|| unbudgeted(mesh));

@@ -293,7 +293,7 @@ fn http_service(vip: SocketAddr, address: SocketAddr) -> Directory {
     let endpoint = Arc::new(Endpoint { address, ready: true, workload: None, protocol });
     let endpoints = vec![endpoint].into();
     let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints });
-    let routes = Arc::new(RouteTable { port: 80, default: Some(Arc::clone(&cluster)), entries: Vec::new() });
+    let routes = Arc::new(RouteTable::open(&cluster));
     let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
     Directory { services: Arc::new([(vip, entry)].into()), ..Directory::default() }
 }

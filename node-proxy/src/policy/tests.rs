@@ -15,7 +15,7 @@ fn service() -> Destination {
         protocol: AppProtocol::Tcp,
         endpoints: Vec::new().into(),
     });
-    let routes = Arc::new(RouteTable { port: 80, default: Some(Arc::clone(&cluster)), entries: Vec::new() });
+    let routes = Arc::new(RouteTable::open(&cluster));
     let entry = ServiceEntry {
         service: name,
         port: 80,

@@ -1,11 +1,11 @@
 //! Whether a request meets the conditions of one match (Gateway API v1, `HTTPRouteMatch`).
 //!
-//! Allocates only where a value is spread over several header lines or percent-encoded under a regex. It must never look at
+//! Allocates only for a regex, where a value is spread over several header lines or percent-encoded. It must never look at
 //! the host: in a mesh the Service says who is meant (GAMMA).
 
 use std::borrow::Cow;
 
-use http::{HeaderName, header, request::Parts};
+use http::{HeaderName, HeaderValue, header, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use crate::snapshot::routes::{Matcher, PathMatcher, ValueMatcher};
@@ -33,25 +33,46 @@ fn path(matcher: &PathMatcher, path: &str) -> Option<usize> {
     }
 }
 
-/// Several lines of one header count as one, joined by commas (RFC 9110, 5.2).
 fn header_matches(name: &HeaderName, matcher: &ValueMatcher, request: &Parts) -> bool {
-    let mut values = request.headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        // HTTP/2 has no such header, but says the same in the target.
-        (None, _) if name == header::HOST => {
-            request.uri.authority().is_some_and(|host| value_matches(matcher, host.as_str().as_bytes()))
-        }
-        (None, _) => false,
-        (Some(only), None) => value_matches(matcher, only.as_bytes()),
-        (Some(first), Some(second)) => {
-            let mut joined = first.as_bytes().to_vec();
-            for value in std::iter::once(second).chain(values) {
-                joined.push(b',');
-                joined.extend_from_slice(value.as_bytes());
+    let Some(value) = header_value(name, request) else { return false };
+    match matcher {
+        ValueMatcher::Exact(exact) => value.eq(exact.bytes()),
+        ValueMatcher::Regex(_) => {
+            let mut lines = request.headers.get_all(name).iter();
+            match (lines.next(), lines.next()) {
+                (Some(only), None) => value_matches(matcher, only.as_bytes()),
+                _ => value_matches(matcher, &value.collect::<Vec<u8>>()),
             }
-            value_matches(matcher, &joined)
         }
     }
+}
+
+/// Several lines of one header count as one, joined by commas (RFC 9110, 5.2).
+pub(super) fn header_value<'a>(
+    name: &HeaderName,
+    request: &'a Parts,
+) -> Option<impl Iterator<Item = u8> + use<'a>> {
+    let lines = request.headers.get_all(name).iter();
+    // HTTP/2 has no such header, but says the same in the target.
+    let host = || request.uri.authority().filter(|_| *name == header::HOST);
+    let target = if request.headers.contains_key(name) { None } else { Some(host()?.as_str()) };
+    let line = |(number, value): (usize, &'a HeaderValue)| {
+        let comma = (number > 0).then_some(b',');
+        comma.into_iter().chain(value.as_bytes().iter().copied())
+    };
+    Some(target.into_iter().flat_map(str::bytes).chain(lines.enumerate().flat_map(line)))
+}
+
+/// The first parameter of a name counts. Name and value are percent-encoded.
+pub(super) fn parameter<'a>(name: &str, query: &'a str) -> Option<&'a str> {
+    let (_, value) = parameters(query).find(|(key, _)| percent_decode_str(key).eq(name.bytes()))?;
+    Some(value)
+}
+
+/// Names and values, percent-encoded.
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    parts.map(|part| part.split_once('=').unwrap_or((part, "")))
 }
 
 fn value_matches(matcher: &ValueMatcher, value: &[u8]) -> bool {
@@ -63,8 +84,7 @@ fn value_matches(matcher: &ValueMatcher, value: &[u8]) -> bool {
 
 fn query_matches(conditions: &[(String, ValueMatcher)], query: &str) -> bool {
     conditions.iter().all(|(name, matcher)| {
-        let first = parameters(query).find(|(key, _)| percent_decode_str(key).eq(name.bytes()));
-        first.is_some_and(|(_, value)| match matcher {
+        parameter(name, query).is_some_and(|value| match matcher {
             ValueMatcher::Exact(exact) => percent_decode_str(value).eq(exact.bytes()),
             ValueMatcher::Regex(_) => {
                 let decoded: Cow<'_, [u8]> = percent_decode_str(value).into();
@@ -72,9 +92,4 @@ fn query_matches(conditions: &[(String, ValueMatcher)], query: &str) -> bool {
             }
         })
     })
-}
-
-fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    let parts = query.split('&').filter(|part| !part.is_empty());
-    parts.map(|part| part.split_once('=').unwrap_or((part, "")))
 }

@@ -8,13 +8,14 @@ use http::{StatusCode, request::Parts};
 
 use crate::snapshot::{
     Cluster, RouteTable,
-    routes::{CompiledBackend, CompiledMirror, CompiledRule, Edits, Entry},
+    routes::{CompiledBackend, CompiledMirror, CompiledRule, Edits},
 };
 
 pub mod edits;
 mod matching;
 mod paths;
 mod redirect;
+mod search;
 
 /// What is to be done with a request.
 #[derive(Debug)]
@@ -61,9 +62,8 @@ pub fn decide<'a>(table: &'a RouteTable, request: &Parts, chance: impl FnOnce(u3
             Forward { rule: None, cluster, backend_edits: None, backend_mirrors: &[], matched_prefix: 0 };
         return Decision::Forward(forward);
     }
-    let matching =
-        |entry: &'a Entry| matching::matches(&entry.matcher, request).map(|prefix| (&entry.rule, prefix));
-    let Some((rule, matched_prefix)) = table.entries.iter().find_map(matching) else {
+    let found = search::first(&table.index, request, |matcher| matching::matches(matcher, request));
+    let Some((rule, matched_prefix)) = found.map(|found| (&found.entry.rule, found.prefix)) else {
         return Decision::NoRoute;
     };
     if let Some(redirect) = &rule.redirect {

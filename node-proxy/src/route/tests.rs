@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header}
 use regex::Regex;
 
 use super::*;
-use crate::snapshot::routes::{HeaderChange, Matcher, PathMatcher, ValueMatcher};
+use crate::snapshot::routes::{Entry, HeaderChange, Matcher, PathMatcher, ValueMatcher};
 
-fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+pub(super) fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
     let builder = Request::builder().method(method).uri(uri);
     headers
         .iter()
@@ -34,7 +34,7 @@ fn cluster(name: &str) -> Arc<Cluster> {
     })
 }
 
-fn rule(shares: &[(u32, Option<&str>)]) -> CompiledRule {
+pub(super) fn rule(shares: &[(u32, Option<&str>)]) -> CompiledRule {
     let mut total_weight = 0;
     let backends = shares.iter().map(|(weight, name)| {
         total_weight += weight;
@@ -63,8 +63,11 @@ fn everything() -> Matcher {
 }
 
 fn table(entries: Vec<(Matcher, CompiledRule)>) -> RouteTable {
-    let entry = |(matcher, rule)| Entry { matcher: Arc::new(matcher), rule: Arc::new(rule) };
-    RouteTable { port: 8080, default: None, entries: entries.into_iter().map(entry).collect() }
+    let entry = |((matcher, rule), position)| {
+        let (matcher, rule) = (Arc::new(matcher), Arc::new(rule));
+        Entry { matcher, rule, created: 0, position }
+    };
+    RouteTable::closed(8080).changed(&[], entries.into_iter().zip(0..).map(entry).collect())
 }
 
 fn never(_: u32) -> u32 {
@@ -85,7 +88,7 @@ fn outcome(table: &RouteTable, request: &Parts, chance: impl FnOnce(u32) -> u32)
 
 #[test]
 fn without_routes_everything_goes_to_the_service() {
-    let table = RouteTable { port: 80, default: Some(cluster("cart")), entries: Vec::new() };
+    let table = RouteTable::open(&cluster("cart"));
     assert_eq!(outcome(&table, &get("/any?thing"), never), "cart");
 }
 

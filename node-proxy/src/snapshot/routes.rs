@@ -1,6 +1,6 @@
-//! Compiled HTTPRoutes of one Service port, in the order in which they are tried.
+//! Compiled HTTPRoutes of one Service port, filed so that the first that matches is found without looking at all of them.
 //!
-//! Compiled once (regexes, header names, precedence); matching itself is `route::decide`. It must never be
+//! Compiled once (regexes, header names, keys); matching itself is `route::decide`. It must never be
 //! able to match without bound: regexes are size-limited and linear.
 
 use std::{sync::Arc, time::Duration};
@@ -10,6 +10,19 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::Cluster;
 
+mod beginning;
+mod chunks;
+mod index;
+mod keys;
+mod lengths;
+mod precedence;
+
+pub(crate) use self::{
+    chunks::{By, Filed},
+    index::Index,
+    keys::{Key, Sort},
+};
+
 /// The rules of one Service port for one caller.
 #[derive(Debug)]
 pub struct RouteTable {
@@ -17,17 +30,45 @@ pub struct RouteTable {
     pub port: u16,
     /// Where requests go when no route is attached at all; `None` where one is, so that no match is a 404.
     pub default: Option<Arc<Cluster>>,
-    /// Matches in order of precedence (Gateway API: path, method, headers, query, age, name, position).
-    pub entries: Vec<Entry>,
+    /// Matches, by what they ask for.
+    pub(crate) index: Index,
 }
 
-/// One match and the rule it leads to.
-#[derive(Debug)]
+impl RouteTable {
+    /// The table of a Service port that no route is attached to.
+    pub fn open(cluster: &Arc<Cluster>) -> Self {
+        Self { port: cluster.port, default: Some(Arc::clone(cluster)), index: Index::default() }
+    }
+
+    /// The table of a Service port that routes are attached to, which have no matches yet.
+    pub fn closed(port: u16) -> Self {
+        Self { port, default: None, index: Index::default() }
+    }
+
+    /// The same without the entries that are `gone`, and with `new` ones: it costs what changes, and shares the rest.
+    #[must_use]
+    pub fn changed(&self, gone: &[Entry], new: Vec<Entry>) -> Self {
+        Self { port: self.port, default: self.default.clone(), index: self.index.changed(gone, new) }
+    }
+
+    /// All entries in the order in which they count (Gateway API: path, method, headers, query, age, name, position): the
+    /// first that matches decides. For whoever looks at a table; a request never needs all of them.
+    pub fn entries(&self) -> Vec<&Entry> {
+        self.index.entries()
+    }
+}
+
+/// One match and the rule it leads to. No two of a table are of the same route and position.
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// What must hold; shared by the tables that the rule stands in.
     pub matcher: Arc<Matcher>,
-    /// What is done then.
+    /// What is done then; shared likewise.
     pub rule: Arc<CompiledRule>,
+    /// When its route was made, in seconds since the epoch; `i64::MAX`, the youngest, where nobody knows.
+    pub created: i64,
+    /// Which of its route's matches it is.
+    pub position: u32,
 }
 
 /// Compiled conditions.

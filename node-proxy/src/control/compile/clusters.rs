@@ -13,6 +13,7 @@ use config::{
     name::ServiceName,
 };
 
+use super::differences::differences;
 use crate::snapshot::{Answers, Cluster, canonical};
 
 /// All clusters of a mesh.
@@ -30,6 +31,14 @@ pub(super) struct Ports {
     pub(super) clusters: BTreeMap<u16, Arc<Cluster>>,
 }
 
+/// Of what something else may be said now.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) services: BTreeSet<ServiceName>,
+    /// What is behind them, now or before.
+    pub(super) addresses: BTreeSet<IpAddr>,
+}
+
 /// What each Service port says of one port of one address.
 #[derive(Debug, Default)]
 struct Claims(BTreeMap<(ServiceName, u16), AppProtocol>);
@@ -44,29 +53,24 @@ impl Claims {
 }
 
 impl Clusters {
-    /// Takes over the Services of a mesh; gives the addresses of whose ports something else may be said now.
-    pub(super) fn update(&mut self, services: &BTreeMap<ServiceName, Arc<Service>>) -> BTreeSet<IpAddr> {
-        let mut touched = BTreeSet::new();
-        let gone: Vec<_> =
-            self.services.keys().filter(|name| !services.contains_key(name)).cloned().collect();
-        for name in gone {
-            if let Some(ports) = self.services.remove(&name) {
-                self.unclaim(&ports, &mut touched);
-            }
-        }
-        for (name, service) in services {
-            if self.services.get(name).is_some_and(|ports| Arc::ptr_eq(&ports.source, service)) {
-                continue;
-            }
-            let before = self.services.remove(name);
+    /// Takes over the Services of a mesh.
+    pub(super) fn update(&mut self, services: &BTreeMap<ServiceName, Arc<Service>>) -> Touched {
+        let mut touched = Touched::default();
+        let is_same = |ports: &Ports, service: &Arc<Service>| Arc::ptr_eq(&ports.source, service);
+        for name in differences(&self.services, services, is_same) {
+            let before = self.services.remove(&name);
             if let Some(before) = &before {
-                self.unclaim(before, &mut touched);
+                self.unclaim(before, &mut touched.addresses);
             }
-            let ports = Ports { source: Arc::clone(service), clusters: compile(service, before.as_ref()) };
-            self.claim(&ports, &mut touched);
-            self.services.insert(name.clone(), ports);
+            if let Some(service) = services.get(&name) {
+                let clusters = compile(service, before.as_ref());
+                let ports = Ports { source: Arc::clone(service), clusters };
+                self.claim(&ports, &mut touched.addresses);
+                self.services.insert(name.clone(), ports);
+            }
+            touched.services.insert(name);
         }
-        self.update_endpoints(&touched);
+        self.update_endpoints(&touched.addresses);
         touched
     }
 

@@ -1,9 +1,7 @@
-//! Match conditions to matchers, with their rank in Gateway API's order of precedence.
+//! Match conditions to matchers.
 //!
 //! Must never make a matcher that needs more than linear time or unbounded memory: regexes are limited in size, and one that
 //! cannot be compiled takes its whole match with it (it matches nothing, rather than everything).
-
-use std::cmp::Reverse;
 
 use config::model::{Match, PathMatch, Rule, ValueMatch};
 use http::{HeaderName, Method};
@@ -15,34 +13,16 @@ use crate::snapshot::routes::{Matcher, PathMatcher, ValueMatcher};
 /// all of Unicode, takes some 30 KiB.
 const REGEX_BYTES: usize = 256 * 1024;
 
-/// The rank of a match (Gateway API v1, `HTTPRouteRule.matches`): smaller is tried first.
-///
-/// Regular expressions are left to the implementation there; here they come after all prefixes.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    path: PathRank,
-    has_no_method: bool,
-    headers: Reverse<usize>,
-    query: Reverse<usize>,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PathRank {
-    Exact,
-    Prefix(Reverse<usize>),
-    Regex,
-}
-
 /// The matchers of a rule, in its order. No matches at all means every request.
-pub(super) fn compile(rule: &Rule) -> Vec<(Rank, Matcher)> {
+pub(super) fn compile(rule: &Rule) -> Vec<Matcher> {
     if rule.matches.is_empty() {
         return compile_one(&Match::default()).into_iter().collect();
     }
     rule.matches.iter().filter_map(compile_one).collect()
 }
 
-fn compile_one(from: &Match) -> Option<(Rank, Matcher)> {
-    let (path_rank, path) = compile_path(from.path.as_ref())?;
+fn compile_one(from: &Match) -> Option<Matcher> {
+    let path = compile_path(from.path.as_ref())?;
     let method = match &from.method {
         Some(method) => Some(Method::from_bytes(method.as_bytes()).ok()?),
         None => None,
@@ -53,25 +33,16 @@ fn compile_one(from: &Match) -> Option<(Rank, Matcher)> {
     let query = |query: &config::model::QueryMatch| Some((query.name.clone(), compile_value(&query.value)?));
     let headers = from.headers.iter().map(header).collect::<Option<Vec<_>>>()?;
     let query = from.query.iter().map(query).collect::<Option<Vec<_>>>()?;
-    let rank = Rank {
-        path: path_rank,
-        has_no_method: method.is_none(),
-        headers: Reverse(headers.len()),
-        query: Reverse(query.len()),
-    };
-    Some((rank, Matcher { path, method, headers, query }))
+    Some(Matcher { path, method, headers, query })
 }
 
-fn compile_path(path: Option<&PathMatch>) -> Option<(PathRank, PathMatcher)> {
+fn compile_path(path: Option<&PathMatch>) -> Option<PathMatcher> {
     Some(match path {
-        None => (PathRank::Prefix(Reverse(0)), PathMatcher::Prefix(String::new())),
-        Some(PathMatch::Exact(path)) => (PathRank::Exact, PathMatcher::Exact(path.clone())),
-        Some(PathMatch::Prefix(prefix)) => {
-            // `/a/` and `/a` are the same prefix, of the same length.
-            let prefix = prefix.trim_end_matches('/');
-            (PathRank::Prefix(Reverse(prefix.chars().count())), PathMatcher::Prefix(prefix.to_owned()))
-        }
-        Some(PathMatch::Regex(pattern)) => (PathRank::Regex, PathMatcher::Regex(anchored(pattern)?)),
+        None => PathMatcher::Prefix(String::new()),
+        Some(PathMatch::Exact(path)) => PathMatcher::Exact(path.clone()),
+        // `/a/` and `/a` are the same prefix, of the same length.
+        Some(PathMatch::Prefix(prefix)) => PathMatcher::Prefix(prefix.trim_end_matches('/').to_owned()),
+        Some(PathMatch::Regex(pattern)) => PathMatcher::Regex(anchored(pattern)?),
     })
 }
 

@@ -1,228 +1,246 @@
-//! HTTPRoutes to route tables: which routes a Service port has, for whom, in which order of precedence.
+//! HTTPRoutes to route tables: which routes a Service port has, and for whom.
 //!
 //! A route in the Service's namespace is the producer's and meant for all callers; any other is a consumer's and must never
-//! touch callers outside its own namespace (Gateway API, GAMMA).
+//! touch callers outside its own namespace (Gateway API, GAMMA). A table must never be made anew for one route of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use config::{
-    model::{AppProtocol, BackendTarget, Filter, HttpRoute, Rule},
+    model::{AppProtocol, BackendTarget, HttpRoute},
     name::{Namespace, RouteName, ServiceName},
 };
 
-use super::{
-    clusters::Clusters,
-    edits,
-    matchers::{self, Rank},
-};
+use super::{clusters::Clusters, differences::differences, matchers, rules};
 use crate::snapshot::{
     Cluster, RouteTable,
-    routes::{CompiledBackend, CompiledMirror, CompiledRule, Entry, Matcher},
+    routes::{CompiledRule, Entry, Matcher},
 };
 
 /// All route tables of a mesh, other than the default ones.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    routes: BTreeMap<RouteName, Arc<Compiled>>,
-    linked: HashMap<Attachment, Linked>,
+    /// As they were last seen. Apart from what was made of them, so that what did not change is not looked into.
+    seen: BTreeMap<RouteName, Arc<HttpRoute>>,
+    routes: HashMap<RouteName, Route>,
+    /// Routes by the Services that they name, as parents or as backends.
+    naming: HashMap<ServiceName, HashSet<RouteName>>,
+    attached: HashMap<Attachment, Attached>,
 }
 
-/// The part of a route that does not depend on anything else.
+/// A route, and what was made of it.
 #[derive(Debug)]
-struct Compiled {
+struct Route {
     source: Arc<HttpRoute>,
-    /// Rank, condition and rule, by position.
-    matches: Vec<(Rank, Arc<Matcher>, usize)>,
+    /// Condition and rule, by position.
+    matches: Arc<[(Arc<Matcher>, usize)]>,
+    /// What its targets were when the rules were made.
+    clusters: Vec<Option<Arc<Cluster>>>,
+    rules: Arc<[Arc<CompiledRule>]>,
+    /// The tables that it stands in.
+    attachments: BTreeSet<Attachment>,
 }
 
 /// Whose table it is: all callers' (`None`) or one namespace's.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Attachment {
     caller: Option<Namespace>,
     service: ServiceName,
     port: u16,
 }
 
-/// A table and what it was made from.
+/// A table, and how many routes it is of.
 #[derive(Debug)]
-struct Linked {
-    routes: Vec<Arc<Compiled>>,
-    clusters: Vec<Option<Arc<Cluster>>>,
+struct Attached {
+    routes: usize,
     table: Arc<RouteTable>,
 }
 
+/// What becomes different in a table.
+#[derive(Debug, Default)]
+struct Change {
+    fewer: usize,
+    more: usize,
+    gone: Vec<Entry>,
+    new: Vec<Entry>,
+}
+
 impl Tables {
-    /// Takes over the routes of a mesh.
-    pub(super) fn update(&mut self, routes: &BTreeMap<RouteName, Arc<HttpRoute>>, clusters: &Clusters) {
-        let compile = |(name, source): (&RouteName, &Arc<HttpRoute>)| {
-            let before = self.routes.get(name).filter(|before| Arc::ptr_eq(&before.source, source));
-            (name.clone(), before.map_or_else(|| Arc::new(Compiled::new(source)), Arc::clone))
-        };
-        self.routes = routes.iter().map(compile).collect();
-        let linked = attach(&self.routes, clusters).into_iter().map(|(attachment, routes)| {
-            let linked = match self.linked.remove(&attachment) {
-                Some(before) if before.is_current(&routes, clusters) => before,
-                _ => Linked::new(attachment.port, routes, clusters),
-            };
-            (attachment, linked)
-        });
-        self.linked = linked.collect();
+    /// Takes over the routes of a mesh. `touched` are Services that changed; gives the ones whose producers' tables did.
+    pub(super) fn update(
+        &mut self,
+        routes: &BTreeMap<RouteName, Arc<HttpRoute>>,
+        clusters: &Clusters,
+        touched: &BTreeSet<ServiceName>,
+    ) -> BTreeSet<ServiceName> {
+        let mut different: BTreeSet<RouteName> =
+            touched.iter().filter_map(|service| self.naming.get(service)).flatten().cloned().collect();
+        different.extend(differences(&self.seen, routes, Arc::ptr_eq));
+        let mut changes = BTreeMap::new();
+        for name in different {
+            self.replace(name, routes, clusters, &mut changes);
+        }
+        let producers = changes.keys().filter(|attachment| attachment.caller.is_none());
+        let producers = producers.map(|attachment| attachment.service.clone()).collect();
+        for (attachment, change) in changes {
+            self.change(attachment, change);
+        }
+        producers
     }
 
     /// The producer's table of a Service port, if any route is attached to it.
     pub(super) fn producer(&self, service: &ServiceName, port: u16) -> Option<&Arc<RouteTable>> {
         let attachment = Attachment { caller: None, service: service.clone(), port };
-        self.linked.get(&attachment).map(|linked| &linked.table)
+        self.attached.get(&attachment).map(|attached| &attached.table)
     }
 
     /// Every consumer's table: for callers of which namespace, of which Service port.
     pub(super) fn consumers(
         &self,
     ) -> impl Iterator<Item = (&Namespace, &ServiceName, u16, &Arc<RouteTable>)> {
-        self.linked.iter().filter_map(|(Attachment { caller, service, port }, linked)| {
-            Some((caller.as_ref()?, service, *port, &linked.table))
+        self.attached.iter().filter_map(|(Attachment { caller, service, port }, attached)| {
+            Some((caller.as_ref()?, service, *port, &attached.table))
         })
     }
-}
 
-impl Compiled {
-    fn new(source: &Arc<HttpRoute>) -> Self {
-        let matches = source.rules.iter().enumerate().flat_map(|(position, rule)| {
-            matchers::compile(rule)
-                .into_iter()
-                .map(move |(rank, matcher)| (rank, Arc::new(matcher), position))
-        });
-        Self { source: Arc::clone(source), matches: matches.collect() }
-    }
-}
-
-/// Which routes each Service port has, oldest first, then by name. A port that is declared to be no HTTP has none.
-fn attach(
-    routes: &BTreeMap<RouteName, Arc<Compiled>>,
-    clusters: &Clusters,
-) -> HashMap<Attachment, Vec<Arc<Compiled>>> {
-    let mut attached: HashMap<Attachment, Vec<Arc<Compiled>>> = HashMap::new();
-    for (name, route) in routes {
-        for parent in &route.source.parents {
-            let Some(ports) = clusters.services().get(&parent.service) else { continue };
-            let consumer = parent.service.namespace != name.namespace;
-            let caller = consumer.then(|| name.namespace.clone());
-            let wanted = ports.clusters.values().filter(|cluster| {
-                parent.port.is_none_or(|port| port == cluster.port) && cluster.protocol != AppProtocol::Tcp
-            });
-            for cluster in wanted {
-                let (caller, service) = (caller.clone(), parent.service.clone());
-                let there = attached.entry(Attachment { caller, service, port: cluster.port }).or_default();
-                // Two parentRefs of one route may name the same port, once with and once without its number.
-                if !there.last().is_some_and(|last| Arc::ptr_eq(last, route)) {
-                    there.push(Arc::clone(route));
+    /// Takes over one route, and notes what that changes.
+    fn replace(
+        &mut self,
+        name: RouteName,
+        routes: &BTreeMap<RouteName, Arc<HttpRoute>>,
+        clusters: &Clusters,
+        changes: &mut BTreeMap<Attachment, Change>,
+    ) {
+        let before = self.routes.remove(&name);
+        let now = routes.get(&name).map(|source| Route::new(source, before.as_ref(), clusters));
+        note(before.as_ref(), now.as_ref(), changes);
+        if let Some(before) = &before {
+            self.unname(before, &name);
+        }
+        match now {
+            Some(now) => {
+                for service in now.named() {
+                    self.naming.entry(service.clone()).or_default().insert(name.clone());
                 }
+                self.seen.insert(name.clone(), Arc::clone(&now.source));
+                self.routes.insert(name, now);
+            }
+            None => drop(self.seen.remove(&name)),
+        }
+    }
+
+    fn unname(&mut self, route: &Route, name: &RouteName) {
+        for service in route.named() {
+            let Some(routes) = self.naming.get_mut(service) else { continue };
+            routes.remove(name);
+            if routes.is_empty() {
+                self.naming.remove(service);
             }
         }
     }
-    for routes in attached.values_mut() {
-        // Stable: routes of one age stay in the order of their names. Unknown age counts as the youngest.
-        routes.sort_by_key(|route| route.source.created.unwrap_or(i64::MAX));
-    }
-    attached
-}
 
-impl Linked {
-    fn new(port: u16, routes: Vec<Arc<Compiled>>, clusters: &Clusters) -> Self {
-        let mut ranked: Vec<(&Rank, Entry)> = Vec::new();
-        for route in &routes {
-            let rules: Vec<_> = route
-                .source
-                .rules
-                .iter()
-                .enumerate()
-                .map(|(at, rule)| link(route, at, rule, clusters))
-                .collect();
-            for (rank, matcher, position) in &route.matches {
-                let entry = Entry { matcher: Arc::clone(matcher), rule: Arc::clone(&rules[*position]) };
-                ranked.push((rank, entry));
-            }
+    fn change(&mut self, attachment: Attachment, change: Change) {
+        let before = self.attached.remove(&attachment);
+        let routes = before.as_ref().map_or(0, |before| before.routes) + change.more - change.fewer;
+        if routes == 0 {
+            return;
         }
-        // Stable: equal ranks stay in the order of age, name and position.
-        ranked.sort_by(|one, other| one.0.cmp(other.0));
-        let entries = ranked.into_iter().map(|(_, entry)| entry).collect();
-        let table = Arc::new(RouteTable { port, default: None, entries });
-        Self { clusters: resolve(&routes, clusters).collect(), routes, table }
-    }
-
-    fn is_current(&self, routes: &[Arc<Compiled>], clusters: &Clusters) -> bool {
-        let same_cluster = |(one, other): (&Option<Arc<Cluster>>, Option<Arc<Cluster>>)| match (one, other) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, &other),
-            (None, None) => true,
-            _ => false,
+        let table = match before {
+            Some(before) => before.table.changed(&change.gone, change.new),
+            None => RouteTable::closed(attachment.port).changed(&[], change.new),
         };
-        self.routes.len() == routes.len()
-            && self.routes.iter().zip(routes).all(|(one, other)| Arc::ptr_eq(one, other))
-            && self.clusters.iter().zip(resolve(routes, clusters)).all(same_cluster)
+        self.attached.insert(attachment, Attached { routes, table: Arc::new(table) });
     }
 }
 
-/// The clusters that routes name, in their order.
-fn resolve<'a>(
-    routes: &'a [Arc<Compiled>],
-    clusters: &'a Clusters,
-) -> impl Iterator<Item = Option<Arc<Cluster>>> + 'a {
-    let rules = routes.iter().flat_map(|route| &route.source.rules);
-    let targets = rules.flat_map(|rule| {
-        let of_backends = rule.backends.iter().flat_map(|backend| &backend.filters);
-        let mirrors = rule.filters.iter().chain(of_backends).filter_map(|filter| match filter {
-            Filter::Mirror(mirror) => Some(&mirror.target),
-            _ => None,
+impl Route {
+    fn new(source: &Arc<HttpRoute>, before: Option<&Self>, clusters: &Clusters) -> Self {
+        let before = before.filter(|before| Arc::ptr_eq(&before.source, source));
+        let found: Vec<_> = rules::targets(source).map(|target| rules::find(target, clusters)).collect();
+        let same = before.filter(|before| same_clusters(&before.clusters, &found));
+        Self {
+            matches: before.map_or_else(|| matches(source), |before| Arc::clone(&before.matches)),
+            rules: same.map_or_else(|| rules::compile(source, clusters), |same| Arc::clone(&same.rules)),
+            attachments: attachments(source, clusters),
+            clusters: found,
+            source: Arc::clone(source),
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let created = self.source.created.unwrap_or(i64::MAX);
+        self.matches.iter().zip(0..).filter_map(move |((matcher, rule), position)| {
+            let (matcher, rule) = (Arc::clone(matcher), Arc::clone(self.rules.get(*rule)?));
+            Some(Entry { matcher, rule, created, position })
+        })
+    }
+
+    /// Services that it names, perhaps more than once.
+    fn named(&self) -> impl Iterator<Item = &ServiceName> {
+        let targets = rules::targets(&self.source).filter_map(|target| match target {
+            BackendTarget::Service { service, .. } => Some(service),
+            BackendTarget::Invalid(_) => None,
         });
-        rule.backends.iter().map(|backend| &backend.target).chain(mirrors)
-    });
-    targets.map(|target| find(target, clusters))
-}
-
-fn find(target: &BackendTarget, clusters: &Clusters) -> Option<Arc<Cluster>> {
-    match target {
-        BackendTarget::Service { service, port } => clusters.cluster(service, *port).cloned(),
-        BackendTarget::Invalid(_) => None,
+        self.source.parents.iter().map(|parent| &parent.service).chain(targets)
     }
 }
 
-fn link(route: &Compiled, position: usize, rule: &Rule, clusters: &Clusters) -> Arc<CompiledRule> {
-    let mut total_weight = 0_u32;
-    let mut backends = Vec::with_capacity(rule.backends.len());
-    for backend in rule.backends.iter().filter(|backend| backend.weight > 0) {
-        total_weight = total_weight.saturating_add(backend.weight);
-        backends.push(CompiledBackend {
-            cumulative_weight: total_weight,
-            cluster: find(&backend.target, clusters),
-            edits: edits::compile(&backend.filters),
-            mirrors: mirrors(&backend.filters, clusters),
+fn matches(route: &HttpRoute) -> Arc<[(Arc<Matcher>, usize)]> {
+    let of_rule = |(position, rule)| {
+        matchers::compile(rule).into_iter().map(move |matcher| (Arc::new(matcher), position))
+    };
+    route.rules.iter().enumerate().flat_map(of_rule).collect()
+}
+
+/// Which tables a route stands in. A port that is declared to be no HTTP has none.
+fn attachments(route: &HttpRoute, clusters: &Clusters) -> BTreeSet<Attachment> {
+    let mut attachments = BTreeSet::new();
+    for parent in &route.parents {
+        let Some(ports) = clusters.services().get(&parent.service) else { continue };
+        let consumer = parent.service.namespace != route.name.namespace;
+        let wanted = ports.clusters.values().filter(|cluster| {
+            parent.port.is_none_or(|port| port == cluster.port) && cluster.protocol != AppProtocol::Tcp
         });
+        attachments.extend(wanted.map(|cluster| Attachment {
+            caller: consumer.then(|| route.name.namespace.clone()),
+            service: parent.service.clone(),
+            port: cluster.port,
+        }));
     }
-    Arc::new(CompiledRule {
-        route: route.source.name.clone(),
-        name: rule.name.clone().unwrap_or_else(|| position.to_string()),
-        edits: edits::compile(&rule.filters),
-        redirect: edits::redirect(&rule.filters),
-        mirrors: mirrors(&rule.filters, clusters),
-        backends,
-        total_weight,
-        request_timeout: rule.timeouts.request,
-        backend_timeout: rule.timeouts.backend_request,
-    })
+    attachments
 }
 
-/// A mirror to nowhere is left out: its answers are ignored anyway, and the request itself is served.
-fn mirrors(filters: &[Filter], clusters: &Clusters) -> Vec<CompiledMirror> {
-    let mirrors = filters.iter().filter_map(|filter| match filter {
-        Filter::Mirror(mirror) => Some(CompiledMirror {
-            cluster: find(&mirror.target, clusters)?,
-            numerator: mirror.numerator,
-            denominator: mirror.denominator.max(1),
-        }),
-        _ => None,
-    });
-    mirrors.collect()
+/// Notes what becomes different where a route takes another's place.
+fn note(before: Option<&Route>, now: Option<&Route>, changes: &mut BTreeMap<Attachment, Change>) {
+    let is_same = match (before, now) {
+        (Some(before), Some(now)) => {
+            Arc::ptr_eq(&before.matches, &now.matches) && Arc::ptr_eq(&before.rules, &now.rules)
+        }
+        _ => false,
+    };
+    let has = |route: Option<&Route>, attachment: &Attachment| {
+        route.is_some_and(|route| route.attachments.contains(attachment))
+    };
+    let differs = |attachment: &&Attachment| !(is_same && has(before, attachment) && has(now, attachment));
+    for attachment in before.into_iter().flat_map(|route| &route.attachments).filter(differs) {
+        let change = changes.entry(attachment.clone()).or_default();
+        change.fewer += 1;
+        change.gone.extend(before.into_iter().flat_map(Route::entries));
+    }
+    for attachment in now.into_iter().flat_map(|route| &route.attachments).filter(differs) {
+        let change = changes.entry(attachment.clone()).or_default();
+        change.more += 1;
+        change.new.extend(now.into_iter().flat_map(Route::entries));
+    }
+}
+
+fn same_clusters(one: &[Option<Arc<Cluster>>], other: &[Option<Arc<Cluster>>]) -> bool {
+    let same = |(one, other): (&Option<Arc<Cluster>>, &Option<Arc<Cluster>>)| match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    };
+    one.len() == other.len() && one.iter().zip(other).all(same)
 }

@@ -15,7 +15,9 @@ use config::{
 use super::*;
 use crate::snapshot::{Destination, ServiceEntry, routes::PathMatcher};
 
+mod increments;
 mod routes;
+mod scale;
 mod sharing;
 mod told;
 

@@ -10,7 +10,7 @@ use std::{
 
 use config::{model::Workload, name::PodName};
 
-use super::clusters::Clusters;
+use super::{clusters::Clusters, differences::differences};
 use crate::snapshot::WorkloadEntry;
 
 /// All workloads of a mesh.
@@ -29,20 +29,14 @@ impl Workloads {
         clusters: &Clusters,
         mut touched: BTreeSet<IpAddr>,
     ) {
-        let gone: Vec<_> = self.known.keys().filter(|pod| !workloads.contains_key(pod)).cloned().collect();
-        for pod in gone {
+        for pod in differences(&self.known, workloads, Arc::ptr_eq) {
             self.forget(&pod, &mut touched);
-        }
-        for (pod, workload) in workloads {
-            if self.known.get(pod).is_some_and(|known| Arc::ptr_eq(known, workload)) {
-                continue;
-            }
-            self.forget(pod, &mut touched);
+            let Some(workload) = workloads.get(&pod) else { continue };
             for address in canonical(workload) {
                 self.holders.entry(address).or_default().insert(pod.clone());
                 touched.insert(address);
             }
-            self.known.insert(pod.clone(), Arc::clone(workload));
+            self.known.insert(pod, Arc::clone(workload));
         }
         for address in touched {
             self.refresh(address, clusters);

@@ -188,8 +188,7 @@ impl World {
         };
         let endpoints = endpoints.iter().map(endpoint).collect::<Vec<_>>().into();
         let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints });
-        let routes =
-            Arc::new(RouteTable { port: 80, default: Some(Arc::clone(&cluster)), entries: Vec::new() });
+        let routes = Arc::new(RouteTable::open(&cluster));
         let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
         self.services.borrow_mut().insert(vip, entry);
         self.limit(Egress::Any);

@@ -7,7 +7,7 @@ fn order(mesh: &Mesh) -> Vec<String> {
     let (_, routes) = entry_of(resolve(mesh, "bank", "10.96.0.1:80"));
     let name =
         |entry: &crate::snapshot::routes::Entry| format!("{}.{}", entry.rule.route.name, entry.rule.name);
-    routes.entries.iter().map(name).collect()
+    routes.entries().into_iter().map(name).collect()
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn a_producers_route_is_for_all_callers_and_makes_an_undeclared_port_http() {
         let (entry, routes) = entry_of(destination);
         assert_eq!(entry.protocol, AppProtocol::Http1);
         assert!(routes.default.is_none());
-        assert_eq!(routes.entries.len(), 1);
+        assert_eq!(routes.entries().len(), 1);
         assert_eq!(routes.port, 80);
     }
 }
@@ -31,17 +31,17 @@ fn a_consumers_route_is_for_its_own_namespace_only_and_replaces_the_producers() 
     add_route(&mut mesh, "bank/mine", "shop/cart", vec![rule(vec![], vec![backend("shop/cart")])]);
     let bank = resolve(&mesh, "bank", "10.96.0.1:80");
     assert_eq!(bank.protocol(), AppProtocol::Http1, "HTTP for those who have a route");
-    assert_eq!(entry_of(bank).1.entries[0].rule.route.to_string(), "bank/mine");
+    assert_eq!(entry_of(bank).1.entries()[0].rule.route.to_string(), "bank/mine");
     let shop = resolve(&mesh, "shop", "10.96.0.1:80");
     assert_eq!(shop.protocol(), AppProtocol::Undeclared, "as it was for everybody else");
     assert!(entry_of(shop).1.default.is_some());
 
     add_route(&mut mesh, "shop/theirs", "shop/cart", vec![rule(vec![], vec![backend("shop/cart")])]);
     let (_, routes) = entry_of(resolve(&mesh, "bank", "10.96.0.1:80"));
-    assert_eq!(routes.entries.len(), 1, "replaced, not added to");
-    assert_eq!(routes.entries[0].rule.route.to_string(), "bank/mine");
+    assert_eq!(routes.entries().len(), 1, "replaced, not added to");
+    assert_eq!(routes.entries()[0].rule.route.to_string(), "bank/mine");
     let (_, routes) = entry_of(resolve(&mesh, "shop", "10.96.0.1:80"));
-    assert_eq!(routes.entries[0].rule.route.to_string(), "shop/theirs");
+    assert_eq!(routes.entries()[0].rule.route.to_string(), "shop/theirs");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_condition_that_cannot_be_compiled_matches_nothing_and_its_route_still_count
         let regex = Match { path: Some(PathMatch::Regex(pattern.into())), ..Match::default() };
         add_route(&mut mesh, "shop/r", "shop/cart", vec![rule(vec![regex], vec![backend("shop/cart")])]);
         let (_, routes) = entry_of(resolve(&mesh, "bank", "10.96.0.1:80"));
-        assert!(routes.entries.is_empty() && routes.default.is_none(), "{name}");
+        assert!(routes.entries().is_empty() && routes.default.is_none(), "{name}");
     }
 }
 
@@ -142,7 +142,7 @@ fn a_rule_without_matches_matches_everything() {
     let mut mesh = mesh();
     add_route(&mut mesh, "shop/r", "shop/cart", vec![rule(vec![], vec![])]);
     let (_, routes) = entry_of(resolve(&mesh, "bank", "10.96.0.1:80"));
-    assert!(matches!(&routes.entries[0].matcher.path, PathMatcher::Prefix(all) if all.is_empty()));
+    assert!(matches!(&routes.entries()[0].matcher.path, PathMatcher::Prefix(all) if all.is_empty()));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn weights_add_up_and_what_has_none_is_left_out() {
     ];
     add_route(&mut mesh, "shop/r", "shop/cart", vec![rule(vec![], backends)]);
     let (_, routes) = entry_of(resolve(&mesh, "bank", "10.96.0.1:80"));
-    let compiled = &routes.entries[0].rule;
+    let compiled = &routes.entries()[0].rule;
     assert_eq!(compiled.total_weight, 11);
     let shares: Vec<_> = compiled
         .backends
@@ -190,7 +190,7 @@ fn a_backend_s_mirror_is_its_own_and_follows_its_service() {
     let mut mirrors = |mesh: &Mesh| {
         let snapshot = Arc::clone(&compiler.compile(mesh)[&tenant("bank")]);
         let destination = snapshot.resolve(&namespace("bank"), "10.96.0.1:80".parse().unwrap());
-        let rule = Arc::clone(&entry_of(destination).1.entries[0].rule);
+        let rule = Arc::clone(&entry_of(destination).1.entries()[0].rule);
         assert!(rule.mirrors.is_empty(), "not the rule's");
         let of = |backend: &crate::snapshot::routes::CompiledBackend| {
             let mirrors = backend.mirrors.iter();

@@ -28,7 +28,10 @@ fn before_and_after(change: impl FnOnce(&mut Mesh)) -> [BTreeMap<TenantId, Arc<S
 }
 
 /// What was compiled on top of an older version reads like what is compiled from nothing.
-fn assert_same_meaning(one: &BTreeMap<TenantId, Arc<Snapshot>>, other: &BTreeMap<TenantId, Arc<Snapshot>>) {
+pub(super) fn assert_same_meaning(
+    one: &BTreeMap<TenantId, Arc<Snapshot>>,
+    other: &BTreeMap<TenantId, Arc<Snapshot>>,
+) {
     let sorted = |snapshot: &Snapshot| {
         let directory = &snapshot.directory;
         let services: BTreeMap<_, _> =
@@ -42,10 +45,13 @@ fn assert_same_meaning(one: &BTreeMap<TenantId, Arc<Snapshot>>, other: &BTreeMap
             })
             .collect();
         let endpoints: std::collections::BTreeSet<_> = directory.endpoints.iter().copied().collect();
-        format!(
-            "{services:?} {workloads:?} {endpoints:?} {:?} {:?}",
-            snapshot.consumer_routes, snapshot.egress
-        )
+        let consumers = snapshot.consumer_routes.0.iter().flat_map(|(caller, services)| {
+            services.iter().flat_map(move |(service, ports)| {
+                ports.iter().map(move |(port, table)| ((caller, service, *port), format!("{table:?}")))
+            })
+        });
+        let consumers: BTreeMap<_, _> = consumers.collect();
+        format!("{services:?} {workloads:?} {endpoints:?} {consumers:?} {:?}", snapshot.egress)
     };
     let all = |snapshots: &BTreeMap<TenantId, Arc<Snapshot>>| -> Vec<String> {
         snapshots.iter().map(|(id, snapshot)| format!("{id} {}", sorted(snapshot))).collect()
@@ -91,7 +97,10 @@ fn a_changed_endpoint_changes_its_service_and_the_routes_to_it_alone() {
     });
     assert!(!cart(&after).cluster.endpoints[0].ready);
     assert!(!Arc::ptr_eq(&cart(&before).routes, &cart(&after).routes));
-    assert!(Arc::ptr_eq(&cart(&before).routes.entries[0].matcher, &cart(&after).routes.entries[0].matcher));
+    assert!(Arc::ptr_eq(
+        &cart(&before).routes.entries()[0].matcher,
+        &cart(&after).routes.entries()[0].matcher
+    ));
     assert!(Arc::ptr_eq(ledger(&before), ledger(&after)));
     assert!(Arc::ptr_eq(own_table(&before), own_table(&after)));
     let workloads = |snapshots: &BTreeMap<TenantId, Arc<Snapshot>>| {
@@ -106,7 +115,7 @@ fn a_consumers_route_that_changes_is_seen_by_its_tenant_alone() {
         let route = mesh.routes.values_mut().find(|route| route.name.name.as_str() == "mine").unwrap();
         Arc::make_mut(route).rules[0].name = Some("renamed".into());
     });
-    assert_eq!(own_table(&after).entries[0].rule.name, "renamed");
+    assert_eq!(own_table(&after).entries()[0].rule.name, "renamed");
     assert_eq!(after[&tenant("shop")].version, 2);
     assert!(Arc::ptr_eq(&before[&tenant("bank")], &after[&tenant("bank")]));
     assert!(Arc::ptr_eq(&before[&tenant("shop")].directory, &after[&tenant("shop")].directory));
@@ -159,7 +168,7 @@ fn a_backend_that_appears_is_used_by_routes_that_waited_for_it() {
     add_route(&mut mesh, "shop/r", "shop/cart", vec![rule(vec![], vec![backend("bank/late")])]);
     let mut compiler = Compiler::new();
     let usable = |snapshots: &BTreeMap<TenantId, Arc<Snapshot>>| {
-        cart(snapshots).routes.entries[0].rule.backends[0].cluster.is_some()
+        cart(snapshots).routes.entries()[0].rule.backends[0].cluster.is_some()
     };
     assert!(!usable(&compiler.compile(&mesh)));
     add_service(&mut mesh, "bank/late", "10.96.0.5", AppProtocol::Http1, &["10.0.1.1:80"]);

@@ -1,0 +1,54 @@
+//! What one route more costs where there are many. Prints figures and holds nobody to them: that is the benchmark's.
+
+use super::*;
+
+/// So many routes.
+const ROUTES: usize = 10_000;
+/// So many times a route is added and taken away; the median is told.
+const TIMES: usize = 51;
+
+/// A mesh whose routes are spread over so many Services, each route of its own path.
+fn spread(services: usize) -> Mesh {
+    let mut mesh = mesh();
+    for number in 0..services {
+        let vip = format!("10.97.{}.{}", number / 250, number % 250);
+        add_service(&mut mesh, &format!("shop/s{number}"), &vip, AppProtocol::Http1, &["10.0.0.1:8080"]);
+    }
+    for number in 0..ROUTES {
+        add(&mut mesh, number, services);
+    }
+    mesh
+}
+
+fn add(mesh: &mut Mesh, number: usize, services: usize) {
+    let service = format!("shop/s{}", number % services);
+    let rules = vec![rule(vec![prefix(&format!("/route/{number}"))], vec![backend(&service)])];
+    add_route(mesh, &format!("shop/r{number}"), &service, rules);
+}
+
+#[test]
+#[ignore = "measures, and tests nothing: cargo test --release -p node-proxy --lib scale -- --ignored --nocapture"]
+fn one_route_more_of_ten_thousand() {
+    let clock = quanta::Clock::new();
+    for services in [1, 1_000] {
+        let mut mesh = spread(services);
+        let mut compiler = Compiler::new();
+        let start = clock.now();
+        // As cells do: what was there is let go of when what comes is there.
+        let mut kept = vec![compiler.compile(&mesh)];
+        let first = start.elapsed();
+        let mut each = Vec::new();
+        for _ in 0..TIMES {
+            add(&mut mesh, ROUTES, services);
+            let start = clock.now();
+            let now = compiler.compile(&mesh);
+            each.push(start.elapsed());
+            kept = vec![now];
+            mesh.routes.retain(|name, _| name.name.as_str() != format!("r{ROUTES}"));
+            kept.push(compiler.compile(&mesh));
+        }
+        each.sort();
+        drop(kept);
+        println!("{ROUTES} routes on {services} Services: all {first:?}, one more {:?}", each[TIMES / 2]);
+    }
+}
