@@ -277,10 +277,12 @@ fn identify(root: &Node, prefix: &str) -> Result<(Kind, ObjectRef), NotAnObject>
         let message = format!("required: give this {} a name", kind.as_str());
         return Err(reject(at, "metadata.name", Reason::MissingField, message));
     };
-    let namespace = root.at_path(&["metadata", "namespace"]).and_then(Node::text).unwrap_or("default");
+    let namespace = root.at_path(&["metadata", "namespace"]).and_then(Node::text);
+    // One that names a namespace and can have none is refused, and must not be taken for the one of its name.
+    let namespace = namespace.or(kind.is_namespaced().then_some("default"));
     let name = ObjectRef {
         kind: Arc::from(kind.as_str()),
-        namespace: kind.is_namespaced().then(|| Arc::from(shorten(namespace))),
+        namespace: namespace.map(|namespace| Arc::from(shorten(namespace))),
         name: Arc::from(name),
     };
     Ok((kind, name))
