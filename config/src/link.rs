@@ -100,9 +100,12 @@ impl Candidate {
 
     /// Sorts the older before the younger, and both before those that do not say.
     fn age(&self) -> (bool, Option<i64>) {
-        let created = self.fresh.as_ref().or(self.in_force.as_ref()).and_then(|version| version.created);
-        (created.is_none(), created)
+        age(self.fresh.as_ref().or(self.in_force.as_ref()).and_then(|version| version.created))
     }
+}
+
+fn age(created: Option<i64>) -> (bool, Option<i64>) {
+    (created.is_none(), created)
 }
 
 /// What came of all candidates.
@@ -202,8 +205,8 @@ struct Linking {
     own_addresses: BTreeSet<IpAddr>,
     /// The names that each tenant has the node look up.
     hosts: BTreeMap<TenantId, BTreeSet<HostName>>,
-    /// Whether the version that is looked at is in force already.
-    in_force: bool,
+    /// The version in force of the object that is looked at.
+    before: Option<Arc<Lowered>>,
     /// The drafts of workloads and Services in the mesh, for selectors and targets.
     pods: BTreeMap<PodName, Arc<Lowered>>,
     services: BTreeMap<ServiceName, Arc<Lowered>>,
@@ -235,8 +238,8 @@ impl Linking {
         candidate: &Candidate,
         accept: impl Fn(&mut Self, &Arc<Lowered>) -> Result<(), Refusal>,
     ) {
+        self.before = candidate.in_force.clone();
         for version in candidate.fresh.iter().chain(candidate.kept()) {
-            self.in_force = candidate.in_force.as_ref() == Some(version);
             match accept(self, version) {
                 Ok(()) => {
                     let is_fresh = candidate.fresh.as_ref().is_some_and(|fresh| Arc::ptr_eq(fresh, version));

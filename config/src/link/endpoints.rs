@@ -9,12 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Candidate, Linking, Owner, Refusal, as_pod, as_service};
+use super::{Candidate, Linking, Owner, Refusal, age, as_pod, as_service, claims::Thing};
 use crate::{
     finding::{Reason, Severity},
     lower::{Draft, Lowered, Place, PortDraft, ServiceDraft, SliceEndpoint, TargetPort, WorkloadDraft},
     model::{AppProtocol, Endpoint, Members, Service, ServicePort},
-    name::PodName,
+    name::{PodName, ServiceName},
 };
 
 /// A slice may name its own namespace's pods and addresses outside the mesh, nobody else's.
@@ -22,7 +22,7 @@ pub(super) fn check_slice(linking: &mut Linking, lowered: &Arc<Lowered>) -> Resu
     let Draft::EndpointSlice(slice) = &lowered.draft else { return Ok(()) };
     let Some(service) = &slice.service else { return Ok(()) };
     for endpoint in &slice.endpoints {
-        if let Some(message) = trespass(linking, &service.namespace, endpoint) {
+        if let Some(message) = trespass(linking, lowered, &service.namespace, endpoint) {
             return Err(Refusal { place: endpoint.place.clone(), reason: Reason::NotPermitted, message });
         }
     }
@@ -37,6 +37,7 @@ pub(super) fn check_slice(linking: &mut Linking, lowered: &Arc<Lowered>) -> Resu
 
 fn trespass(
     linking: &Linking,
+    slice: &Lowered,
     namespace: &crate::name::Namespace,
     endpoint: &SliceEndpoint,
 ) -> Option<String> {
@@ -45,19 +46,33 @@ fn trespass(
         Some(Owner::Pod(pod)) if pod.namespace != *namespace => Some(format!(
             "{address} is Pod {pod}, of another namespace: a slice names its own namespace's pods only"
         )),
-        Some(Owner::Service(service)) => {
+        // Not for a Service that came later: whoever writes one may write any address as its own.
+        Some(Owner::Service(service)) if !came_first(linking, slice, service, address) => {
             Some(format!("{address} is the cluster address of Service {service}: name its pods instead"))
         }
         Some(Owner::Pod(_)) => None,
         None if linking.own_addresses.contains(&address) => {
             Some(format!("{address} is an address of this node: name the pod's own address"))
         }
-        // Not of a slice in force: whoever writes a pod may write any address as its node's.
-        None if linking.node_addresses.contains(&address) && !linking.in_force => {
+        // Not where the slice in force has it: whoever writes a pod may write any address as its node's.
+        None if linking.node_addresses.contains(&address) && !had_already(linking, address) => {
             Some(format!("{address} is the address of a node: name the pod's own address"))
         }
         _ => None,
     }
+}
+
+/// Whether a slice named an address before a Service had it: among newcomers, the older comes first.
+fn came_first(linking: &Linking, slice: &Lowered, service: &ServiceName, address: IpAddr) -> bool {
+    let since = linking.services.get(service).and_then(|service| service.created);
+    let is_held = linking.reserved.contains_key(&Thing::Address(address));
+    had_already(linking, address) || !is_held && age(slice.created) < age(since)
+}
+
+/// Whether the version in force of the slice that is looked at names an address.
+fn had_already(linking: &Linking, address: IpAddr) -> bool {
+    let before = linking.before.as_ref().map(|before| &before.draft);
+    matches!(before, Some(Draft::EndpointSlice(slice)) if slice.endpoints.iter().any(|one| one.address == address))
 }
 
 /// Notes where slices are missing: one that was refused may have been of any Service of its namespace.
