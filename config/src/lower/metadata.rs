@@ -28,6 +28,7 @@ pub(super) fn read(context: &mut Context<'_>, root: &Node, kind: Kind) -> Option
     let meta = root.get("metadata")?;
     let name = context.name::<Name>(meta.get("name")?)?;
     own_annotations(context, meta, kind);
+    own_labels(context, meta, kind);
     let namespace = match (meta.get("namespace"), kind) {
         (Some(node), Kind::Namespace | Kind::Tenant) => {
             context.invalid(node, format!("a {} is cluster-scoped: remove the namespace", kind.as_str()));
@@ -72,6 +73,20 @@ fn own_annotations(context: &mut Context<'_>, meta: &Node, kind: Kind) {
             } else {
                 format!("does nothing on a {}: only pods have annotations of canopy.mesh", kind.as_str())
             };
+            context.note(Severity::Warning, Reason::UnknownField, &entry.node, message);
+        }
+    }
+}
+
+/// A label in Canopy's own group that does nothing is a slip, or meant to make somebody part of a tenant.
+fn own_labels(context: &mut Context<'_>, meta: &Node, kind: Kind) {
+    for entry in meta.get("labels").map_or(&[][..], Node::entries) {
+        let known = matches!(kind, Kind::Namespace | Kind::Pod) && entry.key == MODE;
+        if entry.key.starts_with("canopy.mesh/") && !known {
+            let message = format!(
+                "does nothing: the one label of canopy.mesh is {MODE}, of namespaces and pods. Whose a namespace is, the Tenant says \
+                 that lists it"
+            );
             context.note(Severity::Warning, Reason::UnknownField, &entry.node, message);
         }
     }

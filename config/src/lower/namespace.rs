@@ -24,6 +24,7 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node) -> Option<NamespaceD
     let name: Namespace = context.name(root.at_path(&["metadata", "name"])?)?;
     let labels = metadata::texts(root.at_path(&["metadata", "labels"]));
     check_mode(context, root);
+    check_own_name(context, root, &name);
     let mode = root.at_path(&["metadata", "labels", metadata::MODE]);
     let off = mode.filter(|node| node.text() == Some(metadata::MODE_OFF));
     let off_place = off.map(|node| context.place(node));
@@ -39,6 +40,15 @@ fn with_own_name(mut facts: NamespaceFacts) -> NamespaceFacts {
     // Not what the manifest says: it could pass for another namespace.
     facts.labels.insert(OWN_NAME.to_owned(), facts.name.to_string());
     facts
+}
+
+fn check_own_name(context: &mut Context<'_>, root: &Node, name: &Namespace) {
+    let said = root.at_path(&["metadata", "labels", OWN_NAME]);
+    if let Some(node) = said.filter(|node| node.text() != Some(name.as_str())) {
+        let message =
+            format!("not obeyed: in every cluster this label is the namespace's own name, {name}: remove it");
+        context.note(Severity::Warning, Reason::NotPermitted, node, message);
+    }
 }
 
 fn check_mode(context: &mut Context<'_>, root: &Node) {
