@@ -7,7 +7,7 @@ use crate::{
     finding::{Reason, Severity},
     lower::{AuthorizationDraft, Draft, EntryDraft, HOSTS, Lowered},
     model::{Action, AuthorizationPolicy, Mesh, Scope},
-    name::ServiceName,
+    name::{ServiceName, TenantId},
 };
 
 pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
@@ -41,6 +41,7 @@ fn service_entry(linking: &mut Linking, lowered: &Lowered, draft: &EntryDraft) {
         }
     }
     entry.hosts = hosts;
+    report_others(linking, lowered, draft, &tenant);
     for place in beyond {
         let message =
             format!("opens nothing: {tenant} names {HOSTS} hosts already, which is as many as are looked up");
@@ -48,6 +49,23 @@ fn service_entry(linking: &mut Linking, lowered: &Lowered, draft: &EntryDraft) {
     }
     if entry.opens_anything() {
         linking.mesh.service_entries.insert(entry.name.clone(), Arc::new(entry));
+    }
+}
+
+/// An entry opens to its own tenant alone, whomever it is exported to, unless it is of the root namespace.
+fn report_others(linking: &mut Linking, lowered: &Lowered, draft: &EntryDraft, tenant: &TenantId) {
+    if draft.entry.audience.every_tenant {
+        return;
+    }
+    for (namespace, place) in &draft.exported {
+        let owner = tenants::of(linking, namespace);
+        if owner != *tenant {
+            let message = format!(
+                "opens nothing to namespace {namespace}, which is of another tenant ({owner}): have its owner write an entry, or the \
+                 mesh's root namespace"
+            );
+            linking.find(lowered, (Severity::Warning, Reason::NotPermitted), place, message);
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct EntryDraft {
     pub(crate) entry: ServiceEntry,
     /// Where each of its hosts is written, in order.
     pub(crate) host_places: Vec<Place>,
+    /// The namespaces that it is exported to by name, and where it says so.
+    pub(crate) exported: Vec<(Namespace, Place)>,
 }
 
 /// How destinations are found.
@@ -51,7 +53,7 @@ pub(super) fn lower(
     let resolution = resolution(context, spec);
     let endpoints = endpoints(context, spec, resolution);
     let (hosts, host_places) = if is_by_name(spec, resolution) { hosts(context, spec) } else { no_hosts() };
-    let audience = audience(context, spec, home)?;
+    let (audience, exported) = audience(context, spec, home)?;
     let name = EntryName::new(namespace.clone(), meta.name);
     let entry = ServiceEntry { name, addresses, ports, endpoints, hosts, audience };
     check_addresses(context, spec, &entry);
@@ -59,7 +61,7 @@ pub(super) fn lower(
         let message = "opens nothing: give it spec.addresses, spec.endpoints with resolution STATIC, or hosts that can be looked up";
         context.note(Severity::Warning, Reason::NotObeyed, spec, message);
     }
-    Some(EntryDraft { entry, host_places })
+    Some(EntryDraft { entry, host_places, exported })
 }
 
 /// Every node looks up every name, so a tenant has so many at most, each counted once.
@@ -183,17 +185,28 @@ fn check_addresses(context: &mut Context<'_>, spec: &Node, entry: &ServiceEntry)
     }
 }
 
-fn audience(context: &mut Context<'_>, spec: &Node, home: Home<'_>) -> Option<Audience> {
+/// For whom an entry is, and the namespaces that it names.
+fn audience(
+    context: &mut Context<'_>,
+    spec: &Node,
+    home: Home<'_>,
+) -> Option<(Audience, Vec<(Namespace, Place)>)> {
     let mut namespaces: Vec<Namespace> = Vec::new();
+    let mut exported = Vec::new();
+    let mut everybody = spec.items_of("exportTo").is_empty();
     for node in spec.items_of("exportTo") {
         match node.text() {
-            Some("*") => return Some(Audience { every_tenant: home.is_root, namespaces: None }),
+            Some("*") => everybody = true,
             Some(".") => namespaces.push(home.namespace.clone()),
             // Istio's word for nobody.
             Some("~") => {}
-            _ => namespaces.push(context.name(node)?),
+            _ => {
+                let namespace: Namespace = context.name(node)?;
+                exported.push((namespace.clone(), context.place(node)));
+                namespaces.push(namespace);
+            }
         }
     }
-    let everybody = spec.items_of("exportTo").is_empty();
-    Some(Audience { every_tenant: home.is_root, namespaces: (!everybody).then_some(namespaces) })
+    let audience = Audience { every_tenant: home.is_root, namespaces: (!everybody).then_some(namespaces) };
+    Some((audience, exported))
 }
