@@ -37,3 +37,4 @@ pub mod report;
 pub mod store;
 
 pub use document::Limits;
+pub use object::kinds;

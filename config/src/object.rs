@@ -108,6 +108,11 @@ impl Kind {
     }
 }
 
+/// The kinds that are read, as manifests name them.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    Kind::ALL.into_iter().map(Kind::as_str)
+}
+
 /// An object of a kind that is read, under the name its manifest gives it (checked when it is lowered).
 #[derive(Debug)]
 pub(crate) struct Object {

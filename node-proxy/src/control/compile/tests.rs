@@ -16,6 +16,7 @@ use super::*;
 use crate::snapshot::{Destination, ServiceEntry, routes::PathMatcher};
 
 mod increments;
+mod ownership;
 mod routes;
 mod scale;
 mod sharing;
