@@ -19,7 +19,8 @@ pub mod part;
 
 mod options;
 
-// What is said about manifests.
+// What is said about manifests, and what became of each object.
+pub mod condition;
 pub mod finding;
 
 // The way of a manifest, in order: text, objects, fields, what one object means, all objects together.

@@ -12,6 +12,7 @@ use std::{
 
 use self::named::{Entry, Named, protects};
 use crate::{
+    condition::Standing,
     finding::{Finding, ObjectRef, Reason, Severity},
     link::{self, Candidate, Doubt, Linked},
     lower::Lowered,
@@ -28,6 +29,7 @@ mod file;
 mod named;
 mod rest;
 mod room;
+mod standing;
 mod turns;
 mod unevaluated;
 
@@ -48,6 +50,8 @@ pub struct Outcome {
     pub objects: usize,
     /// How many objects are in force, in any version.
     pub accepted: usize,
+    /// What became of each of them, and of what is in force though no file names it any more.
+    pub standings: Arc<[Standing]>,
     /// In how long the same files have to be taken in again, since some of what they say was put off.
     pub again: Option<Duration>,
 }
@@ -141,6 +145,7 @@ impl Store {
         findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
         excerpt::fill(&mut findings, files);
         let changes = changes::adopt(&mut self.mesh, mesh);
+        let standings = self.standings(&findings).into();
         Outcome {
             mesh: Arc::clone(&self.mesh),
             findings,
@@ -149,6 +154,7 @@ impl Store {
             files: files.len(),
             objects,
             accepted: self.good.len(),
+            standings,
             again: turn.again,
         }
     }

@@ -62,6 +62,10 @@ impl Subject for Daemon {
         self.status.to_json()
     }
 
+    fn objects(&self, tenant: Option<&str>) -> serde_json::Value {
+        self.status.objects(tenant)
+    }
+
     fn trace(&self, pod: Option<String>) -> Result<mpsc::Receiver<Bytes>, String> {
         let decisions = self.steering.trace(pod)?;
         let (lines, receiver) = mpsc::channel(TRACE_LINES);
@@ -122,6 +126,8 @@ impl Readings for Daemon {
         Configuration {
             version,
             rejected: count(self.status.rejected()),
+            rejected_objects: self.status.rejected_objects(),
+            age: self.status.since().and_then(|since| since.elapsed().ok()),
             workloads: count(planted),
             workloads_failed: count(waiting),
         }

@@ -78,6 +78,8 @@ pub(super) struct ReadObject {
     pub(super) stand_in: Option<Arc<Lowered>>,
     /// The network namespace that it names, if it is a Pod of this node, accepted or not.
     pub(super) netns: Option<PathBuf>,
+    /// `metadata.generation`, where it says one.
+    pub(super) generation: Option<u64>,
 }
 
 impl FileRead {
@@ -122,6 +124,10 @@ impl FileRead {
             has_gap: now.is_some_and(|read| read.has_gap),
         }
     }
+}
+
+fn generation(root: &Node) -> Option<u64> {
+    u64::try_from(root.at_path(&["metadata", "generation"])?.int()?).ok()
 }
 
 /// Instead of the text, which would be held twice: 128 bits, so that no two versions meet by chance. Whoever
@@ -266,6 +272,7 @@ impl Reader<'_> {
         let netns = lower::netns_of(&object, self.options.node.as_ref());
         self.read.objects.push(ReadObject {
             netns,
+            generation: generation(&object.root),
             name: object.name,
             at: object.root.at,
             lowered: accepted.map(Arc::new),
@@ -295,9 +302,10 @@ impl Reader<'_> {
         let mut names = Vec::new();
         for object in defect.found.objects {
             let stand_in = lower::of_named(&self.read.file, &object, self.options).map(Arc::new);
+            let generation = generation(&object.root);
             let (name, at) = (object.name, object.root.at);
             names.push((name.clone(), at));
-            self.read.objects.push(ReadObject { name, at, lowered: None, stand_in, netns: None });
+            self.read.objects.push(ReadObject { name, at, lowered: None, stand_in, netns: None, generation });
         }
         if let [(name, _)] = &names[..] {
             finding.object = Some(name.clone());

@@ -2,7 +2,7 @@
 //!
 //! Mode 0600, and the peer's credentials are checked besides. Nothing secret can be read through it by anyone, and nothing
 //! can be changed through it. Paths: `/tree`, `/costs`, `/events?after=NUMBER`,
-//! `/showback?since=SECONDS`, `/status`, `/trace?pod=NAMESPACE/NAME`.
+//! `/showback?since=SECONDS`, `/status`, `/objects`, `/trace?pod=NAMESPACE/NAME`.
 
 pub mod client;
 pub mod owners;
@@ -33,8 +33,11 @@ pub trait Subject: Send + Sync + fmt::Debug + 'static {
     /// What was used per hour, from the hour of this second since the epoch on; by all tenants or by one.
     fn showback(&self, since: u64, tenant: Option<&str>) -> Vec<Hour>;
 
-    /// The state of every configured object, as JSON.
+    /// What there is to say about the configuration, as JSON.
     fn status(&self) -> serde_json::Value;
+
+    /// What became of every object, as JSON: of one tenant, or of all.
+    fn objects(&self, tenant: Option<&str>) -> serde_json::Value;
 
     /// Steering decisions from now on, one JSON line each, until the receiver is dropped; of one pod
     /// (`NAMESPACE/NAME`) or of all. The error says why there are none.

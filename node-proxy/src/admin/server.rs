@@ -225,13 +225,15 @@ async fn answer(subject: &dyn Subject, request: &Request<Incoming>) -> Response<
         "/events" => json(&subject.events(number(request, "after="), None)),
         "/showback" => json(&subject.showback(number(request, "since="), None)),
         "/status" => json(&subject.status()),
+        "/objects" => json(&subject.objects(None)),
         "/trace" => match subject.trace(pod_of(request.uri().query())) {
             Ok(lines) => Response::new(lines_body(lines)),
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
         },
         _ => text(
             StatusCode::NOT_FOUND,
-            "here are /tree, /costs, /events, /showback, /status and /trace?pod=NAMESPACE/NAME\n".to_owned(),
+            "here are /tree, /costs, /events, /showback, /status, /objects and /trace?pod=NAMESPACE/NAME\n"
+                .to_owned(),
         ),
     }
 }
@@ -245,7 +247,11 @@ fn answer_owner(subject: &dyn Subject, request: &Request<Incoming>, tenant: &str
         "/costs" => json(&subject.costs(Some(tenant))),
         "/events" => json(&subject.events(number(request, "after="), Some(tenant))),
         "/showback" => json(&subject.showback(number(request, "since="), Some(tenant))),
-        _ => text(StatusCode::FORBIDDEN, "an owner may ask for /costs, /events and /showback\n".to_owned()),
+        "/objects" => json(&subject.objects(Some(tenant))),
+        _ => {
+            let may = "an owner may ask for /costs, /events, /showback and /objects\n";
+            text(StatusCode::FORBIDDEN, may.to_owned())
+        }
     }
 }
 

@@ -97,7 +97,7 @@ async fn ask(socket: &Path, after: u64) -> Result<Told, ClientError> {
 fn render(event: &Event, palette: Palette) -> String {
     let Event { at, tenant, kind, what, .. } = event;
     let kind = match kind {
-        Kind::Cell | Kind::Workload => palette.red(kind.as_str()),
+        Kind::Cell | Kind::Workload | Kind::Configuration => palette.red(kind.as_str()),
         Kind::Budget | Kind::Node => palette.yellow(kind.as_str()),
     };
     let at = palette.dim(rfc3339(*at as u64));

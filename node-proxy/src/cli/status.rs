@@ -14,12 +14,16 @@ use serde_json::Value;
 use super::{Daemon, Outcome, runtime, style::Palette};
 use crate::admin::client;
 
+mod objects;
+
 /// Tell what the running daemon makes of its configuration: version in force, findings, versions kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   canopy status
   canopy status --json | jq '.findings[] | select(.severity == \"rejected\")'
+  canopy status --objects              each object that is not as its author wants it: its conditions, as Gateway API has them
+  canopy status --objects --all --json | jq '.objects[] | select(.kind == \"HTTPRoute\")'
 
 Exit code 0: nothing is rejected; 1: something is, or no daemon answers.")]
 pub(super) struct Status {
@@ -28,10 +32,19 @@ pub(super) struct Status {
     /// Print JSON instead.
     #[arg(long)]
     json: bool,
+    /// Tell of objects instead of findings: of those whose conditions are not as their author wants them.
+    #[arg(long)]
+    objects: bool,
+    /// Of all objects.
+    #[arg(long, requires = "objects")]
+    all: bool,
 }
 
 impl Status {
     pub(super) fn run(self) -> Outcome {
+        if self.objects {
+            return objects::run(&self.daemon, self.json, self.all);
+        }
         let status: Value = runtime()?.block_on(client::get(&self.daemon.socket(), "/status"))?;
         let text = if self.json {
             serde_json::to_string_pretty(&status)? + "\n"

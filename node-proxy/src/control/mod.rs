@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use config::store::{Outcome, Rejected};
@@ -24,6 +24,7 @@ pub mod compile;
 pub mod directory;
 mod files;
 pub mod names;
+mod standings;
 mod status;
 
 /// Where configuration comes from. One of the six seams.
@@ -61,7 +62,7 @@ impl Control {
                 let outcome = source.next(PATIENCE);
                 let mut changed = outcome.is_some();
                 if let Some(outcome) = outcome {
-                    status.take(&outcome);
+                    forest.tell(status.take(&outcome, SystemTime::now()));
                     names.want(&outcome.mesh);
                     (mesh, rejected) = (Some(outcome.mesh), outcome.rejected);
                 }

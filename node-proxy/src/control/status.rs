@@ -3,14 +3,19 @@
 //! Each finding is logged once, when it comes and when it goes. It must never hold more findings than there are.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use config::{
     finding::{Finding, Severity},
+    name::TenantId,
     store::Outcome,
 };
+
+use super::standings::Standings;
+use crate::tenancy::events::News;
 
 /// Findings that are logged one by one at a time; of more, only the number.
 const LOGGED: usize = 100;
@@ -25,24 +30,48 @@ struct Known {
     files: usize,
     accepted: usize,
     findings: Vec<Finding>,
+    standings: Standings,
+    since: Option<SystemTime>,
 }
 
 impl Status {
-    /// Takes in what came of the configuration, and logs what is new about it.
-    pub(super) fn take(&self, outcome: &Outcome) {
+    /// Takes in what came of the configuration, logs what is new about it, and gives what of that is news for tenants' owners.
+    pub(super) fn take(&self, outcome: &Outcome, now: SystemTime) -> Vec<(TenantId, News)> {
         let mut known = self.known();
         log_difference(&known.findings, &outcome.findings);
+        let mut standings = std::mem::take(&mut known.standings);
+        let news = standings.take(&outcome.standings, now);
+        let is_same = known.version == outcome.mesh.version;
+        let since = known.since.filter(|_| is_same).or(Some(now));
         *known = Known {
             version: outcome.mesh.version,
             files: outcome.files,
             accepted: outcome.accepted,
             findings: outcome.findings.clone(),
+            standings,
+            since,
         };
+        news
     }
 
-    /// Objects that are rejected now.
+    /// Findings that reject something, now.
     pub fn rejected(&self) -> usize {
         self.known().findings.iter().filter(|finding| finding.severity == Severity::Rejected).count()
+    }
+
+    /// Objects that are not accepted now, by why.
+    pub fn rejected_objects(&self) -> BTreeMap<&'static str, u64> {
+        self.known().standings.rejected()
+    }
+
+    /// Since when the configuration is of the version that it is; `None` before the first.
+    pub fn since(&self) -> Option<SystemTime> {
+        self.known().since
+    }
+
+    /// What became of each object: of a tenant, or of all.
+    pub fn objects(&self, tenant: Option<&str>) -> serde_json::Value {
+        self.known().standings.to_json(tenant)
     }
 
     /// All of it.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     telemetry::Reason,
-    tenancy::{Balance, Events, Ledger, Row, Told},
+    tenancy::{Balance, Events, Ledger, Row, Told, events::News},
 };
 
 /// How long a cell may take to describe itself.
@@ -174,6 +174,12 @@ impl ForestHandle {
             Some(tenant) => costs::of(&standing.only(tenant), Balance::default(), at),
             None => costs::of(&standing, self.balance(), at),
         }
+    }
+
+    /// Tells tenants' owners what others than the forest have seen.
+    pub fn tell(&self, news: Vec<(TenantId, News)>) {
+        let now = SystemTime::now();
+        news.into_iter().for_each(|(tenant, news)| self.shared.events.tell(&tenant, news, now));
     }
 
     /// What owners were told after this event; of one tenant or of all.

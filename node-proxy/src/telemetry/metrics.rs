@@ -4,9 +4,10 @@
 //! the node has left the page. Reading must never take a lock that a cell takes, nor ask a cell anything.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use config::name::TenantId;
@@ -42,12 +43,16 @@ pub trait Readings: Send + Sync + fmt::Debug + 'static {
 }
 
 /// The configuration in force, as numbers.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Configuration {
     /// `Mesh::version`.
     pub version: u64,
-    /// Objects that are rejected now.
+    /// Findings that reject something now.
     pub rejected: u64,
+    /// Objects that are not accepted now, by why.
+    pub rejected_objects: BTreeMap<&'static str, u64>,
+    /// For how long it has been of its version; `None` before the first.
+    pub age: Option<Duration>,
     /// Workloads that are enrolled on this node.
     pub workloads: u64,
     /// Workloads that should be and are not.
@@ -239,7 +244,8 @@ impl Scrape {
     }
 
     fn encode_daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Configuration { version, rejected, workloads, workloads_failed } = self.readings.configuration();
+        let configuration = self.readings.configuration();
+        let Configuration { version, rejected, workloads, workloads_failed, .. } = configuration;
         for (name, help, value) in [
             ("configuration_version", "Version of the configuration in force", version),
             ("configuration_rejected_objects", "Objects that are rejected now", rejected),
@@ -249,6 +255,7 @@ impl Scrape {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?;
         }
+        configuration.encode(encoder)?;
         let help = "Access log lines dropped because the writer could not keep up";
         let metric = encoder.encode_descriptor("access_log_dropped", help, None, MetricType::Counter)?;
         ConstCounter::new(self.readings.access_log_dropped()).encode(metric)?;
@@ -256,6 +263,24 @@ impl Scrape {
         let unit = Some(&Unit::Seconds);
         let metric = encoder.encode_descriptor("process_start_time", help, unit, MetricType::Gauge)?;
         ConstGauge::new(self.started_seconds).encode(metric)
+    }
+}
+
+impl Configuration {
+    /// What of it has labels, or is not always there.
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Objects that are not accepted now";
+        let name = "configuration_objects_not_accepted";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (reason, count) in &self.rejected_objects {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(family.encode_family(&[("reason", *reason)])?)?;
+        }
+        let Some(age) = self.age else { return Ok(()) };
+        let help = "For how long the configuration has been of its version";
+        let unit = Some(&Unit::Seconds);
+        let metric = encoder.encode_descriptor("configuration_version_age", help, unit, MetricType::Gauge)?;
+        ConstGauge::new(age.as_secs_f64()).encode(metric)
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Kind {
     Budget,
     /// A workload of the tenant is not served.
     Workload,
+    /// The tenant's configuration: an object of it is not accepted, or is again.
+    Configuration,
     /// The node's doing: it was started, of which every tenant on it is told, or a bound of its own refused something.
     Node,
 }
@@ -67,6 +69,7 @@ impl Kind {
             Self::Cell => "cell",
             Self::Budget => "budget",
             Self::Workload => "workload",
+            Self::Configuration => "configuration",
             Self::Node => "node",
         }
     }

@@ -197,6 +197,7 @@ fn sockets(daemon: &Daemon, owner: &Path) -> Result<Surfaces, Box<dyn std::error
         "/costs",
         "/events",
         "/showback",
+        "/objects",
         "/certificates",
         "/keys",
         "/config_dump",

@@ -46,9 +46,14 @@ fn an_owner_is_shown_its_own_tenant_and_a_stranger_nothing() -> Outcome {
         assert_eq!((tenants.len(), tenants[0]["tenant"].as_str()), (1, own.split('/').next()), "{costs}");
         assert_eq!(tenants[0]["workloads"][0]["workload"], own, "{costs}");
         assert_eq!(costs["resident_bytes"]["process"], 0.0, "the node's sums are not told: {costs}");
-        for path in
-            ["/costs", "/events", "/showback", "/costs?tenant=bank", "/events?tenant=bank&tenant=shop"]
-        {
+        for path in [
+            "/costs",
+            "/events",
+            "/showback",
+            "/objects",
+            "/costs?tenant=bank",
+            "/objects?tenant=bank&tenant=shop",
+        ] {
             let answer = ask_as(user, socket, path)?;
             assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains(other), "{path}: {answer}");
         }

@@ -46,7 +46,14 @@ impl Readings for Fixed {
         Balance { cpu: parts(7.0), allocated: parts(8.0), resident: parts(9.0) }
     }
     fn configuration(&self) -> Configuration {
-        Configuration { version: 7, rejected: 1, workloads: 5, workloads_failed: 0 }
+        Configuration {
+            version: 7,
+            rejected: 1,
+            rejected_objects: [("InvalidValue", 2)].into(),
+            age: Some(Duration::from_millis(1500)),
+            workloads: 5,
+            workloads_failed: 0,
+        }
     }
     fn is_ready(&self) -> bool {
         true
@@ -107,6 +114,8 @@ fn page_shows_every_figure_with_its_tenant() {
         "canopy_fence_pods{state=\"unavailable\"} 0",
         "canopy_fence_packets_total{pod=\"shop/cart\",reason=\"raw\",verdict=\"dropped\"} 9",
         "canopy_configuration_version 7",
+        "canopy_configuration_objects_not_accepted{reason=\"InvalidValue\"} 2",
+        "canopy_configuration_version_age_seconds 1.5",
         "canopy_access_log_dropped_total 4",
         "canopy_relay_mirrors_dropped_total{tenant=\"shop\"} 1.0",
         "canopy_relay_bulk_copied_bytes_total{tenant=\"shop\"} 5.0",

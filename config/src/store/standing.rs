@@ -1,0 +1,79 @@
+//! What became of every object that the files name, or that is in force though they name it no more.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Store;
+use crate::{
+    condition::{InForce, RouteFacts, Standing, conditions},
+    finding::{Finding, ObjectRef},
+    model::{BackendTarget, HttpRoute, Mesh},
+    name::{Name, Namespace, RouteName, TenantId},
+    object::Kind,
+};
+
+impl Store {
+    /// By object, in the order of kinds and names.
+    pub(super) fn standings(&self, findings: &[Finding]) -> Vec<Standing> {
+        let mut found: BTreeMap<&ObjectRef, Vec<&Finding>> = BTreeMap::new();
+        for finding in findings {
+            if let Some(object) = &finding.object {
+                found.entry(object).or_default().push(finding);
+            }
+        }
+        let mut all: BTreeMap<&ObjectRef, (InForce, Option<u64>)> = BTreeMap::new();
+        for object in self.files.values().flat_map(|read| &read.objects) {
+            let in_force = match (self.good.get(&object.name), &object.lowered) {
+                (Some(good), Some(fresh)) if Arc::ptr_eq(good, fresh) => InForce::This,
+                (Some(_), _) => InForce::Earlier,
+                (None, _) => InForce::Nothing,
+            };
+            // Of several of a name, the one that is in force is spoken of.
+            let known = all.entry(&object.name).or_insert((in_force, object.generation));
+            if in_force == InForce::This {
+                *known = (in_force, object.generation);
+            }
+        }
+        for object in self.good.keys() {
+            all.entry(object).or_insert((InForce::Earlier, None));
+        }
+        for object in self.stood_in.keys() {
+            let standing = all.entry(object).or_insert((InForce::StandIn, None));
+            standing.0 = InForce::StandIn;
+        }
+        let standing = |(object, (in_force, generation)): (&ObjectRef, (InForce, Option<u64>))| {
+            let found = found.get(object).map_or(&[][..], Vec::as_slice);
+            Standing {
+                tenant: owner(&self.mesh, object),
+                observed_generation: generation,
+                conditions: conditions(&object.kind, in_force, found, route(&self.mesh, object)),
+                object: object.clone(),
+            }
+        };
+        all.into_iter().map(standing).collect()
+    }
+}
+
+/// The tenant that an object's namespace belongs to.
+fn owner(mesh: &Mesh, object: &ObjectRef) -> Option<TenantId> {
+    let namespace = Namespace::try_from(&**object.namespace.as_ref()?).ok()?;
+    let known = mesh.membership.get(&namespace).cloned();
+    Some(known.unwrap_or(TenantId::Namespace(namespace)))
+}
+
+fn route(mesh: &Mesh, object: &ObjectRef) -> Option<RouteFacts> {
+    if &*object.kind != Kind::HttpRoute.as_str() {
+        return None;
+    }
+    let namespace = Namespace::try_from(&**object.namespace.as_ref()?).ok()?;
+    let name = RouteName::new(namespace, Name::try_from(&*object.name).ok()?);
+    let Some(route) = mesh.routes.get(&name) else { return Some(RouteFacts::default()) };
+    Some(RouteFacts { attached: true, unresolved: unresolved(route) })
+}
+
+fn unresolved(route: &HttpRoute) -> Option<crate::model::InvalidBackend> {
+    let targets = route.rules.iter().flat_map(|rule| &rule.backends).map(|backend| &backend.target);
+    targets.into_iter().find_map(|target| match target {
+        BackendTarget::Invalid(invalid) => Some(*invalid),
+        BackendTarget::Service { .. } => None,
+    })
+}

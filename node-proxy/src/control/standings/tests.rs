@@ -1,0 +1,93 @@
+//! Objects from one configuration to the next: since when, and what their owners hear.
+
+use std::{path::PathBuf, time::Duration};
+
+use config::store::{FileText, Options, Store};
+
+use super::*;
+
+const TENANT: &str =
+    "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {canopy.mesh/mode: node}}\n";
+
+fn service(port: &str, generation: u32) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: cart, namespace: shop, generation: {generation}}}\n\
+         spec: {{clusterIP: 10.96.0.1, selector: {{app: cart}}, ports: [{{port: {port}}}]}}\n"
+    )
+}
+
+/// A store and what is kept of its objects.
+struct Set {
+    store: Store,
+    standings: Standings,
+    at: SystemTime,
+}
+
+impl Set {
+    fn new() -> Self {
+        let store = Store::new(Options::default());
+        Self { store, standings: Standings::default(), at: SystemTime::UNIX_EPOCH }
+    }
+
+    /// What owners hear, a second after the last edit.
+    fn edit(&mut self, text: &str) -> Vec<String> {
+        self.at += Duration::from_secs(1);
+        let texts = [("a.yaml", TENANT), ("b.yaml", text)];
+        let files = texts.map(|(name, text)| (PathBuf::from(name), FileText::from(text))).into();
+        let outcome = self.store.apply(&files);
+        let news = self.standings.take(&outcome.standings, self.at);
+        news.into_iter().map(|(tenant, news)| format!("{tenant}: {}", news.what)).collect()
+    }
+
+    fn shown(&self, name: &str, tenant: Option<&str>) -> serde_json::Value {
+        let all = self.standings.to_json(tenant);
+        let objects = all["objects"].as_array().unwrap();
+        objects.iter().find(|object| object["name"] == name).cloned().unwrap_or_default()
+    }
+}
+
+#[test]
+fn an_object_that_is_rejected_is_told_of_once_and_so_is_its_mending_and_times_are_those_of_the_change() {
+    let mut set = Set::new();
+    assert!(set.edit(&service("80", 1)).is_empty(), "all is well");
+    let told = set.edit(&service("none", 2));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("ns/shop: Service shop/cart is not accepted (WrongType), and its last good version stays in force: spec.ports[0].port: "), "{told:?}");
+    assert!(set.edit(&service("none", 3)).is_empty(), "it is the same");
+    let shown = set.shown("cart", Some("ns/shop"));
+    assert_eq!((&shown["observedGeneration"], &shown["tenant"]), (&3.into(), &"ns/shop".into()), "{shown}");
+    let condition = |about: &str| {
+        let conditions = shown["conditions"].as_array().unwrap();
+        let condition = conditions.iter().find(|condition| condition["type"] == about).unwrap();
+        (
+            condition["status"].as_str().unwrap(),
+            condition["reason"].as_str().unwrap(),
+            condition["lastTransitionTime"].as_str().unwrap(),
+        )
+    };
+    assert_eq!(condition("Accepted"), ("False", "WrongType", "1970-01-01T00:00:02Z"));
+    assert_eq!(condition("Programmed"), ("False", "KeptLastGood", "1970-01-01T00:00:02Z"));
+    assert_eq!(condition("Conflicted"), ("False", "NoConflicts", "1970-01-01T00:00:01Z"));
+    assert_eq!(set.standings.rejected(), [("WrongType", 1)].into());
+    assert_eq!(set.edit(&service("80", 4)), ["ns/shop: Service shop/cart is accepted again"]);
+    assert!(set.standings.rejected().is_empty());
+}
+
+#[test]
+fn an_owner_is_shown_what_is_in_its_own_namespaces() {
+    let mut set = Set::new();
+    set.edit(&service("80", 1));
+    assert!(set.shown("cart", Some("ns/bank")).is_null());
+    assert!(set.shown("cart", None).is_object() && set.shown("shop", None).is_object());
+    assert!(
+        set.shown("shop", Some("ns/shop")).is_null(),
+        "a namespace is nobody's to write but the cluster's"
+    );
+}
+
+#[test]
+fn an_object_that_is_rejected_from_the_beginning_is_told_of_too() {
+    let told = Set::new().edit(&service("none", 1));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("(WrongType), and no version of it is in force: "), "{told:?}");
+}
