@@ -5,7 +5,7 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -78,7 +78,7 @@ pub enum Reason {
 }
 
 /// A place in a file, counted from 1; columns count characters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Line.
     pub line: u32,
@@ -96,6 +96,13 @@ pub struct ObjectRef {
     pub namespace: Option<Arc<str>>,
     /// Its name.
     pub name: Arc<str>,
+}
+
+impl ObjectRef {
+    /// The object of this kind and name; without a namespace, of a cluster-scoped kind.
+    pub fn new(kind: &str, namespace: Option<&str>, name: &str) -> Self {
+        Self { kind: Arc::from(kind), namespace: namespace.map(Arc::from), name: Arc::from(name) }
+    }
 }
 
 /// Prints as `KIND NAMESPACE/NAME`.
@@ -134,19 +141,26 @@ pub struct Finding {
     pub excerpt: Option<String>,
 }
 
+impl Finding {
+    /// What it says, without where: the same before and after an edit that only moves it.
+    pub fn gist(&self) -> String {
+        let object = self.object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default();
+        let field = if self.field.is_empty() { String::new() } else { format!("{}: ", self.field) };
+        visible(&format!("{}: {object}{field}{}", self.severity.as_str(), self.message))
+    }
+}
+
 /// Prints on one line: `FILE:LINE:COLUMN: SEVERITY: OBJECT: FIELD: MESSAGE`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Position { line, column } = self.position;
-        let object = self.object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default();
-        let field = if self.field.is_empty() { String::new() } else { format!("{}: ", self.field) };
-        let place = format!("{}:{line}:{column}: {}: ", self.file.display(), self.severity.as_str());
-        f.write_str(&visible(&format!("{place}{object}{field}{}", self.message)))
+        let place = visible(&format!("{}:{line}:{column}", self.file.display()));
+        write!(f, "{place}: {}", self.gist())
     }
 }
 
 /// Control characters would let a manifest write to the reader's terminal, or forge a line of a log.
-pub(crate) fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 

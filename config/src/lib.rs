@@ -34,6 +34,7 @@ mod lower;
 mod link;
 
 // The way of a directory over time, and what is told about it.
+pub mod diff;
 pub mod report;
 pub mod store;
 

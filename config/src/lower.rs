@@ -4,6 +4,8 @@
 
 use std::{cell::OnceCell, path::Path, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     document::{Node, Paths},
     finding::{Finding, ObjectRef, Position, Reason, Severity},
@@ -57,14 +59,14 @@ mod weight;
 mod stand_in;
 
 /// A place that a later finding can name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) at: Position,
     pub(crate) field: String,
 }
 
 /// What an object says, by kind.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Draft {
     Namespace(NamespaceDraft),
     ServiceAccount,

@@ -19,9 +19,14 @@ use crate::{
     model::Mesh,
 };
 
-pub use self::{changes::Changes, file::FileText};
+pub use self::{
+    basis::{Basis, Written},
+    changes::Changes,
+    file::FileText,
+};
 pub use crate::options::Options;
 
+mod basis;
 mod changes;
 mod doubtful;
 mod excerpt;
@@ -42,6 +47,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// What differs from the mesh before.
     pub changes: Changes,
+    /// What is in force now, by which the next files are judged.
+    pub basis: Basis,
     /// Pods that are there, but not in the mesh.
     pub rejected: Rejected,
     /// How many files were given.
@@ -74,14 +81,8 @@ pub struct Store {
     /// As they were last, with what is put off.
     latest: BTreeMap<PathBuf, Arc<file::FileRead>>,
     turns: turns::Turns,
-    /// The version of each object that the mesh is made of.
-    good: BTreeMap<ObjectRef, Arc<Lowered>>,
-    /// What stands in for objects that never had a good one.
-    stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
-    /// Those of it that stand in for parts of which nothing but signs is left.
-    of_parts: BTreeSet<ObjectRef>,
-    /// Whether there are policies that only the cluster's network can evaluate.
-    unevaluated: bool,
+    /// What the mesh is made of.
+    basis: Basis,
     mesh: Arc<Mesh>,
 }
 
@@ -108,7 +109,7 @@ impl Store {
 
     /// What is in force, in any version.
     pub fn in_force(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.good.keys()
+        self.basis.good.keys()
     }
 
     /// Takes in all files of the directory as they are now. A file that is not among them is gone, and its
@@ -132,13 +133,24 @@ impl Store {
         self.files = turn.files;
         let Collected { candidates, objects, mut findings, of_parts } = self.candidates();
         let Linked { mut mesh, findings: linked, used, stood_in } = link::link(&candidates, &self.options);
-        self.unevaluated = unevaluated::are_there(&self.files, self.unevaluated);
-        if self.unevaluated {
+        let unevaluated = unevaluated::are_there(&self.files, self.basis.unevaluated);
+        if unevaluated {
             unevaluated::stand_in(&mut mesh);
         }
-        (self.good, self.stood_in) = (used, stood_in);
-        self.of_parts.extend(of_parts);
-        self.of_parts.retain(|object| self.stood_in.contains_key(object));
+        let of_parts: BTreeSet<ObjectRef> = self
+            .basis
+            .of_parts
+            .iter()
+            .cloned()
+            .chain(of_parts)
+            .filter(|of| stood_in.contains_key(of))
+            .collect();
+        self.basis = Basis {
+            good: Arc::new(used),
+            stood_in: Arc::new(stood_in),
+            of_parts: Arc::new(of_parts),
+            unevaluated,
+        };
         findings.extend(self.files.values().flat_map(|read| read.findings.iter().cloned()));
         findings.extend(linked);
         findings.extend(turn.findings);
@@ -150,10 +162,11 @@ impl Store {
             mesh: Arc::clone(&self.mesh),
             findings,
             changes,
+            basis: self.basis.clone(),
             rejected: self.rejected(),
             files: files.len(),
             objects,
-            accepted: self.good.len(),
+            accepted: self.basis.good.len(),
             standings,
             again: turn.again,
         }
@@ -162,7 +175,7 @@ impl Store {
     /// Pods of which no version is in force, as far as can be told.
     fn rejected(&self) -> Rejected {
         let all = self.files.values().flat_map(|read| &read.objects);
-        let out = all.filter(|object| !self.good.contains_key(&object.name));
+        let out = all.filter(|object| !self.basis.good.contains_key(&object.name));
         let netns = out.filter_map(|object| object.netns.clone()).collect();
         Rejected { netns, may_be_more: self.files.values().any(|read| read.has_gap) }
     }
@@ -178,14 +191,14 @@ impl Store {
 
     /// Every object once, in the order of files and lines, with the version to fall back on.
     fn candidates(&self) -> Collected {
-        let named = Named::of(&self.files, &self.good);
+        let named = Named::of(&self.files, &self.basis.good);
         let mut lost = self.lost_to_defects(&named);
-        let parts = doubtful::of_parts(&self.files, &named, &self.good, &lost, &self.options);
+        let parts = doubtful::of_parts(&self.files, &named, &self.basis.good, &lost, &self.options);
         let mut findings = named.duplicates(&lost);
         let is_lost = |entry: &Entry<'_>| lost.contains_key(&entry.object.name);
         let entries: Vec<Entry<'_>> = named.in_order().filter(|entry| !is_lost(entry)).collect();
         let limit = self.options.limits.objects;
-        let is_in_force = |object: &ObjectRef| self.good.contains_key(object);
+        let is_in_force = |object: &ObjectRef| self.basis.good.contains_key(object);
         let beyond = room::beyond(&entries, is_in_force, lost.keys(), limit);
         let first = beyond.first().copied();
         let mut candidates = Vec::with_capacity(entries.len() + lost.len());
@@ -218,7 +231,7 @@ impl Store {
         let candidate = Candidate {
             object: object.name.clone(),
             fresh: object.lowered.clone(),
-            in_force: self.good.get(&object.name).cloned(),
+            in_force: self.basis.good.get(&object.name).cloned(),
             stand_in: object.stand_in.clone(),
             file: Arc::clone(&read.file),
             at: object.at,
@@ -256,12 +269,12 @@ impl Store {
                 doubt,
             })
         };
-        let good = self.good.iter().filter_map(|(object, good)| {
+        let good = self.basis.good.iter().filter_map(|(object, good)| {
             let lost = lost(object, good).filter(|_| !named.is_in(object, &good.file))?;
             Some((object.clone(), Candidate { in_force: Some(Arc::clone(good)), ..lost }))
         });
-        let stood_in = self.stood_in.iter().filter_map(|(object, stand_in)| {
-            let is_of_part = self.of_parts.contains(object);
+        let stood_in = self.basis.stood_in.iter().filter_map(|(object, stand_in)| {
+            let is_of_part = self.basis.of_parts.contains(object);
             // What a part may be is read anew; only one that does not say what it is may still be the same.
             let is_mute = || self.files.get(&*stand_in.file).is_some_and(|read| read.is_mute);
             let lost = lost(object, stand_in)

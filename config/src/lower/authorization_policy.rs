@@ -3,6 +3,8 @@
 //! What cannot be enforced on connections must never open anything: it is kept as such, and reported. Nothing here
 //! decides.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Context, Meta, Place,
     scope::{self, Home},
@@ -23,7 +25,7 @@ mod sources;
 mod values;
 
 /// A policy whose targets have not been looked up yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AuthorizationDraft {
     /// `None` for one that decides nothing here: another action, a dry run, a target of somebody else's.
     pub(crate) policy: Option<AuthorizationPolicy>,

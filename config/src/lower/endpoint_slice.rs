@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Meta, Place, address, app_protocol};
 use crate::{
     document::Node,
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// A slice whose addresses have not been compared with the pods yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SliceDraft {
     /// The Service it belongs to; `None` if it names none.
     pub(crate) service: Option<ServiceName>,
@@ -21,7 +23,7 @@ pub(crate) struct SliceDraft {
 }
 
 /// A port of a slice: the Service's port of the same name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SlicePort {
     pub(crate) name: Option<PortName>,
     pub(crate) number: u16,
@@ -29,7 +31,7 @@ pub(crate) struct SlicePort {
 }
 
 /// An address of a slice.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SliceEndpoint {
     pub(crate) address: IpAddr,
     pub(crate) place: Place,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Meta, Place, duration};
 use crate::{
     document::Node,
@@ -21,7 +23,7 @@ mod header_edit;
 mod matches;
 
 /// A route whose references have not been followed yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RouteDraft {
     pub(crate) name: RouteName,
     pub(crate) created: Option<i64>,
@@ -30,7 +32,7 @@ pub(crate) struct RouteDraft {
 }
 
 /// A Service that the route wants to attach to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ParentDraft {
     pub(crate) service: ServiceName,
     pub(crate) port: Option<u16>,
@@ -40,7 +42,7 @@ pub(crate) struct ParentDraft {
 }
 
 /// A rule whose backends have not been looked up yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RuleDraft {
     pub(crate) name: Option<String>,
     pub(crate) matches: Vec<Match>,

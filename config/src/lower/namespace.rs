@@ -1,6 +1,8 @@
 //! Namespace: its name and its labels. They say how its pods are treated and who selects it; they grant no
 //! membership in a tenant (design: "Vocabulary").
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Place, metadata};
 use crate::{
     document::Node,
@@ -13,7 +15,7 @@ use crate::{
 const OWN_NAME: &str = "kubernetes.io/metadata.name";
 
 /// A namespace whose tenant is not known yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct NamespaceDraft {
     pub(crate) facts: NamespaceFacts,
     /// Where it takes its pods out of the mesh, if it does.

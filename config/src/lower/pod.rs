@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use self::{annotations::netns_of, membership::Membership};
 use super::{Context, Meta, Place, address, metadata};
 use crate::{
@@ -17,7 +19,7 @@ mod membership;
 mod probes;
 
 /// What a pod says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PodDraft {
     /// `None` for a pod that is no workload of the mesh.
     pub(crate) workload: Option<WorkloadDraft>,
@@ -28,7 +30,7 @@ pub(crate) struct PodDraft {
 }
 
 /// A workload whose tenant is not known yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WorkloadDraft {
     /// Its tenant is its namespace until `link` knows better.
     pub(crate) workload: Workload,

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Meta, Place, address, app_protocol, metadata};
 use crate::{
     document::{Node, Value},
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// A Service without its endpoints.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServiceDraft {
     pub(crate) name: ServiceName,
     pub(crate) vips: Vec<IpAddr>,
@@ -25,7 +27,7 @@ pub(crate) struct ServiceDraft {
 }
 
 /// A port without its endpoints.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PortDraft {
     pub(crate) number: u16,
     pub(crate) name: Option<PortName>,
@@ -35,7 +37,7 @@ pub(crate) struct PortDraft {
 }
 
 /// The pods' port behind a Service's port.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum TargetPort {
     Number(u16),
     Named(PortName),

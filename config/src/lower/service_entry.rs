@@ -8,6 +8,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Meta, Place, address, authorization_policy::network, scope::Home};
 use crate::{
     document::Node,
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// An entry whose names have not been counted against its tenant's yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EntryDraft {
     pub(crate) entry: ServiceEntry,
     /// Where each of its hosts is written, in order.

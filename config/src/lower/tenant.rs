@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Meta, Place, budget};
 use crate::{
     document::Node,
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// A tenant whose claims on namespaces are not settled yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TenantDraft {
     pub(crate) tenant: Tenant,
     /// Where each of its namespaces is written, in order.

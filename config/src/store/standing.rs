@@ -22,7 +22,7 @@ impl Store {
         }
         let mut all: BTreeMap<&ObjectRef, (InForce, Option<u64>)> = BTreeMap::new();
         for object in self.files.values().flat_map(|read| &read.objects) {
-            let in_force = match (self.good.get(&object.name), &object.lowered) {
+            let in_force = match (self.basis.good.get(&object.name), &object.lowered) {
                 (Some(good), Some(fresh)) if Arc::ptr_eq(good, fresh) => InForce::This,
                 (Some(_), _) => InForce::Earlier,
                 (None, _) => InForce::Nothing,
@@ -33,10 +33,10 @@ impl Store {
                 *known = (in_force, object.generation);
             }
         }
-        for object in self.good.keys() {
+        for object in self.basis.good.keys() {
             all.entry(object).or_insert((InForce::Earlier, None));
         }
-        for object in self.stood_in.keys() {
+        for object in self.basis.stood_in.keys() {
             let standing = all.entry(object).or_insert((InForce::StandIn, None));
             standing.0 = InForce::StandIn;
         }

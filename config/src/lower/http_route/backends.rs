@@ -1,5 +1,7 @@
 //! References to Services: backends of a rule, and where mirrors go.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, FilterDraft, filters};
 use crate::{
     document::Node,
@@ -8,7 +10,7 @@ use crate::{
 };
 
 /// A backend that has not been looked up yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BackendDraft {
     pub(crate) weight: u32,
     pub(crate) reference: ReferenceDraft,
@@ -17,7 +19,7 @@ pub(crate) struct BackendDraft {
 }
 
 /// A Service and port, by name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReferenceDraft {
     /// `None` for a kind that cannot be a backend.
     pub(crate) target: Option<(ServiceName, u16)>,

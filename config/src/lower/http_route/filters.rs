@@ -1,5 +1,7 @@
 //! Filters of a rule or backend, and which of them may stand together.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, backends, backends::ReferenceDraft, header_edit, matches};
 use crate::{
     document::Node,
@@ -9,14 +11,14 @@ use crate::{
 };
 
 /// A filter; a mirror's target has not been looked up yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FilterDraft {
     Ready(Filter),
     Mirror(MirrorDraft),
 }
 
 /// A mirror without its target.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MirrorDraft {
     pub(crate) reference: ReferenceDraft,
     pub(crate) numerator: u32,

@@ -2,6 +2,8 @@
 //!
 //! The other half, the namespace's label, is `link`'s: it is another object's word.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     document::Node,
     finding::{Reason, Severity},
@@ -10,7 +12,7 @@ use crate::{
 
 /// What a pod says of its membership in the mesh, its label `canopy.mesh/mode: off` aside: whether that is obeyed depends on
 /// its tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Membership {
     /// It is in: it names its network namespace, or another mesh of the same protocol serves it.
     On,
