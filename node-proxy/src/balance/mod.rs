@@ -15,6 +15,7 @@ use std::{
 use config::model::Endpoint;
 use tokio::time::Instant;
 
+pub use self::view::ready;
 use self::{health::Standing, state::State, view::View};
 use crate::snapshot::Cluster;
 

@@ -13,6 +13,14 @@ use crate::snapshot::Endpoints;
 /// Draws before the endpoints are tried one by one: with half of them in order, 1 in 256 picks comes that far.
 const DRAWS: u32 = 8;
 
+/// What may be picked: what is ready, of one address family where that has any. Endpoints that are terminating are not
+/// ready, as in Kubernetes.
+pub fn ready(endpoints: &Endpoints, v4: bool) -> impl Iterator<Item = &Arc<Endpoint>> {
+    let fits = move |endpoint: &&Arc<Endpoint>| endpoint.ready && endpoint.address.is_ipv4() == v4;
+    let any = endpoints.iter().any(|endpoint| fits(&endpoint));
+    endpoints.iter().filter(move |endpoint| if any { fits(endpoint) } else { endpoint.ready })
+}
+
 /// The ready endpoints of a cluster, for clients of one address family.
 #[derive(Debug)]
 pub(super) struct View {
@@ -22,16 +30,13 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Gathers what is ready, of one address family where that has any. Endpoints that are terminating are not
-    /// ready, as in Kubernetes.
+    /// Gathers what is ready.
     pub(super) fn new(
         endpoints: &Endpoints,
         v4: bool,
         mut state: impl FnMut(SocketAddr) -> Rc<State>,
     ) -> Self {
-        let fits = |endpoint: &&Arc<Endpoint>| endpoint.ready && endpoint.address.is_ipv4() == v4;
-        let any = endpoints.iter().any(|endpoint| fits(&endpoint));
-        let ready = endpoints.iter().filter(|endpoint| if any { fits(endpoint) } else { endpoint.ready });
+        let ready = ready(endpoints, v4);
         let ready = ready.map(|endpoint| (Arc::clone(endpoint), state(endpoint.address))).collect();
         Self { ready, _endpoints: endpoints.clone() }
     }

@@ -28,6 +28,7 @@ mod differences;
 mod edits;
 mod matchers;
 mod policies;
+mod protections;
 mod rules;
 mod services;
 mod tables;
@@ -36,7 +37,7 @@ mod tests;
 mod told;
 mod workloads;
 
-pub use self::told::Told;
+pub use self::{protections::Protections, told::Told};
 
 /// Compiles every tenant of a mesh, from nothing. A running daemon keeps a [`Compiler`].
 pub fn compile(mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {

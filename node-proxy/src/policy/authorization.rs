@@ -8,7 +8,10 @@ use config::{
     identity::Identity,
     model::{Action, AuthorizationPolicy, AuthorizationRule, ConnectionMatch, TextMatch},
 };
+use ebpf_redirect::Origin;
 use ipnet::IpNet;
+
+use crate::snapshot::canonical;
 
 /// What is known of an inbound connection when it is decided.
 #[derive(Debug, Clone, Copy)]
@@ -21,14 +24,31 @@ pub struct Inbound<'a> {
     pub destination: SocketAddr,
 }
 
-/// Whether any rule of a policy matches a connection.
-pub(super) fn matches(policy: &AuthorizationPolicy, inbound: &Inbound<'_>) -> bool {
+impl<'a> Inbound<'a> {
+    /// What is asked of a connection with these ends.
+    pub fn new(identity: Option<&'a Identity>, ends: Origin) -> Self {
+        let (client, destination) = (ends.client.ip().to_canonical(), canonical(ends.destination));
+        Self { identity, client, destination }
+    }
+}
+
+/// What of a policy matches a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matched {
+    /// All of it: it cannot be read.
+    Whole,
+    /// The rule at this position, the first that does.
+    Rule(usize),
+}
+
+/// What of a policy matches a connection, if anything does.
+pub(super) fn matching(policy: &AuthorizationPolicy, inbound: &Inbound<'_>) -> Option<Matched> {
     match policy.action {
-        Action::Unreadable => true,
+        Action::Unreadable => Some(Matched::Whole),
         // What cannot be told is false where it would allow and true where it would deny.
         action => {
             let untold = action == Action::Deny;
-            policy.rules.iter().any(|rule| rule_matches(rule, inbound, untold))
+            policy.rules.iter().position(|rule| rule_matches(rule, inbound, untold)).map(Matched::Rule)
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     telemetry::Reason,
 };
 
-pub use self::inbound::{Inbound, decide_inbound};
+pub use self::inbound::{Ground, Inbound, Matched, decide_inbound, weigh_inbound};
 use self::network::{Asked, Evaluated};
 
 mod authorization;
@@ -238,12 +238,7 @@ fn judge(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Denied> {
 /// Decides by the policies of a receiving workload of this tenant.
 fn admit(snapshot: &Snapshot, receiver: &Workload, caller: &Caller, ends: Origin) -> Result<(), Denied> {
     let policy = snapshot.policies.of(&receiver.pod).ok_or(Denied::PolicyUnknown)?;
-    let inbound = Inbound {
-        identity: caller.identity.as_ref(),
-        client: ends.client.ip().to_canonical(),
-        destination: crate::snapshot::canonical(ends.destination),
-    };
-    decide_inbound(policy, &inbound)
+    decide_inbound(policy, &Inbound::new(caller.identity.as_ref(), ends))
 }
 
 /// What the receiver's policies say of a connection that the caller's own cell would deliver: the same as the receiver's

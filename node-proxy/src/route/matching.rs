@@ -5,20 +5,39 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, header, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use crate::snapshot::routes::{Matcher, PathMatcher, ValueMatcher};
 
-/// How long the path prefix is that matched; 0 for other kinds of path conditions. `None` where anything does not match.
-pub(super) fn matches(matcher: &Matcher, request: &Parts) -> Option<usize> {
-    if matcher.method.as_ref().is_some_and(|method| *method != request.method) {
-        return None;
+/// The first condition that a request does not meet. Borrows: whoever wants to know only whether it meets them all pays nothing
+/// for it.
+#[derive(Debug, Clone, Copy)]
+pub enum Miss<'a> {
+    /// It has another method.
+    Method(&'a Method),
+    /// It has another path.
+    Path(&'a PathMatcher),
+    /// It has no such header, or one of another value.
+    Header(&'a HeaderName, &'a ValueMatcher),
+    /// It has no such query parameter, or one of another value.
+    Query(&'a str, &'a ValueMatcher),
+}
+
+/// How long the path prefix is that matched; 0 for other kinds of path conditions. Or what does not match.
+pub fn compare<'a>(matcher: &'a Matcher, request: &Parts) -> Result<usize, Miss<'a>> {
+    if let Some(method) = matcher.method.as_ref().filter(|method| **method != request.method) {
+        return Err(Miss::Method(method));
     }
-    let prefix = path(&matcher.path, request.uri.path())?;
-    let headers = matcher.headers.iter().all(|(name, value)| header_matches(name, value, request));
-    let matches = headers && query_matches(&matcher.query, request.uri.query().unwrap_or_default());
-    matches.then_some(prefix)
+    let prefix = path(&matcher.path, request.uri.path()).ok_or(Miss::Path(&matcher.path))?;
+    let missed = matcher.headers.iter().find(|(name, value)| !header_matches(name, value, request));
+    if let Some((name, value)) = missed {
+        return Err(Miss::Header(name, value));
+    }
+    match query_miss(&matcher.query, request.uri.query().unwrap_or_default()) {
+        Some((name, value)) => Err(Miss::Query(name, value)),
+        None => Ok(prefix),
+    }
 }
 
 fn path(matcher: &PathMatcher, path: &str) -> Option<usize> {
@@ -82,9 +101,12 @@ fn value_matches(matcher: &ValueMatcher, value: &[u8]) -> bool {
     }
 }
 
-fn query_matches(conditions: &[(String, ValueMatcher)], query: &str) -> bool {
-    conditions.iter().all(|(name, matcher)| {
-        parameter(name, query).is_some_and(|value| match matcher {
+fn query_miss<'a>(
+    conditions: &'a [(String, ValueMatcher)],
+    query: &str,
+) -> Option<&'a (String, ValueMatcher)> {
+    conditions.iter().find(|(name, matcher)| {
+        !parameter(name, query).is_some_and(|value| match matcher {
             ValueMatcher::Exact(exact) => percent_decode_str(value).eq(exact.bytes()),
             ValueMatcher::Regex(_) => {
                 let decoded: Cow<'_, [u8]> = percent_decode_str(value).into();

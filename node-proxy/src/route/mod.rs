@@ -8,8 +8,10 @@ use http::{StatusCode, request::Parts};
 
 use crate::snapshot::{
     Cluster, RouteTable,
-    routes::{CompiledBackend, CompiledMirror, CompiledRule, Edits},
+    routes::{CompiledBackend, CompiledMirror, CompiledRule, Edits, Entry},
 };
+
+pub use self::matching::{Miss, compare};
 
 pub mod edits;
 mod matching;
@@ -62,10 +64,10 @@ pub fn decide<'a>(table: &'a RouteTable, request: &Parts, chance: impl FnOnce(u3
             Forward { rule: None, cluster, backend_edits: None, backend_mirrors: &[], matched_prefix: 0 };
         return Decision::Forward(forward);
     }
-    let found = search::first(&table.index, request, |matcher| matching::matches(matcher, request));
-    let Some((rule, matched_prefix)) = found.map(|found| (&found.entry.rule, found.prefix)) else {
+    let Some(First { entry, matched_prefix }) = first(table, request) else {
         return Decision::NoRoute;
     };
+    let rule = &entry.rule;
     if let Some(redirect) = &rule.redirect {
         let status = StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND);
         return match redirect::location(redirect, request, matched_prefix, table.port) {
@@ -83,6 +85,21 @@ pub fn decide<'a>(table: &'a RouteTable, request: &Parts, chance: impl FnOnce(u3
         }),
         None => Decision::InvalidBackend { rule },
     }
+}
+
+/// The first of a table's matches that a request meets.
+#[derive(Debug, Clone, Copy)]
+pub struct First<'a> {
+    /// The match and its rule.
+    pub entry: &'a Entry,
+    /// As in [`Forward`].
+    pub matched_prefix: usize,
+}
+
+/// The first of a table's matches that a request meets, if it meets any.
+pub fn first<'a>(table: &'a RouteTable, request: &Parts) -> Option<First<'a>> {
+    let found = search::first(&table.index, request, |matcher| compare(matcher, request).ok())?;
+    Some(First { entry: found.entry, matched_prefix: found.prefix })
 }
 
 /// The mirrors that get a copy of this request. `chance` as in [`decide`].

@@ -20,7 +20,7 @@ pub(super) struct Found<'a> {
     pub(super) prefix: usize,
 }
 
-/// The first entry that `matches` says yes to, if any. `matches` says of a matcher what [`matching::matches`] says.
+/// The first entry that `matches` says yes to, if any. `matches` says of a matcher what [`matching::compare`] says.
 pub(super) fn first<'a, S, M>(index: &'a Index<S>, request: &Parts, matches: M) -> Option<Found<'a>>
 where
     S: BuildHasher + Clone,

@@ -127,8 +127,8 @@ fn same_policies(one: &InboundPolicy, other: &InboundPolicy) -> bool {
 }
 
 /// Policies by the namespace that they are about; those of the mesh, and by Service, apart.
-#[derive(Default)]
-struct Index<'a> {
+#[derive(Debug, Default)]
+pub(super) struct Index<'a> {
     mesh: Vec<&'a Arc<AuthorizationPolicy>>,
     namespaces: HashMap<&'a Namespace, Vec<&'a Arc<AuthorizationPolicy>>>,
     services: HashMap<&'a Namespace, Vec<Targeted<'a>>>,
@@ -136,7 +136,7 @@ struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    fn of(mesh: &'a Mesh) -> Self {
+    pub(super) fn of(mesh: &'a Mesh) -> Self {
         let mut index = Self { peers: Peers::of(&mesh.peer_authentication), ..Self::default() };
         for policy in mesh.authorization.values() {
             match &policy.scope {
@@ -153,7 +153,7 @@ impl<'a> Index<'a> {
         index
     }
 
-    fn inbound(&self, workload: &Workload) -> InboundPolicy {
+    pub(super) fn inbound(&self, workload: &Workload) -> InboundPolicy {
         let own = self.namespaces.get(&workload.pod.namespace).into_iter().flatten();
         let targeted = self.services.get(&workload.pod.namespace).into_iter().flatten();
         let by_service = targeted.clone().filter(|one| one.is_about(workload)).map(|one| &one.policy);
@@ -176,6 +176,7 @@ impl<'a> Index<'a> {
 }
 
 /// A policy that names Services of its namespace.
+#[derive(Debug)]
 struct Targeted<'a> {
     policy: &'a Arc<AuthorizationPolicy>,
     services: Vec<&'a Service>,
@@ -213,24 +214,9 @@ fn network(mesh: &Mesh) -> Network {
     }
     let unlimited = Arc::new(PodNetwork::default());
     let pods = local(mesh).map(|workload| {
-        let own = by_namespace.get(&workload.pod.namespace);
-        let selecting: Vec<&Arc<NetworkPolicy>> = own
-            .into_iter()
-            .flatten()
-            .filter(|policy| policy.pods.matches(&workload.labels))
-            .copied()
-            .collect();
-        if selecting.is_empty() {
-            return (workload.pod.clone(), Arc::clone(&unlimited));
-        }
-        let limiting = |is: fn(&NetworkPolicy) -> bool| {
-            selecting.iter().filter(|policy| is(policy)).map(|policy| Arc::clone(policy)).collect()
-        };
-        let pod = PodNetwork {
-            ingress: limiting(|policy| policy.ingress.is_some()),
-            egress: limiting(|policy| policy.egress.is_some()),
-        };
-        (workload.pod.clone(), Arc::new(pod))
+        let own = by_namespace.get(&workload.pod.namespace).into_iter().flatten().copied();
+        let limits = limiting(own, workload).map_or_else(|| Arc::clone(&unlimited), Arc::new);
+        (workload.pod.clone(), limits)
     });
     let namespaces = if mesh.network_policies.is_empty() {
         HashMap::new()
@@ -238,6 +224,21 @@ fn network(mesh: &Mesh) -> Network {
         mesh.namespaces.iter().map(|(name, facts)| (name.clone(), Arc::clone(facts))).collect()
     };
     Network { pods: pods.collect(), namespaces }
+}
+
+/// The policies that limit a pod, among those of its namespace; `None` where none does.
+pub(super) fn limiting<'a>(
+    policies: impl Iterator<Item = &'a Arc<NetworkPolicy>>,
+    workload: &Workload,
+) -> Option<PodNetwork> {
+    let selecting: Vec<_> = policies.filter(|policy| policy.pods.matches(&workload.labels)).collect();
+    let limiting = |is: fn(&NetworkPolicy) -> bool| {
+        selecting.iter().filter(|policy| is(policy)).map(|policy| Arc::clone(policy)).collect()
+    };
+    (!selecting.is_empty()).then(|| PodNetwork {
+        ingress: limiting(|policy| policy.ingress.is_some()),
+        egress: limiting(|policy| policy.egress.is_some()),
+    })
 }
 
 fn is_same_network(one: &Network, other: &Network) -> bool {

@@ -33,7 +33,7 @@ fn ask<'a, S: BuildHasher + Clone>(index: &'a Index<S>, request: &Parts) -> (Opt
     let mut asked = 0;
     let found = first(index, request, |matcher| {
         asked += 1;
-        matching::matches(matcher, request)
+        compare(matcher, request).ok()
     });
     (found, asked)
 }
