@@ -1,6 +1,7 @@
 //! Wiring: what the daemon's parts are asked by its admin socket and its metrics. No logic of its own.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,18 +11,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use config::name::TenantId;
+use config::{
+    name::{ClusterDomain, TenantId},
+    store::Options,
+};
 use ebpf_redirect::{Counter, FencedPod, kernel::Trace};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
-    admin::Subject,
+    admin::{
+        Subject,
+        configuration::{Configuration, Reading},
+    },
     control::Status,
+    explain::{self, Ask, World, told::Explanation},
     forest::{ForestHandle, Phase, costs::NodeCosts, describe::ForestDescription},
     mode::{hours::Hours, steering::Steering},
     sys::clock,
-    telemetry::metrics::{Configuration, Readings},
+    telemetry::metrics::{self, Readings},
     tenancy::{Balance, Ledger, Row, Told, showback::Hour},
 };
 
@@ -38,6 +46,21 @@ pub struct Daemon {
     pub hours: Hours,
     /// Lines of the access log that were dropped.
     pub access_log_dropped: Arc<AtomicU64>,
+    /// Where its configuration comes from.
+    pub origin: Arc<Origin>,
+}
+
+/// Where a daemon's configuration comes from, and how it is read.
+#[derive(Debug)]
+pub struct Origin {
+    /// The daemon's instance.
+    pub instance: String,
+    /// The directory.
+    pub directory: PathBuf,
+    /// How its files are read.
+    pub reading: Options,
+    /// What the names of Services end in.
+    pub domain: ClusterDomain,
 }
 
 impl Subject for Daemon {
@@ -64,6 +87,39 @@ impl Subject for Daemon {
 
     fn objects(&self, tenant: Option<&str>) -> serde_json::Value {
         self.status.objects(tenant)
+    }
+
+    fn explain(&self, ask: Ask) -> BoxFuture<'static, Result<Explanation, String>> {
+        let (forest, status, origin) =
+            (self.forest.clone(), Arc::clone(&self.status), Arc::clone(&self.origin));
+        Box::pin(async move {
+            let question = ask.question().map_err(|error| error.to_string())?;
+            let waiting = forest.describe().await.waiting.into_iter();
+            let waiting = waiting.map(|waiting| (waiting.pod, waiting.problem)).collect();
+            let in_force = status.in_force();
+            let world = World {
+                mesh: &in_force.mesh,
+                snapshots: &in_force.snapshots,
+                basis: &in_force.basis,
+                waiting: &waiting,
+                node: origin.reading.node.as_ref(),
+                domain: &origin.domain,
+            };
+            explain::explain(world, &question).map_err(|error| error.to_string())
+        })
+    }
+
+    fn configuration(&self) -> Result<Vec<u8>, String> {
+        let in_force = self.status.in_force();
+        let told = Configuration {
+            instance: self.origin.instance.clone(),
+            directory: self.origin.directory.clone(),
+            reading: Reading::from(&self.origin.reading),
+            mesh: Arc::clone(&in_force.mesh),
+            basis: in_force.basis.clone(),
+            said: self.status.said(),
+        };
+        told.to_bytes().map_err(|error| error.to_string())
     }
 
     fn trace(&self, pod: Option<String>) -> Result<mpsc::Receiver<Bytes>, String> {
@@ -120,10 +176,10 @@ impl Readings for Daemon {
         self.forest.balance()
     }
 
-    fn configuration(&self) -> Configuration {
+    fn configuration(&self) -> metrics::Configuration {
         let (version, planted, waiting) = self.forest.standing();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        Configuration {
+        metrics::Configuration {
             version,
             rejected: count(self.status.rejected()),
             rejected_objects: self.status.rejected_objects(),

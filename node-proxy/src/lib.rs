@@ -38,6 +38,9 @@ pub mod forest;
 
 pub mod control;
 
+// What is told of decisions, by those who make them.
+pub mod explain;
+
 pub mod mode;
 
 pub mod admin;

@@ -62,6 +62,13 @@ pub async fn get<T: serde::de::DeserializeOwned>(socket: &Path, target: &str) ->
     serde_json::from_slice(&body).map_err(|_| unexpected())
 }
 
+/// Asks for bytes, as many as there are.
+pub async fn bytes(socket: &Path, target: &str) -> Result<Bytes, ClientError> {
+    let body = open(socket, target).await?;
+    let unexpected = |_| ClientError::Answer { path: socket.to_owned() };
+    Ok(Limited::new(body, CONFIGURATION_BYTES).collect().await.map_err(unexpected)?.to_bytes())
+}
+
 /// Asks for a stream of lines and hands each over as it comes, until the daemon ends it or `line` says to stop.
 pub async fn stream(
     socket: &Path,
@@ -109,5 +116,7 @@ async fn open(socket: &Path, target: &str) -> Result<Incoming, ClientError> {
     Err(ClientError::Refused(String::from_utf8_lossy(&why).trim().to_owned()))
 }
 
+/// Bytes of a configuration at most: a million endpoints are some 100 MiB.
+const CONFIGURATION_BYTES: usize = 1 << 30;
 /// Bytes of an answer at most: a forest of 110 pods with 50 connections shown each is some 2 MiB.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;

@@ -1,10 +1,11 @@
 //! The admin surface: HTTP over a Unix socket, for the verbs of the command line.
 //!
-//! Mode 0600, and the peer's credentials are checked besides. Nothing secret can be read through it by anyone, and nothing
+//! Mode 0600, and the peer's credentials are checked besides. No key can be read through it by anyone, and nothing
 //! can be changed through it. Paths: `/tree`, `/costs`, `/events?after=NUMBER`,
-//! `/showback?since=SECONDS`, `/status`, `/objects`, `/trace?pod=NAMESPACE/NAME`.
+//! `/showback?since=SECONDS`, `/status`, `/objects`, `/explain?from=NAMESPACE/POD&to=HOST:PORT`, `/configuration`, `/trace?pod=NAMESPACE/NAME`.
 
 pub mod client;
+pub mod configuration;
 pub mod owners;
 pub mod server;
 
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
+    explain::{Ask, told::Explanation},
     forest::{costs::NodeCosts, describe::ForestDescription},
     tenancy::{Told, showback::Hour},
 };
@@ -38,6 +40,12 @@ pub trait Subject: Send + Sync + fmt::Debug + 'static {
 
     /// What became of every object, as JSON: of one tenant, or of all.
     fn objects(&self, tenant: Option<&str>) -> serde_json::Value;
+
+    /// Which objects decide a request. The error says why there is nothing to tell.
+    fn explain(&self, ask: Ask) -> BoxFuture<'static, Result<Explanation, String>>;
+
+    /// What is in force, as bytes of a [`configuration::Configuration`].
+    fn configuration(&self) -> Result<Vec<u8>, String>;
 
     /// Steering decisions from now on, one JSON line each, until the receiver is dropped; of one pod
     /// (`NAMESPACE/NAME`) or of all. The error says why there are none.

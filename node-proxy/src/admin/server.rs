@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use super::Subject;
+use crate::explain::Ask;
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -226,13 +227,25 @@ async fn answer(subject: &dyn Subject, request: &Request<Incoming>) -> Response<
         "/showback" => json(&subject.showback(number(request, "since="), None)),
         "/status" => json(&subject.status()),
         "/objects" => json(&subject.objects(None)),
+        "/explain" => match Ask::from_query(request.uri().query().unwrap_or_default()) {
+            Ok(ask) => match subject.explain(ask).await {
+                Ok(explanation) => json(&explanation),
+                Err(why) => text(StatusCode::NOT_FOUND, why),
+            },
+            Err(error) => text(StatusCode::BAD_REQUEST, error.to_string()),
+        },
+        "/configuration" => match subject.configuration() {
+            Ok(bytes) => Response::new(Full::new(Bytes::from(bytes)).boxed()),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
         "/trace" => match subject.trace(pod_of(request.uri().query())) {
             Ok(lines) => Response::new(lines_body(lines)),
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
         },
         _ => text(
             StatusCode::NOT_FOUND,
-            "here are /tree, /costs, /events, /showback, /status, /objects and /trace?pod=NAMESPACE/NAME\n"
+            "here are /tree, /costs, /events, /showback, /status, /objects, /explain?from=NAMESPACE/POD&to=HOST:PORT, /configuration and \
+             /trace?pod=NAMESPACE/NAME\n"
                 .to_owned(),
         ),
     }

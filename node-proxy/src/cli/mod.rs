@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use config::name::NodeName;
+use config::{finding::visible, name::NodeName};
 
 use crate::admin;
 
@@ -19,9 +19,12 @@ mod certificate;
 mod certificates;
 mod check;
 mod completions;
+mod diff;
 mod events;
+mod explain;
 mod log;
 mod names;
+mod offline;
 mod release;
 mod root;
 mod run;
@@ -50,9 +53,12 @@ First steps:
   canopy run --config examples/two-tenants
                                      run the daemon in the foreground
   canopy tree                        who is carried now: tenant, identity, listeners, connections
+  canopy explain --from shop/frontend --to cart.shop:80
+                                     which objects of whom decide such a request, and what becomes of it
+  canopy diff DIR                    what would change, for whom, if the configuration became DIR
   canopy top                         what each tenant uses, beside what it may
 
-Exit codes: 0 done, 1 a finding or a failure, 2 the command line was wrong.";
+Exit codes: 0 done, 1 a finding or a failure, 2 the command line was wrong. `canopy diff` has its own, as `diff` and `kubectl diff` do.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -60,6 +66,8 @@ enum Verb {
     Validate(validate::Validate),
     Run(Box<run::Run>),
     Tree(tree::Tree),
+    Explain(explain::Explain),
+    Diff(diff::Diff),
     Top(top::Top),
     Status(status::Status),
     Events(events::Events),
@@ -87,6 +95,8 @@ pub fn main() -> ExitCode {
         Verb::Validate(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Tree(verb) => verb.run(),
+        Verb::Explain(verb) => verb.run(),
+        Verb::Diff(verb) => verb.run(),
         Verb::Top(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Events(verb) => verb.run(),
@@ -102,10 +112,15 @@ pub fn main() -> ExitCode {
         if is_broken_pipe(&*error) {
             return ExitCode::SUCCESS;
         }
-        // With standard error gone there is nobody to tell.
-        let _ = writeln!(io::stderr(), "canopy: {}", with_causes(&*error));
+        complain(&with_causes(&*error));
         ExitCode::FAILURE
     })
+}
+
+/// Says why a verb does not do what it was asked to, in one line. What it repeats may be anybody's.
+fn complain(why: &str) {
+    // With standard error gone there is nobody to tell.
+    let _ = writeln!(io::stderr(), "canopy: {}", visible(why));
 }
 
 /// An error and its causes in one line.

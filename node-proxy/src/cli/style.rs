@@ -50,6 +50,22 @@ impl Palette {
     }
 }
 
+/// A value as indented JSON that may be written to a terminal: it has no character in it that one would obey.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, serde_json::Error> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut out = String::with_capacity(text.len() + 1);
+    for letter in text.chars() {
+        // Those below U+0020 are escaped already, but for the line ends between values.
+        if letter.is_control() && letter != '\n' {
+            out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            out.push(letter);
+        }
+    }
+    out.push('\n');
+    Ok(out)
+}
+
 /// Bytes in the largest unit that leaves at least one digit before the point: `512 B`, `1.5 MiB`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -79,6 +95,14 @@ pub(super) fn age(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_has_no_character_that_a_terminal_obeys_and_says_the_same() {
+        let value = serde_json::json!({"said": "a\u{1b}[2J\u{7f}\u{9b}31mü\n"});
+        let text = json(&value).unwrap();
+        assert!(!text.contains(|letter: char| letter.is_control() && letter != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
 
     #[test]
     fn quantities_read_well_at_every_size() {

@@ -12,12 +12,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::store::{Outcome, Rejected};
+use config::store::{Basis, Outcome, Rejected};
 
 use self::{compile::Compiler, names::Names};
 use crate::forest::{Configuration, ForestHandle};
 
-pub use self::{files::FileSource, status::Status};
+pub use self::{
+    files::FileSource,
+    status::{InForce, Status},
+};
 
 pub mod capacity;
 pub mod compile;
@@ -57,14 +60,14 @@ impl Control {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let (mut mesh, mut rejected) = (None, Rejected::default());
+            let (mut mesh, mut rejected, mut basis) = (None, Rejected::default(), Basis::default());
             while !stopped.load(Relaxed) {
                 let outcome = source.next(PATIENCE);
                 let mut changed = outcome.is_some();
                 if let Some(outcome) = outcome {
                     forest.tell(status.take(&outcome, SystemTime::now()));
                     names.want(&outcome.mesh);
-                    (mesh, rejected) = (Some(outcome.mesh), outcome.rejected);
+                    (mesh, rejected, basis) = (Some(outcome.mesh), outcome.rejected, outcome.basis);
                 }
                 if names.turn() {
                     changed = true;
@@ -73,6 +76,8 @@ impl Control {
                     compiler.know(names.answers());
                     let snapshots = compiler.compile(mesh);
                     let (mesh, rejected) = (mesh.clone(), rejected.clone());
+                    let (told, basis) = (snapshots.clone(), basis.clone());
+                    status.tell(InForce { mesh: Arc::clone(&mesh), snapshots: told, basis });
                     // Before anybody is told: how soon a change is obeyed is counted from here.
                     tracing::info!(version = mesh.version, "configuration compiled");
                     forest.apply(Configuration { mesh, snapshots, rejected });

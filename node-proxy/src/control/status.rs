@@ -4,18 +4,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use config::{
     finding::{Finding, Severity},
+    model::Mesh,
     name::TenantId,
-    store::Outcome,
+    store::{Basis, Outcome},
 };
 
 use super::standings::Standings;
-use crate::tenancy::events::News;
+use crate::{snapshot::Snapshot, tenancy::events::News};
 
 /// Findings that are logged one by one at a time; of more, only the number.
 const LOGGED: usize = 100;
@@ -32,6 +33,18 @@ struct Known {
     findings: Vec<Finding>,
     standings: Standings,
     since: Option<SystemTime>,
+    in_force: Arc<InForce>,
+}
+
+/// What the forest was told last.
+#[derive(Debug, Default)]
+pub struct InForce {
+    /// What all objects together say.
+    pub mesh: Arc<Mesh>,
+    /// Each tenant's part of it, compiled.
+    pub snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
+    /// The objects that it is made of.
+    pub basis: Basis,
 }
 
 impl Status {
@@ -50,8 +63,26 @@ impl Status {
             findings: outcome.findings.clone(),
             standings,
             since,
+            in_force: Arc::clone(&known.in_force),
         };
         news
+    }
+
+    /// Notes what the forest is told.
+    pub(super) fn tell(&self, in_force: InForce) {
+        let before = std::mem::replace(&mut self.known().in_force, Arc::new(in_force));
+        // Not while others wait: it may be the last to hold what is large.
+        drop(before);
+    }
+
+    /// What is in force.
+    pub fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.known().in_force)
+    }
+
+    /// What is said about the configuration now, each thing without its place.
+    pub fn said(&self) -> BTreeSet<String> {
+        self.known().findings.iter().map(Finding::gist).collect()
     }
 
     /// Findings that reject something, now.

@@ -23,7 +23,7 @@ use rustls::time_provider::DefaultTimeProvider;
 use super::{hours::Hours, signals::Signals, steering::Steering};
 use crate::{
     admin,
-    app::Daemon,
+    app::{Daemon, Origin},
     cell::Limits,
     control::{
         Control, FileSource, Status,
@@ -202,17 +202,15 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         0
     });
     let addresses = node_addresses(&options.node_addresses);
-    let files = FileSource::open(
-        &options.config,
-        store::Options {
-            trust_domain: options.trust_domain.clone(),
-            root_namespace: options.root_namespace.clone(),
-            node: options.node.clone(),
-            node_addresses: addresses.to_vec(),
-            unbudgeted: !options.budgets,
-            ..store::Options::default()
-        },
-    )?;
+    let reading = store::Options {
+        trust_domain: options.trust_domain.clone(),
+        root_namespace: options.root_namespace.clone(),
+        node: options.node.clone(),
+        node_addresses: addresses.to_vec(),
+        unbudgeted: !options.budgets,
+        ..store::Options::default()
+    };
+    let files = FileSource::open(&options.config, reading.clone())?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let hours = Hours::open(options.showback.clone()).map_err(system("the showback file"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -247,7 +245,13 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     .map_err(system("the supervisor's thread"))?;
     let status = Arc::new(Status::default());
     let dropped = access_log.dropped();
-    let daemon = Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped });
+    let origin = Arc::new(Origin {
+        instance: options.instance.clone(),
+        directory: options.config.clone(),
+        reading,
+        domain: options.site.domain.clone(),
+    });
+    let daemon = Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped, origin });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));

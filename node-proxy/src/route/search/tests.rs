@@ -19,7 +19,7 @@ mod random;
 fn walk<'a>(entries: &[&'a Entry], request: &Parts) -> Option<Found<'a>> {
     let mut entries = entries.to_vec();
     entries.sort_by(|one, other| one.precedence(other));
-    let matching = |entry| Some(Found { entry, prefix: matching::matches(&entry.matcher, request)? });
+    let matching = |entry| Some(Found { entry, prefix: matching::compare(&entry.matcher, request).ok()? });
     entries.into_iter().find_map(matching)
 }
 
@@ -33,7 +33,7 @@ fn ask<'a, S: BuildHasher + Clone>(index: &'a Index<S>, request: &Parts) -> (Opt
     let mut asked = 0;
     let found = first(index, request, |matcher| {
         asked += 1;
-        compare(matcher, request).ok()
+        matching::compare(matcher, request).ok()
     });
     (found, asked)
 }
