@@ -76,8 +76,8 @@ def core_file(name, where):
     types[name][1].extend(fields)
 
 
-def gateway_types():
-    text = (gateway / "httproutes.rs").read_text()
+def gateway_kind(file, prefix, kind):
+    text = (gateway / file).read_text()
     structs = dict(re.findall(r"^pub struct (\w+) \{(.*?)^\}", text, re.M | re.S))
     enums = set(re.findall(r"^pub enum (\w+)", text, re.M))
 
@@ -93,7 +93,7 @@ def gateway_types():
     def visit(name):
         if name in types:
             return
-        types[name] = ("httproutes.rs", [])
+        types[name] = (file, [])
         pattern = r"^    (?:#\[serde\((?P<serde>[^\n]*)\)\]\n    )?(?:#\[[^\n]*\]\n    )*pub (?P<name>[^\n:]+): (?P<type>[^\n]*),$"
         for match in re.finditer(pattern, structs[name], re.M):
             rename = re.search(r'rename = "(\w+)"', match["serde"] or "")
@@ -101,15 +101,20 @@ def gateway_types():
             required = "" if match["type"].startswith("Option<") else "!"
             types[name][1].append((json, lower(match["type"], follow) + required))
 
-    visit("HttpRouteSpec")
-    visit("HttpRouteStatus")
-    types["HTTPRoute"] = ("", [("apiVersion", "string!"), ("kind", "string!"), ("metadata", "ObjectMeta"),
-                               ("spec", "HttpRouteSpec!"), ("status", "HttpRouteStatus")])
+    fields = [("apiVersion", "string!"), ("kind", "string!"), ("metadata", "ObjectMeta")]
+    for field, required in (("spec", "!"), ("status", "")):
+        name = prefix + field.capitalize()
+        if name in structs:
+            visit(name)
+            fields.append((field, name + required))
+    types[kind] = ("", fields)
 
 
 for root, where in roots.items():
     core_file(root, str(Path(where).parent))
-gateway_types()
+gateway_kind("httproutes.rs", "HttpRoute", "HTTPRoute")
+gateway_kind("grpcroutes.rs", "GrpcRoute", "GRPCRoute")
+gateway_kind("referencegrants.rs", "ReferenceGrant", "ReferenceGrant")
 print(f"# Written by generate.py from k8s-openapi {core.name} and gateway-api (experimental channel, a superset). Do not edit.")
 for name in sorted(types):
     print(" ".join([name] + sorted(f"{field}:{kind}" for field, kind in types[name][1])))
