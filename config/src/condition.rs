@@ -115,7 +115,8 @@ pub(crate) fn conditions(
 }
 
 /// Kinds whose objects name others that have to be there.
-const REFERRING: [Kind; 3] = [Kind::HttpRoute, Kind::EndpointSlice, Kind::AuthorizationPolicy];
+const REFERRING: [Kind; 4] =
+    [Kind::HttpRoute, Kind::GrpcRoute, Kind::EndpointSlice, Kind::AuthorizationPolicy];
 
 fn accepted(in_force: InForce, found: &[&Finding], route: Option<RouteFacts>) -> Condition {
     let (about, status) = (About::Accepted, in_force == InForce::This);

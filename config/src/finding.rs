@@ -53,7 +53,7 @@ pub enum Reason {
     InvalidValue,
     /// The second of something that may exist once.
     Duplicate,
-    /// An address, namespace or network namespace that something else already has.
+    /// An address, namespace, network namespace or port that something else already has.
     Conflict,
     /// A reference to something that is not there.
     DanglingReference,

@@ -16,7 +16,7 @@ use crate::{
     finding::{Finding, ObjectRef, Position, Reason, Severity},
     lower::{Draft, Lowered, Place},
     model::Mesh,
-    name::{HostName, Namespace, NodeName, PodName, ServiceName, TenantId},
+    name::{HostName, Namespace, NodeName, PodName, RouteName, ServiceName, TenantId},
     object::Kind,
     options::Options,
 };
@@ -159,7 +159,10 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
     endpoints::note_refused(&mut linking, of(Kind::EndpointSlice));
     endpoints::fill(&mut linking);
-    of(Kind::HttpRoute).for_each(|candidate| linking.settle(candidate, routes::attach));
+    // In this order: a port that has a GRPCRoute takes no HTTPRoute.
+    for kind in [Kind::GrpcRoute, Kind::HttpRoute] {
+        of(kind).for_each(|candidate| linking.settle(candidate, routes::attach));
+    }
     for kind in [Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::NetworkPolicy, Kind::ServiceEntry]
     {
         of(kind).for_each(|candidate| linking.settle(candidate, policies::place));
@@ -211,6 +214,8 @@ struct Linking {
     pods: BTreeMap<PodName, Arc<Lowered>>,
     services: BTreeMap<ServiceName, Arc<Lowered>>,
     slices: BTreeMap<ServiceName, Vec<Arc<Lowered>>>,
+    /// The ports that have GRPCRoutes, each with the first of these by name.
+    grpc_ports: BTreeMap<routes::Attachment, RouteName>,
     /// Namespaces of EndpointSlices of which no version is in force.
     refused_slices: BTreeSet<Arc<str>>,
 }

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) use self::{
     authorization_policy::AuthorizationDraft,
     endpoint_slice::{SliceDraft, SliceEndpoint},
-    http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft},
+    http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft, failure},
     metadata::{MODE, MODE_NODE, NETNS},
     namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft, netns_of},
@@ -34,6 +34,7 @@ pub(crate) use self::{
 // One kind each.
 mod authorization_policy;
 mod endpoint_slice;
+mod grpc_route;
 mod http_route;
 mod namespace;
 mod network_policy;
@@ -74,7 +75,8 @@ pub(crate) enum Draft {
     /// `None` for an ExternalName Service, which has no traffic of its own.
     Service(Option<ServiceDraft>),
     EndpointSlice(SliceDraft),
-    HttpRoute(RouteDraft),
+    /// An HTTPRoute or GRPCRoute.
+    Route(RouteDraft),
     Tenant(TenantDraft),
     Authorization(AuthorizationDraft),
     PeerAuthentication(PeerAuthentication),
@@ -148,7 +150,8 @@ fn draft(context: &mut Context<'_>, object: &Object, options: &Options) -> Optio
         }
         Kind::Service => service::lower(context, root, meta).map(Draft::Service),
         Kind::EndpointSlice => endpoint_slice::lower(context, root, meta).map(Draft::EndpointSlice),
-        Kind::HttpRoute => http_route::lower(context, root, meta).map(Draft::HttpRoute),
+        Kind::HttpRoute => http_route::lower(context, root, meta).map(Draft::Route),
+        Kind::GrpcRoute => grpc_route::lower(context, root, meta).map(Draft::Route),
         Kind::Tenant => tenant::lower(context, root, meta).map(Draft::Tenant),
         Kind::AuthorizationPolicy => {
             authorization_policy::lower(context, root, meta, root_namespace).map(Draft::Authorization)

@@ -27,7 +27,7 @@ pub use self::network::{
 pub use self::peers::{PeerRule, Peers};
 pub use self::route::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,
-    Parent, PathEdit, PathMatch, QueryMatch, Redirect, Rewrite, Rule, Timeouts, ValueMatch,
+    Parent, PathEdit, PathMatch, QueryMatch, Redirect, Rewrite, RpcMatch, Rule, Timeouts, ValueMatch,
 };
 pub use self::security::{
     Action, AuthorizationPolicy, AuthorizationRule, Clause, ConnectionMatch, PeerAuthentication, PeerMode,
@@ -63,7 +63,7 @@ pub struct Mesh {
     pub workloads: BTreeMap<PodName, Arc<Workload>>,
     /// Every Service, with its endpoints.
     pub services: BTreeMap<ServiceName, Arc<Service>>,
-    /// Every accepted HTTPRoute whose parent is a Service.
+    /// Every accepted HTTPRoute and GRPCRoute whose parent is a Service.
     pub routes: BTreeMap<RouteName, Arc<HttpRoute>>,
     /// Every AuthorizationPolicy that is enforced.
     pub authorization: BTreeMap<PolicyName, Arc<AuthorizationPolicy>>,

@@ -191,11 +191,6 @@ qualified_name!(
     ServiceName
 );
 qualified_name!(
-    /// A route (HTTPRoute for now), by namespace and name.
-    RouteName
-);
-
-qualified_name!(
     /// A policy (AuthorizationPolicy, PeerAuthentication, NetworkPolicy), by namespace and name.
     PolicyName
 );
@@ -203,6 +198,57 @@ qualified_name!(
     /// A ServiceEntry, by namespace and name.
     EntryName
 );
+
+/// A kind of route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteKind {
+    /// HTTPRoute.
+    Http,
+    /// GRPCRoute.
+    Grpc,
+}
+
+impl RouteKind {
+    /// The kind as manifests write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
+        }
+    }
+}
+
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A route, by namespace, name and kind: an HTTPRoute and a GRPCRoute of one name are two.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RouteName {
+    /// The namespace that owns the route.
+    pub namespace: Namespace,
+    /// The route's name within it, among those of its kind.
+    pub name: Name,
+    /// What it is.
+    pub kind: RouteKind,
+}
+
+impl RouteName {
+    /// Names a route of a kind.
+    pub fn new(kind: RouteKind, namespace: Namespace, name: Name) -> Self {
+        Self { namespace, name, kind }
+    }
+}
+
+/// Prints as `NAMESPACE/NAME`; the kind has to be said beside it where it is not known.
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
 
 /// Kubernetes' own default.
 impl Default for ClusterDomain {
@@ -242,6 +288,17 @@ mod tests {
     fn object_name_takes_dots_but_no_empty_label() {
         assert!(Name::try_from("cart-v2.shop").is_ok());
         assert!(Name::try_from("cart..shop").is_err());
+    }
+
+    #[test]
+    fn routes_of_one_name_and_two_kinds_never_meet() {
+        let route = |kind| {
+            RouteName::new(kind, Namespace::try_from("shop").unwrap(), Name::try_from("cart").unwrap())
+        };
+        let (http, grpc) = (route(RouteKind::Http), route(RouteKind::Grpc));
+        assert_ne!(http, grpc);
+        assert_eq!(http.to_string(), grpc.to_string());
+        assert_ne!(http.kind.to_string(), grpc.kind.to_string());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) enum Kind {
     Service,
     EndpointSlice,
     HttpRoute,
+    GrpcRoute,
     Tenant,
     AuthorizationPolicy,
     PeerAuthentication,
@@ -27,13 +28,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 11] = [
+    pub(crate) const ALL: [Kind; 12] = [
         Self::Namespace,
         Self::ServiceAccount,
         Self::Pod,
         Self::Service,
         Self::EndpointSlice,
         Self::HttpRoute,
+        Self::GrpcRoute,
         Self::Tenant,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
@@ -65,6 +67,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::Tenant => "Tenant",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
@@ -78,7 +81,7 @@ impl Kind {
         match self {
             Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service => &["v1"],
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
-            Self::HttpRoute => &["gateway.networking.k8s.io/v1"],
+            Self::HttpRoute | Self::GrpcRoute => &["gateway.networking.k8s.io/v1"],
             Self::Tenant => &["canopy.mesh/v1alpha1"],
             Self::AuthorizationPolicy | Self::PeerAuthentication => {
                 &["security.istio.io/v1", "security.istio.io/v1beta1"]
@@ -95,6 +98,7 @@ impl Kind {
         match self {
             Self::Service
             | Self::HttpRoute
+            | Self::GrpcRoute
             | Self::AuthorizationPolicy
             | Self::PeerAuthentication
             | Self::NetworkPolicy

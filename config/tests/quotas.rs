@@ -127,6 +127,31 @@ fn what_weighs_too_much_is_left_out_and_what_is_small_behind_it_is_not() {
 }
 
 #[test]
+fn what_of_a_grpc_route_becomes_a_regular_expression_weighs_as_one() {
+    let with = |method: &str| {
+        let matches = vec![format!("{{method: {{{method}}}}}"); 64].join(", ");
+        let route = format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {{name: a, namespace: shop}}\n\
+             spec:\n  parentRefs: [{{group: '', kind: Service, name: z, port: 80}}]\n\
+             \x20 rules: [{{matches: [{matches}]}}]\n"
+        );
+        let outcome = started(&[
+            ("tenants", tenants("{compiledBytes: 1Mi}")),
+            ("shop", route + &service("shop", "z", 1)),
+        ]);
+        left_out(&outcome)
+    };
+    for light in ["service: a.B, method: Get", "service: a.B"] {
+        assert_eq!(with(light), [""; 0], "{light}");
+    }
+    for heavy in
+        ["method: Get", "type: RegularExpression, service: a.B", "type: RegularExpression, method: Get"]
+    {
+        assert_eq!(with(heavy), ["GRPCRoute shop/a"], "{heavy}");
+    }
+}
+
+#[test]
 fn changes_that_come_too_fast_are_put_off_and_taken_up_together_and_nobody_else_waits() {
     let texts = |shop: &[u8], bank: &str| {
         let shop: String = shop.iter().map(|n| service("shop", &format!("s{n}"), *n)).collect();

@@ -1,27 +1,36 @@
-//! Routes to Services: parents they attach to, backends they lead to.
+//! Routes to Services: put together of the parents they attach to and the backends they lead to.
 
 use std::sync::Arc;
 
 use super::{Linking, Refusal, tenants};
 use crate::{
     finding::{ObjectRef, Reason, Severity},
-    lower::{BackendDraft, Draft, FilterDraft, Lowered, ParentDraft, Place, ReferenceDraft, RuleDraft},
-    model::{AppProtocol, Backend, BackendTarget, Filter, HttpRoute, InvalidBackend, Mirror, Parent, Rule},
-    name::ServiceName,
+    lower::{BackendDraft, Draft, FilterDraft, Lowered, Place, ReferenceDraft, RuleDraft, failure},
+    model::{Backend, BackendTarget, Filter, HttpRoute, InvalidBackend, Mirror, Parent, Rule},
+    name::{RouteName, ServiceName},
     object::Kind,
 };
 
+pub(super) use self::parents::Attachment;
+
+mod parents;
+
 /// Puts a route into the mesh if it has a parent there. Never refused: what cannot be resolved is reported,
-/// and answered as Gateway API says.
+/// and answered as Gateway API says. GRPCRoutes have to be attached before HTTPRoutes.
 pub(super) fn attach(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {
-    let Draft::HttpRoute(draft) = &lowered.draft else { return Ok(()) };
-    let parents: Vec<Parent> =
-        draft.parents.iter().filter_map(|parent| resolve_parent(linking, lowered, parent)).collect();
-    let rules = draft.rules.iter().map(|rule| resolve_rule(linking, lowered, rule)).collect();
-    if parents.is_empty() {
+    let Draft::Route(draft) = &lowered.draft else { return Ok(()) };
+    let resolved: Vec<Vec<Parent>> =
+        draft.parents.iter().filter_map(|parent| parents::resolve(linking, lowered, draft, parent)).collect();
+    let rules = draft.rules.iter().map(|rule| resolve_rule(linking, lowered, &draft.name, rule)).collect();
+    if resolved.is_empty() {
         let message = "attached to no Service, so it does nothing: name one in spec.parentRefs (group: \"\", kind: Service)";
         let place = Place { at: lowered.at, field: "spec.parentRefs".to_owned() };
         linking.dangling(lowered, &place, message.to_owned());
+        return Ok(());
+    }
+    let parents = resolved.concat();
+    if parents.is_empty() {
+        // To each of them, routes of another kind are attached, which has been said.
         return Ok(());
     }
     let route = HttpRoute {
@@ -35,77 +44,26 @@ pub(super) fn attach(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<()
     Ok(())
 }
 
-fn resolve_parent(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft) -> Option<Parent> {
-    let Some(service) = linking.mesh.services.get(&parent.service) else {
-        let message =
-            format!("not attached (NoMatchingParent): {}", missing_service(linking, &parent.service));
-        linking.dangling(lowered, &parent.place, message);
-        return None;
-    };
-    let wanted = |port: &&crate::model::ServicePort| {
-        parent.port.is_none_or(|number| number == port.number)
-            && parent.section.as_ref().is_none_or(|section| port.name.as_ref() == Some(section))
-    };
-    let matching = service.ports.iter().find(wanted).map(|port| port.number);
-    let is_for_a_port = parent.port.is_some() || parent.section.is_some();
-    if is_for_a_port && matching.is_none() {
-        let message = format!("not attached (NoMatchingParent): Service {} has no such port", parent.service);
-        linking.dangling(lowered, &parent.place, message);
-        return None;
-    }
-    let of = |protocol: AppProtocol| -> Vec<String> {
-        let ports = service.ports.iter().filter(wanted).filter(|port| port.protocol == protocol);
-        ports.map(|port| port.number.to_string()).collect()
-    };
-    // Of a Service with one port, there is no other that the route could have been meant for.
-    let is_meant = is_for_a_port || service.ports.len() == 1;
-    let (opaque, undeclared) =
-        (of(AppProtocol::Tcp), if is_meant { Vec::new() } else { of(AppProtocol::Undeclared) });
-    report_opaque(linking, lowered, parent, &opaque);
-    report_undeclared(linking, lowered, parent, &undeclared);
-    Some(Parent { service: parent.service.clone(), port: matching.filter(|_| is_for_a_port) })
-}
-
-/// Nothing is parsed on a port that is TCP by declaration, so no route can be obeyed there.
-fn report_opaque(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft, ports: &[String]) {
-    if ports.is_empty() {
-        return;
-    }
-    let message = format!(
-        "not obeyed on port {} of Service {}, where bytes are opaque (TCP by appProtocol, name or number): \
-         set appProtocol: http there, or name an HTTP port in this parentRef",
-        ports.join(", "),
-        parent.service
-    );
-    linking.find(lowered, (Severity::Warning, Reason::NotObeyed), &parent.place, message);
-}
-
-/// A route makes a port one of HTTP that says nothing of itself: a protocol in which the server speaks first does not work there any more.
-fn report_undeclared(linking: &mut Linking, lowered: &Lowered, parent: &ParentDraft, ports: &[String]) {
-    if ports.is_empty() {
-        return;
-    }
-    let message = format!(
-        "makes port {} of Service {} one of HTTP alone, which declares no protocol: where that is another, name the HTTP port in this \
-         parentRef (port, or sectionName), or set appProtocol: tcp there; where it is HTTP, set appProtocol: http",
-        ports.join(", "),
-        parent.service
-    );
-    linking.find(lowered, (Severity::Warning, Reason::NotObeyed), &parent.place, message);
-}
-
-fn resolve_rule(linking: &mut Linking, lowered: &Lowered, rule: &RuleDraft) -> Rule {
+fn resolve_rule(linking: &mut Linking, lowered: &Lowered, route: &RouteName, rule: &RuleDraft) -> Rule {
+    let backends = rule.backends.iter().map(|backend| resolve_backend(linking, lowered, route, backend));
+    let backends = backends.collect();
     Rule {
         name: rule.name.clone(),
         matches: rule.matches.clone(),
         filters: resolve_filters(linking, lowered, &rule.filters),
-        backends: rule.backends.iter().map(|backend| resolve_backend(linking, lowered, backend)).collect(),
+        backends,
         timeouts: rule.timeouts,
     }
 }
 
-fn resolve_backend(linking: &mut Linking, lowered: &Lowered, backend: &BackendDraft) -> Backend {
-    let target = resolve(linking, lowered, &backend.reference, "its share of requests is answered 500");
+fn resolve_backend(
+    linking: &mut Linking,
+    lowered: &Lowered,
+    route: &RouteName,
+    backend: &BackendDraft,
+) -> Backend {
+    let consequence = format!("its share of requests is answered {}", failure(route.kind));
+    let target = resolve(linking, lowered, &backend.reference, &consequence);
     let (target, filters) = match &backend.filters {
         Some(filters) => (target, resolve_filters(linking, lowered, filters)),
         None => (BackendTarget::Invalid(InvalidBackend::FilterNotApplied), Vec::new()),

@@ -1,4 +1,4 @@
-//! HTTPRoute with a Service as parent (Gateway API v1, GAMMA), by Gateway API's own rules of validity.
+//! HTTPRoute with a Service as parent (Gateway API v1, GAMMA), by Gateway API's own rules of validity; and what a GRPCRoute has alike.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     document::Node,
     finding::{Reason, Severity},
     model::{Match, Timeouts},
-    name::{PortName, RouteName, ServiceName},
+    name::{PortName, RouteKind, RouteName, ServiceName},
 };
 
 pub(crate) use self::{
@@ -17,10 +17,10 @@ pub(crate) use self::{
     filters::FilterDraft,
 };
 
-mod backends;
-mod filters;
+pub(super) mod backends;
+pub(super) mod filters;
 mod header_edit;
-mod matches;
+pub(super) mod matches;
 
 /// A route whose references have not been followed yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,14 +53,22 @@ pub(crate) struct RuleDraft {
 
 // Gateway API v1, HTTPRouteSpec and HTTPRouteRule: maxItems.
 const MAX_PARENTS: usize = 32;
-const MAX_RULES: usize = 16;
-const MAX_MATCHES: usize = 64;
-const MAX_FILTERS: usize = 16;
-const MAX_BACKENDS: usize = 16;
+pub(super) const MAX_RULES: usize = 16;
+pub(super) const MAX_MATCHES: usize = 64;
+pub(super) const MAX_FILTERS: usize = 16;
+pub(super) const MAX_BACKENDS: usize = 16;
+
+/// How a request is answered that has no backend that could be used.
+pub(crate) fn failure(kind: RouteKind) -> &'static str {
+    match kind {
+        RouteKind::Http => "500",
+        RouteKind::Grpc => "UNAVAILABLE",
+    }
+}
 
 pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Option<RouteDraft> {
     let spec = root.get("spec")?;
-    let name = RouteName::new(meta.namespace?, meta.name);
+    let name = RouteName::new(RouteKind::Http, meta.namespace?, meta.name);
     let parents = parents(context, spec, &name);
     at_most(context, spec, "rules", MAX_RULES);
     let rules: Vec<RuleDraft> = match spec.get("rules") {
@@ -78,7 +86,8 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     Some(RouteDraft { name, created: meta.created, parents, rules })
 }
 
-fn parents(context: &mut Context<'_>, spec: &Node, route: &RouteName) -> Vec<ParentDraft> {
+/// The Services that a route wants to attach to.
+pub(super) fn parents(context: &mut Context<'_>, spec: &Node, route: &RouteName) -> Vec<ParentDraft> {
     at_most(context, spec, "parentRefs", MAX_PARENTS);
     let mut parents: Vec<ParentDraft> = Vec::new();
     for node in spec.items_of("parentRefs") {
@@ -170,7 +179,8 @@ fn timeouts(context: &mut Context<'_>, rule: &Node) -> Timeouts {
     Timeouts { request, backend_request }
 }
 
-fn unique_names(context: &mut Context<'_>, spec: &Node) {
+/// Rules that have a name have each their own.
+pub(super) fn unique_names(context: &mut Context<'_>, spec: &Node) {
     let mut seen = BTreeSet::new();
     for node in spec.items_of("rules").iter().filter_map(|rule| rule.get("name")) {
         let name = node.text().unwrap_or_default();
@@ -182,7 +192,8 @@ fn unique_names(context: &mut Context<'_>, spec: &Node) {
     }
 }
 
-fn at_most(context: &mut Context<'_>, parent: &Node, field: &str, limit: usize) {
+/// A list is no longer than Gateway API lets it be.
+pub(super) fn at_most(context: &mut Context<'_>, parent: &Node, field: &str, limit: usize) {
     if let Some(node) = parent.get(field).filter(|node| node.items().len() > limit) {
         let message =
             format!("has {} items, at most {limit} are allowed: split the route", node.items().len());

@@ -1,4 +1,4 @@
-//! HTTPRoute in the model: matches, filters, backends (Gateway API v1, GAMMA).
+//! HTTPRoute and GRPCRoute in the model: matches, filters, backends (Gateway API v1, GAMMA).
 //!
 //! Matching and precedence are the snapshot's; here is only what was said.
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{RouteName, ServiceName, TenantId};
 
-/// An accepted HTTPRoute.
+/// An accepted HTTPRoute, or GRPCRoute: what a gRPC call is on the wire is an HTTP request. The name says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HttpRoute {
-    /// Its namespace and name.
+    /// Its namespace, name and kind.
     pub name: RouteName,
     /// Who owns it.
     pub tenant: TenantId,
@@ -41,7 +41,7 @@ pub struct Rule {
     pub matches: Vec<Match>,
     /// What is done to request and response.
     pub filters: Vec<Filter>,
-    /// Where requests go, by weight; empty is answered 500 unless a filter redirects.
+    /// Where requests go, by weight; empty is answered 500 (gRPC: UNAVAILABLE) unless a filter redirects.
     pub backends: Vec<Backend>,
     /// How long a request may take.
     pub timeouts: Timeouts,
@@ -70,6 +70,29 @@ pub enum PathMatch {
     Prefix(String),
     /// A regular expression over the whole path. Was compiled once when lowered, so it is valid.
     Regex(String),
+    /// The gRPC method that is called.
+    Rpc(RpcMatch),
+}
+
+/// A condition on the method of a gRPC call, whose path is `/SERVICE/METHOD`; at least one of the two is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RpcMatch {
+    /// On the service, with its package; any if `None`.
+    pub service: Option<ValueMatch>,
+    /// On the method's own name; any if `None`.
+    pub method: Option<ValueMatch>,
+}
+
+impl RpcMatch {
+    /// The condition as a regular expression over the whole path.
+    pub fn pattern(&self) -> String {
+        let part = |part: &Option<ValueMatch>| match part {
+            Some(ValueMatch::Exact(text)) => regex::escape(text),
+            Some(ValueMatch::Regex(pattern)) => format!("(?:{pattern})"),
+            None => "[^/]+".to_owned(),
+        };
+        format!("/{}/{}", part(&self.service), part(&self.method))
+    }
 }
 
 /// A condition on one value.
@@ -194,7 +217,7 @@ pub enum BackendTarget {
         /// One of its ports.
         port: u16,
     },
-    /// Nothing that can be reached: its share of requests is answered 500.
+    /// Nothing that can be reached: its share of requests is answered 500 (gRPC: UNAVAILABLE).
     Invalid(InvalidBackend),
 }
 

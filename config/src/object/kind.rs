@@ -36,7 +36,6 @@ const OTHERS: [(&str, &[&str]); 6] = [
         "gateway.networking.k8s.io",
         &[
             "BackendTLSPolicy",
-            "GRPCRoute",
             "Gateway",
             "GatewayClass",
             "ListenerSet",

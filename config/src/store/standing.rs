@@ -7,8 +7,7 @@ use crate::{
     condition::{InForce, RouteFacts, Standing, conditions},
     finding::{Finding, ObjectRef},
     model::{BackendTarget, HttpRoute, Mesh},
-    name::{Name, Namespace, RouteName, TenantId},
-    object::Kind,
+    name::{Name, Namespace, RouteKind, RouteName, TenantId},
 };
 
 impl Store {
@@ -61,11 +60,9 @@ fn owner(mesh: &Mesh, object: &ObjectRef) -> Option<TenantId> {
 }
 
 fn route(mesh: &Mesh, object: &ObjectRef) -> Option<RouteFacts> {
-    if &*object.kind != Kind::HttpRoute.as_str() {
-        return None;
-    }
+    let kind = [RouteKind::Http, RouteKind::Grpc].into_iter().find(|kind| kind.as_str() == &*object.kind)?;
     let namespace = Namespace::try_from(&**object.namespace.as_ref()?).ok()?;
-    let name = RouteName::new(namespace, Name::try_from(&*object.name).ok()?);
+    let name = RouteName::new(kind, namespace, Name::try_from(&*object.name).ok()?);
     let Some(route) = mesh.routes.get(&name) else { return Some(RouteFacts::default()) };
     Some(RouteFacts { attached: true, unresolved: unresolved(route) })
 }

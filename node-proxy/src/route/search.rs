@@ -27,7 +27,13 @@ where
     M: FnMut(&Matcher) -> Option<usize>,
 {
     let mut search = Search { index, request, matches };
-    search.exact().or_else(|| search.prefixes()).or_else(|| search.regexes())
+    search.exact().or_else(|| {
+        let by_prefix = search.prefixes();
+        match by_prefix {
+            Some(_) if index.has_prefixes_first() => by_prefix,
+            _ => first_of(by_prefix, search.regexes()),
+        }
+    })
 }
 
 struct Search<'a, 'r, S, M> {

@@ -2,7 +2,7 @@
 
 use config::{
     model::{AppProtocol, PathEdit, Redirect, Rewrite},
-    name::{RouteName, ServiceName},
+    name::{RouteKind, RouteName, ServiceName},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
 use regex::Regex;
@@ -48,7 +48,7 @@ pub(super) fn rule(shares: &[(u32, Option<&str>)]) -> CompiledRule {
     CompiledRule {
         backends: backends.collect(),
         total_weight,
-        route: RouteName::new("shop".try_into().unwrap(), "r".try_into().unwrap()),
+        route: RouteName::new(RouteKind::Http, "shop".try_into().unwrap(), "r".try_into().unwrap()),
         name: "0".into(),
         edits: Edits::default(),
         redirect: None,
@@ -59,7 +59,13 @@ pub(super) fn rule(shares: &[(u32, Option<&str>)]) -> CompiledRule {
 }
 
 fn everything() -> Matcher {
-    Matcher { path: PathMatcher::Prefix(String::new()), method: None, headers: Vec::new(), query: Vec::new() }
+    Matcher {
+        path: PathMatcher::Prefix(String::new()),
+        rpc: None,
+        method: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+    }
 }
 
 fn table(entries: Vec<(Matcher, CompiledRule)>) -> RouteTable {

@@ -116,7 +116,7 @@ pub struct ServiceEntry {
     pub service: ServiceName,
     /// The port.
     pub port: u16,
-    /// What is spoken on it; `Http1` where it was undeclared but an HTTPRoute is attached.
+    /// What is spoken on it; where nothing was declared, what the producer's routes are of.
     pub protocol: AppProtocol,
     /// Who answers.
     pub cluster: Arc<Cluster>,
@@ -205,11 +205,12 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// What was declared for it. A port that was not declared is HTTP for callers that have HTTPRoutes for it.
+    /// What was declared for it. A port of which nothing was is HTTP for callers that have HTTPRoutes for it, and HTTP/2 for those that
+    /// have GRPCRoutes.
     pub fn protocol(&self) -> AppProtocol {
         match self {
-            Self::Service { entry, routes } => match entry.protocol {
-                AppProtocol::Undeclared if routes.default.is_none() => AppProtocol::Http1,
+            Self::Service { entry, routes } => match entry.cluster.protocol {
+                AppProtocol::Undeclared => routes.protocol,
                 declared => declared,
             },
             Self::Workload { protocol, .. } => *protocol,

@@ -1,11 +1,11 @@
-//! Compiled HTTPRoutes of one Service port, filed so that the first that matches is found without looking at all of them.
+//! Compiled HTTPRoutes or GRPCRoutes of one Service port, filed so that the first that matches is found without looking at all of them.
 //!
 //! Compiled once (regexes, header names, keys); matching itself is `route::decide`. It must never be
 //! able to match without bound: regexes are size-limited and linear.
 
 use std::{sync::Arc, time::Duration};
 
-use config::name::RouteName;
+use config::{model::AppProtocol, name::RouteName};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::Cluster;
@@ -17,6 +17,7 @@ mod keys;
 mod lengths;
 mod precedence;
 
+pub use self::precedence::{PartRank, RpcRank};
 pub(crate) use self::{
     chunks::{By, Filed},
     index::Index,
@@ -30,6 +31,8 @@ pub struct RouteTable {
     pub port: u16,
     /// Where requests go when no route is attached at all; `None` where one is, so that no match is a 404.
     pub default: Option<Arc<Cluster>>,
+    /// What a port speaks that declares nothing: what the attached routes are of; nothing where none is attached.
+    pub protocol: AppProtocol,
     /// Matches, by what they ask for.
     pub(crate) index: Index,
 }
@@ -37,18 +40,34 @@ pub struct RouteTable {
 impl RouteTable {
     /// The table of a Service port that no route is attached to.
     pub fn open(cluster: &Arc<Cluster>) -> Self {
-        Self { port: cluster.port, default: Some(Arc::clone(cluster)), index: Index::default() }
+        Self {
+            port: cluster.port,
+            default: Some(Arc::clone(cluster)),
+            protocol: AppProtocol::Undeclared,
+            index: Index::default(),
+        }
     }
 
     /// The table of a Service port that routes are attached to, which have no matches yet.
     pub fn closed(port: u16) -> Self {
-        Self { port, default: None, index: Index::default() }
+        Self { port, default: None, protocol: AppProtocol::Http1, index: Index::default() }
     }
 
     /// The same without the entries that are `gone`, and with `new` ones: it costs what changes, and shares the rest.
     #[must_use]
     pub fn changed(&self, gone: &[Entry], new: Vec<Entry>) -> Self {
-        Self { port: self.port, default: self.default.clone(), index: self.index.changed(gone, new) }
+        Self {
+            port: self.port,
+            default: self.default.clone(),
+            protocol: self.protocol,
+            index: self.index.changed(gone, new),
+        }
+    }
+
+    /// The same for a port that speaks this where it declares nothing.
+    #[must_use]
+    pub fn speaking(self, protocol: AppProtocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// All entries in the order in which they count (Gateway API: path, method, headers, query, age, name, position): the
@@ -76,6 +95,9 @@ pub struct Entry {
 pub struct Matcher {
     /// On the path.
     pub path: PathMatcher,
+    /// Where that is on a gRPC call: how it ranks among others. Entries of one table have it, or have no condition on the path, or none
+    /// of them has it.
+    pub rpc: Option<RpcRank>,
     /// On the method.
     pub method: Option<Method>,
     /// On headers.

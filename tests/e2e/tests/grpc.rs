@@ -171,6 +171,54 @@ fn several_requests_share_a_connection_with_prior_knowledge() -> Outcome {
     })
 }
 
+/// GRPCRoutes of the server's owner, of a port that declares nothing: two methods to two servers, and none for the third.
+#[test]
+fn a_grpc_route_sends_calls_by_their_method_and_what_no_rule_matches_is_unimplemented() -> Outcome {
+    for owner in OWNERS {
+        let stage = Stage::new()?;
+        let client = stage.pod(owner, "client", &[])?;
+        let calls = [port("calls", 9090)];
+        let [old, new] = [stage.pod("bank", "old", &calls)?, stage.pod("bank", "new", &calls)?];
+        let vip = stage.service(("bank", "ledger"), 10, &calls, &[&old])?;
+        stage.service(("bank", "newer"), 11, &calls, &[&new])?;
+        let _servers = [EchoServer::start(&old, old.at(9090))?, EchoServer::start(&new, new.at(9090))?];
+        stage.manifests.write("route.yaml", BY_METHOD)?;
+        let mut daemon = stage.daemon()?;
+        let to = vip.at(9090);
+        let (said, collected, expanded) = client.run(|| {
+            block_on(async {
+                let mut caller = grpc::connect(to, "ledger.bank").await?;
+                let said = caller.say(words("balance")).await?.into_inner();
+                let heard = stream::iter([words("one"), words("two")]);
+                let collected = caller.collect(Request::new(heard)).await?.into_inner();
+                let expanded = caller.expand(Words { replies: 1, ..words("x") }).await.map(drop);
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>((said, collected, expanded))
+            })
+        })??;
+        assert_eq!((said.server.as_str(), said.text.as_str()), ("old", "balance"), "a caller of {owner}");
+        assert_eq!((collected.server.as_str(), collected.text.as_str()), ("new", "one two"), "of {owner}");
+        let refused = expanded.expect_err("no rule is for it");
+        assert_eq!((refused.code(), refused.message()), (Code::Unimplemented, "no_route"), "of {owner}");
+        for (path, rule) in [("Say", Some("say")), ("Collect", Some("collect")), ("Expand", None)] {
+            let path = format!("/canopy.testkit.Echo/{path}");
+            let line = daemon.wait_logged(|line| line["direction"] == "outbound" && line["path"] == path)?;
+            assert_eq!((line["protocol"].as_str(), line["rule"].as_str()), (Some("h2"), rule), "{line}");
+            let kind = rule.map(|_| "GRPCRoute");
+            assert_eq!(
+                (line["route_kind"].as_str(), line["route"].as_str()),
+                (kind, rule.map(|_| "bank/ledger"))
+            );
+        }
+    }
+    Ok(())
+}
+
+const BY_METHOD: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\n\
+    metadata: {name: ledger, namespace: bank}\nspec:\n  \
+    parentRefs: [{group: '', kind: Service, name: ledger, port: 9090}]\n  rules:\n  \
+    - {name: say, matches: [{method: {service: canopy.testkit.Echo, method: Say}}], backendRefs: [{name: ledger, port: 9090}]}\n  \
+    - {name: collect, matches: [{method: {method: Collect}}], backendRefs: [{name: newer, port: 9090}]}\n";
+
 /// A caller, a server behind a Service, a daemon between.
 struct Set<'a> {
     client: &'a Pod,

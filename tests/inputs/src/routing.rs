@@ -16,15 +16,18 @@ use node_proxy::{
 
 use crate::head;
 
-static TABLE: LazyLock<Arc<RouteTable>> = LazyLock::new(|| {
+/// Of HTTPRoutes, and of GRPCRoutes.
+static TABLES: LazyLock<[Arc<RouteTable>; 2]> = LazyLock::new(|| {
     let text = include_str!("../manifests/routes.yaml");
     let files = BTreeMap::from([(PathBuf::from("routes.yaml"), FileText::from(text))]);
     let outcome = Store::new(Options::default()).apply(&files);
     assert!(outcome.findings.is_empty(), "{:?}", outcome.findings);
     let snapshots = compile(&outcome.mesh);
     let snapshot = snapshots.values().next().expect("there is a tenant");
-    let service = snapshot.directory.services.values().find(|entry| entry.service.name.as_str() == "cart");
-    Arc::clone(&service.expect("there is a Service").routes)
+    ["cart", "calls"].map(|name| {
+        let service = snapshot.directory.services.values().find(|entry| entry.service.name.as_str() == name);
+        Arc::clone(&service.expect("there is a Service").routes)
+    })
 });
 
 /// What the head of this file says, of these bytes.
@@ -33,11 +36,16 @@ static TABLE: LazyLock<Arc<RouteTable>> = LazyLock::new(|| {
 /// It does not hold.
 pub fn holds(bytes: &[u8]) {
     let Some((how, text)) = bytes.split_first() else { return };
-    let Some(mut request) = head::read(text, how & 1 != 0) else { return };
+    let Some(request) = head::read(text, how & 1 != 0) else { return };
+    for table in &*TABLES {
+        decided(table, request.clone(), u32::from(how >> 1));
+    }
+}
+
+fn decided(table: &RouteTable, mut request: http::request::Parts, chance: u32) {
     let hosts = |request: &http::request::Parts| request.headers.get_all(header::HOST).iter().count();
     let before = hosts(&request);
-    let chance = u32::from(how >> 1);
-    match decide(&TABLE, &request, |below| chance % below) {
+    match decide(table, &request, |below| chance % below) {
         Decision::Forward(forward) => {
             let rule = forward.rule.expect("a route is attached");
             for mirror in mirrors(&forward, |below| chance % below) {

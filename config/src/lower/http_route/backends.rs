@@ -6,7 +6,7 @@ use super::{Context, FilterDraft, filters};
 use crate::{
     document::Node,
     lower::Place,
-    name::{RouteName, ServiceName},
+    name::{RouteKind, RouteName, ServiceName},
 };
 
 /// A backend that has not been looked up yet.
@@ -30,7 +30,8 @@ pub(crate) struct ReferenceDraft {
 /// Gateway API v1, BackendRef: weight.
 const MAX_WEIGHT: i64 = 1_000_000;
 
-pub(super) fn lower(
+/// A backend of a rule, with its weight and filters.
+pub(in crate::lower) fn lower(
     context: &mut Context<'_>,
     node: &Node,
     route: &RouteName,
@@ -43,7 +44,9 @@ pub(super) fn lower(
     let reference = reference(context, node, route)?;
     super::at_most(context, node, "filters", super::MAX_FILTERS);
     let filters = filters::lower(context, node, route, prefix_only);
-    filters::check_no_redirect(context, node);
+    if route.kind == RouteKind::Http {
+        filters::check_no_redirect(context, node);
+    }
     Some(BackendDraft { weight, reference, filters })
 }
 

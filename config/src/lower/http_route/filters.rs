@@ -7,7 +7,7 @@ use crate::{
     document::Node,
     finding::{Reason, Severity},
     model::{Filter, PathEdit, Redirect, Rewrite},
-    name::RouteName,
+    name::{RouteKind, RouteName},
 };
 
 /// A filter; a mirror's target has not been looked up yet.
@@ -25,21 +25,31 @@ pub(crate) struct MirrorDraft {
     pub(crate) denominator: u32,
 }
 
-/// The filter types, and the field that each has its settings in.
-const TYPES: [(&str, &str); 8] = [
-    ("RequestHeaderModifier", "requestHeaderModifier"),
-    ("ResponseHeaderModifier", "responseHeaderModifier"),
-    ("RequestMirror", "requestMirror"),
-    ("RequestRedirect", "requestRedirect"),
-    ("URLRewrite", "urlRewrite"),
-    ("ExtensionRef", "extensionRef"),
-    ("CORS", "cors"),
-    ("ExternalAuth", "externalAuth"),
-];
+/// The filter types of a kind of route, and the field that each has its settings in.
+fn types(kind: RouteKind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        RouteKind::Http => &[
+            ("RequestHeaderModifier", "requestHeaderModifier"),
+            ("ResponseHeaderModifier", "responseHeaderModifier"),
+            ("RequestMirror", "requestMirror"),
+            ("RequestRedirect", "requestRedirect"),
+            ("URLRewrite", "urlRewrite"),
+            ("ExtensionRef", "extensionRef"),
+            ("CORS", "cors"),
+            ("ExternalAuth", "externalAuth"),
+        ],
+        RouteKind::Grpc => &[
+            ("RequestHeaderModifier", "requestHeaderModifier"),
+            ("ResponseHeaderModifier", "responseHeaderModifier"),
+            ("RequestMirror", "requestMirror"),
+            ("ExtensionRef", "extensionRef"),
+        ],
+    }
+}
 
 /// The filters of a rule or of a backend; `None` where one of them cannot be applied, which is reported: what it would have been applied to
-/// must be answered with an error (Gateway API, HTTPRouteFilter).
-pub(super) fn lower(
+/// must be answered with an error (Gateway API, HTTPRouteFilter and GRPCRouteFilter).
+pub(in crate::lower) fn lower(
     context: &mut Context<'_>,
     parent: &Node,
     route: &RouteName,
@@ -75,7 +85,7 @@ fn filter(
     prefix_only: bool,
 ) -> Option<FilterDraft> {
     let kind = type_node.text().unwrap_or_default();
-    let settings = settings(context, node, type_node)?;
+    let settings = settings(context, node, type_node, types(route.kind))?;
     let ready = |filter| Some(FilterDraft::Ready(filter));
     match kind {
         "RequestHeaderModifier" => ready(Filter::RequestHeaders(header_edit::lower(context, settings))),
@@ -85,8 +95,9 @@ fn filter(
         "RequestMirror" => mirror(context, settings, route).map(FilterDraft::Mirror),
         _ => {
             let message = format!(
-                "{kind} is not supported, and a filter is never skipped: requests that it is for are answered 500 until this filter \
-                 is removed"
+                "{kind} is not supported, and a filter is never skipped: requests that it is for are answered {} until this filter \
+                 is removed",
+                super::failure(route.kind)
             );
             context.note(Severity::Warning, Reason::NotObeyed, type_node, message);
             None
@@ -95,15 +106,20 @@ fn filter(
 }
 
 /// The settings that belong to the filter's type; others must not be there.
-fn settings<'a>(context: &mut Context<'_>, node: &'a Node, type_node: &Node) -> Option<&'a Node> {
+fn settings<'a>(
+    context: &mut Context<'_>,
+    node: &'a Node,
+    type_node: &Node,
+    types: &[(&str, &str)],
+) -> Option<&'a Node> {
     let kind = type_node.text().unwrap_or_default();
-    let Some((_, wanted)) = TYPES.iter().find(|(name, _)| *name == kind) else {
-        let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
+    let Some((_, wanted)) = types.iter().find(|(name, _)| *name == kind) else {
+        let names: Vec<&str> = types.iter().map(|(name, _)| *name).collect();
         context
             .invalid(type_node, format!("must be one of {}, not {}", names.join(", "), type_node.describe()));
         return None;
     };
-    for (_, field) in TYPES.iter().filter(|(_, field)| field != wanted) {
+    for (_, field) in types.iter().filter(|(_, field)| field != wanted) {
         if let Some(stray) = node.get(field) {
             context.invalid(stray, format!("does not belong to a filter of type {kind}: remove it"));
         }

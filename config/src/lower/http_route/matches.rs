@@ -11,7 +11,7 @@ use crate::{
 
 // Gateway API v1, HTTPRouteMatch.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
-const MAX_CONDITIONS: usize = 16;
+pub(in crate::lower) const MAX_CONDITIONS: usize = 16;
 const MAX_PATH: usize = 1024;
 const MAX_HEADER_VALUE: usize = 4096;
 const MAX_QUERY_VALUE: usize = 1024;
@@ -80,11 +80,13 @@ pub(super) fn absolute(context: &mut Context<'_>, node: &Node, value: &str) -> O
     None
 }
 
-fn regex(context: &mut Context<'_>, node: &Node, value: &str) -> Option<()> {
+/// What has to be a regular expression is one; or a finding.
+pub(in crate::lower) fn regex(context: &mut Context<'_>, node: &Node, value: &str) -> Option<()> {
     pattern::compile(value).map_err(|error| context.invalid(node, error.to_string())).ok().map(drop)
 }
 
-fn headers(context: &mut Context<'_>, parent: &Node) -> Vec<HeaderMatch> {
+/// The conditions on headers.
+pub(in crate::lower) fn headers(context: &mut Context<'_>, parent: &Node) -> Vec<HeaderMatch> {
     let mut headers: Vec<HeaderMatch> = Vec::new();
     let mut written: Vec<&str> = Vec::new();
     for node in parent.items_of("headers") {

@@ -3,11 +3,11 @@
 //! Must never make a matcher that needs more than linear time or unbounded memory: regexes are limited in size, and one that
 //! cannot be compiled takes its whole match with it (it matches nothing, rather than everything).
 
-use config::model::{Match, PathMatch, Rule, ValueMatch};
+use config::model::{Match, PathMatch, RpcMatch, Rule, ValueMatch};
 use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 
-use crate::snapshot::routes::{Matcher, PathMatcher, ValueMatcher};
+use crate::snapshot::routes::{Matcher, PartRank, PathMatcher, RpcRank, ValueMatcher};
 
 /// Bytes that one compiled regex may take, and again its lazily built automaton, per thread that runs it. `\w` alone, with
 /// all of Unicode, takes some 30 KiB.
@@ -33,7 +33,20 @@ fn compile_one(from: &Match) -> Option<Matcher> {
     let query = |query: &config::model::QueryMatch| Some((query.name.clone(), compile_value(&query.value)?));
     let headers = from.headers.iter().map(header).collect::<Option<Vec<_>>>()?;
     let query = from.query.iter().map(query).collect::<Option<Vec<_>>>()?;
-    Some(Matcher { path, method, headers, query })
+    let rpc = match &from.path {
+        Some(PathMatch::Rpc(rpc)) => Some(RpcRank(part(rpc.service.as_ref()), part(rpc.method.as_ref()))),
+        _ => None,
+    };
+    Some(Matcher { path, rpc, method, headers, query })
+}
+
+/// How a condition on a gRPC service or method ranks.
+fn part(part: Option<&ValueMatch>) -> PartRank {
+    match part {
+        Some(ValueMatch::Exact(name)) => PartRank::name(name),
+        Some(ValueMatch::Regex(pattern)) => PartRank::regex(pattern),
+        None => PartRank::Any,
+    }
 }
 
 fn compile_path(path: Option<&PathMatch>) -> Option<PathMatcher> {
@@ -43,7 +56,25 @@ fn compile_path(path: Option<&PathMatch>) -> Option<PathMatcher> {
         // `/a/` and `/a` are the same prefix, of the same length.
         Some(PathMatch::Prefix(prefix)) => PathMatcher::Prefix(prefix.trim_end_matches('/').to_owned()),
         Some(PathMatch::Regex(pattern)) => PathMatcher::Regex(anchored(pattern)?),
+        Some(PathMatch::Rpc(rpc)) => compile_rpc(rpc)?,
     })
+}
+
+/// The path of a call is its service and its method, so names alone are a path or its first element.
+fn compile_rpc(rpc: &RpcMatch) -> Option<PathMatcher> {
+    match (&rpc.service, &rpc.method) {
+        (Some(ValueMatch::Exact(service)), Some(ValueMatch::Exact(method))) => {
+            Some(PathMatcher::Exact(format!("/{service}/{method}")))
+        }
+        (Some(ValueMatch::Exact(service)), None) => Some(PathMatcher::Prefix(format!("/{service}"))),
+        (service, method) => {
+            // Each by itself, for the reason that `anchored` has.
+            for part in [service, method].into_iter().flatten() {
+                compile_value(part)?;
+            }
+            Some(PathMatcher::Regex(anchored(&rpc.pattern())?))
+        }
+    }
 }
 
 fn compile_value(value: &ValueMatch) -> Option<ValueMatcher> {

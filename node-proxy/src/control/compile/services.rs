@@ -120,7 +120,7 @@ fn entry(
         return Arc::clone(old);
     }
     let protocol = match cluster.protocol {
-        AppProtocol::Undeclared if producer.is_some() => AppProtocol::Http1,
+        AppProtocol::Undeclared => routes.protocol,
         declared => declared,
     };
     Arc::new(ServiceEntry {

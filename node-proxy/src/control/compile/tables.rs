@@ -1,4 +1,4 @@
-//! HTTPRoutes to route tables: which routes a Service port has, and for whom.
+//! HTTPRoutes and GRPCRoutes to route tables: which routes a Service port has, and for whom.
 //!
 //! A route in the Service's namespace is the producer's and meant for all callers; any other is a consumer's and must never
 //! touch callers outside its own namespace (Gateway API, GAMMA). A table must never be made anew for one route of it.
@@ -10,7 +10,7 @@ use std::{
 
 use config::{
     model::{AppProtocol, BackendTarget, HttpRoute},
-    name::{Namespace, RouteName, ServiceName},
+    name::{Namespace, RouteKind, RouteName, ServiceName},
 };
 
 use super::{clusters::Clusters, differences::differences, matchers, rules};
@@ -55,6 +55,8 @@ struct Attachment {
 #[derive(Debug)]
 struct Attached {
     routes: usize,
+    /// GRPCRoutes among them. Linking leaves a port routes of one kind.
+    grpc: usize,
     table: Arc<RouteTable>,
 }
 
@@ -63,6 +65,9 @@ struct Attached {
 struct Change {
     fewer: usize,
     more: usize,
+    /// GRPCRoutes among those.
+    fewer_grpc: usize,
+    more_grpc: usize,
     gone: Vec<Entry>,
     new: Vec<Entry>,
 }
@@ -143,7 +148,9 @@ impl Tables {
 
     fn change(&mut self, attachment: Attachment, change: Change) {
         let before = self.attached.remove(&attachment);
-        let routes = before.as_ref().map_or(0, |before| before.routes) + change.more - change.fewer;
+        let (routes, grpc) = before.as_ref().map_or((0, 0), |before| (before.routes, before.grpc));
+        let (routes, grpc) =
+            (routes + change.more - change.fewer, grpc + change.more_grpc - change.fewer_grpc);
         if routes == 0 {
             return;
         }
@@ -151,7 +158,8 @@ impl Tables {
             Some(before) => before.table.changed(&change.gone, change.new),
             None => RouteTable::closed(attachment.port).changed(&[], change.new),
         };
-        self.attached.insert(attachment, Attached { routes, table: Arc::new(table) });
+        let table = table.speaking(if grpc > 0 { AppProtocol::Http2 } else { AppProtocol::Http1 });
+        self.attached.insert(attachment, Attached { routes, grpc, table: Arc::new(table) });
     }
 }
 
@@ -175,6 +183,10 @@ impl Route {
             let (matcher, rule) = (Arc::clone(matcher), Arc::clone(self.rules.get(*rule)?));
             Some(Entry { matcher, rule, created, position })
         })
+    }
+
+    fn is_grpc(&self) -> bool {
+        self.source.name.kind == RouteKind::Grpc
     }
 
     /// Services that it names, perhaps more than once.
@@ -227,11 +239,13 @@ fn note(before: Option<&Route>, now: Option<&Route>, changes: &mut BTreeMap<Atta
     for attachment in before.into_iter().flat_map(|route| &route.attachments).filter(differs) {
         let change = changes.entry(attachment.clone()).or_default();
         change.fewer += 1;
+        change.fewer_grpc += usize::from(before.is_some_and(Route::is_grpc));
         change.gone.extend(before.into_iter().flat_map(Route::entries));
     }
     for attachment in now.into_iter().flat_map(|route| &route.attachments).filter(differs) {
         let change = changes.entry(attachment.clone()).or_default();
         change.more += 1;
+        change.more_grpc += usize::from(now.is_some_and(Route::is_grpc));
         change.new.extend(now.into_iter().flat_map(Route::entries));
     }
 }

@@ -9,12 +9,13 @@ use config::{
         Isolation, Labels, Match, Members, Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts,
         Workload,
     },
-    name::{PodName, RouteName, ServiceName},
+    name::{PodName, RouteKind, RouteName, ServiceName},
 };
 
 use super::*;
 use crate::snapshot::{Destination, ServiceEntry, routes::PathMatcher};
 
+mod grpc_routes;
 mod increments;
 mod ownership;
 mod routes;
@@ -129,8 +130,21 @@ fn add_route(mesh: &mut Mesh, name: &str, parent: &str, rules: Vec<Rule>) {
 }
 
 fn add_route_of_age(mesh: &mut Mesh, name: &str, parent: &str, created: Option<i64>, rules: Vec<Rule>) {
+    add_route_of_kind(mesh, RouteKind::Http, (name, parent, created), rules);
+}
+
+fn add_grpc_route(mesh: &mut Mesh, name: &str, parent: &str, rules: Vec<Rule>) {
+    add_route_of_kind(mesh, RouteKind::Grpc, (name, parent, None), rules);
+}
+
+fn add_route_of_kind(
+    mesh: &mut Mesh,
+    kind: RouteKind,
+    (name, parent, created): (&str, &str, Option<i64>),
+    rules: Vec<Rule>,
+) {
     let (of, route) = name.split_once('/').unwrap();
-    let name = RouteName::new(namespace(of), route.try_into().unwrap());
+    let name = RouteName::new(kind, namespace(of), route.try_into().unwrap());
     let parents = vec![Parent { service: service_name(parent), port: None }];
     let route = HttpRoute { name: name.clone(), tenant: tenant(of), created, parents, rules };
     mesh.routes.insert(name, Arc::new(route));

@@ -65,7 +65,7 @@ fn regex(pattern: &str) -> Matcher {
 }
 
 fn of(path: PathMatcher) -> Matcher {
-    Matcher { path, method: None, headers: Vec::new(), query: Vec::new() }
+    Matcher { path, rpc: None, method: None, headers: Vec::new(), query: Vec::new() }
 }
 
 fn anchored(pattern: &str) -> Regex {

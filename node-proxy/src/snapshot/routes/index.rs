@@ -26,6 +26,8 @@ pub(crate) struct Index<S = RandomState> {
     filed: Chunks,
     /// Of the paths of each [`Class`].
     lengths: [Lengths; 3],
+    /// Whether it is, or was, of gRPC calls: among those, a prefix does not count before all regular expressions.
+    of_calls: bool,
 }
 
 impl<S: BuildHasher + Clone> Index<S> {
@@ -41,14 +43,16 @@ impl<S: BuildHasher + Clone> Index<S> {
             }
         }
         let mut filed = Vec::with_capacity(new.len());
+        let mut of_calls = self.of_calls;
         for entry in new {
+            of_calls |= entry.matcher.rpc.is_some();
             let home = self.home(&entry.matcher);
             lengths[home.class as usize].add(home.length);
             filed.push(filing.file(entry, home.place));
         }
         out.sort_by(Filed::order);
         filed.sort_by(Filed::order);
-        Self { keys: self.keys.clone(), filed: self.filed.changed(&out, filed), lengths }
+        Self { keys: self.keys.clone(), filed: self.filed.changed(&out, filed), lengths, of_calls }
     }
 
     /// Where exact conditions are that a path might meet.
@@ -64,6 +68,11 @@ impl<S: BuildHasher + Clone> Index<S> {
     /// Where regular expressions are that might match a path.
     pub(crate) fn regexes<'a>(&'a self, path: &'a str) -> Places<'a, S::Hasher> {
         self.keys.places(Class::Regex, path, &self.lengths[Class::Regex as usize])
+    }
+
+    /// Whether a prefix that matches counts before whatever regular expression does.
+    pub(crate) fn has_prefixes_first(&self) -> bool {
+        !self.of_calls
     }
 
     /// What is filed from a key on.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use config::identity::Identity;
+use config::{identity::Identity, name::RouteKind};
 
 use super::Record;
 use crate::hbone::fields::Baggage;
@@ -83,6 +83,9 @@ impl Line {
         );
         principal(out, ",\"dst.principal\":", record.destination_principal);
         pair(out, ",\"route\":", record.route.map(|route| (route.namespace.as_str(), route.name.as_str())));
+        if let Some(route) = record.route.filter(|route| route.kind != RouteKind::Http) {
+            word(out, ",\"route_kind\":", route.kind.as_str());
+        }
         text(out, ",\"rule\":", record.rule);
         if let Some(endpoint) = record.endpoint {
             Self::address(out, ",\"endpoint\":", endpoint);

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
-use config::name::{Name, Namespace, PolicyName, RouteName, ServiceName};
+use config::name::{Name, Namespace, PolicyName, RouteKind, RouteName, ServiceName};
 use proptest::prelude::*;
 
 use super::*;
@@ -93,7 +93,7 @@ fn every_field() -> Vec<String> {
     let (pod, identity, mut out) = (pod(), "spiffe://a/ns/b/sa/c".parse::<Identity>().unwrap(), Vec::new());
     let named = (pod.namespace.clone(), pod.name.clone());
     let service = ServiceName::new(named.0.clone(), named.1.clone());
-    let route = RouteName::new(named.0.clone(), named.1.clone());
+    let route = RouteName::new(RouteKind::Grpc, named.0.clone(), named.1.clone());
     let policy = PolicyName::new(named.0, named.1);
     let claimed = Baggage::parse(
         "k8s.cluster.name=a,k8s.namespace.name=b,k8s.pod.name=c,service.name=d,service.version=e,\

@@ -96,7 +96,7 @@ fn apply(mesh: &mut Mesh, step: &Step) {
 
 fn route_name(name: &str) -> RouteName {
     let (of, name) = name.split_once('/').unwrap();
-    RouteName::new(namespace(of), name.try_into().unwrap())
+    RouteName::new(RouteKind::Http, namespace(of), name.try_into().unwrap())
 }
 
 proptest! {

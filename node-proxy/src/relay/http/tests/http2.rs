@@ -59,7 +59,7 @@ pub(super) fn empty() -> AnyBody {
 }
 
 /// An HTTP/2 server: echoes bodies with a trailer; `/reset` resets, `/trailers-only` answers gRPC's way.
-async fn server() -> SocketAddr {
+pub(super) async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(async move {

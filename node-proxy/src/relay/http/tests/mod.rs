@@ -8,6 +8,7 @@ mod endings;
 mod farewell;
 mod floods;
 mod framing;
+mod grpc_routes;
 mod http1;
 mod http2;
 mod pressed;

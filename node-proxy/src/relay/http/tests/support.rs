@@ -16,7 +16,7 @@ use config::{
         AppProtocol, Backend, BackendTarget, Budget, Egress, Endpoint, Exclusions, Filter, HttpRoute,
         Isolation, Labels, Members, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
     },
-    name::{Name, Namespace, PodName, RouteName, ServiceAccount, ServiceName, TenantId},
+    name::{Name, Namespace, PodName, RouteKind, RouteName, ServiceAccount, ServiceName, TenantId},
 };
 use ebpf_redirect::{Origin, Side, fake::FakeRedirect};
 use tokio::{
@@ -151,9 +151,14 @@ impl Bench {
         self.mesh.borrow_mut().services.insert(name, Arc::new(service));
     }
 
-    /// Attaches these rules to `cart`; takes effect with [`Bench::publish`].
+    /// Attaches these rules to `cart`, as an HTTPRoute; takes effect with [`Bench::publish`].
     pub(super) fn rules(&self, rules: Vec<Rule>) {
-        let name = RouteName::new(shop(), Name::try_from("cart").unwrap());
+        self.rules_of(RouteKind::Http, rules);
+    }
+
+    /// As [`Bench::rules`], as a route of this kind.
+    pub(super) fn rules_of(&self, kind: RouteKind, rules: Vec<Rule>) {
+        let name = RouteName::new(kind, shop(), Name::try_from("cart").unwrap());
         let route = HttpRoute {
             name: name.clone(),
             tenant: TenantId::Namespace(shop()),

@@ -76,6 +76,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
     let all = (path_matcher(), method, conditions(&HEADERS), conditions(&PARAMETERS));
     all.prop_map(|(path, method, headers, query)| Matcher {
         path,
+        rpc: None,
         method: method.map(|method| Method::from_bytes(method.as_bytes()).unwrap()),
         headers: headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value)).collect(),
         query,

@@ -1,6 +1,6 @@
 //! What a change shares with what was there before, and that chunks stay of a useful size.
 
-use config::name::RouteName;
+use config::name::{RouteKind, RouteName};
 
 use super::*;
 use crate::snapshot::routes::{CompiledRule, Edits, Matcher, PathMatcher};
@@ -8,9 +8,9 @@ use crate::snapshot::routes::{CompiledRule, Edits, Matcher, PathMatcher};
 /// Of this key, and of so many others the only one.
 fn filed(key: u64, position: u32) -> Filed {
     let path = PathMatcher::Prefix(String::new());
-    let matcher = Matcher { path, method: None, headers: Vec::new(), query: Vec::new() };
+    let matcher = Matcher { path, rpc: None, method: None, headers: Vec::new(), query: Vec::new() };
     let rule = CompiledRule {
-        route: RouteName::new("shop".try_into().unwrap(), "r".try_into().unwrap()),
+        route: RouteName::new(RouteKind::Http, "shop".try_into().unwrap(), "r".try_into().unwrap()),
         name: "0".into(),
         edits: Edits::default(),
         redirect: None,
