@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     finding::{Finding, ObjectRef, Position, Reason, Severity},
-    lower::{Draft, Lowered, Place},
+    lower::{Draft, GrantDraft, Lowered, Place},
     model::Mesh,
     name::{HostName, Namespace, NodeName, PodName, RouteName, ServiceName, TenantId},
     object::Kind,
@@ -33,6 +33,8 @@ mod workloads;
 mod services;
 
 mod endpoints;
+
+mod grants;
 
 mod routes;
 
@@ -159,6 +161,7 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
     of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
     endpoints::note_refused(&mut linking, of(Kind::EndpointSlice));
     endpoints::fill(&mut linking);
+    of(Kind::ReferenceGrant).for_each(|candidate| linking.settle(candidate, grants::know));
     // In this order: a port that has a GRPCRoute takes no HTTPRoute.
     for kind in [Kind::GrpcRoute, Kind::HttpRoute] {
         of(kind).for_each(|candidate| linking.settle(candidate, routes::attach));
@@ -214,6 +217,8 @@ struct Linking {
     pods: BTreeMap<PodName, Arc<Lowered>>,
     services: BTreeMap<ServiceName, Arc<Lowered>>,
     slices: BTreeMap<ServiceName, Vec<Arc<Lowered>>>,
+    /// What may be named from other namespaces.
+    grants: Vec<GrantDraft>,
     /// The ports that have GRPCRoutes, each with the first of these by name.
     grpc_ports: BTreeMap<routes::Attachment, RouteName>,
     /// Namespaces of EndpointSlices of which no version is in force.

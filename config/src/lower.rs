@@ -20,11 +20,14 @@ use crate::{
 pub(crate) use self::{
     authorization_policy::AuthorizationDraft,
     endpoint_slice::{SliceDraft, SliceEndpoint},
-    http_route::{BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft, failure},
+    http_route::{
+        BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft, TargetDraft, failure,
+    },
     metadata::{MODE, MODE_NODE, NETNS},
     namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft, netns_of},
     quantity::parse as quantity_of,
+    reference_grant::{FromDraft, GATEWAY, GrantDraft, ToDraft},
     service::{PortDraft, ServiceDraft, TargetPort},
     service_entry::{EntryDraft, HOSTS},
     stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
@@ -40,6 +43,7 @@ mod namespace;
 mod network_policy;
 mod peer_authentication;
 mod pod;
+mod reference_grant;
 mod service;
 mod service_account;
 mod service_entry;
@@ -77,6 +81,7 @@ pub(crate) enum Draft {
     EndpointSlice(SliceDraft),
     /// An HTTPRoute or GRPCRoute.
     Route(RouteDraft),
+    ReferenceGrant(GrantDraft),
     Tenant(TenantDraft),
     Authorization(AuthorizationDraft),
     PeerAuthentication(PeerAuthentication),
@@ -152,6 +157,7 @@ fn draft(context: &mut Context<'_>, object: &Object, options: &Options) -> Optio
         Kind::EndpointSlice => endpoint_slice::lower(context, root, meta).map(Draft::EndpointSlice),
         Kind::HttpRoute => http_route::lower(context, root, meta).map(Draft::Route),
         Kind::GrpcRoute => grpc_route::lower(context, root, meta).map(Draft::Route),
+        Kind::ReferenceGrant => reference_grant::lower(context, root, meta).map(Draft::ReferenceGrant),
         Kind::Tenant => tenant::lower(context, root, meta).map(Draft::Tenant),
         Kind::AuthorizationPolicy => {
             authorization_policy::lower(context, root, meta, root_namespace).map(Draft::Authorization)

@@ -20,6 +20,7 @@ pub(crate) enum Kind {
     EndpointSlice,
     HttpRoute,
     GrpcRoute,
+    ReferenceGrant,
     Tenant,
     AuthorizationPolicy,
     PeerAuthentication,
@@ -28,7 +29,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 12] = [
+    pub(crate) const ALL: [Kind; 13] = [
         Self::Namespace,
         Self::ServiceAccount,
         Self::Pod,
@@ -36,6 +37,7 @@ impl Kind {
         Self::EndpointSlice,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::ReferenceGrant,
         Self::Tenant,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
@@ -68,6 +70,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
             Self::Tenant => "Tenant",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
@@ -82,6 +85,7 @@ impl Kind {
             Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service => &["v1"],
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
             Self::HttpRoute | Self::GrpcRoute => &["gateway.networking.k8s.io/v1"],
+            Self::ReferenceGrant => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::Tenant => &["canopy.mesh/v1alpha1"],
             Self::AuthorizationPolicy | Self::PeerAuthentication => {
                 &["security.istio.io/v1", "security.istio.io/v1beta1"]
@@ -99,6 +103,7 @@ impl Kind {
             Self::Service
             | Self::HttpRoute
             | Self::GrpcRoute
+            | Self::ReferenceGrant
             | Self::AuthorizationPolicy
             | Self::PeerAuthentication
             | Self::NetworkPolicy

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Linking, Refusal, tenants};
+use super::{Linking, Refusal, grants, tenants};
 use crate::{
     finding::{ObjectRef, Reason, Severity},
-    lower::{BackendDraft, Draft, FilterDraft, Lowered, Place, ReferenceDraft, RuleDraft, failure},
+    lower::{
+        BackendDraft, Draft, FilterDraft, Lowered, Place, ReferenceDraft, RuleDraft, TargetDraft, failure,
+    },
     model::{Backend, BackendTarget, Filter, HttpRoute, InvalidBackend, Mirror, Parent, Rule},
     name::{RouteName, ServiceName},
     object::Kind,
@@ -50,7 +52,7 @@ fn resolve_rule(linking: &mut Linking, lowered: &Lowered, route: &RouteName, rul
     Rule {
         name: rule.name.clone(),
         matches: rule.matches.clone(),
-        filters: resolve_filters(linking, lowered, &rule.filters),
+        filters: resolve_filters(linking, lowered, route, &rule.filters),
         backends,
         timeouts: rule.timeouts,
     }
@@ -63,19 +65,24 @@ fn resolve_backend(
     backend: &BackendDraft,
 ) -> Backend {
     let consequence = format!("its share of requests is answered {}", failure(route.kind));
-    let target = resolve(linking, lowered, &backend.reference, &consequence);
+    let target = resolve(linking, lowered, route, (&backend.reference, &consequence));
     let (target, filters) = match &backend.filters {
-        Some(filters) => (target, resolve_filters(linking, lowered, filters)),
+        Some(filters) => (target, resolve_filters(linking, lowered, route, filters)),
         None => (BackendTarget::Invalid(InvalidBackend::FilterNotApplied), Vec::new()),
     };
     Backend { weight: backend.weight, target, filters }
 }
 
-fn resolve_filters(linking: &mut Linking, lowered: &Lowered, filters: &[FilterDraft]) -> Vec<Filter> {
+fn resolve_filters(
+    linking: &mut Linking,
+    lowered: &Lowered,
+    route: &RouteName,
+    filters: &[FilterDraft],
+) -> Vec<Filter> {
     let mut filter_of = |filter: &FilterDraft| match filter {
         FilterDraft::Ready(filter) => filter.clone(),
         FilterDraft::Mirror(mirror) => Filter::Mirror(Mirror {
-            target: resolve(linking, lowered, &mirror.reference, "nothing is mirrored"),
+            target: resolve(linking, lowered, route, (&mirror.reference, "nothing is mirrored")),
             numerator: mirror.numerator,
             denominator: mirror.denominator,
         }),
@@ -87,13 +94,26 @@ fn resolve_filters(linking: &mut Linking, lowered: &Lowered, filters: &[FilterDr
 fn resolve(
     linking: &mut Linking,
     lowered: &Lowered,
-    reference: &ReferenceDraft,
-    consequence: &str,
+    route: &RouteName,
+    (reference, consequence): (&ReferenceDraft, &str),
 ) -> BackendTarget {
-    let Some((name, port)) = &reference.target else {
-        let message = format!("ResolvedRefs: InvalidKind: only Services can be backends; {consequence}");
-        linking.find(lowered, (Severity::Warning, Reason::DanglingReference), &reference.name_place, message);
-        return BackendTarget::Invalid(InvalidBackend::InvalidKind);
+    let (name, port) = match &reference.target {
+        TargetDraft::Service(name, port) => (name, port),
+        TargetDraft::Other { group, kind, namespace, name } => {
+            let is_permitted = grants::permit(&linking.grants, route, (group, kind, namespace, name));
+            let (why, reason, complaint) = if is_permitted {
+                (InvalidBackend::InvalidKind, Reason::DanglingReference, "InvalidKind:".to_owned())
+            } else {
+                let complaint = format!(
+                    "RefNotPermitted: no ReferenceGrant in namespace {namespace} lets {}s of namespace {} name this {kind}, and",
+                    route.kind, route.namespace
+                );
+                (InvalidBackend::RefNotPermitted, Reason::NotPermitted, complaint)
+            };
+            let message = format!("ResolvedRefs: {complaint} only Services can be backends; {consequence}");
+            linking.find(lowered, (Severity::Warning, reason), &reference.name_place, message);
+            return BackendTarget::Invalid(why);
+        }
     };
     let complaint = match linking.mesh.services.get(name) {
         Some(service) if service.ports.iter().any(|known| known.number == *port) => {

@@ -9,11 +9,11 @@ use crate::{
     document::Node,
     finding::{Reason, Severity},
     model::{Match, Timeouts},
-    name::{PortName, RouteKind, RouteName, ServiceName},
+    name::{Namespace, PortName, RouteKind, RouteName, ServiceName},
 };
 
 pub(crate) use self::{
-    backends::{BackendDraft, ReferenceDraft},
+    backends::{BackendDraft, ReferenceDraft, TargetDraft},
     filters::FilterDraft,
 };
 
@@ -128,11 +128,14 @@ fn parent(context: &mut Context<'_>, node: &Node, route: &RouteName) -> Option<P
 /// `name` and `namespace` of a reference; the route's own namespace if none is given.
 fn service_name(context: &mut Context<'_>, node: &Node, route: &RouteName) -> Option<ServiceName> {
     let name = context.name(node.get("name")?)?;
-    let namespace = match node.get("namespace") {
-        Some(node) => context.name(node)?,
-        None => route.namespace.clone(),
-    };
-    Some(ServiceName::new(namespace, name))
+    Some(ServiceName::new(namespace(context, node, route)?, name))
+}
+
+fn namespace(context: &mut Context<'_>, node: &Node, route: &RouteName) -> Option<Namespace> {
+    match node.get("namespace") {
+        Some(node) => context.name(node),
+        None => Some(route.namespace.clone()),
+    }
 }
 
 fn rule(context: &mut Context<'_>, node: &Node, route: &RouteName) -> Option<RuleDraft> {

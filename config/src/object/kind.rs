@@ -34,16 +34,7 @@ const OTHERS: [(&str, &[&str]); 6] = [
     ),
     (
         "gateway.networking.k8s.io",
-        &[
-            "BackendTLSPolicy",
-            "Gateway",
-            "GatewayClass",
-            "ListenerSet",
-            "ReferenceGrant",
-            "TCPRoute",
-            "TLSRoute",
-            "UDPRoute",
-        ],
+        &["BackendTLSPolicy", "Gateway", "GatewayClass", "ListenerSet", "TCPRoute", "TLSRoute", "UDPRoute"],
     ),
     ("networking.k8s.io", &["IPAddress", "Ingress", "IngressClass", "ServiceCIDR"]),
     (

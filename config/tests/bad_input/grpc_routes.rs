@@ -204,6 +204,14 @@ const ROUTES: &[Case] = &[
         says: "0 to 1000000",
     },
     Case {
+        name: "namespace of another kind",
+        manifest: "  rules:\n  - backendRefs: [{kind: Widget, name: a, namespace: A_b}]\n",
+        at: (6, 54),
+        field: "spec.rules[0].backendRefs[0].namespace",
+        reason: Reason::InvalidValue,
+        says: "lower case",
+    },
+    Case {
         name: "name of a rule",
         manifest: "  rules:\n  - name: A\n",
         at: (6, 11),

@@ -13,6 +13,7 @@ fn apply(text: &str) -> Outcome {
 }
 
 mod clashes;
+mod grants;
 mod grpc_routes;
 mod large;
 mod nothing;

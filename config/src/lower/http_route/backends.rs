@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{Context, FilterDraft, filters};
 use crate::{
     document::Node,
-    lower::Place,
-    name::{RouteKind, RouteName, ServiceName},
+    lower::{Place, reference_grant::core_is_empty},
+    name::{Namespace, RouteKind, RouteName, ServiceName},
 };
 
 /// A backend that has not been looked up yet.
@@ -18,13 +18,21 @@ pub(crate) struct BackendDraft {
     pub(crate) filters: Option<Vec<FilterDraft>>,
 }
 
-/// A Service and port, by name.
+/// What is referred to, by name, and where that is said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReferenceDraft {
-    /// `None` for a kind that cannot be a backend.
-    pub(crate) target: Option<(ServiceName, u16)>,
+    pub(crate) target: TargetDraft,
     pub(crate) name_place: Place,
     pub(crate) port_place: Place,
+}
+
+/// A name, before anybody has looked who has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum TargetDraft {
+    /// A port of a Service.
+    Service(ServiceName, u16),
+    /// Of a kind that cannot be a backend.
+    Other { group: String, kind: String, namespace: Namespace, name: String },
 }
 
 /// Gateway API v1, BackendRef: weight.
@@ -59,7 +67,13 @@ pub(super) fn reference(context: &mut Context<'_>, node: &Node, route: &RouteNam
     let port_place = context.place(node.get("port").unwrap_or(name_node));
     if !is_service {
         let name_place = context.place(node.get("kind").or(node.get("group")).unwrap_or(node));
-        return Some(ReferenceDraft { target: None, name_place, port_place });
+        let target = TargetDraft::Other {
+            group: core_is_empty(node.text_of("group").unwrap_or_default()).to_owned(),
+            kind: node.text_of("kind").unwrap_or("Service").to_owned(),
+            namespace: super::namespace(context, node, route)?,
+            name: name_node.text().unwrap_or_default().to_owned(),
+        };
+        return Some(ReferenceDraft { target, name_place, port_place });
     }
     let service = super::service_name(context, node, route)?;
     let Some(port_node) = node.get("port") else {
@@ -67,7 +81,7 @@ pub(super) fn reference(context: &mut Context<'_>, node: &Node, route: &RouteNam
         return None;
     };
     let port = context.port(port_node)?;
-    Some(ReferenceDraft { target: Some((service, port)), name_place, port_place })
+    Some(ReferenceDraft { target: TargetDraft::Service(service, port), name_place, port_place })
 }
 
 fn weight(context: &mut Context<'_>, node: &Node) -> Option<u32> {
