@@ -176,6 +176,25 @@ fn a_backend_that_appears_is_used_by_routes_that_waited_for_it() {
 }
 
 #[test]
+fn what_is_gone_leaves_nothing_behind() {
+    let mut mesh = routed();
+    let mut compiler = Compiler::new();
+    compiler.compile(&mesh);
+    add_service(&mut mesh, "bank/passing", "10.96.0.7", AppProtocol::Http1, &["10.0.9.9:80"]);
+    let rules = vec![rule(vec![prefix("/passing")], vec![backend("bank/passing")])];
+    for (name, parent) in [("bank/passing", "bank/passing"), ("shop/passing", "shop/cart")] {
+        add_route(&mut mesh, name, parent, rules.clone());
+    }
+    compiler.compile(&mesh);
+    assert!(format!("{compiler:?}").contains("passing"));
+    mesh.services.retain(|name, _| name.name.as_str() != "passing");
+    mesh.routes.retain(|name, _| name.name.as_str() != "passing");
+    compiler.compile(&mesh);
+    let known = format!("{compiler:?}");
+    assert!(!known.contains("passing") && !known.contains("10.0.9.9"), "{known}");
+}
+
+#[test]
 fn a_tenant_that_goes_has_no_snapshot() {
     let [_, after] = before_and_after(|mesh| {
         mesh.tenants.remove(&tenant("bank"));

@@ -104,6 +104,31 @@ fn an_entry_is_filed_by_what_few_others_ask_for_in_whatever_order_they_come() {
 }
 
 #[test]
+fn of_many_prefixes_inside_each_other_the_longest_that_matches_counts() {
+    let nested = |depth: usize| {
+        let headers = if depth > 3 { vec![header("x-depth", &depth.to_string())] } else { Vec::new() };
+        Matcher { headers, ..prefix(&"/a".repeat(depth)) }
+    };
+    let index = index((0..60).map(nested));
+    for depth in [60, 59, 44, 43, 30, 4, 3, 1] {
+        let asked = request("GET", &"/a".repeat(60), &[("x-depth", &depth.to_string())]);
+        let expected = if (4..60).contains(&depth) { depth } else { 3 };
+        assert_eq!(told(ask(&index, &asked).0), Some((expected, 2 * expected as usize)), "{depth}");
+    }
+}
+
+#[test]
+fn a_host_that_only_the_target_says_is_found_among_conditions_on_many_other_headers() {
+    let of_header = |name: &str| Matcher { headers: vec![header(name, "cart")], ..prefix("") };
+    let names = (0..500).map(|number| format!("x-{number}")).chain(["host".to_owned()]);
+    let index = index(names.map(|name| of_header(&name)));
+    let (found, asked) = ask(&index, &get("http://cart/a"));
+    assert_eq!(told(found), Some((500, 0)));
+    assert!(asked <= 2, "{asked} are asked");
+    assert!(ask(&index, &get("http://elsewhere/a")).0.is_none());
+}
+
+#[test]
 fn a_hundred_thousand_entries_of_a_hostile_table_are_told_apart() {
     let deep = "/a".repeat(500);
     let matcher = |number: usize| match number % 4 {
@@ -151,7 +176,8 @@ impl Hasher for CountingHasher {
 #[test]
 fn no_more_of_a_path_is_read_than_the_longest_path_of_the_table_has() {
     let matchers = [prefix("/a/a/a"), prefix("/aa/a"), exact("/a/a/a/b"), regex("/a/a/[0-9]+")];
-    let (deep, before) = (entries([prefix(&"/a".repeat(500))]), Index::<Counting>::default());
+    let (deep, before) =
+        (entries([prefix(&"/a".repeat(500)), prefix(&"/b".repeat(500))]), Index::<Counting>::default());
     // What is gone is not read for, either.
     let index = before.changed(&[], deep.clone()).changed(&deep, entries(matchers));
     let long = "x".repeat(60_000);
