@@ -69,6 +69,8 @@ pub(crate) enum Verb {
     Tiers,
     /// Refusing a client by its network: in the fence, before the TCP stack, and in user space.
     Denials,
+    /// 1 to 10,000 routes of one Service, and one more.
+    Routes,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
     /// docs/benchmarks.md.
@@ -90,6 +92,7 @@ impl Arguments {
             Verb::Budgets,
             Verb::Tiers,
             Verb::Denials,
+            Verb::Routes,
         ];
         self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
     }
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn without_a_scenario_all_are_measured() {
-        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 11);
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 12);
         assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Place {
 pub(crate) enum Exchange {
     /// HTTP/1.1 GET on a kept-alive connection.
     Http1 { path: String, body: usize },
+    /// The same, each of another of so many routes' paths.
+    Routes { count: usize, body: usize },
     /// HTTP/2 GET, with prior knowledge, this many at a time on each connection.
     Http2 { path: String, body: usize, streams: usize },
     /// So many bytes there and back.

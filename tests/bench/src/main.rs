@@ -63,6 +63,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Budgets => measure(Scenario::budgets(), plan, &run)?,
             Verb::Tiers => measure_with(Scenario::tiers(), plan, &run, scenario::tiers::memory)?,
             Verb::Denials => finish(scenario::denials::run(plan, &run)?, &run)?,
+            Verb::Routes => finish(scenario::routes::run(plan, &run)?, &run)?,
             Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}

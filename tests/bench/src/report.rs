@@ -16,7 +16,7 @@ pub(crate) mod plot;
 pub(crate) use markdown::scenario as text;
 
 /// In the page's order. One that was not measured is left out.
-const SCENARIOS: [&str; 12] = [
+const SCENARIOS: [&str; 13] = [
     "http",
     "http2",
     "tcp",
@@ -27,6 +27,7 @@ const SCENARIOS: [&str; 12] = [
     "budgets",
     "tiers",
     "denials",
+    "routes",
     "forms",
     "memory",
 ];

@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{error::BenchError, load};
 
+mod appear;
 mod backend;
 mod enter;
 mod first;
@@ -20,6 +21,7 @@ mod knock;
 mod spin;
 mod web;
 
+pub(crate) use appear::{AppearSpec, Appeared};
 pub(crate) use backend::BackendSpec;
 pub(crate) use first::FirstSpec;
 pub(crate) use hold::{HOLDING, HoldSpec};
@@ -33,6 +35,7 @@ pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>>
     Some(begin().and_then(|()| match role {
         "enter" => Err(enter::exec(rest)),
         "load" => send_load(rest),
+        "appear" => appear::appear(rest),
         "backend" => backend::serve(rest),
         "first" => first::wait_for_answer(rest),
         "hold" => hold::hold(rest),

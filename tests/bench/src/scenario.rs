@@ -16,6 +16,7 @@ pub(crate) mod noisy;
 mod pieces;
 mod plan;
 pub(crate) mod rounds;
+pub(crate) mod routes;
 pub(crate) mod tenants;
 pub(crate) mod tiers;
 pub(crate) mod tunnels;

@@ -14,12 +14,12 @@ use crate::{
     error::BenchError,
     lab::{
         self, Nodes,
-        backends::{Backends, Port},
+        backends::{self, Backends, Port, SMALL},
     },
 };
 
 pub(crate) use canopy::{Canopy, Launch, Sharing, Steering};
-pub(crate) use kind::{Judge, Kind, Receiver, Tier};
+pub(crate) use kind::{Judge, Kind, Receiver, Routes, Tier};
 pub(crate) use manifests::{Manifests, PodEntry, VIP};
 pub(crate) use shared::{Shared, Side};
 
@@ -27,6 +27,7 @@ mod canopy;
 pub(crate) mod envoy;
 mod kind;
 mod manifests;
+pub(crate) mod routed;
 mod shared;
 
 /// What all subjects of a run have in common.
@@ -71,17 +72,21 @@ enum Proxy {
 impl Subject {
     /// Makes the pods and starts what runs in and between them.
     pub(crate) fn start(kind: Kind, nodes: &Nodes, setting: &Setting) -> Result<Self, BenchError> {
-        let directory = setting.directory.join(kind.name());
+        let place = kind.place();
+        let directory = setting.directory.join(&place);
         std::fs::create_dir_all(&directory)
             .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
         let far = if kind.is_across() { nodes.there()? } else { nodes.here() };
-        let client = lab::pod(nodes.here(), CLIENTS, &format!("{}-client", kind.name()))?;
-        let server = lab::pod(far, kind.servers(), &format!("{}-server", kind.name()))?;
+        let client = lab::pod(nodes.here(), CLIENTS, &format!("{place}-client"))?;
+        let server = lab::pod(far, kind.servers(), &format!("{place}-server"))?;
         let backends = Backends::start(&server, &directory.join("backends"))?;
         let pods = Pods { client: &client, server: &server };
         let proxy = match kind {
             Kind::Direct | Kind::DirectAcross => Proxy::None,
             Kind::Envoy => Proxy::Envoy(vec![envoy::Envoy::start(pods, setting, &directory)?]),
+            Kind::EnvoyRouted(routes) => {
+                Proxy::Envoy(vec![envoy::Envoy::start_routed(pods, routes.count(), setting, &directory)?])
+            }
             Kind::EnvoyPair => Proxy::Envoy(envoy::Envoy::start_pair(pods, setting, &directory)?),
             _ => Proxy::Canopy(start_canopy(kind, nodes, pods, setting)?),
         };
@@ -131,7 +136,7 @@ impl Subject {
 
     /// Empties the access logs, so that a long run does not fill the disk.
     pub(crate) fn empty_logs(&self, setting: &Setting) {
-        let own = setting.directory.join(self.kind.name());
+        let own = setting.directory.join(self.kind.place());
         for log in [own.clone(), own.join(envoy::SERVER), setting.directory.join(far_name(self.kind))] {
             if let Ok(file) = std::fs::OpenOptions::new().write(true).open(access_log(&log)) {
                 // A log that cannot be emptied is only large.
@@ -185,14 +190,19 @@ fn start_canopy(
     if kind.has_policies() {
         manifests.policies(&server);
     }
-    let near = Launch { name: kind.name(), node: nodes.here(), called: NEAR, kind, manifests: &manifests };
+    let routes = kind.routes().map_or(0, Routes::count);
+    (0..routes).for_each(|number| manifests.route(CLIENTS, number));
+    let name = kind.place();
+    let near = Launch { name: &name, node: nodes.here(), called: NEAR, kind, manifests: &manifests };
     let mut daemons = vec![Canopy::start(&near, setting)?];
     if kind.is_across() {
         let name = far_name(kind);
         let far = Launch { name: &name, node: nodes.there()?, called: FAR, kind, manifests: &manifests };
         daemons.push(Canopy::start(&far, setting)?);
     }
-    daemons[0].first_answer(pods.client, SocketAddr::from((VIP, Port::Http.number())))?;
+    // Where there are routes, only they are answered.
+    let path = if routes == 0 { format!("/{SMALL}") } else { backends::route(routes - 1) };
+    daemons[0].first_answer_at(pods.client, SocketAddr::from((VIP, Port::Http.number())), &path)?;
     Ok(daemons)
 }
 

@@ -104,6 +104,13 @@ pub(crate) const SMALL: usize = 64;
 /// See [`SMALL`].
 pub(crate) const LARGE: usize = 16 << 10;
 
+/// The path of a route, in the scenario that has many; nginx serves the small body at each of them. All are of one length.
+pub(crate) fn route(number: usize) -> String {
+    format!("{ROUTES}{number:05}")
+}
+
+const ROUTES: &str = "/route/";
+
 fn write_nginx_files(directory: &Path, shift: u16) -> Result<PathBuf, BenchError> {
     let temporary = directory.join("tmp");
     let failed = |path: &Path| {
@@ -145,6 +152,7 @@ http {{
         listen {http2} http2;
         root {directory};
         location = /{SMALL} {{ return 200 \"{small}\"; }}
+        location {ROUTES} {{ return 200 \"{small}\"; }}
     }}
 }}
 ",

@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use super::{Exchange, LoadError, http1::Http1, http2::Http2, raw::Raw};
+use crate::clock;
 
 /// A connection.
 #[derive(Debug)]
@@ -47,6 +48,10 @@ impl Connection {
         let mut out = Vec::new();
         let protocol = match exchange {
             Exchange::Http1 { path, body } => Protocol::Http1(Http1::new(path, *body)),
+            Exchange::Routes { count, body } => {
+                // Anywhere among them, so that connections do not walk through them side by side.
+                Protocol::Http1(Http1::spread(*count, clock::now() as usize, *body))
+            }
             Exchange::Http2 { path, body, .. } => Protocol::Http2(Http2::new(path, *body, &mut out)),
             Exchange::Echo { bytes } | Exchange::Connect { bytes } => Protocol::Raw(Raw::echo(*bytes)),
             Exchange::Bulk { bytes } => Protocol::Discard(Raw::bulk(*bytes)),
@@ -111,12 +116,12 @@ impl AsFd for Connection {
 }
 
 /// A plain blocking GET with a deadline; for readiness only, never for measuring.
-pub(crate) fn is_answering(target: SocketAddr, limit: std::time::Duration) -> bool {
+pub(crate) fn is_answering(target: SocketAddr, path: &str, limit: std::time::Duration) -> bool {
     use std::io::{Read, Write};
     let attempt = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&target, limit)?;
         stream.set_read_timeout(Some(limit))?;
-        stream.write_all(b"GET /64 HTTP/1.1\r\nHost: web.bench\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: web.bench\r\nConnection: close\r\n\r\n")?;
         let mut status = [0; 12];
         stream.read_exact(&mut status)?;
         Ok(&status == b"HTTP/1.1 200")

@@ -3,26 +3,50 @@
 //! Every answer's status and length are checked. It never pipelines.
 
 use super::LoadError;
+use crate::lab::backends::route;
 
 /// One connection's state.
 #[derive(Debug)]
 pub(crate) struct Http1 {
-    request: Vec<u8>,
+    asks: Asks,
     body: usize,
     head: Vec<u8>,
     body_left: Option<usize>,
     intended: u64,
 }
 
+/// What is asked for.
+#[derive(Debug)]
+enum Asks {
+    /// Always the same, the whole request.
+    One(Vec<u8>),
+    /// Of so many routes the next one.
+    Routes { count: usize, next: usize },
+}
+
 impl Http1 {
     pub(crate) fn new(path: &str, body: usize) -> Self {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: web.bench\r\nUser-Agent: canopy-bench\r\n\r\n");
-        Self { request: request.into_bytes(), body, head: Vec::new(), body_left: None, intended: 0 }
+        Self::asking(Asks::One(get(path)), body)
+    }
+
+    /// Asks for one of so many routes after the other, `first` of them first, in an order that is no neighbourhood.
+    pub(crate) fn spread(count: usize, first: usize, body: usize) -> Self {
+        Self::asking(Asks::Routes { count, next: first % count.max(1) }, body)
+    }
+
+    fn asking(asks: Asks, body: usize) -> Self {
+        Self { asks, body, head: Vec::new(), body_left: None, intended: 0 }
     }
 
     pub(crate) fn request(&mut self, intended: u64, out: &mut Vec<u8>) {
         self.intended = intended;
-        out.extend_from_slice(&self.request);
+        match &mut self.asks {
+            Asks::One(request) => out.extend_from_slice(request),
+            Asks::Routes { count, next } => {
+                out.extend_from_slice(&get(&route(*next)));
+                *next = (*next + STRIDE) % (*count).max(1);
+            }
+        }
     }
 
     pub(crate) fn received(&mut self, mut data: &[u8], done: &mut Vec<u64>) -> Result<(), LoadError> {
@@ -83,9 +107,31 @@ impl Http1 {
     }
 }
 
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: web.bench\r\nUser-Agent: canopy-bench\r\n\r\n").into_bytes()
+}
+
+/// A prime that divides no number of routes that is measured: all are asked for before one is asked for again.
+const STRIDE: usize = 7_919;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_route_is_asked_for_before_one_is_asked_for_again() {
+        for count in [1, 100, 1_000, 10_000] {
+            let mut http = Http1::spread(count, 123_456_789, 4);
+            let mut asked = std::collections::BTreeSet::new();
+            for _ in 0..count {
+                let mut out = Vec::new();
+                http.request(0, &mut out);
+                asked.insert(out);
+            }
+            assert_eq!(asked.len(), count);
+            assert!(asked.iter().all(|request| request.len() == get(&route(0)).len()));
+        }
+    }
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody";
 

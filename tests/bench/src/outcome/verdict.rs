@@ -138,13 +138,17 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
 /// Where a subject's row is: some are compared with what they did in another case.
 fn place<'a>(case: &'a str, subject: &'a str) -> (&'a str, &'a str) {
     let elsewhere = |suffix, case| subject.strip_suffix(suffix).map(|subject| (case, subject));
-    let one = if case.ends_with("-busy") { "tenants-1-busy" } else { "tenants-1" };
+    let one = match case {
+        _ if case.starts_with("routes-") => "routes-1",
+        _ if case.ends_with("-busy") => "tenants-1-busy",
+        _ => "tenants-1",
+    };
     elsewhere(ALONE, "solo").or_else(|| elsewhere(ONE, one)).unwrap_or((case, subject))
 }
 
 /// What a subject of a ratio ends in that is the same subject in the case `solo` …
 pub(crate) const ALONE: &str = "-solo";
-/// … and in the case `tenants-1`, or `tenants-1-busy`.
+/// … and in the case `tenants-1`, `tenants-1-busy` or `routes-1`.
 pub(crate) const ONE: &str = "-one";
 
 struct Evidence {

@@ -176,6 +176,8 @@ fn memory(rows: &[&Row]) -> String {
             "further-thread" => "each further tenant of 10, a thread: private memory",
             "further-process" => "each further tenant of 10, a process of its own: private memory",
             "start" => "start to first captured request",
+            "one-more" => "one route more of 10,000: from its file's appearance to the first answer",
+            "one-more-envoy" => "the same of Envoy, whose file is all of its routes",
             "tunnel-client" => "each idle tunnel, the client's daemon",
             "tunnel-server" => "each idle tunnel, the server's daemon",
             "idle-client" => "10 000 idle connections through a pair, the client's daemon",

@@ -13,6 +13,8 @@ use crate::{clock, error::BenchError, load};
 pub(crate) struct FirstSpec {
     pub cpu: usize,
     pub target: SocketAddr,
+    /// What is to be answered with 200.
+    pub path: String,
     pub limit_ms: u64,
 }
 
@@ -20,7 +22,7 @@ pub(super) fn wait_for_answer(arguments: &[OsString]) -> Result<(), BenchError> 
     let spec: FirstSpec = super::parse(arguments)?;
     super::pin(spec.cpu)?;
     let answered = clock::wait_until(Duration::from_millis(spec.limit_ms), || {
-        load::is_answering(spec.target, Duration::from_millis(20))
+        load::is_answering(spec.target, &spec.path, Duration::from_millis(20))
     });
     if !answered {
         return Err(BenchError::Load(format!("{} did not answer within {} ms", spec.target, spec.limit_ms)));

@@ -55,7 +55,8 @@ fn run_group(
         measured.wire.push(wire::check(subject, nodes.here())?);
     }
     let samples = &mut measured.samples;
-    let mut rounds = Rounds { scenario, group, plan, run, setting: &setting, subjects: &subjects, samples };
+    let sitting = Sitting { plan, run, setting: &setting };
+    let mut rounds = Rounds { scenario, group, sitting, subjects: &subjects, samples };
     for round in 0..plan.rounds {
         for case in &group.cases {
             rounds.case(round, case)?;
@@ -67,45 +68,82 @@ fn run_group(
 struct Rounds<'a> {
     scenario: &'a Scenario,
     group: &'a Group,
-    plan: Plan,
-    run: &'a Run,
-    setting: &'a Setting,
+    sitting: Sitting<'a>,
     subjects: &'a [Subject],
     samples: &'a mut Samples,
 }
 
-/// A subject's turn in a round; the second time for the A/A ratio.
-#[derive(Clone, Copy)]
-struct Turn<'a> {
-    subject: &'a Subject,
-    again: bool,
-}
-
 impl Rounds<'_> {
     fn case(&mut self, round: usize, case: &Case) -> Result<(), BenchError> {
-        let turns = turns(self.subjects, self.group, round);
+        let turns = turns(self.subjects, self.group, case, round);
         self.announce(round, case);
         let _awake = if case.manner == Manner::Awake { self.spinners()? } else { Vec::new() };
-        let closed = self.in_slices(case, &turns, None, self.plan.closed_ms)?;
-        let slowest =
-            closed.iter().map(|pieces| pieces.median(LoadReport::per_second)).fold(f64::INFINITY, f64::min);
-        let rate = (slowest * SHARE_OF_SLOWEST).max(1.0);
-        let open = self.in_slices(case, &turns, Some(rate), self.plan.open_ms)?;
-        for ((turn, closed), open) in turns.iter().zip(closed).zip(open) {
-            let mut sample = sample(case, round, turn, &closed);
-            sample.rate_per_second = rate;
-            self.add_open_loop(turn, &open, &mut sample)?;
-            self.samples.0.push(sample);
-        }
+        self.samples.0.extend(self.sitting.measure(round, &turns)?);
         Ok(())
+    }
+
+    /// One process per CPU that takes what nobody else wants of it.
+    fn spinners(&self) -> Result<Vec<Process>, BenchError> {
+        let pod = self.subjects.first().map(|subject| &subject.client);
+        pod.into_iter()
+            .flat_map(|pod| [LOAD_CPU, PROXY_CPU].map(|cpu| Ok(pod.start(role::spinner(cpu)?)?)))
+            .collect()
+    }
+
+    fn announce(&self, round: usize, case: &Case) {
+        let plan = self.sitting.plan;
+        let left = (plan.rounds * self.scenario.measurements()).saturating_sub(self.samples.0.len()) as f64
+            * plan.seconds_each();
+        self.sitting.run.progress(&format!(
+            "{}: round {} of {}, {}; about {left:.0} s left of this scenario",
+            self.scenario.name,
+            round + 1,
+            plan.rounds,
+            case.name,
+        ));
+    }
+}
+
+/// A subject's turn in a case in a round; the second time for the A/A ratio.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub subject: &'a Subject,
+    pub case: &'a Case,
+    pub again: bool,
+}
+
+/// What is measured together.
+pub(super) struct Sitting<'a> {
+    pub plan: Plan,
+    pub run: &'a Run,
+    pub setting: &'a Setting,
+}
+
+impl Sitting<'_> {
+    /// All turns of a round, piece by piece: what the machine does meanwhile meets them alike, whatever their cases.
+    pub(super) fn measure(&self, round: usize, turns: &[Turn<'_>]) -> Result<Vec<Sample>, BenchError> {
+        let closed = self.in_slices(turns, |_| None, self.plan.closed_ms)?;
+        let rate = |of: &Case| {
+            let same = turns.iter().zip(&closed).filter(|(turn, _)| turn.case.name == of.name);
+            let each = same.map(|(_, pieces)| pieces.median(LoadReport::per_second));
+            (each.fold(f64::INFINITY, f64::min) * SHARE_OF_SLOWEST).max(1.0)
+        };
+        let open = self.in_slices(turns, |case| Some(rate(case)), self.plan.open_ms)?;
+        let mut samples = Vec::new();
+        for ((turn, closed), open) in turns.iter().zip(&closed).zip(open) {
+            let mut sample = sample(round, turn, closed);
+            sample.rate_per_second = rate(turn.case);
+            self.add_open_loop(turn, &open, &mut sample)?;
+            samples.push(sample);
+        }
+        Ok(samples)
     }
 
     /// One kind of load on every subject, in pieces: there and back through the subjects, until each had its time.
     fn in_slices(
         &self,
-        case: &Case,
         turns: &[Turn<'_>],
-        rate: Option<f64>,
+        rate: impl Fn(&Case) -> Option<f64>,
         measure_ms: u64,
     ) -> Result<Vec<Pieces>, BenchError> {
         let mut all: Vec<Pieces> = turns.iter().map(|_| Pieces::default()).collect();
@@ -114,10 +152,10 @@ impl Rounds<'_> {
             if slice % 2 == 1 {
                 order.reverse();
             }
-            for turn in order {
-                let report =
-                    self.undisturbed(case, turns[turn].subject, rate, measure_ms / self.plan.slices)?;
-                all[turn].add(report);
+            for index in order {
+                let turn = turns[index];
+                let report = self.undisturbed(turn, rate(turn.case), measure_ms / self.plan.slices)?;
+                all[index].add(report);
             }
         }
         Ok(all)
@@ -142,14 +180,13 @@ impl Rounds<'_> {
     /// One piece, measured again if a hypervisor took the CPUs away meanwhile. A piece with errors is never set aside.
     fn undisturbed(
         &self,
-        case: &Case,
-        subject: &Subject,
+        turn: Turn<'_>,
         rate: Option<f64>,
         measure_ms: u64,
     ) -> Result<LoadReport, BenchError> {
         for repeated in 0.. {
             let (stolen, begun) = (procfs::stolen_ns(), clock::now());
-            let report = self.load(case, subject, rate, measure_ms)?;
+            let report = self.load(turn, rate, measure_ms)?;
             let share = (procfs::stolen_ns() - stolen) as f64 / (clock::now() - begun).max(1) as f64;
             if share <= MOST_STOLEN || repeated == MOST_REPEATS || report.errors > 0 {
                 return Ok(LoadReport { repeated, ..report });
@@ -159,13 +196,8 @@ impl Rounds<'_> {
     }
 
     /// One run of the load generator, with the proof that the subject carried it.
-    fn load(
-        &self,
-        case: &Case,
-        subject: &Subject,
-        rate: Option<f64>,
-        measure_ms: u64,
-    ) -> Result<LoadReport, BenchError> {
+    fn load(&self, turn: Turn<'_>, rate: Option<f64>, measure_ms: u64) -> Result<LoadReport, BenchError> {
+        let Turn { subject, case, .. } = turn;
         self.run.check_interrupt()?;
         let spec = LoadSpec {
             cpu: LOAD_CPU,
@@ -185,43 +217,23 @@ impl Rounds<'_> {
         check_fresh(case, subject, begun, &report)?;
         Ok(report)
     }
-
-    /// One process per CPU that takes what nobody else wants of it.
-    fn spinners(&self) -> Result<Vec<Process>, BenchError> {
-        let pod = self.subjects.first().map(|subject| &subject.client);
-        pod.into_iter()
-            .flat_map(|pod| [LOAD_CPU, PROXY_CPU].map(|cpu| Ok(pod.start(role::spinner(cpu)?)?)))
-            .collect()
-    }
-
-    fn announce(&self, round: usize, case: &Case) {
-        let left = (self.plan.rounds * self.scenario.measurements()).saturating_sub(self.samples.0.len())
-            as f64
-            * self.plan.seconds_each();
-        self.run.progress(&format!(
-            "{}: round {} of {}, {}; about {left:.0} s left of this scenario",
-            self.scenario.name,
-            round + 1,
-            self.plan.rounds,
-            case.name,
-        ));
-    }
 }
 
 /// Another subject begins in each round.
-fn turns<'a>(subjects: &'a [Subject], group: &Group, round: usize) -> Vec<Turn<'a>> {
-    let mut turns: Vec<Turn<'a>> = subjects.iter().map(|subject| Turn { subject, again: false }).collect();
+fn turns<'a>(subjects: &'a [Subject], group: &Group, case: &'a Case, round: usize) -> Vec<Turn<'a>> {
+    let turn = |again| move |subject| Turn { subject, case, again };
+    let mut turns: Vec<Turn<'a>> = subjects.iter().map(turn(false)).collect();
     let twice = subjects.iter().filter(|subject| group.is_measured_twice(subject.kind));
-    turns.extend(twice.map(|subject| Turn { subject, again: true }));
+    turns.extend(twice.map(turn(true)));
     let first = round % turns.len().max(1);
     turns.rotate_left(first);
     turns
 }
 
 /// The figures of a closed loop.
-fn sample(case: &Case, round: usize, turn: &Turn<'_>, pieces: &Pieces) -> Sample {
+fn sample(round: usize, turn: &Turn<'_>, pieces: &Pieces) -> Sample {
     Sample {
-        case: case.name.to_owned(),
+        case: turn.case.name.to_owned(),
         subject: turn.subject.kind.name().to_owned(),
         round,
         again: turn.again,

@@ -20,7 +20,11 @@ use super::{Kind, Manifests, Setting, access_log};
 use crate::{
     clock,
     error::BenchError,
-    lab::{LOAD_CPU, PROXY_CPU, backends::Port, fetch, procfs},
+    lab::{
+        LOAD_CPU, PROXY_CPU,
+        backends::{Port, SMALL},
+        fetch, procfs,
+    },
     role,
 };
 
@@ -83,9 +87,10 @@ impl Canopy {
         let directory = setting.directory.join(name);
         let config = directory.join("config");
         fs::create_dir_all(&config).map_err(|e| BenchError::io(format!("create {}", config.display()), e))?;
-        let file = config.join("mesh.yaml");
-        fs::write(&file, manifests.text())
-            .map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
+        for (name, text) in manifests.files() {
+            let file = config.join(name);
+            fs::write(&file, text).map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
+        }
         // The node's namespace is the bench's own, so no port in it is anybody else's.
         let metrics = SocketAddr::from(([127, 0, 0, 1], NEXT_PORT.fetch_add(1, Ordering::Relaxed)));
         let mut command = role::pinned(PROXY_CPU, &setting.canopy)?;
@@ -117,7 +122,18 @@ impl Canopy {
 
     /// Nanoseconds from the start of the process to the first answer that a pod got.
     pub(crate) fn first_answer(&mut self, client: &Pod, target: SocketAddr) -> Result<u64, BenchError> {
-        let spec = role::FirstSpec { cpu: LOAD_CPU, target, limit_ms: READY.as_millis() as u64 };
+        self.first_answer_at(client, target, &format!("/{SMALL}"))
+    }
+
+    /// The same, of this path.
+    pub(crate) fn first_answer_at(
+        &mut self,
+        client: &Pod,
+        target: SocketAddr,
+        path: &str,
+    ) -> Result<u64, BenchError> {
+        let limit_ms = READY.as_millis() as u64;
+        let spec = role::FirstSpec { cpu: LOAD_CPU, target, path: path.to_owned(), limit_ms };
         let mut dialler = client.start(role::command("first", &spec)?)?;
         self.process.wait_until("a request from a pod to be answered", READY, || {
             dialler.wait(Duration::from_millis(5)).is_some()

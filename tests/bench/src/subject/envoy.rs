@@ -20,6 +20,7 @@ use crate::{
     lab::{PROXY_CPU, backends::Port, fetch},
     role,
 };
+pub(crate) use bootstrap::routes;
 use bootstrap::{Part, Plan};
 use tls::Papers;
 
@@ -44,6 +45,8 @@ fn secured(server: &Pod, port: Port) -> SocketAddr {
     server.at(20_000 + port.number())
 }
 
+/// The file of the routes of one that reads them.
+pub(crate) const ROUTES: &str = "routes.json";
 /// The folder of the server's Envoy.
 pub(crate) const SERVER: &str = "server";
 
@@ -65,10 +68,32 @@ impl Envoy {
         Ok(vec![Self::launch(pods, &Part::Client(client), setting, directory)?, far])
     }
 
+    /// Starts one that has so many routes, which it reads from a file and again when another is moved there.
+    pub(crate) fn start_routed(
+        pods: Pods<'_>,
+        count: usize,
+        setting: &Setting,
+        directory: &Path,
+    ) -> Result<Self, BenchError> {
+        let file = directory.join(ROUTES);
+        fs::write(&file, routes(count))
+            .map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
+        Self::launch_with(pods, &Part::Alone, Some(&file), (setting, directory))
+    }
+
     fn launch(pods: Pods<'_>, part: &Part, setting: &Setting, directory: &Path) -> Result<Self, BenchError> {
+        Self::launch_with(pods, part, None, (setting, directory))
+    }
+
+    fn launch_with(
+        pods: Pods<'_>,
+        part: &Part,
+        routes: Option<&Path>,
+        (setting, directory): (&Setting, &Path),
+    ) -> Result<Self, BenchError> {
         let admin = directory.join("admin.sock");
         let log = setting.access_log.then(|| access_log(directory));
-        let plan = Plan { pods, part, log: log.as_deref(), prefix: "", shift: 0 };
+        let plan = Plan { pods, part, log: log.as_deref(), prefix: "", shift: 0, routes };
         let home = if matches!(part, Part::Client(_)) { pods.client } else { pods.server };
         let mut process = home.start(command(&[plan], &admin, setting, directory)?)?.stopped_by(Signal::TERM);
         for port in Port::ALL {
@@ -95,6 +120,7 @@ impl Envoy {
                 log: log.as_deref(),
                 prefix,
                 shift: number * SHIFT,
+                routes: None,
             })
             .collect();
         let (_, first) = tenants.first().ok_or(BenchError::Usage("a shared Envoy needs a tenant".into()))?;

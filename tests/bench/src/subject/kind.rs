@@ -1,6 +1,6 @@
 //! Which subjects there are, and what follows from which one it is.
 //!
-//! Names are part of the results' contract; two subjects of one group never share one.
+//! Names are part of the results' contract; two subjects of one case never share one.
 
 use super::{Sharing, Steering};
 
@@ -33,6 +33,32 @@ pub(crate) enum Kind {
     CanopyTier(Tier, Receiver),
     /// The daemon whose server pod takes nothing from a network; who is to say so.
     CanopyDenying(Judge),
+    /// The daemon whose Service has so many routes.
+    CanopyRouted(Routes),
+    /// Envoy with as many.
+    EnvoyRouted(Routes),
+}
+
+/// How many routes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routes {
+    One,
+    Hundred,
+    Thousand,
+    TenThousand,
+}
+
+impl Routes {
+    pub(crate) const ALL: [Self; 4] = [Self::One, Self::Hundred, Self::Thousand, Self::TenThousand];
+
+    pub(crate) fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Hundred => 100,
+            Self::Thousand => 1_000,
+            Self::TenThousand => 10_000,
+        }
+    }
 }
 
 /// Who refuses a denied client.
@@ -68,6 +94,7 @@ impl Kind {
         match self {
             Self::Direct | Self::DirectAcross => "direct",
             Self::Canopy | Self::CanopyPair(_) | Self::CanopyTo(_) | Self::CanopyBudgeted => "canopy-node",
+            Self::CanopyRouted(_) => "canopy-node",
             Self::CanopyUnbudgeted => "canopy-node-unbudgeted",
             Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
             Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",
@@ -75,13 +102,24 @@ impl Kind {
             Self::CanopyDenying(Judge::UserSpace) => "canopy-node-user-space",
             Self::CanopyTier(Tier::Process, _) => "canopy-node-process",
             Self::CanopyHop => "canopy-hop",
-            Self::Envoy | Self::EnvoyPair => "envoy-node",
+            Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_) => "envoy-node",
         }
+    }
+
+    /// What its files and pods are called: nothing else that runs at the same time has the same.
+    pub(crate) fn place(self) -> String {
+        let routes = self.routes().map(|routes| format!("-{}", routes.count()));
+        format!("{}{}", self.name(), routes.unwrap_or_default())
+    }
+
+    /// How many routes it has, where they are counted.
+    pub(crate) fn routes(self) -> Option<Routes> {
+        if let Self::CanopyRouted(routes) | Self::EnvoyRouted(routes) = self { Some(routes) } else { None }
     }
 
     /// Whether it is Canopy, however it steers.
     pub(crate) fn is_canopy(self) -> bool {
-        self.has_proxy() && !matches!(self, Self::Envoy | Self::EnvoyPair)
+        self.has_proxy() && !matches!(self, Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_))
     }
 
     /// Whether anything stands between client and server.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::Pod;
 
 use super::{CLIENTS, Judge, NEAR, Tier};
-use crate::lab::backends::Port;
+use crate::lab::backends::{Port, route};
 
 /// The address of the Service that clients dial.
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -176,11 +176,42 @@ impl Manifests {
         }));
     }
 
+    /// An HTTPRoute for the path of this number, from the Service `web` to itself.
+    pub(crate) fn route(&mut self, namespace: &str, number: usize) {
+        let port = Port::Http.number();
+        self.objects.push(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": { "name": format!("route-{number:05}"), "namespace": namespace },
+            "spec": {
+                "parentRefs": [{ "group": "", "kind": "Service", "name": "web", "port": port }],
+                "rules": [{
+                    "matches": [{ "path": { "type": "PathPrefix", "value": route(number) } }],
+                    "backendRefs": [{ "name": "web", "port": port }],
+                }],
+            },
+        }));
+    }
+
     /// All objects as documents of one file.
     pub(crate) fn text(&self) -> String {
-        self.objects.iter().map(|object| format!("---\n{object}\n")).collect()
+        text(&self.objects)
+    }
+
+    /// The same in as many files as hold them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (String, String)> {
+        let name = |number| if number == 0 { "mesh.yaml".into() } else { format!("mesh-{number}.yaml") };
+        (0..)
+            .zip(self.objects.chunks(OBJECTS_OF_A_FILE))
+            .map(move |(number, part)| (name(number), text(part)))
     }
 }
+
+fn text(objects: &[Value]) -> String {
+    objects.iter().map(|object| format!("---\n{object}\n")).collect()
+}
+
+/// Less than the 10,000 documents of which a file may be.
+const OBJECTS_OF_A_FILE: usize = 1_000;
 
 fn name(port: Port) -> &'static str {
     match port {
@@ -223,6 +254,7 @@ mod tests {
         manifests.service(&server);
         manifests.policies(&server);
         manifests.denial(&server, Ipv4Addr::new(10, 77, 0, 99), Judge::UserSpace);
+        manifests.route("bench", 7);
         manifests.tenant("bench1");
         manifests.pod(&entry("bench1", "further1", 12));
         let files = BTreeMap::from([("mesh.yaml".into(), FileText::from(manifests.text().into_bytes()))]);
@@ -235,7 +267,22 @@ mod tests {
         use config::model::AppProtocol::{Http1, Http2, Tcp};
         let protocols: Vec<_> = service.ports.iter().map(|port| port.protocol).collect();
         assert_eq!(protocols, [Http1, Http2, Tcp, Tcp]);
+        let route = outcome.mesh.routes.values().next().unwrap();
+        let prefix = config::model::PathMatch::Prefix("/route/00007".into());
+        assert_eq!(route.rules[0].matches[0].path, Some(prefix));
+        assert_eq!((&route.parents[0].service, route.parents[0].port), (&service.name, Some(8080)));
     }
+
+    #[test]
+    fn many_objects_are_spread_over_files_and_all_are_there() {
+        let mut manifests = Manifests::default();
+        (0..2_500).for_each(|number| manifests.route("bench", number));
+        let files: Vec<_> = manifests.files().collect();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["mesh.yaml", "mesh-1.yaml", "mesh-2.yaml"]);
+        assert_eq!(files.into_iter().map(|(_, text)| text).collect::<String>(), manifests.text());
+    }
+
     #[test]
     fn the_bounds_of_a_tenant_are_read() {
         let mut manifests = Manifests::default();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::Pod;
 
 use super::{Pods, listener, secured, tls::Papers};
-use crate::lab::backends::Port;
+use crate::lab::backends::{self, Port};
 
 /// Which of the work it does.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Plan<'a> {
     pub prefix: &'a str,
     /// Added to every port of the server's.
     pub shift: u16,
+    /// Where the routes of HTTP/1.1 are read; none: one for everything.
+    pub routes: Option<&'a Path>,
 }
 
 impl Plan<'_> {
@@ -109,9 +111,7 @@ fn http_filter(port: Port, plan: &Plan<'_>) -> Value {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         "dynamic_stats": false, "suppress_envoy_headers": true,
     });
-    let route =
-        json!({ "match": { "prefix": "/" }, "route": { "cluster": plan.name(port), "timeout": "0s" } });
-    json!({
+    let mut filter = json!({
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -121,12 +121,35 @@ fn http_filter(port: Port, plan: &Plan<'_>) -> Value {
             "server_header_transformation": "PASS_THROUGH",
             "access_log": access_log(plan.log, HTTP_FIELDS),
             "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": router }],
-            "route_config": {
-                "name": plan.name(port),
-                "virtual_hosts": [{ "name": "web", "domains": ["*"], "routes": [route] }],
-            },
         },
-    })
+    });
+    let name = plan.name(port);
+    let (key, value) = match plan.routes.filter(|_| port == Port::Http) {
+        Some(path) => {
+            let source = json!({ "path_config_source": { "path": path }, "resource_api_version": "V3" });
+            ("rds", json!({ "route_config_name": name, "config_source": source }))
+        }
+        None => ("route_config", route_config(&name, vec![route(json!({ "prefix": "/" }), &name)])),
+    };
+    filter["typed_config"][key] = value;
+    filter
+}
+
+fn route(matches: Value, cluster: &str) -> Value {
+    json!({ "match": matches, "route": { "cluster": cluster, "timeout": "0s" } })
+}
+
+fn route_config(name: &str, routes: Vec<Value>) -> Value {
+    json!({ "name": name, "virtual_hosts": [{ "name": "web", "domains": ["*"], "routes": routes }] })
+}
+
+/// What a file of so many routes says: the same prefixes as Canopy's, by whole elements.
+pub(crate) fn routes(count: usize) -> String {
+    let name = name(Port::Http);
+    let of = |number| route(json!({ "path_separated_prefix": backends::route(number) }), name);
+    let mut config = route_config(name, (0..count).map(of).collect());
+    config["@type"] = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration".into();
+    json!({ "version_info": count.to_string(), "resources": [config] }).to_string()
 }
 
 fn tcp_filter(port: Port, plan: &Plan<'_>) -> Value {
@@ -215,3 +238,19 @@ const TCP_FIELDS: &[(&str, &str)] = &[
     ("bytes_received", "%BYTES_RECEIVED%"),
     ("bytes_sent", "%BYTES_SENT%"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_routes_has_one_for_each_path_in_their_order() {
+        let file: Value = serde_json::from_str(&routes(1_000)).unwrap();
+        let config = &file["resources"][0];
+        assert_eq!(config["name"], "http");
+        let all = config["virtual_hosts"][0]["routes"].as_array().unwrap();
+        assert_eq!(all.len(), 1_000);
+        assert_eq!(all[999]["match"], json!({ "path_separated_prefix": "/route/00999" }));
+        assert_eq!(all[999]["route"]["cluster"], "http");
+    }
+}
