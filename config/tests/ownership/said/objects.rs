@@ -55,12 +55,22 @@ pub(crate) struct Written {
 /// A row: what the page calls it, and what each writer writes.
 pub(crate) type Row = (&'static str, fn(Writer) -> Written);
 
-pub(crate) const ROWS: [Row; 16] = [
+pub(crate) const ROWS: [Row; 19] = [
     ("HTTPRoute, its parent `bank`'s Service", |by| {
         one(by, "HTTPRoute", "name: web", |_| route("bank", "")).about(|_| vec![What::Calls("bank")])
     }),
     ("HTTPRoute, its parent a Service of its own namespace", |by| {
         one(by, "HTTPRoute", "name: web", |of| route(of, "bank")).about(own)
+    }),
+    ("GRPCRoute, its parent `bank`'s Service", |by| {
+        one(by, "GRPCRoute", "name: web", |_| route("bank", "")).about(|_| vec![What::Calls("bank")])
+    }),
+    ("GRPCRoute, its parent a Service of its own namespace", |by| {
+        one(by, "GRPCRoute", "name: web", |of| route(of, "bank")).about(own)
+    }),
+    (GRANT, |by| {
+        let spec = "spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: Service}]}";
+        one(by, GRANT, "name: web", |_| spec.into())
     }),
     ("AuthorizationPolicy", |by| {
         one(by, "AuthorizationPolicy", "name: web", |_| "spec: {action: DENY, rules: [{}]}".into())
@@ -119,6 +129,9 @@ pub(crate) const ROWS: [Row; 16] = [
     }),
 ];
 
+/// Of which Services need none.
+const GRANT: &str = "ReferenceGrant";
+
 /// Every cell of the table.
 pub(crate) fn cases() -> Vec<Case> {
     let table = page::table(page::OBJECTS);
@@ -135,7 +148,12 @@ pub(crate) fn cases() -> Vec<Case> {
 fn case(name: &str, by: Writer, words: &str, written: Written) -> Case {
     let Written { of, said, calls } = written;
     let refused = Told { severity: "rejected", reason: "invalid-value", says: "is cluster-scoped" };
-    let told = if words == "refused" { vec![refused] } else { Vec::new() };
+    let no_use = Told { severity: "not-obeyed", reason: "not-obeyed", says: "without effect in the mesh" };
+    let told = match words {
+        "refused" => vec![refused],
+        _ if name == GRANT => vec![no_use],
+        _ => Vec::new(),
+    };
     let changes = parts(words, of, &calls);
     Case { name: format!("{name}, by {}", by.column()), of, given: Vec::new(), said, changes, told }
 }

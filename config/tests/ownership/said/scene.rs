@@ -51,7 +51,7 @@ fn number(of: &str) -> usize {
 /// An object of a namespace, or of none (""), with whatever else its metadata say.
 pub(crate) fn object(kind: &str, of: &str, metadata: &str, body: &str) -> String {
     let api = match kind {
-        "HTTPRoute" => "gateway.networking.k8s.io/v1",
+        "HTTPRoute" | "GRPCRoute" | "ReferenceGrant" => "gateway.networking.k8s.io/v1",
         "AuthorizationPolicy" | "PeerAuthentication" => "security.istio.io/v1",
         "NetworkPolicy" => "networking.k8s.io/v1",
         "ServiceEntry" => "networking.istio.io/v1",
