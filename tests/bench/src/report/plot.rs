@@ -42,9 +42,13 @@ const TITLE: f64 = 30.0;
 const LONGEST: f64 = WIDTH - LEFT - 90.0;
 
 fn draw(outcome: &Outcome) -> String {
-    // A neighbour's figures stand in the table; the plot is the victim's.
-    let rows: Vec<Row> =
-        outcome.rows.iter().filter(|row| !row.subject.ends_with("-aggressor")).cloned().collect();
+    let is_load = |row: &Row| row.rps > 0.0 || row.rate_per_second > 0.0;
+    let has_loads = outcome.rows.iter().any(is_load);
+    // A neighbour's figures stand in the table; the plot is the victim's. So do times beside loads, which are on another scale.
+    let is_drawn = |row: &&Row| {
+        !row.subject.ends_with("-aggressor") && (is_load(row) || !has_loads || row.p50_us == 0.0)
+    };
+    let rows: Vec<Row> = outcome.rows.iter().filter(is_drawn).cloned().collect();
     let (cases, subjects) = (distinct(&rows, |r| &r.case), distinct(&rows, |r| &r.subject));
     let mut body = String::new();
     let mut y = legend(&mut body, &outcome.scenario, &subjects);
@@ -150,6 +154,15 @@ const STYLE: &str = ".ground{fill:#fff}text{fill:#222}.bold{font-weight:600}\
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_stands_beside_loads_is_not_drawn_on_their_scale() {
+        let row = |case: &str, rps, p50_us| Row { case: case.into(), rps, p50_us, ..Row::default() };
+        let draw = |rows| draw(&Outcome { rows, ..Outcome::default() });
+        let beside = draw(vec![row("load", 1_000.0, 100.0), row("once", 0.0, 500_000.0)]);
+        assert!(beside.contains(">load<") && !beside.contains(">once<"));
+        assert!(draw(vec![row("once", 0.0, 500_000.0)]).contains(">once<"));
+    }
 
     #[test]
     fn thousands_are_set_apart() {

@@ -74,6 +74,8 @@ pub(super) fn text(plans: &[Plan<'_>], admin: &Path) -> String {
     let listeners: Vec<Value> = all().map(|(port, plan)| listener_of(port, plan)).collect();
     let clusters: Vec<Value> = all().map(|(port, plan)| cluster_of(port, plan)).collect();
     json!({
+        // Asked for by whoever reads anything besides.
+        "node": { "id": "bench", "cluster": "bench" },
         "admin": { "address": { "pipe": { "path": admin } } },
         "static_resources": { "listeners": listeners, "clusters": clusters },
     })
