@@ -18,8 +18,8 @@ fn apply(store: &mut Store, text: &str) -> Vec<Standing> {
 }
 
 fn of(standings: &[Standing], name: &str, about: About) -> (bool, &'static str) {
-    let standing = standings.iter().find(|standing| &*standing.object.name == name).unwrap();
-    let condition = standing.of(about).unwrap();
+    let standing = standings.iter().find(|standing| &*standing.object.name == name).expect("an object");
+    let condition = standing.of(about).expect("a condition");
     (condition.status, condition.reason)
 }
 
