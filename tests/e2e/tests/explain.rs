@@ -107,12 +107,14 @@ fn says<'a>(told: &'a Value, stage: &str) -> &'a str {
     found.and_then(|stage| stage["says"].as_str()).unwrap_or_default()
 }
 
+/// From whom, by which name, at which path; what the daemon answers (status, header, pod), and by whose rule.
+type Row<'a> = (&'a Pod, &'a str, SocketAddr, &'a str, (u16, &'a str, &'a str), &'a str);
+
 #[test]
 fn what_is_told_of_a_request_is_what_becomes_of_it() -> Outcome {
     let scene = Scene::new()?;
     let (web, ledger) = (scene.web.at(80), scene.ledger.at(80));
-    // From whom, by which name, at which path; what the daemon answers (status, header, pod), and by whose rule.
-    let rows: [(&Pod, &str, SocketAddr, &str, (u16, &str, &str), &str); 6] = [
+    let rows: [Row<'_>; 6] = [
         (&scene.client, "web.shop", web, "/here/it/is", (200, "", "old"), "rule here of HTTPRoute shop/web"),
         (&scene.bank, "web.shop", web, "/here/it/is", (200, "", "new"), "rule mine of HTTPRoute bank/mine"),
         (&scene.client, "web.shop", web, "/elsewhere", (404, "no_route", ""), "none of 2 matches"),
