@@ -21,7 +21,7 @@ mod view;
 
 use self::{
     said::{
-        Case, Part, cases, objects, page, parts,
+        Case, Part, What, cases, objects, page, parts,
         scene::{self, Text},
     },
     view::view,
@@ -90,6 +90,22 @@ fn whoever_writes_what_changes_for_whom_the_page_says_and_for_nobody_else() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_route_with_two_parents_is_the_producers_of_its_own_and_a_consumers_of_the_others() {
+    let parent = |of: &str| format!("{{group: '', kind: Service, name: web, namespace: {of}}}");
+    let spec = format!(
+        "spec: {{parentRefs: [{}, {}], rules: [{{backendRefs: [{{name: web, port: 80}}]}}]}}",
+        parent("bank"),
+        parent("forum")
+    );
+    let route = [("0-said.yaml".to_owned(), scene::object("HTTPRoute", "forum", "name: web", &spec))];
+    let scene = scene::files();
+    let consumers = parts("its calls", "forum", &[What::Calls("bank")]);
+    let producers = parts("all calls", "forum", &[What::Calls("forum")]);
+    let expected: BTreeSet<Part> = consumers.into_iter().chain(producers).collect();
+    assert_eq!(differing(&met(&[&scene]), &met(&[&scene, &route])), expected);
 }
 
 /// All writers of a row at once, each with an object of the same name: everybody meets what those said that are about him, as if the
