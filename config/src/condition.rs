@@ -130,7 +130,8 @@ fn accepted(in_force: InForce, found: &[&Finding], route: Option<RouteFacts>) ->
         return Condition { about, status, reason, message };
     }
     if route.is_some_and(|route| !route.attached) {
-        let message = dangling(found, true).map_or_else(|| "it has no parent in the mesh".to_owned(), told);
+        let why = dangling(found, true).or_else(|| conflict(found));
+        let message = why.map_or_else(|| "it has no parent in the mesh".to_owned(), told);
         return Condition { about, status: false, reason: "NoMatchingParent", message };
     }
     let ignored = found.iter().filter(|finding| finding.reason == Reason::NotObeyed).count();
@@ -182,16 +183,22 @@ fn programmed(in_force: InForce, found: &[&Finding]) -> Condition {
 
 fn conflicted(found: &[&Finding]) -> Condition {
     let about = About::Conflicted;
-    let is_conflict = |finding: &&&Finding| {
-        finding.severity == Severity::Rejected
-            && matches!(finding.reason, Reason::Conflict | Reason::Duplicate)
-    };
-    match found.iter().find(is_conflict) {
+    match conflict(found) {
         Some(finding) => {
             Condition { about, status: true, reason: word(finding.reason), message: told(finding) }
         }
         None => Condition { about, status: false, reason: "NoConflicts", message: String::new() },
     }
+}
+
+/// What an object claims that another has: all of it is rejected, or a part of it is not in force.
+fn conflict<'a>(found: &[&'a Finding]) -> Option<&'a Finding> {
+    let is_conflict = |finding: &&&Finding| match finding.severity {
+        Severity::Rejected => matches!(finding.reason, Reason::Conflict | Reason::Duplicate),
+        Severity::Warning => finding.reason == Reason::Conflict,
+        Severity::NotObeyed | Severity::Ignored => false,
+    };
+    found.iter().find(is_conflict).copied()
 }
 
 /// The first reference that leads nowhere: to a parent, or to anything else.

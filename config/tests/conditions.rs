@@ -73,3 +73,15 @@ fn what_is_in_force_in_the_place_of_an_object_is_said() {
     assert_eq!(of(&standings, "deny", About::Programmed), (false, "KeptLastGood"));
     assert!(!of(&standings, "deny", About::Accepted).0);
 }
+
+#[test]
+fn a_route_whose_port_another_kind_has_is_in_conflict_and_a_gateways_route_is_nobodys_business() {
+    let grpc = route("cart", "cart").replace("HTTPRoute", "GRPCRoute").replace("name: split", "name: calls");
+    let standings = apply(&mut Store::new(Options::default()), &(route("cart", "cart") + &grpc));
+    assert_eq!(of(&standings, "calls", About::Accepted), (true, "Accepted"));
+    assert_eq!(of(&standings, "calls", About::ResolvedRefs), (true, "ResolvedRefs"));
+    assert!(of(&standings, "split", About::Conflicted).0 && !of(&standings, "split", About::Accepted).0);
+    let ingress = route("cart", "cart").replace("{group: '', kind: Service, name: cart}", "{name: public}");
+    let standings = apply(&mut Store::new(Options::default()), &ingress);
+    assert!(!standings.iter().any(|standing| &*standing.object.name == "split"));
+}

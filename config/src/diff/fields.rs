@@ -94,17 +94,28 @@ const WRAPPERS: &[&str] = &["workload", "policy", "entry", "tenant", "facts"];
 /// Without nothings, and without positions: that something was written counts, not where.
 fn said(value: Value) -> Value {
     match value {
+        value if is_place(&value) => Value::Bool(true),
         Value::Object(map) => {
-            let kept = map.into_iter().filter(|(key, value)| !key.ends_with("places") && !value.is_null());
+            // Whoever writes labels may call one anything, so the name alone does not make a place.
+            let are_places = |key: &str, value: &Value| {
+                let all = |items: &Vec<Value>| items.iter().all(is_place);
+                key.ends_with("places") && value.as_array().is_some_and(all)
+            };
+            let kept = map.into_iter().filter(|(key, value)| !are_places(key, value) && !value.is_null());
             let kept = kept.map(|(key, value)| match key.strip_suffix("place") {
-                Some(rest) => (rest.trim_end_matches('_').to_owned(), Value::Bool(true)),
-                None => (key, said(value)),
+                Some(rest) if is_place(&value) => (rest.trim_end_matches('_').to_owned(), Value::Bool(true)),
+                _ => (key, said(value)),
             });
             Value::Object(kept.collect())
         }
         Value::Array(items) => Value::Array(items.into_iter().map(said).collect()),
         other => other,
     }
+}
+
+/// Where something is written.
+fn is_place(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| map.len() == 2 && map.contains_key("at") && map.contains_key("field"))
 }
 
 fn compare(fields: &mut Fields, path: &str, was: Option<&Value>, is: Option<&Value>) {

@@ -46,13 +46,14 @@ fn trespass(
         Some(Owner::Pod(pod)) if pod.namespace != *namespace => Some(format!(
             "{address} is Pod {pod}, of another namespace: a slice names its own namespace's pods only"
         )),
+        Some(Owner::Pod(_)) => None,
+        // Before anything else is asked: a Service that has it too makes it no other.
+        _ if linking.own_addresses.contains(&address) => {
+            Some(format!("{address} is an address of this node: name the pod's own address"))
+        }
         // Not for a Service that came later: whoever writes one may write any address as its own.
         Some(Owner::Service(service)) if !came_first(linking, slice, service, address) => {
             Some(format!("{address} is the cluster address of Service {service}: name its pods instead"))
-        }
-        Some(Owner::Pod(_)) => None,
-        None if linking.own_addresses.contains(&address) => {
-            Some(format!("{address} is an address of this node: name the pod's own address"))
         }
         // Not where the slice in force has it: whoever writes a pod may write any address as its node's.
         None if linking.node_addresses.contains(&address) && !had_already(linking, address) => {

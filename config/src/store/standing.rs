@@ -6,6 +6,7 @@ use super::Store;
 use crate::{
     condition::{InForce, RouteFacts, Standing, conditions},
     finding::{Finding, ObjectRef},
+    lower::Draft,
     model::{BackendTarget, HttpRoute, Mesh},
     name::{Name, Namespace, RouteKind, RouteName, TenantId},
 };
@@ -48,7 +49,14 @@ impl Store {
                 object: object.clone(),
             }
         };
-        all.into_iter().map(standing).collect()
+        let is_for_canopy = |(object, _): &(&ObjectRef, _)| !self.is_for_others(object);
+        all.into_iter().filter(is_for_canopy).map(standing).collect()
+    }
+
+    /// Whether it is a route in force that names no Service as its parent: a gateway's, of which Canopy has nothing to say.
+    fn is_for_others(&self, object: &ObjectRef) -> bool {
+        let draft = self.basis.good.get(object).map(|good| &good.draft);
+        matches!(draft, Some(Draft::Route(route)) if route.parents.is_empty())
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use config::finding::visible;
 
 use super::{Daemon, Outcome, runtime, style::Palette};
 use crate::{
@@ -101,7 +102,7 @@ fn render(event: &Event, palette: Palette) -> String {
         Kind::Budget | Kind::Node => palette.yellow(kind.as_str()),
     };
     let at = palette.dim(rfc3339(*at as u64));
-    format!("{at}  {}  {kind}  {what}", palette.bold(tenant))
+    format!("{at}  {}  {kind}  {}", palette.bold(tenant), visible(what))
 }
 
 #[cfg(test)]

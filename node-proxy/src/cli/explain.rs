@@ -32,7 +32,7 @@ mod text;
 #[command(after_help = "\
 Examples:
   canopy explain --from shop/frontend --to cart.shop:80
-  canopy explain --from shop/frontend --to cart.shop:80 --path /beta --header 'x-beta: yes'
+  canopy explain --from shop/frontend --to cart.shop:80 --path /beta --header x-beta:yes
   canopy explain --from bank/ledger --to 10.77.0.13:8080
                                         by address: of a Service, of a pod, or outside the mesh
   canopy explain --config examples/two-tenants --from shop/frontend --to cart.shop:80

@@ -25,7 +25,7 @@ Examples:
   canopy status --objects              each object that is not as its author wants it: its conditions, as Gateway API has them
   canopy status --objects --all --json | jq '.objects[] | select(.kind == \"HTTPRoute\")'
 
-Exit code 0: nothing is rejected; 1: something is, or no daemon answers.")]
+Exit code 0: nothing is rejected (with --objects: all are as their authors want them); 1: something is not, or no daemon answers.")]
 pub(super) struct Status {
     #[command(flatten)]
     daemon: Daemon,

@@ -9,7 +9,7 @@ use config::{
     finding::ObjectRef,
     name::TenantId,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     telemetry::access::rfc3339,
@@ -41,28 +41,39 @@ struct Shown<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShownCondition<'a> {
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "without_message")]
     condition: &'a Condition,
+    message: &'a str,
     last_transition_time: String,
 }
 
 impl Standings {
-    /// Takes in what became of all objects; gives what is news for their owners. Objects that were never accepted before a daemon's
-    /// first configuration are news, those that were are none.
-    pub(super) fn take(&mut self, standings: &[Standing], now: SystemTime) -> Vec<(TenantId, News)> {
+    /// Takes in what became of all objects; gives what is news for their owners, as far as those `are_there`: whoever makes up a
+    /// namespace has nobody to tell, and takes no room from others.
+    pub(super) fn take(
+        &mut self,
+        standings: &[Standing],
+        are_there: impl Fn(&TenantId) -> bool,
+        now: SystemTime,
+    ) -> Vec<(TenantId, News)> {
         let mut news = Vec::new();
+        let mut told: BTreeMap<&TenantId, usize> = BTreeMap::new();
         let mut kept = BTreeMap::new();
         for standing in standings {
             let before = self.0.get(&standing.object);
-            if let (Some(tenant), Some(what)) = (&standing.tenant, difference(before, standing)) {
-                news.push((tenant.clone(), News::new(Kind::Configuration, what)));
+            let owner = standing.tenant.as_ref().filter(|owner| are_there(owner));
+            if let (Some(owner), Some(what)) = (owner, difference(before, standing)) {
+                let told = told.entry(owner).or_default();
+                *told += 1;
+                if *told <= TOLD {
+                    news.push((owner.clone(), News::new(Kind::Configuration, short(&what))));
+                }
             }
             let since = |condition: &Condition| since(before, condition).unwrap_or(now);
             let since = standing.conditions.iter().map(since).collect();
             kept.insert(standing.object.clone(), Kept { standing: standing.clone(), since });
         }
         self.0 = kept;
-        news.truncate(TOLD);
         news
     }
 
@@ -81,24 +92,56 @@ impl Standings {
     pub(super) fn to_json(&self, tenant: Option<&str>) -> serde_json::Value {
         let of = |kept: &Kept| kept.standing.tenant.as_ref().map(ToString::to_string);
         let is_wanted = |kept: &&Kept| tenant.is_none_or(|tenant| of(kept).as_deref() == Some(tenant));
-        let shown: Vec<Shown<'_>> = self.0.values().filter(is_wanted).map(Kept::show).collect();
+        let show = |kept: &'_ Kept| kept.show(tenant.is_some());
+        let shown: Vec<serde_json::Value> = self.0.values().filter(is_wanted).map(show).collect();
         serde_json::json!({ "objects": shown })
     }
 }
 
 impl Kept {
-    fn show(&self) -> Shown<'_> {
+    /// To an owner, or to who may see everybody's.
+    fn show(&self, to_owner: bool) -> serde_json::Value {
         let Standing { object, tenant, observed_generation, conditions } = &self.standing;
         let show = |(condition, since): (_, &SystemTime)| {
             let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            ShownCondition { condition, last_transition_time: rfc3339(since.as_secs()) }
+            let message = if to_owner { for_owner(condition) } else { &condition.message };
+            ShownCondition { condition, message, last_transition_time: rfc3339(since.as_secs()) }
         };
-        Shown {
+        let shown = Shown {
             object,
             tenant: tenant.as_ref().map(ToString::to_string),
             observed_generation: *observed_generation,
             conditions: conditions.iter().zip(&self.since).map(show).collect(),
+        };
+        // Plain data with texts as keys: turning it into JSON cannot fail.
+        serde_json::to_value(shown).unwrap_or_default()
+    }
+}
+
+/// All of it but its message.
+fn without_message<S: Serializer>(condition: &&Condition, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(3))?;
+    map.serialize_entry("type", condition.about.as_str())?;
+    map.serialize_entry("status", if condition.status { "True" } else { "False" })?;
+    map.serialize_entry("reason", condition.reason)?;
+    map.end()
+}
+
+/// What an owner is told of a condition: where somebody else has what the object claims, not who, nor in which file.
+fn for_owner(condition: &Condition) -> &str {
+    match condition.reason {
+        "Conflict" | "NotPermitted" => {
+            "it claims what is another's, or not its to claim: whoever runs the node sees whose"
         }
+        _ => &condition.message,
+    }
+}
+
+/// As much of a message as an event has room for: what is in it was written by whoever wrote the object.
+fn short(what: &str) -> String {
+    match what.char_indices().nth(LETTERS) {
+        Some((end, _)) => format!("{}…", &what[..end]),
+        None => what.to_owned(),
     }
 }
 
@@ -130,13 +173,15 @@ fn difference(before: Option<&Kept>, now: &Standing) -> Option<String> {
                 Some(_) => ", and no version of it is in force",
                 None => "",
             };
-            Some(format!("{object} is not accepted ({}){so}: {}", accepted.reason, accepted.message))
+            Some(format!("{object} is not accepted ({}){so}: {}", accepted.reason, for_owner(accepted)))
         }
     }
 }
 
-/// What is told at once. More is in the status.
-const TOLD: usize = 256;
+/// What each owner is told at once. More is in the status.
+const TOLD: usize = 16;
+/// Letters of one event.
+const LETTERS: usize = 512;
 
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,7 @@ impl Status {
         let mut known = self.known();
         log_difference(&known.findings, &outcome.findings);
         let mut standings = std::mem::take(&mut known.standings);
-        let news = standings.take(&outcome.standings, now);
+        let news = standings.take(&outcome.standings, |owner| outcome.mesh.tenants.contains_key(owner), now);
         let is_same = known.version == outcome.mesh.version;
         let since = known.since.filter(|_| is_same).or(Some(now));
         *known = Known {

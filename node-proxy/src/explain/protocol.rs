@@ -31,6 +31,9 @@ impl Telling<'_> {
                 (Speaks::Http, format!("HTTP: {port} declares nothing, and an HTTPRoute is attached"))
             }
             AppProtocol::Http1 => (Speaks::Http, format!("HTTP: {port} declares it")),
+            AppProtocol::Http2 if routed => {
+                (Speaks::Http, format!("HTTP/2: {port} declares nothing, and a GRPCRoute is attached"))
+            }
             AppProtocol::Http2 => (Speaks::Http, format!("HTTP/2: {port} declares it")),
             AppProtocol::Tcp if matches!(destination, Destination::Outside) => {
                 (Speaks::Opaque, format!("opaque bytes, as is {port}"))

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use config::{
     model::{BackendTarget, InvalidBackend, Rule},
-    name::{Namespace, ServiceName},
+    name::{Namespace, RouteKind, ServiceName},
 };
 
 use super::{
@@ -140,11 +140,12 @@ impl Telling<'_> {
         names.sort();
         names.dedup();
         let owner = self.world.owner(consumer.unwrap_or(&service.namespace));
+        let kind = entries.first().map_or(RouteKind::Http, |entry| entry.rule.route.kind);
         Fate::Refused(Refusal {
             reason: Reason::NoRoute,
             says,
             by: object,
-            remedy: format!("{owner} would have to have a rule that matches in HTTPRoute {}", few(names)),
+            remedy: format!("{owner} would have to have a rule that matches in {kind} {}", few(names)),
         })
     }
 
@@ -176,8 +177,9 @@ impl Telling<'_> {
             says: format!("{} leads nowhere: {why}", self.rule(rule)),
             by: Some(self.route(rule)),
             remedy: format!(
-                "{} would have to name a port of a Service that is there in backendRefs of HTTPRoute {}",
+                "{} would have to name a port of a Service that is there in backendRefs of {} {}",
                 self.world.owner(&rule.route.namespace),
+                rule.route.kind,
                 rule.route
             ),
         })
@@ -217,10 +219,10 @@ impl Telling<'_> {
         let is_number = rule.name.bytes().all(|byte| byte.is_ascii_digit());
         let name =
             if is_number { format!("rules[{}]", rule.name) } else { format!("rule {}", short(&rule.name)) };
-        format!("{name} of HTTPRoute {}", rule.route)
+        format!("{name} of {} {}", rule.route.kind, rule.route)
     }
 
     fn route(&self, rule: &CompiledRule) -> Object {
-        self.world.object("HTTPRoute", &rule.route.namespace, &rule.route.name)
+        self.world.object(rule.route.kind.as_str(), &rule.route.namespace, &rule.route.name)
     }
 }

@@ -100,6 +100,8 @@ struct Reign {
     arena: Arc<Arena>,
     sockets: Sockets,
     health: Health,
+    /// What it holds its office by, once it leaves.
+    throne: Throne,
     since: Instant,
     cpu_before: Duration,
     blocked: bool,
@@ -219,6 +221,7 @@ impl Keeper {
             arena,
             sockets,
             health,
+            throne: Throne::default(),
             since: now,
             cpu_before,
             blocked: false,
@@ -249,7 +252,7 @@ impl Keeper {
         if old.isolation != snapshot.isolation {
             class::tell(&self.tenant, snapshot.isolation, self.can_be_apart);
         }
-        self.tell_leaving(snapshot);
+        self.tell_leaving(0, snapshot);
         // One that ends has no successor.
         if self.class() != class && !self.draining {
             self.change_class(now);
@@ -263,14 +266,14 @@ impl Keeper {
     fn change_class(&mut self, now: Instant) {
         self.tell(ToCell::Drain { grace: self.grace }, now);
         self.hands.dismiss(self.grace, now);
-        let Some(reign) = self.reign.take() else { return };
+        let Some(mut reign) = self.reign.take() else { return };
         tracing::info!(tenant = %self.tenant, class = ?self.class(), "a cell changes its isolation class");
         // Its successor must not depose it.
-        self.throne = Throne::default();
+        reign.throne = std::mem::take(&mut self.throne);
         self.past.leaves(&reign.lane, reign.cpu_before);
         self.leaving.push(reign);
         // What has changed its class may take permissions away, too.
-        self.tell_leaving(&Arc::clone(&self.snapshot));
+        self.tell_leaving(self.leaving.len() - 1, &Arc::clone(&self.snapshot));
         (self.why, self.restart_at) = (CHANGES_CLASS, Some(now));
     }
 
@@ -378,6 +381,7 @@ impl Keeper {
             self.past.leaves(&reign.lane, reign.cpu_before);
         }
         for reign in self.reign.take().into_iter().chain(self.leaving.drain(..)) {
+            reign.throne.vacate();
             reign.sockets.abort();
             reign.lane.give_up();
             reign.handoffs.close(Reason::Draining);

@@ -19,13 +19,19 @@ impl Backlog {
         more(&self.from_client, bytes as u64);
     }
 
-    /// The client begins a request. Where nothing else is under way, nothing that came before is held any more.
-    pub fn asked(&self, is_alone: bool) {
+    /// The client begins a request, whose head is of so many bytes, which go on. Where nothing else is under way, nothing that came
+    /// before is held any more.
+    pub fn asked(&self, is_alone: bool, head: impl FnOnce() -> usize) {
         if is_alone {
             self.from_client.set(0);
         } else {
-            less(&self.from_client, HEAD);
+            less(&self.from_client, head() as u64);
         }
+    }
+
+    /// Nothing is under way any more, and the client has taken what there was.
+    pub fn is_idle(&self) {
+        self.stands(0, 0);
     }
 
     /// So many bytes of a request's body go on.
@@ -64,9 +70,6 @@ fn less(gauge: &Cell<u64>, bytes: u64) {
     gauge.set(gauge.get().saturating_sub(bytes));
 }
 
-/// Bytes of a request's head among other streams (RFC 7541 leaves few of one that is like those before).
-const HEAD: u64 = 512;
-
 /// Bytes of a frame's head (RFC 9113, 4.1); of a chunk's (RFC 9112, 7.1) about as many.
 const FRAME: u64 = 9;
 
@@ -82,7 +85,7 @@ mod tests {
         let backlog = Backlog::default();
         backlog.came(60_000);
         assert_eq!(backlog.held(), 60_000, "a head that has begun");
-        backlog.asked(true);
+        backlog.asked(true, || 0);
         assert_eq!(backlog.held(), 0);
         backlog.came(100_000);
         backlog.went_on(40_000);
@@ -102,9 +105,9 @@ mod tests {
     fn a_connection_that_has_carried_much_holds_no_more_than_one_that_has_carried_little() {
         let backlog = Backlog::default();
         for _ in 0..100_000 {
-            // Beside a stream that never ends: a head of 60 bytes, a body of one frame, an answer, two updates of windows.
-            backlog.came(60);
-            backlog.asked(false);
+            // Beside a stream that never ends: a head of 2,000 bytes, which came as fewer, a body of one frame, an answer, two updates of windows.
+            backlog.came(1_900);
+            backlog.asked(false, || 2_000);
             backlog.came(1009);
             backlog.went_on(1000);
             backlog.is_there(5000);

@@ -125,7 +125,9 @@ impl Out {
             None => "for all its callers, but those that have routes of their own".to_owned(),
             Some(namespace) => format!("for callers of namespace {namespace} alone"),
         };
-        let says = format!("of Service {}: HTTPRoute {}, {whom}", change.service, few(&change.routes));
+        let names: BTreeSet<String> =
+            change.routes.iter().map(|route| format!("{} {route}", route.kind)).collect();
+        let says = format!("of Service {}: {}, {whom}", change.service, few(&names));
         self.consequence("routes", &says);
     }
 

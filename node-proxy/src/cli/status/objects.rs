@@ -6,9 +6,13 @@ use std::{
     process::ExitCode,
 };
 
+use config::finding::visible;
 use serde_json::{Value, json};
 
-use super::super::{Daemon, Outcome, runtime, style::Palette};
+use super::super::{
+    Daemon, Outcome, runtime,
+    style::{self, Palette},
+};
 use crate::admin::client;
 
 pub(super) fn run(daemon: &Daemon, json: bool, all: bool) -> Outcome {
@@ -16,7 +20,7 @@ pub(super) fn run(daemon: &Daemon, json: bool, all: bool) -> Outcome {
     let objects = answer["objects"].as_array().map_or(&[][..], Vec::as_slice);
     let shown: Vec<&Value> = objects.iter().filter(|object| all || !is_well(object)).collect();
     let text = if json {
-        serde_json::to_string_pretty(&json!({ "objects": shown }))? + "\n"
+        style::json(&json!({ "objects": shown }))?
     } else {
         render(&shown, objects.len(), Palette::of_stdout())
     };
@@ -42,7 +46,7 @@ fn render(shown: &[&Value], of: usize, palette: Palette) -> String {
     for object in shown {
         let text = |name: &str| object[name].as_str().unwrap_or_default();
         let name = [text("namespace"), text("name")].into_iter().filter(|part| !part.is_empty());
-        let name = name.collect::<Vec<_>>().join("/");
+        let name = visible(&name.collect::<Vec<_>>().join("/"));
         let owner = match text("tenant") {
             "" => String::new(),
             tenant => format!(" of {tenant}"),
@@ -62,7 +66,7 @@ fn render(shown: &[&Value], of: usize, palette: Palette) -> String {
             let status = format!("{:<12} {:<5}", text("type"), text("status"));
             let status = if is_wanted(condition) { palette.green(&status) } else { palette.red(&status) };
             let since = palette.dim(text("lastTransitionTime"));
-            let line = format!("  {status} {since} {} {}", text("reason"), text("message"));
+            let line = format!("  {status} {since} {} {}", text("reason"), visible(text("message")));
             let _ = writeln!(out, "{}", line.trim_end());
         }
     }

@@ -35,7 +35,8 @@ impl Set {
         let texts = [("a.yaml", TENANT), ("b.yaml", text)];
         let files = texts.map(|(name, text)| (PathBuf::from(name), FileText::from(text))).into();
         let outcome = self.store.apply(&files);
-        let news = self.standings.take(&outcome.standings, self.at);
+        let are_there = |owner: &TenantId| outcome.mesh.tenants.contains_key(owner);
+        let news = self.standings.take(&outcome.standings, are_there, self.at);
         news.into_iter().map(|(tenant, news)| format!("{tenant}: {}", news.what)).collect()
     }
 
@@ -90,4 +91,32 @@ fn an_object_that_is_rejected_from_the_beginning_is_told_of_too() {
     let told = Set::new().edit(&service("none", 1));
     assert_eq!(told.len(), 1);
     assert!(told[0].contains("(WrongType), and no version of it is in force: "), "{told:?}");
+}
+
+#[test]
+fn whoever_makes_up_a_namespace_tells_nobody_and_no_owner_is_told_much_at_once() {
+    let mut set = Set::new();
+    let nowhere = service("none", 1).replace("namespace: shop", "namespace: nowhere");
+    assert!(set.edit(&nowhere).is_empty());
+    let many = |broken: &str| -> String {
+        let one = |number: usize| {
+            let named = service(broken, 1).replace("name: cart", &format!("name: cart-{number}"));
+            format!("---\n{}", named.replace("10.96.0.1", &format!("10.96.1.{number}")))
+        };
+        (1..100).map(one).collect()
+    };
+    assert_eq!(set.edit(&many(&format!("'{}'", "x".repeat(5000)))).len(), TOLD);
+    assert!(short(&"ä".repeat(1000)).chars().count() <= LETTERS + 1);
+}
+
+#[test]
+fn an_owner_is_not_told_who_has_what_an_object_of_its_own_claims() {
+    let mut set = Set::new();
+    set.edit(&service("80", 1));
+    let rival = format!("{}---\n{}", service("80", 1), service("80", 1).replace("name: cart", "name: rival"));
+    let told = set.edit(&rival);
+    assert!(told.len() == 1 && told[0].contains("(Conflict)") && !told[0].contains("cart"), "{told:?}");
+    let message = |shown: serde_json::Value| shown["conditions"][0]["message"].as_str().unwrap().to_owned();
+    assert!(message(set.shown("rival", None)).contains("Service shop/cart"));
+    assert!(!message(set.shown("rival", Some("ns/shop"))).contains("cart"));
 }

@@ -70,14 +70,15 @@ impl Keeper {
         self.lose(why, since, now)
     }
 
-    /// Has those that leave obey a new snapshot, too, as long as they carry anything. What one carries that does not take its messages
+    /// Has those that leave, `from` this one on, obey a new snapshot, too, as long as they carry anything. What one carries that does not take its messages
     /// may not be permitted any more: it ends at once.
-    pub(super) fn tell_leaving(&mut self, snapshot: &Arc<Snapshot>) {
+    pub(super) fn tell_leaving(&mut self, from: usize, snapshot: &Arc<Snapshot>) {
         let is_deaf = |reign: &mut Reign| {
             let told = reign.inbox.try_send(ToCell::Swap(Arc::clone(snapshot)));
             matches!(told, Err(TrySendError::Full(_)))
         };
-        for reign in self.leaving.extract_if(.., is_deaf) {
+        for reign in self.leaving.extract_if(from.., is_deaf) {
+            reign.throne.vacate();
             let connections = reign.sockets.abort() + reign.handoffs.close(Reason::Draining);
             tracing::error!(tenant = %self.tenant, connections, "a cell that ends does not take its messages; its connections were ended");
             reign.lane.give_up();

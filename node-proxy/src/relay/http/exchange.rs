@@ -84,7 +84,7 @@ impl Exchange {
             }))
         });
         if session.protocol == Protocol::Http2 {
-            session.live.backlog.asked(session.requests.get() == 0);
+            session.live.backlog.asked(session.requests.get() == 0, || head_bytes(request));
         }
         session.requests.set(session.requests.get() + 1);
         Rc::new(Self {
@@ -291,6 +291,12 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.session.requests.set(self.session.requests.get() - 1);
+        let live = &self.session.live;
+        // Of streams that were reset, h2 has thrown away what was there for them.
+        let is_over = self.session.protocol == Protocol::Http2 && self.session.requests.get() == 0;
+        if is_over && !live.outflow.is_stalled() {
+            live.backlog.is_idle();
+        }
         if !self.done.get() {
             if let Some(busy) = &self.busy {
                 busy.cut_short();
@@ -301,6 +307,12 @@ impl Drop for Exchange {
             self.write(&facts.borrow());
         }
     }
+}
+
+/// Bytes of a head before it was packed: what its fields take, and as much for each as HPACK reckons (RFC 7541, 4.1).
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    fields.sum::<usize>() + request.uri().path().len() + 128
 }
 
 fn pod(endpoint: &Endpoint) -> Option<&PodName> {

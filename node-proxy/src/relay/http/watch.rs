@@ -62,7 +62,7 @@ impl Watch {
     pub(super) fn request(self: &Rc<Self>) -> Busy {
         self.begun.set(false);
         self.busy.set(true);
-        self.live.backlog.asked(true);
+        self.live.backlog.asked(true, || 0);
         Busy(Rc::clone(self))
     }
 

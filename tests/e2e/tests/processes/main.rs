@@ -13,7 +13,6 @@ use rustix::process::{Pid, Signal};
 use testkit::{Outcome, Pod};
 
 mod leaving;
-mod left;
 mod network;
 mod rows;
 mod seen;
