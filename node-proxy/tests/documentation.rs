@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     process::Command,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use config::name::{Name, TenantId};
@@ -89,7 +90,8 @@ impl Readings for Everything {
         Balance::default()
     }
     fn configuration(&self) -> Configuration {
-        Configuration::default()
+        let rejected_objects = [("InvalidValue", 1)].into();
+        Configuration { rejected_objects, age: Some(Duration::ZERO), ..Configuration::default() }
     }
     fn is_ready(&self) -> bool {
         true
