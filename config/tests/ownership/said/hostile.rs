@@ -122,10 +122,17 @@ pub(crate) const ROWS: [Row; 40] = [
         vec![attempt("forum", &object("AuthorizationPolicy", "forum", "name: web", spec))]
     }),
     ("more objects than its Tenant's budget has room for", || {
-        let few =
-            vec![(tenant_file("forum"), tenant("forum", "forum", "egress: mesh, budget: {objects: 1}"))];
-        let text = object("ServiceEntry", "forum", "name: web", &entry(""));
-        vec![Attempt { given: few, ..attempt("forum", &text) }]
+        // As many as all that is there, so that room which others took from would be gone.
+        let few = tenant("forum", "forum", "egress: mesh, budget: {objects: 7}");
+        let entries = (1..=7).map(|number| {
+            let name = format!("name: web-{number}");
+            object("ServiceEntry", "forum", &name, &entry(""))
+        });
+        let text = entries.collect::<String>();
+        vec![
+            Attempt { given: vec![(tenant_file("forum"), few)], ..attempt("forum", &text) }
+                .about(vec![What::Outside]),
+        ]
     }),
     ("a ServiceEntry for another's pods", || {
         let to = |namespaces: &str| entry(&format!(", exportTo: [{namespaces}]"));
@@ -191,14 +198,10 @@ pub(crate) const ROWS: [Row; 40] = [
         around.map(|around| excluded(&format!("canopy.mesh/{around}"))).into()
     }),
     ("a Pod that leaves the mesh although its Tenant is kept to it", || {
-        let labels = "labels: {app: web, canopy.mesh/mode: 'off'}";
-        let text = pod_object(
-            "more",
-            "forum",
-            &format!("{labels}, annotations: {{{}}}", netns("more", "forum")),
-            "",
-        );
-        vec![attempt("forum", &text).about(own("forum"))]
+        let annotations = format!("annotations: {{{}}}", netns("more", "forum"));
+        let with = |labels: &str| pod_object("more", "forum", &format!("{labels}, {annotations}"), "");
+        let leaves = with("labels: {app: web, canopy.mesh/mode: 'off'}");
+        vec![Attempt { given: vec![said(&with(LABELS))], ..attempt("forum", &leaves) }]
     }),
     ("a Pod of the node's network although its Tenant is kept to the mesh", || {
         let text = pod_object("more", "forum", LABELS, ", hostNetwork: true");
@@ -206,8 +209,9 @@ pub(crate) const ROWS: [Row; 40] = [
     }),
     ("a Pod that leaves a port alone which the mesh's root namespace says is STRICT", || {
         let strict = object("PeerAuthentication", ROOT, "name: web", "spec: {mtls: {mode: STRICT}}");
-        let given = vec![("root.yaml".to_owned(), strict)];
-        vec![Attempt { given, ..excluded("canopy.mesh/exclude-inbound-ports: '8080'") }]
+        let mut attempt = excluded("canopy.mesh/exclude-inbound-ports: '8080'");
+        attempt.given.push(("root.yaml".to_owned(), strict));
+        vec![attempt]
     }),
     ("a Pod out of the mesh where the mesh's root namespace says STRICT, its Tenant not kept to it", || {
         let strict = object("PeerAuthentication", ROOT, "name: web", "spec: {mtls: {mode: STRICT}}");
@@ -307,9 +311,14 @@ fn routed(spec: &str) -> Attempt {
     attempt("forum", &object("HTTPRoute", "forum", "name: web", spec))
 }
 
+/// A pod that is there, and then says this.
 fn excluded(annotation: &str) -> Attempt {
-    let metadata = format!("{LABELS}, annotations: {{{}, {annotation}}}", netns("more", "forum"));
-    attempt("forum", &pod_object("more", "forum", &metadata, "")).about(own("forum"))
+    let with = |annotations: &str| {
+        pod_object("more", "forum", &format!("{LABELS}, annotations: {{{annotations}}}"), "")
+    };
+    let netns = netns("more", "forum");
+    let given = vec![said(&with(&netns))];
+    Attempt { given, ..attempt("forum", &with(&format!("{netns}, {annotation}"))) }
 }
 
 /// A Service that is a name for another's.
