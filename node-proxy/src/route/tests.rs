@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header}
 use regex::Regex;
 
 use super::*;
-use crate::snapshot::routes::{Entry, HeaderChange, Matcher, PathMatcher, ValueMatcher};
+use crate::snapshot::routes::{Change, Entry, HeaderChange, Matcher, PathMatcher, ValueMatcher};
 
 pub(super) fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
     let builder = Request::builder().method(method).uri(uri);
@@ -73,7 +73,7 @@ fn table(entries: Vec<(Matcher, CompiledRule)>) -> RouteTable {
         let (matcher, rule) = (Arc::new(matcher), Arc::new(rule));
         Entry { matcher, rule, created: 0, position }
     };
-    RouteTable::closed(8080).changed(&[], entries.into_iter().zip(0..).map(entry).collect())
+    RouteTable::closed(8080).changed(Change::of_new(entries.into_iter().zip(0..).map(entry).collect()))
 }
 
 fn never(_: u32) -> u32 {

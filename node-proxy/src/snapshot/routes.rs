@@ -53,14 +53,14 @@ impl RouteTable {
         Self { port, default: None, protocol: AppProtocol::Http1, index: Index::default() }
     }
 
-    /// The same without the entries that are `gone`, and with `new` ones: it costs what changes, and shares the rest.
+    /// The same with a change: it costs what changes, and shares the rest.
     #[must_use]
-    pub fn changed(&self, gone: &[Entry], new: Vec<Entry>) -> Self {
+    pub fn changed(&self, change: Change) -> Self {
         Self {
             port: self.port,
             default: self.default.clone(),
             protocol: self.protocol,
-            index: self.index.changed(gone, new),
+            index: self.index.changed(change),
         }
     }
 
@@ -88,6 +88,24 @@ pub struct Entry {
     pub created: i64,
     /// Which of its route's matches it is.
     pub position: u32,
+}
+
+/// What becomes different in a table.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Entries that are there and go.
+    pub gone: Vec<Entry>,
+    /// In the places of those of the same route, position and matcher: with another rule.
+    pub renewed: Vec<Entry>,
+    /// Entries that come.
+    pub new: Vec<Entry>,
+}
+
+impl Change {
+    /// Nothing but what comes.
+    pub fn of_new(new: Vec<Entry>) -> Self {
+        Self { new, ..Self::default() }
+    }
 }
 
 /// Compiled conditions.

@@ -16,7 +16,7 @@ use config::{
 use super::{clusters::Clusters, differences::differences, matchers, rules};
 use crate::snapshot::{
     Cluster, RouteTable,
-    routes::{CompiledRule, Entry, Matcher},
+    routes::{Change, CompiledRule, Entry, Matcher},
 };
 
 /// All route tables of a mesh, other than the default ones.
@@ -60,16 +60,15 @@ struct Attached {
     table: Arc<RouteTable>,
 }
 
-/// What becomes different in a table.
+/// What becomes different in a table, and how many routes fewer and more it is of.
 #[derive(Debug, Default)]
-struct Change {
+struct Difference {
     fewer: usize,
     more: usize,
     /// GRPCRoutes among those.
     fewer_grpc: usize,
     more_grpc: usize,
-    gone: Vec<Entry>,
-    new: Vec<Entry>,
+    change: Change,
 }
 
 impl Tables {
@@ -89,8 +88,8 @@ impl Tables {
         }
         let producers = changes.keys().filter(|attachment| attachment.caller.is_none());
         let producers = producers.map(|attachment| attachment.service.clone()).collect();
-        for (attachment, change) in changes {
-            self.change(attachment, change);
+        for (attachment, difference) in changes {
+            self.change(attachment, difference);
         }
         producers
     }
@@ -116,11 +115,18 @@ impl Tables {
         name: RouteName,
         routes: &BTreeMap<RouteName, Arc<HttpRoute>>,
         clusters: &Clusters,
-        changes: &mut BTreeMap<Attachment, Change>,
+        changes: &mut BTreeMap<Attachment, Difference>,
     ) {
         let before = self.routes.remove(&name);
         let now = routes.get(&name).map(|source| Route::new(source, before.as_ref(), clusters));
         note(before.as_ref(), now.as_ref(), changes);
+        let is_same =
+            |now: &Route| before.as_ref().is_some_and(|before| Arc::ptr_eq(&before.source, &now.source));
+        if now.as_ref().is_some_and(is_same) {
+            // Something that it names became another: what it names is the same.
+            self.routes.extend(now.map(|now| (name, now)));
+            return;
+        }
         if let Some(before) = &before {
             self.unname(before, &name);
         }
@@ -146,17 +152,17 @@ impl Tables {
         }
     }
 
-    fn change(&mut self, attachment: Attachment, change: Change) {
+    fn change(&mut self, attachment: Attachment, difference: Difference) {
+        let Difference { fewer, more, fewer_grpc, more_grpc, change } = difference;
         let before = self.attached.remove(&attachment);
         let (routes, grpc) = before.as_ref().map_or((0, 0), |before| (before.routes, before.grpc));
-        let (routes, grpc) =
-            (routes + change.more - change.fewer, grpc + change.more_grpc - change.fewer_grpc);
+        let (routes, grpc) = (routes + more - fewer, grpc + more_grpc - fewer_grpc);
         if routes == 0 {
             return;
         }
         let table = match before {
-            Some(before) => before.table.changed(&change.gone, change.new),
-            None => RouteTable::closed(attachment.port).changed(&[], change.new),
+            Some(before) => before.table.changed(change),
+            None => RouteTable::closed(attachment.port).changed(change),
         };
         let table = table.speaking(if grpc > 0 { AppProtocol::Http2 } else { AppProtocol::Http1 });
         self.attached.insert(attachment, Attached { routes, grpc, table: Arc::new(table) });
@@ -183,6 +189,11 @@ impl Route {
             let (matcher, rule) = (Arc::clone(matcher), Arc::clone(self.rules.get(*rule)?));
             Some(Entry { matcher, rule, created, position })
         })
+    }
+
+    /// Each table that it stands in.
+    fn places(&self) -> impl Iterator<Item = (&Self, &Attachment)> {
+        self.attachments.iter().map(move |attachment| (self, attachment))
     }
 
     fn is_grpc(&self) -> bool {
@@ -228,28 +239,34 @@ fn attachments(route: &HttpRoute, clusters: &Clusters) -> Vec<Attachment> {
 }
 
 /// Notes what becomes different where a route takes another's place.
-fn note(before: Option<&Route>, now: Option<&Route>, changes: &mut BTreeMap<Attachment, Change>) {
-    let is_same = match (before, now) {
-        (Some(before), Some(now)) => {
-            Arc::ptr_eq(&before.matches, &now.matches) && Arc::ptr_eq(&before.rules, &now.rules)
-        }
-        _ => false,
-    };
+fn note(before: Option<&Route>, now: Option<&Route>, changes: &mut BTreeMap<Attachment, Difference>) {
+    let both = before.zip(now);
+    let same_matches = both.is_some_and(|(before, now)| Arc::ptr_eq(&before.matches, &now.matches));
+    let same_rules = both.is_some_and(|(before, now)| Arc::ptr_eq(&before.rules, &now.rules));
     let has = |route: Option<&Route>, attachment: &Attachment| {
         route.is_some_and(|route| route.attachments.binary_search(attachment).is_ok())
     };
-    let differs = |attachment: &&Attachment| !(is_same && has(before, attachment) && has(now, attachment));
-    for attachment in before.into_iter().flat_map(|route| &route.attachments).filter(differs) {
-        let change = changes.entry(attachment.clone()).or_default();
-        change.fewer += 1;
-        change.fewer_grpc += usize::from(before.is_some_and(Route::is_grpc));
-        change.gone.extend(before.into_iter().flat_map(Route::entries));
+    let stays = |attachment: &Attachment| same_matches && has(before, attachment) && has(now, attachment);
+    let mut of = |attachment: &Attachment, note: &dyn Fn(&mut Difference)| {
+        note(changes.entry(attachment.clone()).or_default());
+    };
+    for (route, attachment) in before.into_iter().flat_map(Route::places).filter(|(_, at)| !stays(at)) {
+        of(attachment, &|difference| {
+            difference.fewer += 1;
+            difference.fewer_grpc += usize::from(route.is_grpc());
+            difference.change.gone.extend(route.entries());
+        });
     }
-    for attachment in now.into_iter().flat_map(|route| &route.attachments).filter(differs) {
-        let change = changes.entry(attachment.clone()).or_default();
-        change.more += 1;
-        change.more_grpc += usize::from(now.is_some_and(Route::is_grpc));
-        change.new.extend(now.into_iter().flat_map(Route::entries));
+    for (route, attachment) in now.into_iter().flat_map(Route::places) {
+        if !stays(attachment) {
+            of(attachment, &|difference| {
+                difference.more += 1;
+                difference.more_grpc += usize::from(route.is_grpc());
+                difference.change.new.extend(route.entries());
+            });
+        } else if !same_rules {
+            of(attachment, &|difference| difference.change.renewed.extend(route.entries()));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use regex::Regex;
 use super::*;
 use crate::{
     route::tests::{request, rule},
-    snapshot::routes::{CompiledRule, ValueMatcher},
+    snapshot::routes::{Change, CompiledRule, ValueMatcher},
 };
 
 mod coarse;
@@ -49,7 +49,7 @@ fn entries(matchers: impl IntoIterator<Item = Matcher>) -> Vec<Entry> {
 }
 
 fn index(matchers: impl IntoIterator<Item = Matcher>) -> Index {
-    Index::default().changed(&[], entries(matchers))
+    Index::default().changed(Change::of_new(entries(matchers)))
 }
 
 fn exact(path: &str) -> Matcher {

@@ -76,6 +76,19 @@ impl Chunks {
         self.0.iter().flat_map(|chunk| chunk.filed.iter())
     }
 
+    /// The same with another entry in the place of each that there is one for: of the same key and precedence.
+    pub(super) fn renewed<'a>(&self, other: impl Fn(&Filed) -> Option<&'a Entry>) -> Self {
+        let renew = |filed: &Filed| match other(filed) {
+            Some(entry) => Filed { entry: entry.clone(), ..*filed },
+            None => filed.clone(),
+        };
+        let of_chunk = |chunk: &Chunk| match chunk.filed.iter().any(|filed| other(filed).is_some()) {
+            true => Chunk { filed: chunk.filed.iter().map(renew).collect(), ..*chunk },
+            false => chunk.clone(),
+        };
+        Self(self.0.iter().map(of_chunk).collect())
+    }
+
     /// The same without `gone` and with `new`; both are in order.
     pub(super) fn changed(&self, gone: &[Filed], new: Vec<Filed>) -> Self {
         let (mut gone, mut new) = (gone.iter().peekable(), new.into_iter().peekable());

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Entry, Matcher, PathMatcher, ValueMatcher, beginning,
+    Change, Entry, Matcher, PathMatcher, ValueMatcher, beginning,
     chunks::{By, Chunks, Filed},
     keys::{Class, Key, Keys, Places, Sort},
     lengths::Lengths,
@@ -31,28 +31,29 @@ pub(crate) struct Index<S = RandomState> {
 }
 
 impl<S: BuildHasher + Clone> Index<S> {
-    /// The same without the entries that are `gone` and with `new` ones.
-    pub(crate) fn changed(&self, gone: &[Entry], new: Vec<Entry>) -> Self {
-        let mut lengths = self.lengths.clone();
-        let (mut out, mut filing) = (Vec::with_capacity(gone.len()), Filing::new(self));
-        for entry in gone {
+    /// The same with a change.
+    pub(crate) fn changed(&self, change: Change) -> Self {
+        let Change { gone, renewed, new } = change;
+        let (mut lengths, mut filing) = (self.lengths.clone(), Filing::new(self));
+        let (mut out, mut come) = (Vec::new(), Vec::with_capacity(new.len()));
+        for entry in &gone {
             let home = self.home(&entry.matcher);
             if let Some(filed) = self.find(entry, home.place) {
                 lengths[home.class as usize].remove(home.length);
                 out.push(filed);
             }
         }
-        let mut filed = Vec::with_capacity(new.len());
         let mut of_calls = self.of_calls;
         for entry in new {
             of_calls |= entry.matcher.rpc.is_some();
             let home = self.home(&entry.matcher);
             lengths[home.class as usize].add(home.length);
-            filed.push(filing.file(entry, home.place));
+            come.push(filing.file(entry, home.place));
         }
         out.sort_by(Filed::order);
-        filed.sort_by(Filed::order);
-        Self { keys: self.keys.clone(), filed: self.filed.changed(&out, filed), lengths, of_calls }
+        come.sort_by(Filed::order);
+        let filed = self.renewed(&renewed).changed(&out, come);
+        Self { keys: self.keys.clone(), filed, lengths, of_calls }
     }
 
     /// Where exact conditions are that a path might meet.
@@ -95,6 +96,17 @@ impl<S: BuildHasher + Clone> Index<S> {
             PathMatcher::Prefix(prefix) => below(Class::Prefix, prefix),
             PathMatcher::Regex(regex) => below(Class::Regex, &beginning::elements(regex)),
         }
+    }
+
+    /// Entries are found by what is the same of both, which is all but the rule.
+    fn renewed(&self, entries: &[Entry]) -> Chunks {
+        if entries.is_empty() {
+            return self.filed.clone();
+        }
+        let by_matcher = |entry: &Entry| Arc::as_ptr(&entry.matcher);
+        let entries: HashMap<*const Matcher, &Entry> =
+            entries.iter().map(|entry| (by_matcher(entry), entry)).collect();
+        self.filed.renewed(|filed| entries.get(&by_matcher(&filed.entry)).copied())
     }
 
     fn find(&self, entry: &Entry, place: u64) -> Option<Filed> {

@@ -81,7 +81,7 @@ fn an_entry_costs_less_than_a_hundred_bytes_of_the_index() {
     for (name, matcher, _) in shapes() {
         let entries = entries((0..MANY).map(matcher));
         let before = own_net();
-        let index = Index::<std::hash::RandomState>::default().changed(&[], entries.clone());
+        let index = Index::<std::hash::RandomState>::default().changed(Change::of_new(entries.clone()));
         let each = (own_net() - before) as f64 / MANY as f64;
         assert_eq!(index.entries().len(), MANY);
         assert!((1.0..100.0).contains(&each), "{name}: {each} bytes");
@@ -96,7 +96,7 @@ fn an_entry_is_filed_by_what_few_others_ask_for_in_whatever_order_they_come() {
     };
     let mut index: Index = Index::default();
     for entry in entries((0..200).map(matcher)) {
-        index = index.changed(&[], vec![entry]);
+        index = index.changed(Change::of_new(vec![entry]));
     }
     let (found, asked) = ask(&index, &request("GET", "/a", &[("x-env", "prod"), ("x-user", "7")]));
     assert_eq!(told(found), Some((7, 2)));
@@ -115,6 +115,26 @@ fn of_many_prefixes_inside_each_other_the_longest_that_matches_counts() {
         let expected = if (4..60).contains(&depth) { depth } else { 3 };
         assert_eq!(told(ask(&index, &asked).0), Some((expected, 2 * expected as usize)), "{depth}");
     }
+}
+
+#[test]
+fn a_renewed_entry_has_another_rule_in_the_same_place_and_goes_as_it_came() {
+    let of_user = |user: usize| Matcher { headers: vec![header("x-user", &user.to_string())], ..exact("/a") };
+    let before = entries((0..200).map(of_user));
+    let rule = Arc::new(rule(&[]));
+    let other = |entry: &Entry| Entry { rule: Arc::clone(&rule), ..entry.clone() };
+    let renewed: Vec<Entry> = before.iter().map(other).collect();
+    let index = Index::<std::hash::RandomState>::default().changed(Change::of_new(before));
+    let index = index.changed(Change { renewed: renewed[50..100].to_vec(), ..Change::default() });
+    assert_eq!(index.entries().len(), 200);
+    for (user, is_renewed) in [(49, false), (50, true), (99, true), (100, false)] {
+        let (found, asked) = ask(&index, &request("GET", "/a", &[("x-user", &user.to_string())]));
+        let found = found.unwrap();
+        assert_eq!((found.entry.position, asked), (user, 1));
+        assert_eq!(Arc::ptr_eq(&found.entry.rule, &rule), is_renewed, "{user}");
+    }
+    let none = index.changed(Change { gone: renewed, ..Change::default() });
+    assert!(none.entries().is_empty() && none.exact("/a").is_none());
 }
 
 #[test]
@@ -179,7 +199,8 @@ fn no_more_of_a_path_is_read_than_the_longest_path_of_the_table_has() {
     let (deep, before) =
         (entries([prefix(&"/a".repeat(500)), prefix(&"/b".repeat(500))]), Index::<Counting>::default());
     // What is gone is not read for, either.
-    let index = before.changed(&[], deep.clone()).changed(&deep, entries(matchers));
+    let before = before.changed(Change::of_new(deep.clone()));
+    let index = before.changed(Change { gone: deep, ..Change::of_new(entries(matchers)) });
     let long = "x".repeat(60_000);
     for (name, path, found) in [
         ("many elements", "/a".repeat(30_000), true),

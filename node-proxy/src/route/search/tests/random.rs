@@ -132,7 +132,11 @@ where
     };
     let mut index = Index::<S>::default();
     for step in 0..STEPS {
-        index = index.changed(&some(&|from, to| from < to && to == step), some(&|from, _| from == step));
+        index = index.changed(Change {
+            gone: some(&|from, to| from < to && to == step),
+            renewed: some(&|from, to| from < step && (to <= from || step < to) && (from + to) % 2 == 0),
+            new: some(&|from, _| from == step),
+        });
         let there = some(&|from, to| from <= step && (to <= from || step < to));
         let there: Vec<&Entry> = there.iter().collect();
         assert_eq!(index.entries().len(), there.len());
