@@ -12,6 +12,9 @@ pub mod pattern;
 // The model: what all sources lower into.
 pub mod model;
 
+// The model as resources of a control plane.
+pub mod discovery;
+
 // What a machine has, and whether tenants are promised more.
 pub mod capacity;
 // What of it one tenant is told.

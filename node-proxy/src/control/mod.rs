@@ -25,6 +25,7 @@ pub use self::{
 pub mod capacity;
 pub mod compile;
 pub mod directory;
+pub mod discovery;
 mod files;
 pub mod names;
 mod standings;

@@ -1,0 +1,14 @@
+//! Discovery: the mesh as resources, which a control plane serves and a node puts together again.
+//!
+//! Pure, as the whole crate: no connection, no clock. A resource that cannot be read must never take another's place, nor take down
+//! what was in force.
+
+pub mod messages;
+
+mod kind;
+mod resource;
+
+pub use self::{
+    kind::Kind,
+    resource::{Rejection, Resource},
+};

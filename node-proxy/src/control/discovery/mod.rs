@@ -1,0 +1,5 @@
+//! Discovery over xDS: the delta protocol, the client of a node, and the server of a control plane.
+//!
+//! Off the data path. What comes over the wire must never be believed before `config::discovery` has read it.
+
+pub mod protocol;
