@@ -39,12 +39,14 @@ use crate::{
 
 pub(crate) use self::live::direction;
 pub use self::{
+    finder::{Find, Finder, Found},
     handshakes::{Handshake, Handshakes, PushedOut},
     live::{Live, LiveGuard, Registry},
     room::Seat,
 };
 pub use crate::tenancy::{Bound, Place, Places};
 
+mod finder;
 mod handshakes;
 mod live;
 mod pressure;
@@ -92,6 +94,8 @@ pub struct Cell {
     pub live: Registry,
     /// The certificates of its identities.
     pub credentials: Rc<Credentials>,
+    /// Who says what a destination is that the snapshot does not have.
+    pub finder: Finder,
     /// Handoffs that wait for an answer.
     pub calls: Calls,
     /// Counts up with whatever may change the choice of a delivery.
@@ -220,6 +224,8 @@ pub struct CellParts {
     pub sockets: Sockets,
     /// Where its certificates come from.
     pub identity: Sources,
+    /// Who says what a destination is that its snapshot does not have, if anybody knows more.
+    pub find: Option<Arc<dyn Find>>,
 }
 
 impl Cell {
@@ -252,6 +258,7 @@ impl Cell {
             connect,
             shortcuts: Shortcuts::default(),
             live: Registry::default(),
+            finder: Finder::new(parts.find),
             calls: Calls::default(),
             epoch: Slot::new(0),
             board: RefCell::default(),
@@ -274,6 +281,7 @@ impl Cell {
         self.keep_to(&snapshot.budget);
         let before = self.snapshot.replace(snapshot);
         self.turn();
+        self.finder.swapped();
         if !Arc::ptr_eq(&before.directory, &directory) {
             self.balancer.retain(|address| directory.is_endpoint(address));
             self.pool.retire(|key| !before.directory.is_same_endpoint(&directory, key.address));

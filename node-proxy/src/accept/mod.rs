@@ -72,6 +72,9 @@ pub enum AcceptError {
     /// The client broke it off.
     #[error("the client broke the connection off")]
     Broken(#[source] std::io::Error),
+    /// Nobody says whether its destination is of the mesh.
+    #[error("nobody says whether the destination is of the mesh: the control plane does not answer")]
+    DestinationUnknown,
     /// Too little came too slowly to tell what it is.
     #[error("the client did not send the head of a request in time")]
     Slow,
@@ -83,6 +86,7 @@ impl AcceptError {
         match self {
             Self::Unused => None,
             Self::Broken(_) => Some(Reason::ClientClosed),
+            Self::DestinationUnknown => Some(Reason::DestinationUnknown),
             Self::Slow => Some(Reason::HeadTimeout),
         }
     }
@@ -91,7 +95,13 @@ impl AcceptError {
 /// Finds out where a connection is going and what it speaks.
 pub async fn accept(cell: &Cell, mut captured: Captured, live: &Live) -> Result<Accepted, AcceptError> {
     let origin = live.origin;
-    let destination = destination(&cell.snapshot(), &captured.tree, captured.side, origin);
+    let destination = match destination(&cell.snapshot(), &captured.tree, captured.side, origin) {
+        // Boxed, so that what is known does not pay for it.
+        Destination::Outside if cell.finder.is_open(origin.destination.ip()) => {
+            Box::pin(find(cell, &captured, origin)).await?
+        }
+        destination => destination,
+    };
     let declared = destination.protocol();
     let (protocol, prefix) = match declared {
         _ if matches!(captured.arrival, Arrival::Delivered(_)) => (Protocol::Tcp, Bytes::new()),
@@ -103,6 +113,21 @@ pub async fn accept(cell: &Cell, mut captured: Captured, live: &Live) -> Result<
         }
     };
     Ok(Accepted { captured, origin, destination, protocol, prefix })
+}
+
+/// What there is at a destination that the snapshot does not have, by whoever knows more.
+async fn find(cell: &Cell, captured: &Captured, origin: Origin) -> Result<Destination, AcceptError> {
+    let look = || match cell.snapshot().resolve(&captured.tree.workload.pod.namespace, origin.destination) {
+        Destination::Outside => None,
+        found => Some(found),
+    };
+    match cell.finder.find(origin.destination.ip(), look).await {
+        Ok(found) => Ok(found.unwrap_or(Destination::Outside)),
+        Err(_unknown) => {
+            captured.stream.refuse(Reason::DestinationUnknown);
+            Err(AcceptError::DestinationUnknown)
+        }
+    }
 }
 
 /// Outbound, whatever the destination's address says. Inbound, always the tree's own workload: the listener names it,

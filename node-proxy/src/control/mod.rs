@@ -130,6 +130,7 @@ mod tests {
             access_log: Arc::new(Writer::start(Target::Off).unwrap()),
             connect: || Rc::new(Kernel),
             identity: crate::identity::testing::no_sources(),
+            find: None,
             grace: Duration::ZERO,
             on_stop: crate::forest::OnStop::Open,
             budgets: false,

@@ -205,6 +205,7 @@ impl Keeper {
             sockets: sockets.clone(),
             connect: settings.connect,
             identity: settings.identity.clone(),
+            find: settings.find.clone(),
             arena: Arc::clone(&arena),
             snapshot: Arc::clone(&self.snapshot),
             handoffs: Arc::clone(&handoffs),

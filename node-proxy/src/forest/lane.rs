@@ -21,7 +21,7 @@ pub(super) use self::clock::Clock;
 use self::grove::{Event, Grove};
 use super::{message::ToCell, process::Ways};
 use crate::{
-    cell::{Cell, CellParts, Limits},
+    cell::{Cell, CellParts, Find, Limits},
     handoff::{self, Inbox},
     hbone::Site,
     identity::credentials::Sources,
@@ -59,6 +59,7 @@ pub(super) struct LaneParts {
     pub(super) sockets: Sockets,
     pub(super) connect: fn() -> Rc<dyn Connect>,
     pub(super) identity: Sources,
+    pub(super) find: Option<Arc<dyn Find>>,
     pub(super) arena: Arc<Arena>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) handoffs: Arc<Inbox>,
@@ -230,6 +231,7 @@ async fn live(parts: LaneParts, home: Netns) -> Result<Ending, LaneError> {
             tenure: parts.tenure,
             sockets: parts.sockets,
             identity: parts.identity,
+            find: parts.find,
         },
         connect(),
     );

@@ -11,7 +11,11 @@ use config::{model::Mesh, name::TenantId, store::Rejected};
 use ebpf_redirect::Redirect;
 
 use crate::{
-    cell::Limits, hbone::Site, identity::credentials::Sources, snapshot::Snapshot, telemetry::access::Writer,
+    cell::{Find, Limits},
+    hbone::Site,
+    identity::credentials::Sources,
+    snapshot::Snapshot,
+    telemetry::access::Writer,
     upstream::connect::Connect,
 };
 
@@ -79,6 +83,8 @@ pub struct Settings {
     pub connect: fn() -> Rc<dyn Connect>,
     /// Where the cells' certificates come from.
     pub identity: Sources,
+    /// Who says what a destination is that a cell's snapshot does not have, if anybody knows more.
+    pub find: Option<Arc<dyn Find>>,
     /// How long connections of a pod that was removed may go on.
     pub grace: Duration,
     /// How pods are left when the forest ends.

@@ -127,6 +127,7 @@ impl World {
             access_log: Arc::new(Writer::start(log).unwrap()),
             connect: || Rc::new(Trap),
             identity: crate::identity::testing::no_sources(),
+            find: None,
             grace,
             on_stop,
             budgets: false,

@@ -237,6 +237,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),
         identity,
+        find: None,
         grace: GRACE,
         on_stop: options.on_stop,
         budgets: options.budgets,

@@ -24,6 +24,7 @@ mod early;
 mod egress;
 mod facts;
 mod farewell;
+mod finding;
 mod handshakes;
 mod log;
 mod logged;

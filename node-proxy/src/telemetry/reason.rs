@@ -54,6 +54,8 @@ reasons! {
     NotSteered, "not_steered", 502, Client;
     /// The kernel did not say where a connection was going.
     OriginUnknown, "origin_unknown", 502, Canopy;
+    /// Nobody says whether the destination is of the mesh: the control plane does not answer, and did not say it before.
+    DestinationUnknown, "destination_unknown", 503, Canopy;
     /// What the client sent is not the protocol of the port.
     ProtocolError, "protocol_error", 400, Client;
     /// A request that could be read in two ways (RFC 9112, 6.3 and 11.2).

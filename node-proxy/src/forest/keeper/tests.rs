@@ -23,6 +23,7 @@ fn settings(identity: Sources) -> Settings {
         access_log: Arc::new(Writer::start(Target::Off).unwrap()),
         connect: || Rc::new(Kernel),
         identity,
+        find: None,
         grace: Duration::from_millis(100),
         on_stop: OnStop::Open,
         budgets: false,

@@ -4,10 +4,10 @@
 //! must never carry a connection, nor outlive the daemon.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     ffi::CString,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     pin::Pin,
     rc::Rc,
@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::{page::Page, rows::Rows};
+use super::{finding::Asking, lines::Switchboard, page::Page, rows::Rows};
 use crate::{
     capture::Presence,
     control::compile,
@@ -31,10 +31,10 @@ use crate::{
         describe::TreeDescription,
         lane::{BEAT, Lane, LaneParts},
         message::{INBOX, Plant, ToCell},
-        wire::{self, Begin, Ends, LineTold, MOST_TOLD, Said, Told, WireError},
+        wire::{self, Begin, Ends, MOST_TOLD, Said, Told, WireError},
     },
     handoff::{
-        Board, Inbox, Line,
+        Board, Inbox,
         courier::{self, Courier},
     },
     identity::authority::remote::{Parcel, Remote, Terms, desk},
@@ -99,31 +99,14 @@ struct Boundary {
     remote: Remote,
     /// What is asked about certificates, where anybody answers.
     questions: Option<mpsc::Receiver<Vec<u8>>>,
+    /// What is asked about destinations.
+    asking: Arc<Asking>,
+    asked: mpsc::Receiver<IpAddr>,
     switchboard: Switchboard,
     /// Takes handoffs in.
     guests: Pin<Box<dyn Future<Output = io::Error>>>,
     inbox: mpsc::Sender<ToCell>,
     lane: Option<Lane>,
-}
-
-/// How other cells are reached from here.
-struct Switchboard {
-    courier: Courier,
-    cells: HashMap<u64, Arc<Inbox>>,
-}
-
-impl Switchboard {
-    /// Lines of a new board. A cell that was on the last one is behind the inbox that it was behind.
-    fn connect(&mut self, lines: Vec<LineTold>) -> Vec<Line> {
-        let mut before = std::mem::take(&mut self.cells);
-        let line = |LineTold { workload, tree, cell }| {
-            let inbox = self.cells.entry(cell).or_insert_with(|| {
-                before.remove(&cell).unwrap_or_else(|| Arc::new(Inbox::elsewhere(self.courier.clone())))
-            });
-            Line { workload: Arc::new(workload), tree, inbox: Arc::clone(inbox) }
-        };
-        lines.into_iter().map(line).collect()
-    }
 }
 
 /// Serves the cell whose daemon is at the other end of this socket. Returns when the cell has ended, or the daemon is gone.
@@ -181,7 +164,7 @@ impl Given {
 
 impl Boundary {
     fn begin(packets: Packets, begin: Begin, given: Given) -> Result<Self, CellError> {
-        let Begin { tenant, limits, site, counts, source, terms, .. } = begin;
+        let Begin { tenant, limits, site, counts, source, terms, finds, .. } = begin;
         let Given { page, letters, log, steering } = given;
         let redirect = steering.redirect().map_err(CellError::Steering)?;
         let handoffs = Arc::new(Inbox::default());
@@ -193,6 +176,7 @@ impl Boundary {
         let began_with = ledger.heartbeats.load(Relaxed);
         let mut compiler = compile::Told::new(tenant.clone(), &source.node_addresses);
         let (inbox, messages) = mpsc::channel(INBOX);
+        let (asking, asked) = Asking::new();
         let arena = Arc::new(Arena::take().map_err(CellError::SetUp)?);
         let lane = Lane::start(LaneParts {
             snapshot: compiler.compile(source),
@@ -206,6 +190,7 @@ impl Boundary {
             sockets: Sockets::default(),
             connect: connector,
             identity: remote.sources(),
+            find: finds.then(|| asking.clone() as Arc<dyn crate::cell::Find>),
             arena: Arc::clone(&arena),
             handoffs: Arc::clone(&handoffs),
             ways: None,
@@ -214,8 +199,7 @@ impl Boundary {
             clock: clock::process_cpu,
         });
         let lane = Some(lane.map_err(CellError::SetUp)?);
-        let switchboard =
-            Switchboard { courier: Courier::to_the_daemon(Arc::clone(&letters)), cells: HashMap::new() };
+        let switchboard = Switchboard::new(Courier::to_the_daemon(Arc::clone(&letters)));
         let guests = Box::pin(courier::receive(letters, handoffs));
         let questions = terms.map(|_| questions);
         let packets = Rc::new(packets);
@@ -229,6 +213,8 @@ impl Boundary {
             compiler,
             remote,
             questions,
+            asking,
+            asked,
             switchboard,
             guests,
             inbox,
@@ -258,6 +244,9 @@ impl Boundary {
                 error = &mut self.guests => return if is_end(&error) { Ok(()) } else { Err(CellError::SetUp(error)) },
                 question = next(&mut self.questions) => {
                     wire::send(&self.packets, &Said::Certificates(question), &[]).await?;
+                }
+                Some(address) = self.asked.recv() => {
+                    wire::send(&self.packets, &Said::Find(address), &[]).await?;
                 }
                 _ = beat.tick() => {
                     if accounted.elapsed() >= ACCOUNT {
@@ -308,6 +297,10 @@ impl Boundary {
                 return told.map_err(|error| CellError::Failed(error.to_string()));
             }
             Told::Swap(source) => ToCell::Swap(self.compiler.compile(*source)),
+            Told::Found { address, is_known } => {
+                self.asking.hear(address, is_known);
+                return Ok(());
+            }
             Told::Share(connections) => ToCell::Share(usize::try_from(connections).unwrap_or(usize::MAX)),
             Told::Describe { number } => ToCell::Describe(self.answer(number)),
             Told::Unlisten { tree, grace } => ToCell::Unlisten { tree, grace },

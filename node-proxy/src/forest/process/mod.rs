@@ -25,8 +25,11 @@ mod cells;
 mod child;
 #[cfg(debug_assertions)]
 mod faults;
+mod finding;
 mod group;
+mod lines;
 mod page;
+mod questions;
 mod rows;
 mod warden;
 mod words;

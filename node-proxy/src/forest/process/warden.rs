@@ -18,15 +18,25 @@ use config::{identity::Identity, part};
 use ebpf_redirect::Side;
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::{Ways, bill::Bill, cells::Cells, child::Child, group::Group, page::Page, rows, words::Words};
+use super::{
+    Ways,
+    bill::Bill,
+    cells::Cells,
+    child::Child,
+    finding::{Answers, Desk},
+    group::Group,
+    page::Page,
+    questions::Questions,
+    rows,
+    words::Words,
+};
 use crate::{
     capture::Presence,
     forest::{
-        describe::{CONNECTIONS_SHOWN, TreeDescription},
         lane::{Apart, BEAT, Ending, LaneError, LaneParts},
         message::{Plant, ToCell},
         wire::{self, Begin, LineTold, MOST_SAID, Said, Told},
@@ -49,17 +59,10 @@ const LAST: Duration = Duration::from_secs(1);
 const SELDOM: u32 = 20;
 /// How long one may leave unread what it is told; one that beats and does not read would pin all that it was to be told.
 const UNREAD: Duration = Duration::from_secs(10);
-/// Questions that may wait for a process's answer; whoever asked has stopped waiting long before.
-const QUESTIONS: usize = 64;
-/// Bytes of an answer that are kept, as it came: enough for more pods than a node has.
-const ANSWER: usize = 1 << 20;
 
 /// With what the supervisor sees of it.
 #[derive(Debug)]
 pub(super) struct Warden(pub(super) Apart);
-
-/// Who asked, and what has come of the answer, with its bytes.
-type Question = (oneshot::Sender<Vec<TreeDescription>>, Vec<TreeDescription>, usize);
 
 /// One process, while it lives.
 struct Watch {
@@ -69,8 +72,8 @@ struct Watch {
     ledger: Arc<Ledger>,
     /// Of each tree that was told of: whose, and while anything of it lives.
     trees: RefCell<HashMap<u64, Tree>>,
-    /// With what has come of each answer.
-    questions: RefCell<HashMap<u64, Question>>,
+    questions: Questions,
+    desk: Desk,
     /// The board of now: what the process calls is judged by it.
     board: RefCell<Arc<Board>>,
     cells: RefCell<Cells>,
@@ -99,13 +102,16 @@ impl Warden {
             runtime::Builder::new_current_thread().enable_all().build().map_err(LaneError::SetUp)?;
         runtime.block_on(async {
             let (ours, theirs) = packets::pair().map_err(LaneError::SetUp)?;
+            let (desk, asked) = Desk::new();
+            let answers = Answers::new(parts.find.clone(), asked);
             let watch = Watch {
                 packets: Packets::new(ours).map_err(LaneError::SetUp)?,
                 page: Page::new(&parts.ledger).map_err(LaneError::SetUp)?,
                 group: Group::make(&parts.tenant, &parts.snapshot.budget),
                 ledger: Arc::clone(&parts.ledger),
                 trees: RefCell::default(),
-                questions: RefCell::default(),
+                questions: Questions::default(),
+                desk,
                 board: RefCell::default(),
                 cells: RefCell::default(),
                 bill: Bill::after(&parts.ledger, Arc::clone(&self.0.used)),
@@ -120,7 +126,7 @@ impl Warden {
             tracing::info!(tenant = %parts.tenant, pid = process.id(), "a cell's process begins");
             let outcome = tokio::select! {
                 biased;
-                outcome = watch.stay(parts, &process, &self.0.running) => outcome,
+                outcome = watch.stay(parts, answers, (&process, &self.0.running)) => outcome,
                 never = words.log() => never,
             };
             drop(child);
@@ -134,10 +140,10 @@ impl Watch {
     async fn stay(
         &self,
         parts: LaneParts,
-        process: &Process,
-        running: &OnceLock<Process>,
+        mut answers: Answers,
+        (process, running): (&Process, &OnceLock<Process>),
     ) -> Result<Ending, LaneError> {
-        let LaneParts { snapshot, mut inbox, redirect, identity, tenant, ways, .. } = parts;
+        let LaneParts { snapshot, mut inbox, redirect, identity, tenant, ways, find, .. } = parts;
         let Some(Ways { letters, its_letters, its_log }) = ways else {
             return Err(LaneError::Died("nothing was opened for it".to_owned()));
         };
@@ -152,6 +158,7 @@ impl Watch {
             source: source(&snapshot),
             steering: steering.bytes(),
             logs: its_log.is_some(),
+            finds: find.is_some(),
             terms: Terms::of(&*identity.authority),
         };
         drop((snapshot, redirect));
@@ -188,6 +195,12 @@ impl Watch {
             }
             std::future::pending().await
         };
+        let found = async {
+            loop {
+                let (address, is_known) = answers.next().await;
+                self.send(&Told::Found { address, is_known }, &[]).await?;
+            }
+        };
         let outcome = tokio::select! {
             biased;
             _ = process.gone() => {
@@ -197,6 +210,7 @@ impl Watch {
             }
             told = told => told,
             told = parcels => told,
+            told = found => told,
             error = certificates => Err(error),
             error = calls => Err(error),
             error = self.listen(&asks) => Err(error),
@@ -232,7 +246,7 @@ impl Watch {
                 Told::Swap(Box::new(source.clone()))
             }
             ToCell::Share(connections) => Told::Share(connections as u64),
-            ToCell::Describe(answer) => match self.ask(answer) {
+            ToCell::Describe(answer) => match self.questions.ask(answer) {
                 Some(number) => Told::Describe { number },
                 None => return Ok(()),
             },
@@ -282,16 +296,6 @@ impl Watch {
         self.trees.borrow().values().any(|tree| tree.identity == *identity && is_there(tree))
     }
 
-    fn ask(&self, answer: oneshot::Sender<Vec<TreeDescription>>) -> Option<u64> {
-        let mut questions = self.questions.borrow_mut();
-        questions.retain(|_, (asked, ..)| !asked.is_closed());
-        let number = questions.keys().max().map_or(0, |last| last + 1);
-        (questions.len() < QUESTIONS).then(|| {
-            questions.insert(number, (answer, Vec::new(), 0));
-            number
-        })
-    }
-
     /// Hears what the process says, until it says what is no word of ours.
     async fn listen(&self, asks: &mpsc::Sender<Vec<u8>>) -> LaneError {
         loop {
@@ -305,23 +309,8 @@ impl Watch {
 
     fn hear(&self, said: Said, bytes: usize, asks: &mpsc::Sender<Vec<u8>>) {
         match said {
-            Said::Described { number, tree: Some(tree) } => {
-                let mut questions = self.questions.borrow_mut();
-                // An answer to nothing, and to nobody, is dropped.
-                questions.retain(|_, (asked, ..)| !asked.is_closed());
-                if let Some((_, trees, kept)) = questions.get_mut(&number)
-                    && *kept + bytes <= ANSWER
-                    && tree.connections.len() <= CONNECTIONS_SHOWN
-                {
-                    *kept += bytes;
-                    trees.push(*tree);
-                }
-            }
-            Said::Described { number, tree: None } => {
-                // Whoever asked may have stopped waiting.
-                let asked = self.questions.borrow_mut().remove(&number);
-                drop(asked.map(|(asked, trees, _)| asked.send(trees)));
-            }
+            Said::Described { number, tree } => self.questions.hear(number, tree, bytes),
+            Said::Find(address) => self.desk.hear(address),
             // With too many waiting it is dropped: whoever asks, asks again.
             Said::Certificates(question) => drop(asks.try_send(question)),
             Said::Rows(told) => {

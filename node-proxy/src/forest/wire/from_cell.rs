@@ -3,6 +3,8 @@
 //! None of it is believed: a description is shown to operators as the tenant's own word, and an answer that nobody asked for is
 //! dropped. It must never be able to make the daemon do anything.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::forest::describe::TreeDescription;
@@ -17,6 +19,8 @@ pub enum Said {
         /// A tree; none after the last.
         tree: Option<Box<TreeDescription>>,
     },
+    /// A question of what there is at an address.
+    Find(IpAddr),
     /// A question about certificates.
     Certificates(Vec<u8>),
     /// What workloads have used, of which that is news.

@@ -3,7 +3,12 @@
 //! The same as between threads (`forest/message.rs`), as bytes; what is a descriptor goes beside them. It must never carry a key, nor
 //! anything that another tenant has said of itself.
 
-use std::{collections::BTreeSet, net::SocketAddr, os::fd::OwnedFd, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    time::Duration,
+};
 
 use config::{
     model::Workload,
@@ -54,6 +59,13 @@ pub enum Told {
     Certificates(Vec<u8>),
     /// Decide by this from now on.
     Swap(Box<Source>),
+    /// What there is at an address that was asked about.
+    Found {
+        /// The address.
+        address: IpAddr,
+        /// Something of the mesh, or nothing; nothing at all where nobody can say.
+        is_known: Option<bool>,
+    },
     /// Hold so many connections at most from now on, each way.
     Share(u64),
     /// Say what is there.
@@ -105,6 +117,8 @@ pub struct Begin {
     pub steering: Vec<u8>,
     /// Whether what it carries is logged.
     pub logs: bool,
+    /// Whether it may ask what there is at an address.
+    pub finds: bool,
     /// How certificates are to be had; not at all where there are none.
     pub terms: Option<Terms>,
 }

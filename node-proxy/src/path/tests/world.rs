@@ -24,7 +24,7 @@ use tokio::{
 use super::log::Log;
 use crate::{
     capture::{Captured, Tree},
-    cell::{Cell, CellParts, Limits},
+    cell::{Cell, CellParts, Find, Limits},
     hbone::Site,
     identity::{credentials::Sources, testing::no_sources},
     path,
@@ -109,15 +109,21 @@ impl World {
 
     /// One that is in this cluster.
     pub(super) fn at(site: Site, made: Made) -> Self {
-        Self::built((AccessLog::default(), Arc::new(site)), made, |_| ())
+        Self::built((AccessLog::default(), Arc::new(site), None), made, |_| ())
+    }
+
+    /// One that asks what it does not know.
+    pub(super) fn asking(find: Arc<dyn Find>) -> Self {
+        let made = Made { workload: workload(), connect: Rc::new(Kernel), identity: no_sources() };
+        Self::built((AccessLog::default(), Arc::default(), Some(find)), made, |_| ())
     }
 
     pub(super) fn writing(access_log: AccessLog, made: Made, limit: impl FnOnce(&mut Limits)) -> Self {
-        Self::built((access_log, Arc::default()), made, limit)
+        Self::built((access_log, Arc::default(), None), made, limit)
     }
 
     fn built(
-        (access_log, site): (AccessLog, Arc<Site>),
+        (access_log, site, find): (AccessLog, Arc<Site>, Option<Arc<dyn Find>>),
         made: Made,
         limit: impl FnOnce(&mut Limits),
     ) -> Self {
@@ -137,6 +143,7 @@ impl World {
             tenure: throne.succeed(),
             sockets: Sockets::default(),
             identity,
+            find,
         };
         let cell = Cell::with_connect(parts, connect);
         let netns = Rc::new(Netns::current().unwrap());

@@ -112,6 +112,7 @@ impl Bench {
             tenure: Tenure::default(),
             sockets: Sockets::default(),
             identity: crate::identity::testing::no_sources(),
+            find: None,
         });
         let netns = Rc::new(Netns::current().unwrap());
         let tree = Rc::new(Tree {
