@@ -14,8 +14,7 @@ use crate::{
     name::{RouteKind, RouteName},
 };
 
-// Gateway API v1, GRPCRouteSpec and GRPCMethodMatch. The other limits are those of HTTPRoute.
-const MAX_MATCHES_OF_ALL_RULES: usize = 128;
+// Gateway API v1, GRPCMethodMatch. The other limits are those of HTTPRoute.
 const MAX_NAME: usize = 1024;
 
 pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Option<RouteDraft> {
@@ -23,7 +22,7 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     let name = RouteName::new(RouteKind::Grpc, meta.namespace?, meta.name);
     let parents = http_route::parents(context, spec, &name);
     http_route::at_most(context, spec, "rules", http_route::MAX_RULES);
-    check_matches(context, spec);
+    http_route::check_matches(context, spec);
     let rules: Vec<RuleDraft> =
         spec.items_of("rules").iter().filter_map(|node| rule(context, node, &name)).collect();
     if spec.items_of("rules").is_empty() {
@@ -32,17 +31,6 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     }
     http_route::unique_names(context, spec);
     Some(RouteDraft { name, created: meta.created, parents, rules })
-}
-
-fn check_matches(context: &mut Context<'_>, spec: &Node) {
-    let Some(rules) = spec.get("rules") else { return };
-    let all: usize = rules.items().iter().map(|rule| rule.items_of("matches").len()).sum();
-    if all > MAX_MATCHES_OF_ALL_RULES {
-        let message = format!(
-            "has {all} matches in all its rules, at most {MAX_MATCHES_OF_ALL_RULES} are allowed: split the route"
-        );
-        context.invalid(rules, message);
-    }
 }
 
 fn rule(context: &mut Context<'_>, node: &Node, route: &RouteName) -> Option<RuleDraft> {

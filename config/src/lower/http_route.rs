@@ -55,6 +55,7 @@ pub(crate) struct RuleDraft {
 const MAX_PARENTS: usize = 32;
 pub(super) const MAX_RULES: usize = 16;
 pub(super) const MAX_MATCHES: usize = 64;
+const MAX_MATCHES_OF_ALL_RULES: usize = 128;
 pub(super) const MAX_FILTERS: usize = 16;
 pub(super) const MAX_BACKENDS: usize = 16;
 
@@ -71,6 +72,7 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     let name = RouteName::new(RouteKind::Http, meta.namespace?, meta.name);
     let parents = parents(context, spec, &name);
     at_most(context, spec, "rules", MAX_RULES);
+    check_matches(context, spec);
     let rules: Vec<RuleDraft> = match spec.get("rules") {
         Some(list) => list.items().iter().filter_map(|node| rule(context, node, &name)).collect(),
         // Gateway API's default: one rule that matches everything and has no backend.
@@ -84,6 +86,18 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     };
     unique_names(context, spec);
     Some(RouteDraft { name, created: meta.created, parents, rules })
+}
+
+/// Of all rules together.
+pub(super) fn check_matches(context: &mut Context<'_>, spec: &Node) {
+    let Some(rules) = spec.get("rules") else { return };
+    let all: usize = rules.items().iter().map(|rule| rule.items_of("matches").len()).sum();
+    if all > MAX_MATCHES_OF_ALL_RULES {
+        let message = format!(
+            "has {all} matches in all its rules, at most {MAX_MATCHES_OF_ALL_RULES} are allowed: split the route"
+        );
+        context.invalid(rules, message);
+    }
 }
 
 /// The Services that a route wants to attach to.

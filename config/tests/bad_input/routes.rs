@@ -297,6 +297,21 @@ fn a_backend_s_mirror_is_taken_and_one_to_nowhere_is_told() {
     assert!(finding.message.contains("nothing is mirrored"), "{finding}");
 }
 
+#[test]
+fn more_matches_than_gateway_api_allows_in_all_rules_are_refused() {
+    let matching = |count: usize| {
+        let paths: Vec<String> = (0..count).map(|at| format!("{{path: {{value: /{at}}}}}")).collect();
+        format!("{{matches: [{}]}}", paths.join(", "))
+    };
+    let rejected = |rules: &[String]| -> Vec<String> {
+        let findings = of_a_service(&rules.join(", ")).findings;
+        findings.into_iter().filter(|one| one.severity == Severity::Rejected).map(|one| one.field).collect()
+    };
+    assert_eq!(rejected(&[matching(64), matching(64)]), [""; 0]);
+    assert_eq!(rejected(&[matching(64), matching(64), matching(1)]), ["spec.rules"]);
+    assert_eq!(rejected(&[matching(65)]), ["spec.rules[0].matches"]);
+}
+
 /// A route with this rule, of a Service that is there.
 fn of_a_service(rule: &str) -> Outcome {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0.1\n  \
