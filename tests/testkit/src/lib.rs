@@ -23,7 +23,8 @@ pub use traffic::{Tally, Traffic};
 pub mod grpc;
 pub mod http;
 
-// Other proxies, and what they prove who they are with.
+// Other proxies, what they prove who they are with, and who tells them.
+pub mod control_plane;
 pub mod envoy;
 pub mod istio;
 pub mod pki;

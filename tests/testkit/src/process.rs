@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     net::SocketAddr,
     os::unix::process::CommandExt,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -33,12 +33,26 @@ impl Process {
     ///
     /// # Errors
     /// The program is not there or cannot be started.
-    pub fn start(netns: &Netns, mut command: Command) -> Result<Self, KitError> {
+    pub fn start(netns: &Netns, command: Command) -> Result<Self, KitError> {
+        Self::start_fed(netns, command, Stdio::null())
+    }
+
+    /// As [`Process::start`], for one that is told more while it runs. Its input ends when what is returned is dropped.
+    pub(crate) fn start_told(netns: &Netns, command: Command) -> Result<(Self, ChildStdin), KitError> {
+        let mut process = Self::start_fed(netns, command, Stdio::piped())?;
+        let input = process.child.stdin.take().ok_or_else(|| KitError::Start {
+            what: process.what.clone(),
+            source: io::Error::other("it has no input"),
+        })?;
+        Ok((process, input))
+    }
+
+    fn start_fed(netns: &Netns, mut command: Command, input: Stdio) -> Result<Self, KitError> {
         let what = command.get_program().to_string_lossy().into_owned();
         let failed = |source| KitError::Start { what: what.clone(), source };
         let output = tempfile::tempfile().map_err(failed)?;
         let (stdout, stderr) = (output.try_clone().map_err(failed)?, output.try_clone().map_err(failed)?);
-        command.process_group(0).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        command.process_group(0).stdin(input).stdout(stdout).stderr(stderr);
         let mut spawned = netns.run(|| command.spawn())?;
         // Another thread that is about to start a program of its own holds every file that was open, also for writing,
         // when it forked.
@@ -72,15 +86,20 @@ impl Process {
     /// What it has printed so far, on both streams.
     #[must_use]
     pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output_from(0)).into_owned()
+    }
+
+    /// As [`Process::output`], without the first so many bytes.
+    pub(crate) fn output_from(&self, offset: u64) -> Vec<u8> {
         let mut text = Vec::new();
         // The offset is shared with the writer, which appends; so read through a file of its own.
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.output));
         if let Ok(mut file) = File::open(path)
-            && file.seek(SeekFrom::Start(0)).is_ok()
+            && file.seek(SeekFrom::Start(offset)).is_ok()
         {
             let _ = file.read_to_end(&mut text);
         }
-        String::from_utf8_lossy(&text).into_owned()
+        text
     }
 
     /// Sends a signal to it and to its children.
