@@ -1,7 +1,7 @@
 //! What workloads, Services and policies say in Istio's words.
 
 use config::discovery::messages::{
-    Action, AppProtocol, Authorization, Port, Scope, TunnelProtocol, WorkloadStatus, string_match,
+    AppProtocol, Authorization, Port, TunnelProtocol, WorkloadStatus, string_match,
 };
 
 use super::*;
@@ -124,7 +124,7 @@ fn line(policy: &Authorization) -> String {
         format!("[{}]", rule.clauses.iter().map(|it| format!("({})", clause(it))).collect::<String>())
     };
     let rules: String = policy.rules.iter().map(rule).collect();
-    let (scope, action) = (Scope::try_from(policy.scope).unwrap(), Action::try_from(policy.action).unwrap());
+    let (scope, action) = (policy.scope(), policy.action());
     format!("{scope:?} {action:?} {rules}").trim_end().to_owned()
 }
 

@@ -22,7 +22,7 @@ status: {podIP: 10.0.0.1}
 
 fn told(resource: &Resource) -> Workload {
     let Type::Workload(workload) = address(resource) else { panic!("{resource:?}") };
-    serde_json::from_str(&own(&workload.extensions)).unwrap()
+    serde_json::from_str(&own(&workload.extensions)).expect("a workload of the model")
 }
 
 #[test]

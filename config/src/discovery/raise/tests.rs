@@ -22,7 +22,10 @@ fn name(name: &str) -> Name {
     Name::try_from(name).unwrap()
 }
 
-fn policy(action: Action, clauses: &[&[ConnectionMatch]]) -> AuthorizationPolicy {
+/// All of the clauses, any of the matches of each.
+type Clauses<'a> = &'a [&'a [ConnectionMatch]];
+
+fn policy(action: Action, clauses: Clauses<'_>) -> AuthorizationPolicy {
     let clauses = clauses.iter().map(|any| Clause { any: any.to_vec() }).collect();
     AuthorizationPolicy {
         name: PolicyName::new(namespace("shop"), name("p")),
@@ -54,7 +57,7 @@ fn of_ports(ports: &[u32]) -> Option<Rule> {
 #[test]
 fn clauses_that_are_empty_mean_what_they_mean_here() {
     let everything = ConnectionMatch::default;
-    let table: [(&str, &[&[ConnectionMatch]], Option<Rule>); 6] = [
+    let table: [(&str, Clauses<'_>, Option<Rule>); 6] = [
         ("no clause: true", &[], of_ports(&[])),
         ("one of no match: false", &[&[ports(&[1])], &[]], None),
         ("one of anything: true", &[&[ports(&[1])], &[everything()]], of_ports(&[1])),
@@ -72,7 +75,7 @@ fn clauses_that_are_empty_mean_what_they_mean_here() {
 
 #[test]
 fn what_connections_do_not_show_holds_where_it_denies_and_never_where_it_allows() {
-    let table: [(&str, &[&[ConnectionMatch]], Option<Rule>, Option<Rule>); 4] = [
+    let table: [(&str, Clauses<'_>, Option<Rule>, Option<Rule>); 4] = [
         ("alone", &[&[unenforceable(ports(&[]))]], None, of_ports(&[])),
         ("with what they show", &[&[unenforceable(ports(&[1]))]], None, of_ports(&[1])),
         (
