@@ -5,10 +5,13 @@
 
 pub mod messages;
 
+mod assembly;
 mod kind;
+mod lower;
 mod resource;
 
 pub use self::{
+    assembly::{Assembly, Made},
     kind::Kind,
     resource::{Rejection, Resource},
 };

@@ -3,15 +3,18 @@
 //! In the shape in which Istio's control plane sends them to node proxies: rules of clauses of matches. Plain data, used
 //! as it is where connections are decided; deciding is not done here.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Labels;
-use crate::name::{Namespace, PolicyName, ServiceAccount, ServiceName};
+use crate::name::{Namespace, PodName, PolicyName, ServiceAccount, ServiceName};
 
 /// Which workloads a policy is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[serde(deny_unknown_fields)]
 pub enum Scope {
     /// All of the mesh (an object of the root namespace).
     Mesh,
@@ -27,10 +30,13 @@ pub enum Scope {
     /// Those behind these Services of its namespace. Where it is not known who is behind one, it may be about any other
     /// workload of the namespace, too: it must then refuse there what it would refuse, and allow nothing.
     Services(Vec<ServiceName>),
+    /// These pods, of whatever namespace: those that a control plane says it is about.
+    Pods(BTreeSet<PodName>),
 }
 
 /// An AuthorizationPolicy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AuthorizationPolicy {
     /// Its namespace and name.
     pub name: PolicyName,
@@ -63,6 +69,7 @@ pub enum Action {
 
 /// All of its clauses have to hold; without one, everything matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AuthorizationRule {
     /// The clauses.
     pub clauses: Vec<Clause>,
@@ -70,6 +77,7 @@ pub struct AuthorizationRule {
 
 /// Any of its matches has to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Clause {
     /// The matches.
     pub any: Vec<ConnectionMatch>,
@@ -77,6 +85,7 @@ pub struct Clause {
 
 /// What a connection has to be like. Every field that says anything has to hold; within a field, any value will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConnectionMatch {
     /// The caller's principal, `TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`.
     pub principals: Vec<TextMatch>,
@@ -135,6 +144,7 @@ impl From<&str> for TextMatch {
 
 /// A PeerAuthentication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PeerAuthentication {
     /// Its namespace and name.
     pub name: PolicyName,

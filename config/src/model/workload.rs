@@ -18,6 +18,7 @@ pub type Labels = BTreeMap<String, String>;
 
 /// A namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NamespaceFacts {
     /// Its name.
     pub name: Namespace,
@@ -27,6 +28,7 @@ pub struct NamespaceFacts {
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Its namespace and name.
     pub pod: PodName,
@@ -52,6 +54,9 @@ pub struct Workload {
     pub probes: Vec<Probe>,
     /// What capture must leave alone.
     pub exclusions: Exclusions,
+    /// The proxy that its connections have to come through, as the source names it; never an address to go around.
+    #[serde(default)]
+    pub waypoint: Option<String>,
 }
 
 impl Workload {
@@ -70,12 +75,14 @@ impl Workload {
             ports: Vec::new(),
             probes: Vec::new(),
             exclusions: Exclusions::default(),
+            waypoint: None,
         }
     }
 }
 
 /// A port that a container declares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContainerPort {
     /// Its name, which a Service's `targetPort` may refer to.
     pub name: Option<PortName>,
@@ -85,6 +92,7 @@ pub struct ContainerPort {
 
 /// A question of the kubelet's that comes over the network: a liveness, readiness or start-up probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Probe {
     /// The pod's port, a name resolved already.
     pub port: u16,
@@ -95,6 +103,7 @@ pub struct Probe {
 /// What a probe asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[serde(deny_unknown_fields)]
 pub enum ProbeCheck {
     /// `GET` of a path.
     Http {
@@ -126,6 +135,7 @@ pub enum HttpScheme {
 
 /// Traffic that capture leaves alone (annotations `canopy.mesh/exclude-*`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Exclusions {
     /// Destination ports of outbound connections that pass unchanged.
     pub outbound_ports: Vec<u16>,

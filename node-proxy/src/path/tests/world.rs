@@ -364,5 +364,6 @@ pub(super) fn workload() -> Workload {
         meshed: false,
         probes: Vec::new(),
         exclusions: Exclusions::default(),
+        waypoint: None,
     }
 }
