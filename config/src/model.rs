@@ -24,6 +24,7 @@ pub use self::network::{
     LabelExpression, LabelOperator, LabelSelector, NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule,
     PortRange, Transport, has_all,
 };
+pub(crate) use self::peers::is_about;
 pub use self::peers::{PeerRule, Peers};
 pub use self::route::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,

@@ -101,7 +101,8 @@ impl<'a> Peers<'a> {
     }
 }
 
-fn is_about(scope: &Scope, workload: &Workload) -> bool {
+/// Whether a scope has a workload in it, as far as that can be told without Services.
+pub(crate) fn is_about(scope: &Scope, workload: &Workload) -> bool {
     match scope {
         Scope::Mesh => true,
         Scope::Namespace(namespace) => *namespace == workload.pod.namespace,

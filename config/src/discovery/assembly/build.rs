@@ -13,9 +13,7 @@ use super::{
     tenants,
 };
 use crate::{
-    model::{
-        AppProtocol, AuthorizationPolicy, Endpoint, Mesh, NetworkPolicy, Scope, Service, ServicePort,
-    },
+    model::{AppProtocol, AuthorizationPolicy, Endpoint, Mesh, NetworkPolicy, Scope, Service, ServicePort},
     name::{Name, PolicyName},
 };
 

@@ -12,7 +12,7 @@ use super::super::{
     Kind,
     lower::{Bad, Key, Note, Object, Site, names},
 };
-use crate::name::{Name, Namespace, PodName};
+use crate::name::{Name, Namespace, PodName, PolicyName};
 
 /// A resource.
 pub(super) type Id = (Kind, Arc<str>);
@@ -106,7 +106,7 @@ impl Held {
     /// Those that do not count, each with the one that does.
     pub(super) fn passed_over(&self) -> impl Iterator<Item = (&Id, &Entry, &Id)> {
         self.contended.iter().filter_map(|key| Some((self.first(key)?, self.claims.get(key)?))).flat_map(
-            |(first, claims)| {
+            move |(first, claims)| {
                 let others = claims.iter().skip(1);
                 others.filter_map(move |(_, id)| Some((id, self.entries.get(id)?, first)))
             },
@@ -137,6 +137,17 @@ impl Held {
     /// All Tenants, in the order of their names: those that list namespaces before namespaces by themselves.
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Object> {
         self.claims.range(..Key::Kept).filter_map(|(key, _)| self.object(key))
+    }
+
+    /// The names of policies that a control plane made up: Istio says so what PeerAuthentications of its own say.
+    pub(super) fn made_up(&self) -> impl Iterator<Item = &PolicyName> {
+        let least = Name::try_from("0").ok().zip(Namespace::try_from("0").ok());
+        let least = least.map(|(name, namespace)| Key::Authorization(PolicyName::new(namespace, name)));
+        let keys = least.map(|least| self.claims.range(least..)).into_iter().flatten();
+        let policies = keys
+            .map_while(|(key, _)| if let Key::Authorization(name) = key { Some((key, name)) } else { None });
+        // No object of Kubernetes has such a character in its name.
+        policies.filter(|(key, _)| self.first(key).is_some_and(|id| id.1.contains('_'))).map(|(_, name)| name)
     }
 
     /// The namespaces that anything is of.

@@ -76,7 +76,10 @@ fn standing(id: &Id, entry: &Entry, mesh: &Mesh) -> Option<Standing> {
 /// Everything there is to say of resources.
 pub(super) fn findings(held: &Held) -> Vec<Finding> {
     let passed_over = held.passed_over().map(|(id, entry, first)| {
-        let message = format!("not in force, since {} is the same object: have the control plane send one of them", shorten_line(&first.1));
+        let message = format!(
+            "not in force, since {} is the same object: have the control plane send one of them",
+            shorten_line(&first.1)
+        );
         finding(id, &object_ref(id, entry), (Severity::Rejected, Reason::Conflict), message)
     });
     held.remarkable().flat_map(|(id, entry)| of_entry(id, entry)).chain(passed_over).collect()
@@ -132,7 +135,7 @@ pub(super) fn unknown(workload: &Workload) -> Finding {
 /// A port that is captured although a pod asks to leave it alone.
 pub(super) fn closed(pod: &PodName, port: u16, by: &PolicyName) -> Finding {
     let message = format!(
-        "not obeyed for port {port}, since PeerAuthentication {by} takes no plaintext there: it is captured like any other. Have \
+        "not obeyed for port {port}, since {by} takes no plaintext there: it is captured like any other. Have \
          portLevelMtls say PERMISSIVE for it, or remove it from the pod"
     );
     of_pod(pod, (Severity::Warning, Reason::NotPermitted), message)
