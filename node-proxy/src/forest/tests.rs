@@ -253,6 +253,7 @@ fn workload(pod: &str, netns: &Path) -> Workload {
         meshed: false,
         probes: Vec::new(),
         exclusions: Exclusions::default(),
+        waypoint: None,
     }
 }
 

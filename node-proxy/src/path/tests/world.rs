@@ -371,5 +371,6 @@ pub(super) fn workload() -> Workload {
         meshed: false,
         probes: Vec::new(),
         exclusions: Exclusions::default(),
+        waypoint: None,
     }
 }
