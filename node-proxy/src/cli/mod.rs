@@ -20,6 +20,7 @@ mod certificates;
 mod check;
 mod completions;
 mod diff;
+mod discovery;
 mod events;
 mod explain;
 mod log;

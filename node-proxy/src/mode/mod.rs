@@ -3,4 +3,5 @@
 pub mod hours;
 pub mod node;
 mod signals;
+mod sources;
 pub mod steering;
