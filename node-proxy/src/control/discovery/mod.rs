@@ -3,3 +3,4 @@
 //! Off the data path. What comes over the wire must never be believed before `config::discovery` has read it.
 
 pub mod protocol;
+pub mod server;
