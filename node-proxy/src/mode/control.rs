@@ -24,7 +24,7 @@ use crate::{
     telemetry::server,
 };
 
-mod page;
+pub mod page;
 
 /// What the control plane is told on its command line.
 #[derive(Debug, Clone)]
@@ -143,7 +143,7 @@ mod tests {
         let pod = |node: &str, address: &str| {
             format!(
                 "apiVersion: v1\nkind: Pod\nmetadata:\n  name: pod-{node}\n  annotations: {{canopy.mesh/netns: /run/netns/pod}}\n\
-                 spec: {{nodeName: {node}}}\nstatus: {{podIP: {address}}}\n"
+                 spec: {{nodeName: {node}, containers: [{{name: c}}]}}\nstatus: {{podIP: {address}}}\n"
             )
         };
         let text = format!("{}---\n{}", pod("a", "10.0.0.1"), pod("b", "10.0.0.2"));

@@ -166,6 +166,7 @@ const SHOP: &str = "\
 apiVersion: v1
 kind: Pod
 metadata: {name: cart-1, namespace: shop, labels: {app: cart}}
+spec: {containers: [{name: c}]}
 status: {podIP: 10.0.0.1}
 ---
 apiVersion: v1
@@ -249,15 +250,23 @@ async fn what_a_node_does_not_take_is_counted_and_not_sent_again() {
 
 #[tokio::test]
 async fn a_node_that_does_not_read_holds_up_no_other_and_gets_all_at_once_when_it_does() {
-    let many =
-        |label: &str| (0..9000).map(|number| namespace(&format!("n{number}"), label)).collect::<String>();
+    // Some times what a connection takes that nobody reads.
+    let many = |label: &str| {
+        let label = format!("{label}{}", "x".repeat(50));
+        (0..2000).map(|number| namespace(&format!("n{number}"), &label)).collect::<String>()
+    };
     let mut plane = Plane::start(&[("many", &many("one"))]).await;
     let mut slow = plane.client().await;
     slow.ask(Kind::Namespace, &[]).await;
+    let figures = plane.streams.figures();
+    let responses = || figures.of(Kind::Namespace).responses;
+    while responses() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
     let mut quick = plane.client().await;
     quick.ask(Kind::Authorization, &[]).await;
     assert_eq!(quick.hear_names().await, [""; 0]);
-    for round in 0..5 {
+    for round in 0..3 {
         plane.write("many", &many(&format!("l{round}")));
         let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: NAME, namespace: n1}\nspec: {}\n";
         plane.write("policy", &policy.replace("NAME", &format!("p{round}")));
@@ -266,10 +275,9 @@ async fn a_node_that_does_not_read_holds_up_no_other_and_gets_all_at_once_when_i
             assert_eq!(quick.hear_names().await, [format!("-n1/p{}", round - 1)]);
         }
     }
-    let responses = || plane.streams.figures().of(Kind::Namespace).responses;
     assert_eq!(responses(), 1, "one is under way, the others wait for its answer");
-    assert_eq!(slow.hear_names().await.len(), 9000);
-    assert_eq!(slow.hear_names().await.len(), 9000);
+    assert_eq!(slow.hear_names().await.len(), 2000);
+    assert_eq!(slow.hear_names().await.len(), 2000);
     assert_eq!(responses(), 2);
 }
 
