@@ -1,5 +1,6 @@
-//! What the one binary can be: for now, the node daemon.
+//! What the one binary can be: a node's daemon, or a control plane.
 
+pub mod control;
 pub mod hours;
 pub mod node;
 mod signals;

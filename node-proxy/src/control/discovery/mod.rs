@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod client;
 pub mod protocol;
+pub mod server;
 pub mod source;
 
 #[cfg(test)]
