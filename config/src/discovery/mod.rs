@@ -19,6 +19,7 @@ mod shelf;
 pub use self::{
     assembly::{Assembly, Made},
     kind::Kind,
+    names::service as service_name,
     raise::{EXTENSION, FACTS},
     resource::{Rejection, Resource},
     shelf::{Reader, Shelf, Site},

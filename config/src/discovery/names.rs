@@ -1,7 +1,7 @@
 //! What objects of the model are called as resources.
 
 use super::Site;
-use crate::name::{Namespace, PodName, RouteName, ServiceName, TenantId};
+use crate::name::{ClusterDomain, Namespace, PodName, RouteName, ServiceName, TenantId};
 
 /// A pod: `CLUSTER//Pod/NAMESPACE/NAME`.
 pub(super) fn uid(site: &Site, pod: &PodName) -> String {
@@ -14,13 +14,13 @@ pub(super) fn uids(site: &Site, namespace: &Namespace) -> String {
 }
 
 /// A Service's name in DNS.
-pub(super) fn hostname(site: &Site, service: &ServiceName) -> String {
-    format!("{}.{}.svc.{}", service.name, service.namespace, site.domain)
+pub(super) fn hostname(domain: &ClusterDomain, service: &ServiceName) -> String {
+    format!("{}.{}.svc.{domain}", service.name, service.namespace)
 }
 
-/// A Service: `NAMESPACE/HOSTNAME`.
-pub(super) fn service(site: &Site, service: &ServiceName) -> String {
-    format!("{}/{}", service.namespace, hostname(site, service))
+/// What a Service is called as a resource: `NAMESPACE/HOSTNAME`.
+pub fn service(domain: &ClusterDomain, service: &ServiceName) -> String {
+    format!("{}/{}", service.namespace, hostname(domain, service))
 }
 
 /// A tenant: `tenant/NAME` of a Tenant, `ns/NAME` of a namespace by itself.

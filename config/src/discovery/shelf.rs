@@ -196,7 +196,7 @@ impl Shelf {
         let mesh = Arc::clone(&self.mesh);
         for Difference { key, before, after } in differing(&before.services, &mesh.services) {
             let version = after.map(|service| (service, Version::of(&self.service(service))));
-            let (name, differs) = self.services.put(&names::service(&self.site, key), version);
+            let (name, differs) = self.services.put(&names::service(&self.site.domain, key), version);
             if differs {
                 changed.insert((Kind::Address, Arc::clone(&name)));
             }

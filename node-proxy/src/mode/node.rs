@@ -212,6 +212,8 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let runtime = runtime.map_err(system("an event loop"))?;
     let doors = runtime.block_on(Doors::open(&options))?;
     let identity = sources::certificates(&options)?;
+    let configured =
+        sources::configuration(&options, files, reading.clone()).map_err(system("discovery's threads"))?;
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
     let steering =
         Steering::open(options.redirect, options.fence, &options.instance).map_err(RunError::Redirect)?;
@@ -232,7 +234,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         access_log: Arc::clone(&access_log),
         connect: || std::rc::Rc::new(Kernel),
         identity,
-        find: None,
+        find: configured.find,
         grace: GRACE,
         on_stop: options.on_stop,
         budgets: options.budgets,
@@ -247,14 +249,13 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         reading,
         domain: options.site.domain.clone(),
     });
-    let (source, discovery) = sources::configuration(&options, files, origin.reading.clone())
-        .map_err(system("discovery's threads"))?;
+    let discovery = configured.standing;
     let daemon =
         Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped, origin, discovery });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));
-        let source = Weighed::new(source, options.reserve);
+        let source = Weighed::new(configured.source, options.reserve);
         let compiler = Compiler::for_node(addresses);
         let compiler = if options.budgets { compiler } else { compiler.without_budgets() };
         move || Control::start(Box::new(source), forest, status, compiler, names)

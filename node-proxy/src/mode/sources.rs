@@ -9,6 +9,7 @@ use rustls::time_provider::DefaultTimeProvider;
 
 use super::node::{Certificates, NodeOptions, RunError};
 use crate::{
+    cell::Find,
     control::{
         ConfigSource, FileSource,
         discovery::{client::Standing, source::DiscoverySource},
@@ -26,17 +27,31 @@ use crate::{
     },
 };
 
-/// Where configuration comes from, and how it stands with the control plane if that is one.
+/// Where configuration comes from.
+#[derive(Debug)]
+pub(super) struct Configured {
+    /// What to follow.
+    pub(super) source: Box<dyn ConfigSource>,
+    /// How it stands with the control plane, if that is one.
+    pub(super) standing: Option<Arc<Standing>>,
+    /// Who says what a destination is that nobody has been told of yet, where they are asked for one by one.
+    pub(super) find: Option<Arc<dyn Find>>,
+}
+
+/// Begins to follow it.
 pub(super) fn configuration(
     options: &NodeOptions,
     files: FileSource,
     reading: store::Options,
-) -> io::Result<(Box<dyn ConfigSource>, Option<Arc<Standing>>)> {
-    let Some(mut client) = options.discovery.clone() else { return Ok((Box::new(files), None)) };
+) -> io::Result<Configured> {
+    let Some(mut client) = options.discovery.clone() else {
+        return Ok(Configured { source: Box::new(files), standing: None, find: None });
+    };
     client.introduction.addresses = reading.node_addresses.clone();
     let source = DiscoverySource::start(client, Box::new(files), reading, options.site.domain.clone())?;
-    let standing = source.standing();
-    Ok((Box::new(source), Some(standing)))
+    let standing = Some(source.standing());
+    let find = source.demand().map(|demand| Arc::new(demand) as Arc<dyn Find>);
+    Ok(Configured { source: Box::new(source), standing, find })
 }
 
 /// Where certificates come from.

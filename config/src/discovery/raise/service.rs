@@ -45,7 +45,7 @@ pub(in crate::discovery) fn raise(site: &Site, service: &Service) -> Address {
     let service = messages::Service {
         name: service.name.name.as_str().to_owned(),
         namespace: service.name.namespace.as_str().to_owned(),
-        hostname: names::hostname(site, &service.name),
+        hostname: names::hostname(&site.domain, &service.name),
         addresses: service.vips.iter().copied().map(address).collect(),
         ports: service.ports.iter().map(port).collect(),
         canonical: true,

@@ -150,7 +150,8 @@ fn a_pod_with_an_address_of_each_family_answers_on_one_port_and_says_what_it_spe
     ];
     let port = ServicePort { number: 80, name: None, protocol: AppProtocol::Http1, endpoints };
     let name = ServiceName::new(namespace("shop"), name("web"));
-    let service = Service { name, vips: Vec::new(), ports: vec![port], members: Members::default() };
+    let service =
+        Service { name, vips: Vec::new(), ports: vec![port], members: Members::default(), waypoint: None };
     let said = pods(&service);
     let port = |protocol| PortOf { number: 80, target: 8080, protocol, ready: true };
     assert_eq!(*said[&pod("both")], [port(AppProtocol::Http1)]);

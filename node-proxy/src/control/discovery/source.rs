@@ -4,9 +4,8 @@
 //! of it. From then on nothing goes but what the control plane says is gone.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
-    net::IpAddr,
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -19,8 +18,8 @@ use config::{
     condition::{About, Standing},
     discovery::{Assembly, Kind, Made, Rejection},
     finding::Finding,
-    model::Mesh,
-    name::ClusterDomain,
+    model::{Mesh, Workload},
+    name::{ClusterDomain, PodName},
     store::{Basis, Options, Outcome, Rejected},
 };
 use tokio::time::Instant;
@@ -30,6 +29,7 @@ use super::client::{self, Answer, Batch, Client, Demand, Event, Taken, label};
 use crate::control::ConfigSource;
 
 mod files;
+mod needs;
 
 /// What a control plane says.
 #[derive(Debug)]
@@ -44,7 +44,10 @@ pub struct DiscoverySource {
     /// What was told last.
     told: Option<Told>,
     /// Answers that count when what they are about is in force.
-    answers: Vec<(IpAddr, Answer)>,
+    answers: Vec<(String, Answer)>,
+    domain: ClusterDomain,
+    /// Services that are asked for since what is known refers to them.
+    needed: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,9 @@ impl DiscoverySource {
             events,
             client,
             files,
-            assembly: Assembly::new(reading, domain),
+            assembly: Assembly::new(reading, domain.clone()),
+            domain,
+            needed: BTreeSet::new(),
             local: None,
             progress,
             told: None,
@@ -141,14 +146,13 @@ impl DiscoverySource {
         let Batch { kind, set, removed, answers } = batch;
         let rejections = self.assembly.take(kind, set, &removed);
         for client::Answered { wanted, resource } in answers {
-            let Ok(address) = wanted.trim_start_matches('/').parse() else { continue };
             let is_refused = |name: &String| rejections.iter().any(|rejection| rejection.name == *name);
             let answer = match &resource {
                 None => Answer::Absent,
                 Some(resource) if is_refused(resource) => Answer::Refused,
                 Some(_) => Answer::Present,
             };
-            self.answers.push((address, answer));
+            self.answers.push((wanted, answer));
         }
         rejections
     }
@@ -172,6 +176,12 @@ impl DiscoverySource {
         rejected.netns.extend(local.rejected.netns.iter().cloned());
         rejected.may_be_more |= local.rejected.may_be_more;
         let told = Told { mesh, findings, standings, rejected };
+        if let Some(demand) = self.client.demand() {
+            let pods = files::pods(local);
+            let here = needs::namespaces(pods.values().map(|pod| &**pod));
+            self.needed = needs::services(&told.mesh, &here, &self.domain);
+            ask(&demand, &pods, &self.needed);
+        }
         if self.told.as_ref().is_some_and(|before| before.says_the_same(&told)) {
             return None;
         }
@@ -196,11 +206,28 @@ impl DiscoverySource {
         Some(outcome)
     }
 
+    /// What is needed is asked for as long as it is: of what was not there, it is forgotten after a while that it was asked for.
+    fn ask_again(&self) {
+        if let (Some(demand), Some(local)) = (self.client.demand(), &self.local) {
+            ask(&demand, &files::pods(local), &self.needed);
+        }
+    }
+
     /// What was told before this is in force now.
     fn publish(&mut self) {
         if let Some(demand) = self.client.demand() {
             demand.answer(&std::mem::take(&mut self.answers));
         }
+    }
+}
+
+/// Asks for pods by their addresses, and for Services by name.
+fn ask(demand: &Demand, pods: &BTreeMap<PodName, Arc<Workload>>, services: &BTreeSet<String>) {
+    for address in pods.values().flat_map(|pod| &pod.addresses) {
+        demand.want(*address);
+    }
+    for service in services {
+        demand.want_name(service);
     }
 }
 
@@ -217,6 +244,7 @@ impl Told {
 impl ConfigSource for DiscoverySource {
     fn next(&mut self, patience: Duration) -> Option<Outcome> {
         self.publish();
+        self.ask_again();
         let until = Instant::now() + patience;
         loop {
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {

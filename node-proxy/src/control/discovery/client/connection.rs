@@ -193,8 +193,8 @@ impl Connection {
     /// Asks for what is wanted, and no longer for what is not.
     async fn order(&mut self, questions: &queue::Sender<Request>) -> Result<(), End> {
         let Some(orders) = self.demand.as_ref().map(Demand::orders) else { return Ok(()) };
-        for address in orders.unwant {
-            let removed = self.state.unwant(&name_of(address));
+        for name in orders.unwant {
+            let removed = self.state.unwant(&name);
             if !removed.is_empty() {
                 self.cache.write(Kind::Address, &[], &removed);
                 self.cache.settle(&[]);
@@ -205,11 +205,11 @@ impl Connection {
         // On its own, so that a name which is wanted again is answered again.
         self.tell(questions).await?;
         let mut answers = Vec::new();
-        for address in orders.want {
-            let (has_room, answer) = self.state.want(&name_of(address));
+        for name in orders.want {
+            let (has_room, answer) = self.state.want(&name);
             answers.extend(answer);
             if let Some(demand) = self.demand.as_ref().filter(|_| !has_room) {
-                demand.answer(&[(address, Answer::Full)]);
+                demand.answer(&[(name, Answer::Full)]);
             }
         }
         if !answers.is_empty() {
@@ -242,7 +242,7 @@ enum Next {
 }
 
 /// The name by which an address of this network is asked for.
-pub(in crate::control::discovery) fn name_of(address: IpAddr) -> String {
+pub(super) fn name_of(address: IpAddr) -> String {
     format!("/{address}")
 }
 

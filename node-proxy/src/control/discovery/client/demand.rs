@@ -1,4 +1,4 @@
-//! Addresses that connections go to and that are asked for on first use: what every cell may ask, and what is known.
+//! What is asked for one by one: addresses that connections go to, on first use, by any cell; and names that what is known refers to.
 //!
 //! Asking takes a short lock and never waits. There is a bound to what is asked for; what is not there is forgotten after a while,
 //! so that no caller can fill it for good.
@@ -10,10 +10,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+
+use super::connection::name_of;
+use crate::cell::{Find, Found};
 
 /// A handle to ask by; all clones are of one table.
 #[derive(Debug, Clone)]
@@ -44,21 +48,21 @@ pub enum Answer {
 /// What the control plane is to be told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::control::discovery) struct Orders {
-    pub(in crate::control::discovery) want: Vec<IpAddr>,
-    pub(in crate::control::discovery) unwant: Vec<IpAddr>,
+    pub(in crate::control::discovery) want: Vec<String>,
+    pub(in crate::control::discovery) unwant: Vec<String>,
 }
 
-/// The addresses, by time.
+/// What was asked for, by the names of resources and their aliases.
 #[derive(Debug, Default)]
 struct Table {
     /// With when each was asked for last.
-    known: BTreeMap<IpAddr, (Answer, Instant)>,
+    known: BTreeMap<String, (Answer, Instant)>,
     orders: Orders,
     most: usize,
 }
 
 impl Demand {
-    /// A table with room for `most` addresses.
+    /// A table with room for `most` names.
     pub fn new(most: usize) -> Self {
         let table = Mutex::new(Table { most, ..Table::default() });
         Self(Arc::new(Shared { table, ordered: Notify::new(), answered: watch::Sender::new(0) }))
@@ -66,7 +70,15 @@ impl Demand {
 
     /// What is known of an address; asks for it where nothing is. From any thread.
     pub fn want(&self, address: IpAddr) -> Answer {
-        let (answer, is_new) = self.table().want(address.to_canonical(), Instant::now());
+        if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+            return Answer::Absent;
+        }
+        self.want_name(&name_of(address.to_canonical()))
+    }
+
+    /// What is known of what has this name; asks for it where nothing is.
+    pub fn want_name(&self, name: &str) -> Answer {
+        let (answer, is_new) = self.table().want(name, Instant::now());
         if is_new {
             self.0.ordered.notify_one();
         }
@@ -90,13 +102,13 @@ impl Demand {
     }
 
     /// Notes answers, and says that there are some.
-    pub(in crate::control::discovery) fn answer(&self, answers: &[(IpAddr, Answer)]) {
+    pub(in crate::control::discovery) fn answer(&self, answers: &[(String, Answer)]) {
         if answers.is_empty() {
             return;
         }
         let mut table = self.table();
-        for (address, answer) in answers {
-            if let Some(known) = table.known.get_mut(address) {
+        for (name, answer) in answers {
+            if let Some(known) = table.known.get_mut(name) {
                 known.0 = *answer;
             }
         }
@@ -109,13 +121,30 @@ impl Demand {
     }
 }
 
+impl Find for Demand {
+    fn find(&self, address: IpAddr) -> BoxFuture<'static, Found> {
+        let demand = self.clone();
+        Box::pin(async move {
+            let mut answered = demand.answered();
+            loop {
+                match demand.want(address) {
+                    Answer::Present => return Found::Known,
+                    Answer::Absent => return Found::Outside,
+                    Answer::Refused | Answer::Full => return Found::Unanswered,
+                    Answer::Asked => {}
+                }
+                if answered.changed().await.is_err() {
+                    return Found::Unanswered;
+                }
+            }
+        })
+    }
+}
+
 impl Table {
     /// What is known, and whether that is new to ask for.
-    fn want(&mut self, address: IpAddr, now: Instant) -> (Answer, bool) {
-        if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-            return (Answer::Absent, false);
-        }
-        if let Some((answer, used)) = self.known.get_mut(&address) {
+    fn want(&mut self, name: &str, now: Instant) -> (Answer, bool) {
+        if let Some((answer, used)) = self.known.get_mut(name) {
             *used = now;
             return (*answer, false);
         }
@@ -125,8 +154,8 @@ impl Table {
         if self.known.len() >= self.most {
             return (Answer::Full, false);
         }
-        self.known.insert(address, (Answer::Asked, now));
-        self.orders.want.push(address);
+        self.known.insert(name.to_owned(), (Answer::Asked, now));
+        self.orders.want.push(name.to_owned());
         (Answer::Asked, true)
     }
 
@@ -138,11 +167,11 @@ impl Table {
     /// Forgets what is nobody's, and of which nobody has asked for a while.
     fn forget(&mut self, now: Instant) {
         let orders = &mut self.orders;
-        self.known.retain(|address, (answer, used)| {
+        self.known.retain(|name, (answer, used)| {
             let is_nobody = matches!(answer, Answer::Absent | Answer::Full);
             let is_over = is_nobody && now.saturating_duration_since(*used) >= ABSENT;
             if is_over {
-                orders.unwant.push(*address);
+                orders.unwant.push(name.clone());
             }
             !is_over
         });
@@ -162,6 +191,10 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
+    fn name(last: u8) -> String {
+        name_of(ip(last))
+    }
+
     fn table(most: usize) -> Table {
         Table { most, ..Table::default() }
     }
@@ -169,37 +202,37 @@ mod tests {
     #[test]
     fn an_address_is_asked_for_once_whoever_asks() {
         let (mut table, now) = (table(9), Instant::now());
-        assert_eq!(table.want(ip(1), now), (Answer::Asked, true));
-        assert_eq!(table.want(ip(1), now), (Answer::Asked, false));
-        assert_eq!(table.orders(now), Orders { want: vec![ip(1)], unwant: vec![] });
+        assert_eq!(table.want(&name(1), now), (Answer::Asked, true));
+        assert_eq!(table.want(&name(1), now), (Answer::Asked, false));
+        assert_eq!(table.orders(now), Orders { want: vec![name(1)], unwant: vec![] });
         assert_eq!(table.orders(now), Orders::default());
     }
 
     #[test]
     fn what_is_nobodys_is_remembered_while_it_is_asked_for_and_a_while_longer() {
         let (mut table, now) = (table(9), Instant::now());
-        table.want(ip(1), now);
+        table.want(&name(1), now);
         table.orders(now);
-        table.known.insert(ip(1), (Answer::Absent, now));
-        assert_eq!(table.want(ip(1), now + ABSENT / 2), (Answer::Absent, false));
+        table.known.insert(name(1), (Answer::Absent, now));
+        assert_eq!(table.want(&name(1), now + ABSENT / 2), (Answer::Absent, false));
         assert_eq!(table.orders(now + ABSENT), Orders::default());
-        assert_eq!(table.orders(now + 2 * ABSENT), Orders { want: vec![], unwant: vec![ip(1)] });
+        assert_eq!(table.orders(now + 2 * ABSENT), Orders { want: vec![], unwant: vec![name(1)] });
         assert!(table.known.is_empty());
-        assert_eq!(table.want(ip(1), now + 2 * ABSENT), (Answer::Asked, true));
+        assert_eq!(table.want(&name(1), now + 2 * ABSENT), (Answer::Asked, true));
     }
 
     #[test]
     fn there_is_room_for_so_many_and_what_is_nobodys_makes_room() {
         let (mut table, now) = (table(2), Instant::now());
-        table.want(ip(1), now);
-        table.want(ip(2), now);
-        assert_eq!(table.want(ip(3), now), (Answer::Full, false));
-        assert_eq!(table.want(ip(2), now), (Answer::Asked, false), "what is asked for stays so");
-        table.known.insert(ip(1), (Answer::Absent, now));
-        table.known.insert(ip(2), (Answer::Present, now));
-        assert_eq!(table.want(ip(3), now + ABSENT), (Answer::Asked, true));
+        table.want(&name(1), now);
+        table.want(&name(2), now);
+        assert_eq!(table.want(&name(3), now), (Answer::Full, false));
+        assert_eq!(table.want(&name(2), now), (Answer::Asked, false), "what is asked for stays so");
+        table.known.insert(name(1), (Answer::Absent, now));
+        table.known.insert(name(2), (Answer::Present, now));
+        assert_eq!(table.want(&name(3), now + ABSENT), (Answer::Asked, true));
         assert_eq!(
-            table.want(ip(2), now + 2 * ABSENT),
+            table.want(&name(2), now + 2 * ABSENT),
             (Answer::Present, false),
             "what is there is not forgotten"
         );
@@ -207,11 +240,27 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_for_what_is_no_address_of_anybody() {
-        let (mut table, now) = (table(9), Instant::now());
+        let demand = Demand::new(9);
         for nobody in ["127.0.0.1", "::1", "0.0.0.0", "224.0.0.1"] {
-            assert_eq!(table.want(nobody.parse().unwrap(), now), (Answer::Absent, false), "{nobody}");
+            assert_eq!(demand.want(nobody.parse().unwrap()), Answer::Absent, "{nobody}");
         }
-        assert_eq!(table.orders(now), Orders::default());
+        assert_eq!(demand.orders(), Orders::default());
+    }
+
+    #[tokio::test]
+    async fn a_cell_that_asks_hears_what_the_control_plane_says() {
+        for (answer, found) in [
+            (Answer::Present, Found::Known),
+            (Answer::Absent, Found::Outside),
+            (Answer::Refused, Found::Unanswered),
+        ] {
+            let demand = Demand::new(9);
+            let asked = tokio::spawn(demand.find(ip(1)));
+            demand.ordered().await;
+            demand.answer(&[(name(1), answer)]);
+            assert_eq!(asked.await.unwrap(), found);
+        }
+        assert_eq!(Demand::new(0).find(ip(1)).await, Found::Unanswered, "there is no room");
     }
 
     #[tokio::test]
@@ -220,7 +269,7 @@ mod tests {
         let mut answered = demand.answered();
         assert_eq!(demand.want(ip(1)), Answer::Asked);
         demand.ordered().await;
-        demand.clone().answer(&[(ip(1), Answer::Present), (ip(7), Answer::Present)]);
+        demand.clone().answer(&[(name(1), Answer::Present), (name(7), Answer::Present)]);
         answered.changed().await.unwrap();
         assert_eq!(demand.want(ip(1)), Answer::Present);
         assert_eq!(

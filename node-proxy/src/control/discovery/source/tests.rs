@@ -1,6 +1,6 @@
 //! A node that follows a control plane in this process, from the first response to the mesh.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Mutex};
 
 use config::{
     discovery::{
