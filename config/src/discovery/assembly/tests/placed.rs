@@ -17,8 +17,8 @@ fn leaving_alone(name: &str, inbound: &[u16]) -> BTreeMap<PodName, Arc<Workload>
 
 fn strict() -> Resource {
     let value = serde_json::json!({
-        "name": {"namespace": "shop", "name": "strict"}, "created": null, "scope": {"namespace": "shop"},
-        "mode": "strict", "ports": [[9100, "permissive"]], "unreadable": false,
+        "name": {"namespace": "shop", "name": "strict"}, "created": null,
+        "scope": {"selected": {"namespace": "shop", "labels": {}}}, "mode": "strict", "ports": [[9100, "permissive"]], "unreadable": false,
     });
     let peers: PeerAuthentication = serde_json::from_value(value).unwrap();
     facts("shop/strict", &peers)
