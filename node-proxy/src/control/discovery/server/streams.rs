@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use config::{
@@ -56,6 +56,8 @@ pub(super) struct Place {
     entry: Arc<Entry>,
     number: u64,
     peer: String,
+    /// What the node calls itself, for the log.
+    node: OnceLock<String>,
 }
 
 impl Streams {
@@ -102,13 +104,16 @@ impl Streams {
         let entry = Arc::new(Entry { stream: Mutex::new(Stream::new(proven)), wake: Notify::new() });
         open.streams.insert(number, Arc::clone(&entry));
         self.figures.open(open.streams.len());
-        Some(Place { streams: Arc::clone(self), entry, number, peer })
+        Some(Place { streams: Arc::clone(self), entry, number, peer, node: OnceLock::new() })
     }
 }
 
 impl Place {
     /// Takes in what the node says.
     pub(super) fn hear(&self, request: &Request) -> Result<(), Refusal> {
+        if let Some(node) = &request.node {
+            self.node.get_or_init(|| quoted(&node.id));
+        }
         let notices = {
             let stocked = locked(&self.streams.shelf);
             locked(&self.entry.stream).hear(request, &stocked.shelf)?
@@ -123,7 +128,11 @@ impl Place {
     pub(super) fn next(&self) -> Next {
         let stocked = locked(&self.streams.shelf);
         let Some(version) = stocked.version else { return Next::Wait };
-        match locked(&self.entry.stream).next(&stocked.shelf) {
+        let mut stream = locked(&self.entry.stream);
+        let before = stream.encoded();
+        let next = stream.next(&stocked.shelf);
+        self.streams.figures.encoded(stream.encoded() - before);
+        match next {
             Next::Send(kind, mut response) => {
                 response.system_version = version.to_string();
                 if let Some(kind) = kind {
@@ -152,6 +161,7 @@ impl Place {
 
     fn log(&self, notice: &Notice) {
         let (streams, peer) = (&self.streams, &*self.peer);
+        let node = self.node.get();
         match notice {
             Notice::Nack { kind, message, .. } => {
                 streams.figures.nack(*kind);
