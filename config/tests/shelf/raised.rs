@@ -53,6 +53,8 @@ fn a_pod_that_is_not_ready_or_not_of_the_mesh_is_said_to_be_so() {
         assert_eq!((pod.status, pod.tunnel_protocol), (status.into(), tunnel.into()), "{row}");
         assert_eq!(pod.services.len(), 1, "{row}");
     }
+    let alone = Source::of(&[NAMESPACE, POD]).workload(UID);
+    assert_eq!(alone.status(), WorkloadStatus::Healthy, "nobody says that it is not ready");
 }
 
 #[test]

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::authorization::{Reach, is_about, raise, reach};
+use super::{
+    authorization::{Reach, is_about, raise, reach},
+    service::{PortOf, pods},
+};
 use crate::{
     discovery::messages::{
         Authorization, Clause as TheirClause, Empty, Match, Rule, StringMatch, string_match,
     },
     identity::{Identity, TrustDomain},
     model::{
-        Action, AuthorizationPolicy, AuthorizationRule, Clause, ConnectionMatch, Scope, TextMatch, Workload,
+        Action, AppProtocol, AuthorizationPolicy, AuthorizationRule, Clause, ConnectionMatch, Endpoint,
+        Members, Scope, Service, ServicePort, TextMatch, Workload,
     },
-    name::{Name, Namespace, PodName, PolicyName, ServiceAccount, TenantId},
+    name::{Name, Namespace, PodName, PolicyName, ServiceAccount, ServiceName, TenantId},
 };
 
 fn namespace(name: &str) -> Namespace {
@@ -127,4 +131,32 @@ fn a_policy_of_a_whole_namespace_that_is_not_its_own_is_named_by_its_workloads()
         let pod = Workload::new(pod, TenantId::Namespace(namespace(of)), identity);
         assert_eq!(is_about(&policy, &pod, &BTreeMap::new()), expected, "{of}");
     }
+}
+
+#[test]
+fn a_pod_with_an_address_of_each_family_answers_on_one_port_and_says_what_it_speaks() {
+    let pod = |of: &str| PodName::new(namespace("shop"), name(of));
+    let endpoint = |address: &str, of: &str, ready, protocol| Endpoint {
+        address: address.parse().unwrap(),
+        ready,
+        workload: Some(pod(of)),
+        protocol,
+    };
+    let endpoints = vec![
+        endpoint("10.0.0.1:8080", "both", false, AppProtocol::Undeclared),
+        endpoint("[fd00::1]:8080", "both", true, AppProtocol::Undeclared),
+        endpoint("10.0.0.2:8080", "own", true, AppProtocol::Tcp),
+        endpoint("10.0.0.3:8080", "third", true, AppProtocol::Tcp),
+    ];
+    let port = ServicePort { number: 80, name: None, protocol: AppProtocol::Http1, endpoints };
+    let name = ServiceName::new(namespace("shop"), name("web"));
+    let service = Service { name, vips: Vec::new(), ports: vec![port], members: Members::default() };
+    let said = pods(&service);
+    let port = |protocol| PortOf { number: 80, target: 8080, protocol, ready: true };
+    assert_eq!(*said[&pod("both")], [port(AppProtocol::Http1)]);
+    assert_eq!(*said[&pod("own")], [port(AppProtocol::Tcp)]);
+    assert!(
+        std::sync::Arc::ptr_eq(&said[&pod("own")], &said[&pod("third")]),
+        "what is said alike is held once"
+    );
 }
