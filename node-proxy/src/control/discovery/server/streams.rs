@@ -169,6 +169,7 @@ impl Place {
                     let (kind, message) = (kind.type_url(), quoted(message));
                     tracing::warn!(
                         peer,
+                        node,
                         kind,
                         message,
                         "a node did not take a response; it keeps what it had"
@@ -179,6 +180,7 @@ impl Place {
                 let kind = quoted(type_url);
                 tracing::warn!(
                     peer,
+                    node,
                     kind,
                     "a type is asked for that is not served here; it is answered as empty"
                 );
@@ -187,6 +189,7 @@ impl Place {
                 let name = quoted(name);
                 tracing::warn!(
                     peer,
+                    node,
                     name,
                     "a node gives a name that is none (NODE_NAME); it is told no probes"
                 );
@@ -209,3 +212,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Streams that are open at a time.
 const MOST: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_streams_are_open_and_no_more_until_one_ends() {
+        let site = Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
+        let streams = Arc::new(Streams::new(site));
+        let open = || streams.open(false, String::new());
+        let mut places: Vec<_> = (0..MOST).map(|_| open().unwrap()).collect();
+        assert!(open().is_none());
+        assert_eq!(streams.figures().streams(), MOST as u64);
+        drop(places.pop());
+        assert!(open().is_some());
+    }
+}

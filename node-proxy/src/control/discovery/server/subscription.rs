@@ -245,9 +245,9 @@ impl Subscription {
         !self.draft.is_empty() || !self.unknown.is_empty()
     }
 
-    /// The next response but for removals, if there is anything to say.
+    /// The next response but for removals, if there is anything to say; not while one is in flight.
     pub(super) fn take_draft(&mut self, nonce: &str) -> Option<Contents> {
-        if self.in_flight.is_some() || !(self.owed || self.brings()) {
+        if !(self.owed || self.brings()) {
             return None;
         }
         self.owed = false;
@@ -370,3 +370,33 @@ fn canonical(name: &str) -> Arc<str> {
 const ALL: &str = "*";
 /// Bytes of resources in one response, but for one more resource: well below what a node takes in one message.
 const LARGEST_DRAFT: usize = super::super::protocol::LARGEST_MESSAGE / 2;
+
+#[cfg(test)]
+mod tests {
+    use config::{discovery::Site, model::Mesh};
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_for_one_response_comes_in_the_next() {
+        let mut shelf =
+            Shelf::new(Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() });
+        let mut mesh = Mesh { version: 1, ..Mesh::default() };
+        for name in ["a", "b", "c"] {
+            mesh.namespaces.insert(name.try_into().unwrap(), Arc::default());
+        }
+        shelf.stock(&Arc::new(mesh));
+        let mut all = Subscription::begin(Kind::Namespace, &Request::default(), &shelf);
+        let mut encoded = 0;
+        assert_eq!(all.look_up(&shelf, &Reader::default(), 1, &mut encoded), 2);
+        assert!(!all.is_full());
+        all.draft_bytes += LARGEST_DRAFT;
+        assert_eq!(all.look_up(&shelf, &Reader::default(), 10, &mut encoded), 2);
+        assert!(all.is_full());
+        assert_eq!(all.take_draft("1").unwrap().resources.len(), 1);
+        assert!(!all.is_full() && all.is_pending());
+        assert_eq!(all.answered("1").unwrap().len(), 1);
+        assert_eq!(all.look_up(&shelf, &Reader::default(), 10, &mut encoded), 0);
+        assert_eq!((all.take_draft("2").unwrap().resources.len(), encoded), (2, 3));
+    }
+}
