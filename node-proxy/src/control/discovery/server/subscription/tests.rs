@@ -1,6 +1,9 @@
 //! What a subscription puts into one response.
 
-use config::{discovery::Site, model::Mesh};
+use config::{
+    discovery::Site,
+    model::{Mesh, NamespaceFacts},
+};
 
 use super::*;
 
@@ -9,7 +12,8 @@ fn what_is_too_much_for_one_response_comes_in_the_next() {
     let mut shelf = Shelf::new(Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() });
     let mut mesh = Mesh { version: 1, ..Mesh::default() };
     for name in ["a", "b", "c"] {
-        mesh.namespaces.insert(name.try_into().unwrap(), Arc::default());
+        let facts = NamespaceFacts { name: name.try_into().unwrap(), labels: BTreeMap::new() };
+        mesh.namespaces.insert(facts.name.clone(), Arc::new(facts));
     }
     shelf.stock(&Arc::new(mesh));
     let mut all = Subscription::begin(Kind::Namespace, &Request::default(), &shelf);
