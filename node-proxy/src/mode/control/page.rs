@@ -79,6 +79,9 @@ impl Collector for Scrape {
         ] {
             self.encode_figure(&mut encoder, &figure)?;
         }
+        let help = "Times a resource was encoded for a stream";
+        let encodings = encoder.encode_descriptor("control_encodings", help, None, Counter)?;
+        ConstCounter::new(self.figures.encodings()).encode(encodings)?;
         let rejected = u64::try_from(self.status.rejected()).unwrap_or(u64::MAX);
         for (name, help, value) in [
             ("control_streams", "Streams of nodes that are open now", self.figures.streams()),

@@ -11,6 +11,7 @@ use config::{discovery::Kind, model::Mesh};
 pub struct Figures {
     kinds: [OfKind; Kind::ALL.len()],
     streams: AtomicU64,
+    encodings: AtomicU64,
     version: AtomicU64,
 }
 
@@ -52,6 +53,11 @@ impl Figures {
         self.streams.load(Relaxed)
     }
 
+    /// How often a resource was encoded for a stream.
+    pub fn encodings(&self) -> u64 {
+        self.encodings.load(Relaxed)
+    }
+
     /// The version of the mesh that is served; 0 before there is one.
     pub fn version(&self) -> u64 {
         self.version.load(Relaxed)
@@ -65,6 +71,10 @@ impl Figures {
         let of = &self.kinds[kind as usize];
         of.responses.fetch_add(1, Relaxed);
         of.bytes.fetch_add(wide(bytes), Relaxed);
+    }
+
+    pub(super) fn encoded(&self, resources: u64) {
+        self.encodings.fetch_add(resources, Relaxed);
     }
 
     pub(super) fn nack(&self, kind: Kind) {

@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 use super::{
     super::protocol::{Request, Response},
     activity::Activity,
-    stream::Next,
+    stream::{Next, Refusal},
     streams::Place,
 };
 
@@ -93,9 +93,10 @@ impl Session {
             Event::Heard(Err(status)) => return Err(status),
             Event::Heard(Ok(Some(request))) => {
                 self.last = Instant::now();
-                self.place
-                    .hear(&request)
-                    .map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+                self.place.hear(&request).map_err(|refusal| match refusal {
+                    Refusal::TooMany => Status::resource_exhausted(refusal.to_string()),
+                    Refusal::TooLong(_) => Status::invalid_argument(refusal.to_string()),
+                })?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use config::{
@@ -56,6 +56,8 @@ pub(super) struct Place {
     entry: Arc<Entry>,
     number: u64,
     peer: String,
+    /// What the node calls itself, for the log.
+    node: OnceLock<String>,
 }
 
 impl Streams {
@@ -102,13 +104,16 @@ impl Streams {
         let entry = Arc::new(Entry { stream: Mutex::new(Stream::new(proven)), wake: Notify::new() });
         open.streams.insert(number, Arc::clone(&entry));
         self.figures.open(open.streams.len());
-        Some(Place { streams: Arc::clone(self), entry, number, peer })
+        Some(Place { streams: Arc::clone(self), entry, number, peer, node: OnceLock::new() })
     }
 }
 
 impl Place {
     /// Takes in what the node says.
     pub(super) fn hear(&self, request: &Request) -> Result<(), Refusal> {
+        if let Some(node) = &request.node {
+            self.node.get_or_init(|| quoted(&node.id));
+        }
         let notices = {
             let stocked = locked(&self.streams.shelf);
             locked(&self.entry.stream).hear(request, &stocked.shelf)?
@@ -123,7 +128,11 @@ impl Place {
     pub(super) fn next(&self) -> Next {
         let stocked = locked(&self.streams.shelf);
         let Some(version) = stocked.version else { return Next::Wait };
-        match locked(&self.entry.stream).next(&stocked.shelf) {
+        let mut stream = locked(&self.entry.stream);
+        let before = stream.encoded();
+        let next = stream.next(&stocked.shelf);
+        self.streams.figures.encoded(stream.encoded() - before);
+        match next {
             Next::Send(kind, mut response) => {
                 response.system_version = version.to_string();
                 if let Some(kind) = kind {
@@ -152,6 +161,7 @@ impl Place {
 
     fn log(&self, notice: &Notice) {
         let (streams, peer) = (&self.streams, &*self.peer);
+        let node = self.node.get();
         match notice {
             Notice::Nack { kind, message, .. } => {
                 streams.figures.nack(*kind);
@@ -159,6 +169,7 @@ impl Place {
                     let (kind, message) = (kind.type_url(), quoted(message));
                     tracing::warn!(
                         peer,
+                        node,
                         kind,
                         message,
                         "a node did not take a response; it keeps what it had"
@@ -169,6 +180,7 @@ impl Place {
                 let kind = quoted(type_url);
                 tracing::warn!(
                     peer,
+                    node,
                     kind,
                     "a type is asked for that is not served here; it is answered as empty"
                 );
@@ -177,6 +189,7 @@ impl Place {
                 let name = quoted(name);
                 tracing::warn!(
                     peer,
+                    node,
                     name,
                     "a node gives a name that is none (NODE_NAME); it is told no probes"
                 );
@@ -199,3 +212,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Streams that are open at a time.
 const MOST: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_streams_are_open_and_no_more_until_one_ends() {
+        let site = Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
+        let streams = Arc::new(Streams::new(site));
+        let open = || streams.open(false, String::new());
+        let mut places: Vec<_> = (0..MOST).map(|_| open().unwrap()).collect();
+        assert!(open().is_none());
+        assert_eq!(streams.figures().streams(), MOST as u64);
+        drop(places.pop());
+        assert!(open().is_some());
+    }
+}

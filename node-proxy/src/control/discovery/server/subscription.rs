@@ -245,9 +245,9 @@ impl Subscription {
         !self.draft.is_empty() || !self.unknown.is_empty()
     }
 
-    /// The next response but for removals, if there is anything to say.
+    /// The next response but for removals, if there is anything to say; not while one is in flight.
     pub(super) fn take_draft(&mut self, nonce: &str) -> Option<Contents> {
-        if self.in_flight.is_some() || !(self.owed || self.brings()) {
+        if !(self.owed || self.brings()) {
             return None;
         }
         self.owed = false;
@@ -370,3 +370,6 @@ fn canonical(name: &str) -> Arc<str> {
 const ALL: &str = "*";
 /// Bytes of resources in one response, but for one more resource: well below what a node takes in one message.
 const LARGEST_DRAFT: usize = super::super::protocol::LARGEST_MESSAGE / 2;
+
+#[cfg(test)]
+mod tests;

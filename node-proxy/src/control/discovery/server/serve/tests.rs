@@ -304,6 +304,11 @@ async fn a_request_that_is_too_large_ends_its_stream_with_the_reason_and_no_othe
     large.ask(Kind::Address, &[&"x".repeat(LARGEST_REQUEST + 1)]).await;
     let end = large.end().await;
     assert_eq!(end.code(), tonic::Code::OutOfRange, "{end}");
+    let names: Vec<String> = (0..LARGEST_REQUEST / 2000).map(|number| format!("/{number:0999}")).collect();
+    let mut half = plane.client().await;
+    half.ask(Kind::Address, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(half.hear_names().await.len(), names.len(), "half of it is not too large");
+    drop(half);
     let mut long = plane.client().await;
     long.ask(Kind::Address, &[&"x".repeat(2000)]).await;
     assert!(long.end().await.message().contains("2000 bytes"));

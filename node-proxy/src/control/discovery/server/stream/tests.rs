@@ -335,10 +335,15 @@ fn many_resources_are_looked_up_in_slices_and_sent_as_one() {
             next => assert_eq!(next, Next::Pause),
         }
         pauses += 1;
-        // What changes meanwhile is in it in its last version.
+        // What changes meanwhile is in it in its last version, and what goes is not.
         bench.write("b", &namespace("added", &format!("l{pauses}")));
+        if pauses == 1 {
+            bench.write("c", &namespace("brief", "one"));
+        } else {
+            bench.remove("c");
+        }
     };
     assert_eq!((pauses, sent), (2, 2 * SLICE + 2));
     assert_eq!(bench.one(), None);
-    assert_eq!(bench.stream.encoded(), 2 * SLICE as u64 + 3);
+    assert_eq!(bench.stream.encoded(), 2 * SLICE as u64 + 4);
 }

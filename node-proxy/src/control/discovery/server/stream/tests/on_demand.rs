@@ -52,6 +52,14 @@ fn a_name_of_nothing_is_answered_as_removed_and_sent_as_soon_as_there_is_somethi
 }
 
 #[test]
+fn a_name_that_comes_to_be_known_before_it_is_answered_is_not_answered_as_removed() {
+    let mut bench = shop();
+    bench.ask(Kind::Address, &["/10.0.0.7"], &[]);
+    bench.write("seven", &pod("seven", "web", "10.0.0.7"));
+    assert_eq!(bench.all(), ["Address: +c//Pod/shop/seven"]);
+}
+
+#[test]
 fn many_changes_at_once_are_found_by_those_who_asked_before() {
     let mut bench = shop();
     bench.ask(Kind::Address, &["/10.9.0.7", "/10.9.9.9"], &[]);
