@@ -5,7 +5,6 @@
 //! creation where it is known, then files by name, then lines; so nodes that start alike decide alike.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::Path,
@@ -20,6 +19,8 @@ use crate::{
     object::Kind,
     options::Options,
 };
+
+use self::findings::Stage;
 
 // In the order in which they run: each needs what those before it settled.
 mod claims;
@@ -44,6 +45,18 @@ pub(crate) mod stand_ins;
 
 pub(crate) mod plaintext;
 
+// What they leave behind, and how an edit is made in it.
+mod findings;
+mod patch;
+mod quiet;
+mod versions;
+
+pub(crate) use self::{
+    findings::Findings,
+    patch::{Edit, Patched},
+    versions::Versions,
+};
+
 /// An object that wants to be in the mesh.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
@@ -57,6 +70,8 @@ pub(crate) struct Candidate {
     /// Where it is now, or where the files broke.
     pub(crate) file: Arc<Path>,
     pub(crate) at: Position,
+    /// How many objects are before it in its file.
+    pub(crate) index: usize,
     /// Its file does not name it any more, and is broken.
     pub(crate) vanished: bool,
     /// Why something would have to stand in for it.
@@ -97,7 +112,10 @@ pub(crate) enum Doubt {
 impl Candidate {
     /// The last good version, if it is another one.
     fn kept(&self) -> Option<&Arc<Lowered>> {
-        self.in_force.as_ref().filter(|good| self.fresh.as_ref() != Some(*good))
+        let is_it = |good: &Arc<Lowered>| {
+            self.fresh.as_ref().is_some_and(|fresh| Arc::ptr_eq(fresh, good) || fresh == good)
+        };
+        self.in_force.as_ref().filter(|good| !is_it(good))
     }
 
     /// Sorts the older before the younger, and both before those that do not say.
@@ -110,17 +128,6 @@ fn age(created: Option<i64>) -> (bool, Option<i64>) {
     (created.is_none(), created)
 }
 
-/// What came of all candidates.
-#[derive(Debug)]
-pub(crate) struct Linked {
-    pub(crate) mesh: Mesh,
-    pub(crate) findings: Vec<Finding>,
-    /// The version of each object that the mesh is made of.
-    pub(crate) used: BTreeMap<ObjectRef, Arc<Lowered>>,
-    /// What stands in for objects that are not among those.
-    pub(crate) stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
-}
-
 /// Why a version of an object cannot be accepted beside the others.
 #[derive(Debug)]
 struct Refusal {
@@ -130,17 +137,17 @@ struct Refusal {
 }
 
 /// Makes one mesh of all candidates.
-pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
+pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linking {
     let mesh = Mesh { trust_domain: options.trust_domain.clone(), ..Mesh::default() };
     let node = options.node.clone();
     let node_addresses = workloads::node_addresses(candidates);
     let reserved = claims::reserve(candidates, node.as_ref(), &node_addresses);
     let own_addresses = options.node_addresses.iter().copied().collect();
     let mut linking = Linking { mesh, node, node_addresses, own_addresses, reserved, ..Linking::default() };
-    let of = |kind: Kind| of_kind(candidates, kind);
-    of(Kind::Namespace).for_each(|candidate| linking.settle(candidate, tenants::know_namespace));
-    of(Kind::ServiceAccount).for_each(|candidate| linking.settle(candidate, |_, _| Ok(())));
-    by_age(candidates, Kind::Tenant).for_each(|candidate| linking.settle(candidate, tenants::claim));
+    let (of, base) = (|kind: Kind| of_kind(candidates, kind), Stage::Base);
+    of(Kind::Namespace).for_each(|candidate| linking.settle(base, candidate, tenants::know_namespace));
+    of(Kind::ServiceAccount).for_each(|candidate| linking.settle(base, candidate, |_, _| Ok(())));
+    by_age(candidates, Kind::Tenant).for_each(|candidate| linking.settle(base, candidate, tenants::claim));
     tenants::namespaces_by_themselves(&mut linking, candidates);
     of(Kind::Tenant).for_each(|candidate| tenants::keep(&mut linking, candidate));
     let namespaces = of(Kind::Namespace).filter_map(|candidate| linking.used.get(&candidate.object).cloned());
@@ -148,32 +155,10 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linked {
         tenants::check_namespace(&mut linking, &namespace);
     }
     // From here on what tenants have room for.
-    let kept = if options.unbudgeted {
-        Cow::Borrowed(candidates)
-    } else {
-        quotas::keep_to(&mut linking, candidates)
-    };
-    let candidates: &[Candidate] = &kept;
-    let of = |kind: Kind| of_kind(candidates, kind);
-    let by_age = |kind: Kind| by_age(candidates, kind);
-    by_age(Kind::Pod).for_each(|candidate| linking.settle(candidate, workloads::place));
-    by_age(Kind::Service).for_each(|candidate| linking.settle(candidate, services::place));
-    of(Kind::EndpointSlice).for_each(|candidate| linking.settle(candidate, endpoints::check_slice));
-    endpoints::note_refused(&mut linking, of(Kind::EndpointSlice));
-    endpoints::fill(&mut linking);
-    of(Kind::ReferenceGrant).for_each(|candidate| linking.settle(candidate, grants::know));
-    // In this order: a port that has a GRPCRoute takes no HTTPRoute.
-    for kind in [Kind::GrpcRoute, Kind::HttpRoute] {
-        of(kind).for_each(|candidate| linking.settle(candidate, routes::attach));
-    }
-    for kind in [Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::NetworkPolicy, Kind::ServiceEntry]
-    {
-        of(kind).for_each(|candidate| linking.settle(candidate, policies::place));
-    }
-    candidates.iter().for_each(|candidate| stand_ins::place(&mut linking, candidate));
-    plaintext::close(&mut linking);
-    let Linking { mesh, findings, used, stood_in, .. } = linking;
-    Linked { mesh, findings, used, stood_in }
+    let kept = quotas::keep_to(&mut linking, candidates, options);
+    linking.place(&kept);
+    linking.settle_down(candidates, &kept);
+    linking
 }
 
 fn of_kind(candidates: &[Candidate], kind: Kind) -> impl Iterator<Item = &Candidate> {
@@ -186,15 +171,17 @@ fn by_age(candidates: &[Candidate], kind: Kind) -> impl Iterator<Item = &Candida
     sorted.into_iter()
 }
 
-/// The mesh in the making, and what must be remembered until it is made.
+/// The mesh in the making, and what must be remembered until it is made, or to make an edit in it.
 #[derive(Debug, Default)]
-struct Linking {
-    mesh: Mesh,
+pub(crate) struct Linking {
+    pub(crate) mesh: Mesh,
     /// The node that reads, if it has a name.
     node: Option<NodeName>,
-    findings: Vec<Finding>,
-    used: BTreeMap<ObjectRef, Arc<Lowered>>,
-    stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
+    pub(crate) findings: Findings,
+    /// The version of each object that the mesh is made of.
+    pub(crate) used: Arc<Versions>,
+    /// What stands in for objects that are not among those.
+    pub(crate) stood_in: BTreeMap<ObjectRef, Arc<Lowered>>,
     /// Namespaces that have an object of their own.
     namespaces: BTreeSet<Namespace>,
     /// What namespaces have that no tenant lists.
@@ -219,10 +206,14 @@ struct Linking {
     slices: BTreeMap<ServiceName, Vec<Arc<Lowered>>>,
     /// What may be named from other namespaces.
     grants: Vec<GrantDraft>,
-    /// The ports that have GRPCRoutes, each with the first of these by name.
-    grpc_ports: BTreeMap<routes::Attachment, RouteName>,
+    /// The ports that have GRPCRoutes, each with these.
+    grpc_ports: BTreeMap<routes::Attachment, BTreeSet<RouteName>>,
     /// Namespaces of EndpointSlices of which no version is in force.
     refused_slices: BTreeSet<Arc<str>>,
+    /// What is left of the budgets of tenants that are held to theirs; `None` of one whose objects have no room.
+    rooms: BTreeMap<TenantId, Option<quotas::Room>>,
+    /// What an edit is judged by.
+    quiet: quiet::Quiet,
 }
 
 /// Who has an address.
@@ -242,12 +233,40 @@ impl std::fmt::Display for Owner {
 }
 
 impl Linking {
+    /// Everything that tenants have room for, once it is known who they are.
+    fn place(&mut self, candidates: &[Candidate]) {
+        let of = |kind: Kind| of_kind(candidates, kind);
+        let by_age = |kind: Kind| by_age(candidates, kind);
+        by_age(Kind::Pod).for_each(|candidate| self.settle(Stage::Placed, candidate, workloads::place));
+        by_age(Kind::Service).for_each(|candidate| self.settle(Stage::Placed, candidate, services::place));
+        of(Kind::EndpointSlice)
+            .for_each(|candidate| self.settle(Stage::Placed, candidate, endpoints::check_slice));
+        endpoints::note_refused(self, of(Kind::EndpointSlice));
+        for service in self.services.keys().cloned().collect::<Vec<_>>() {
+            endpoints::fill(self, &service);
+        }
+        of(Kind::ReferenceGrant).for_each(|candidate| self.settle(Stage::Placed, candidate, grants::know));
+        // In this order: a port that has a GRPCRoute takes no HTTPRoute.
+        for kind in [Kind::GrpcRoute, Kind::HttpRoute] {
+            of(kind).for_each(|candidate| self.settle(Stage::Placed, candidate, routes::attach));
+        }
+        for kind in
+            [Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::NetworkPolicy, Kind::ServiceEntry]
+        {
+            of(kind).for_each(|candidate| self.settle(Stage::Placed, candidate, policies::place));
+        }
+        candidates.iter().for_each(|candidate| stand_ins::place(self, candidate));
+        plaintext::close(self);
+    }
+
     /// Takes the first version that can be accepted.
     fn settle(
         &mut self,
+        stage: Stage,
         candidate: &Candidate,
         accept: impl Fn(&mut Self, &Arc<Lowered>) -> Result<(), Refusal>,
     ) {
+        self.findings.begin(stage, &candidate.object);
         self.before = candidate.in_force.clone();
         for version in candidate.fresh.iter().chain(candidate.kept()) {
             match accept(self, version) {
@@ -256,7 +275,7 @@ impl Linking {
                     if !is_fresh {
                         self.findings.push(kept(candidate, version));
                     }
-                    self.used.insert(candidate.object.clone(), Arc::clone(version));
+                    Arc::make_mut(&mut self.used).insert(candidate.object.clone(), Arc::clone(version));
                     return;
                 }
                 Err(refusal) => {

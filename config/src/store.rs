@@ -10,11 +10,15 @@ use std::{
     time::Duration,
 };
 
-use self::named::{Entry, Named, protects};
+use self::{
+    linked::Linked,
+    named::{Entry, Named, protects},
+    turns::{Difference, Turn},
+};
 use crate::{
     condition::Standing,
     finding::{Finding, ObjectRef, Reason, Severity},
-    link::{self, Candidate, Doubt, Linked},
+    link::{Candidate, Doubt},
     lower::Lowered,
     model::Mesh,
 };
@@ -31,6 +35,8 @@ mod changes;
 mod doubtful;
 mod excerpt;
 mod file;
+mod latest;
+mod linked;
 mod named;
 mod rest;
 mod room;
@@ -58,7 +64,7 @@ pub struct Outcome {
     /// How many objects are in force, in any version.
     pub accepted: usize,
     /// What became of each of them, and of what is in force though no file names it any more.
-    pub standings: Arc<[Standing]>,
+    pub standings: Arc<[Arc<Standing>]>,
     /// In how long the same files have to be taken in again, since some of what they say was put off.
     pub again: Option<Duration>,
 }
@@ -77,10 +83,12 @@ pub struct Rejected {
 #[derive(Debug, Default)]
 pub struct Store {
     options: Options,
-    files: BTreeMap<PathBuf, Arc<file::FileRead>>,
+    files: turns::Files,
     /// As they were last, with what is put off.
-    latest: BTreeMap<PathBuf, Arc<file::FileRead>>,
+    latest: latest::Latest,
     turns: turns::Turns,
+    /// What is made of them, for the next edit.
+    linked: Option<Linked>,
     /// What the mesh is made of.
     basis: Basis,
     mesh: Arc<Mesh>,
@@ -93,6 +101,10 @@ struct Collected {
     objects: usize,
     findings: Vec<Finding>,
     of_parts: BTreeSet<ObjectRef>,
+    /// The names that several objects have, and the files of those that come second.
+    repeated: (BTreeSet<ObjectRef>, BTreeSet<PathBuf>),
+    /// How many there are for whom there is room, enforced and not; `None` if there is not room for all.
+    room: Option<room::Taken>,
 }
 
 impl Store {
@@ -124,69 +136,79 @@ impl Store {
     }
 
     fn apply_all(&mut self, files: &BTreeMap<PathBuf, FileText>, time: Option<Duration>) -> Outcome {
-        self.latest = self.read(files);
-        let (latest, before) = (self.latest.clone(), std::mem::take(&mut self.files));
-        let turn = match time.filter(|_| !self.options.unbudgeted) {
-            Some(time) => self.turns.take(&before, latest, &self.mesh, time),
-            None => turns::Turn { files: latest, again: None, findings: Vec::new() },
+        self.latest.take(files, &self.options);
+        let Turn { files: taken_up, again, findings: put_off } = self.turn(time);
+        self.take_up(&taken_up);
+        let of_turn = put_off.iter().filter_map(|finding| finding.object.clone()).collect();
+        let (linked, changes, standings) = match self.in_part(&taken_up) {
+            Some((linked, changes, names)) => (linked, changes, Some(names)),
+            None => {
+                let (linked, changes) = self.anew();
+                (linked, changes, None)
+            }
         };
-        self.files = turn.files;
-        let Collected { candidates, objects, mut findings, of_parts } = self.candidates();
-        let Linked { mut mesh, findings: linked, used, stood_in } = link::link(&candidates, &self.options);
-        let unevaluated = unevaluated::are_there(&self.files, self.basis.unevaluated);
-        if unevaluated {
-            unevaluated::stand_in(&mut mesh);
-        }
-        let of_parts: BTreeSet<ObjectRef> = self
-            .basis
-            .of_parts
-            .iter()
-            .cloned()
-            .chain(of_parts)
-            .filter(|of| stood_in.contains_key(of))
-            .collect();
-        self.basis = Basis {
-            good: Arc::new(used),
-            stood_in: Arc::new(stood_in),
-            of_parts: Arc::new(of_parts),
-            unevaluated,
-        };
-        findings.extend(self.files.values().flat_map(|read| read.findings.iter().cloned()));
-        findings.extend(linked);
-        findings.extend(turn.findings);
-        findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
-        excerpt::fill(&mut findings, files);
-        let changes = changes::adopt(&mut self.mesh, mesh);
-        let standings = self.standings(&findings).into();
-        Outcome {
+        let findings = self.findings(&linked, put_off, files);
+        let linked = linked.stand(self, &findings, standings, of_turn);
+        let outcome = Outcome {
             mesh: Arc::clone(&self.mesh),
             findings,
             changes,
             basis: self.basis.clone(),
             rejected: self.rejected(),
             files: files.len(),
-            objects,
+            objects: linked.objects,
             accepted: self.basis.good.len(),
-            standings,
-            again: turn.again,
+            standings: Arc::clone(&linked.standings),
+            again,
+        };
+        self.linked = Some(linked);
+        outcome
+    }
+
+    /// What of the files differs from what is taken up, and is taken up now.
+    fn turn(&mut self, time: Option<Duration>) -> Turn {
+        let files = self.latest.differences(&self.files);
+        match time.filter(|_| !self.options.unbudgeted) {
+            Some(time) => {
+                let (before, latest) = (&self.files, &self.latest);
+                self.turns.take(files, (before, || latest.files()), &self.mesh, time)
+            }
+            None => Turn { files, ..Turn::default() },
         }
+    }
+
+    fn take_up(&mut self, files: &[Difference]) {
+        for Difference { path, now, .. } in files {
+            match now {
+                Some(now) => drop(self.files.insert(path.clone(), Arc::clone(now))),
+                None => drop(self.files.remove(path)),
+            }
+        }
+    }
+
+    /// Everything there is to say, by file and line.
+    fn findings(
+        &self,
+        linked: &Linked,
+        put_off: Vec<Finding>,
+        files: &BTreeMap<PathBuf, FileText>,
+    ) -> Vec<Finding> {
+        let of_files = self.files.values().flat_map(|read| &read.findings);
+        let mut findings: Vec<Finding> =
+            linked.said().chain(of_files).chain(linked.found()).cloned().collect();
+        findings.extend(put_off);
+        findings.sort_by(|one, other| (&one.file, one.position).cmp(&(&other.file, other.position)));
+        excerpt::fill(&mut findings, files);
+        findings
     }
 
     /// Pods of which no version is in force, as far as can be told.
     fn rejected(&self) -> Rejected {
         let all = self.files.values().flat_map(|read| &read.objects);
-        let out = all.filter(|object| !self.basis.good.contains_key(&object.name));
+        let here = all.filter(|object| object.netns.is_some());
+        let out = here.filter(|object| !self.basis.good.contains_key(&object.name));
         let netns = out.filter_map(|object| object.netns.clone()).collect();
         Rejected { netns, may_be_more: self.files.values().any(|read| read.has_gap) }
-    }
-
-    fn read(&self, files: &BTreeMap<PathBuf, FileText>) -> BTreeMap<PathBuf, Arc<file::FileRead>> {
-        let read = |(path, text): (&PathBuf, &FileText)| {
-            let known = self.latest.get(path).filter(|known| known.is_of(text));
-            let read = known.cloned().unwrap_or_else(|| Arc::new(file::read(path, text, &self.options)));
-            (path.clone(), read)
-        };
-        files.iter().map(read).collect()
     }
 
     /// Every object once, in the order of files and lines, with the version to fall back on.
@@ -201,9 +223,12 @@ impl Store {
         let is_in_force = |object: &ObjectRef| self.basis.good.contains_key(object);
         let beyond = room::beyond(&entries, is_in_force, lost.keys(), limit);
         let first = beyond.first().copied();
+        let names = entries.iter().map(|entry| &entry.object.name);
+        let room = beyond.is_empty().then(|| room::Taken::of(names.chain(lost.keys())));
         let mut candidates = Vec::with_capacity(entries.len() + lost.len());
-        for (index, Entry { read, object }) in entries.into_iter().enumerate() {
-            let mut candidate = self.candidate(&named, &Entry { read, object });
+        for (index, entry) in entries.into_iter().enumerate() {
+            let Entry { read, object, .. } = entry;
+            let mut candidate = self.candidate(&named, &entry);
             if beyond.contains(&index) {
                 if first == Some(index) {
                     findings.push(too_many(&read.file, object, limit, beyond.len()));
@@ -221,13 +246,14 @@ impl Store {
         candidates.extend(lost.into_values());
         let of_parts = parts.iter().map(|part| part.object.clone()).collect();
         candidates.extend(parts);
-        Collected { candidates, objects, findings, of_parts }
+        let repeated = (named.repeated(), named.files_repeating());
+        Collected { candidates, objects, findings, of_parts, repeated, room }
     }
 
     /// An object with its versions. Where several of one name contradict each other and none is in force, none of them
     /// comes into force.
     fn candidate(&self, named: &Named<'_>, entry: &Entry<'_>) -> Candidate {
-        let Entry { read, object } = *entry;
+        let Entry { read, object, index } = *entry;
         let candidate = Candidate {
             object: object.name.clone(),
             fresh: object.lowered.clone(),
@@ -235,6 +261,7 @@ impl Store {
             stand_in: object.stand_in.clone(),
             file: Arc::clone(&read.file),
             at: object.at,
+            index,
             vanished: false,
             doubt: Doubt::Unreadable,
         };
@@ -265,6 +292,7 @@ impl Store {
                 stand_in: None,
                 file,
                 at,
+                index: 0,
                 vanished: true,
                 doubt,
             })

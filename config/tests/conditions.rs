@@ -1,6 +1,6 @@
 //! What became of each object, in the words of Gateway API's conditions.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use config::{
     condition::{About, Standing},
@@ -12,12 +12,12 @@ const NAMESPACE: &str =
 const SERVICE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\n\
     spec: {clusterIP: 10.96.0.1, selector: {app: cart}, ports: [{port: 80, name: http}]}\n";
 
-fn apply(store: &mut Store, text: &str) -> Vec<Standing> {
+fn apply(store: &mut Store, text: &str) -> Vec<Arc<Standing>> {
     let text = format!("{NAMESPACE}{SERVICE}{text}");
     store.apply(&[(PathBuf::from("a.yaml"), FileText::from(&*text))].into()).standings.to_vec()
 }
 
-fn of(standings: &[Standing], name: &str, about: About) -> (bool, &'static str) {
+fn of(standings: &[Arc<Standing>], name: &str, about: About) -> (bool, &'static str) {
     let standing = standings.iter().find(|standing| &*standing.object.name == name).expect("an object");
     let condition = standing.of(about).expect("a condition");
     (condition.status, condition.reason)

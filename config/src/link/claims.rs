@@ -129,6 +129,10 @@ struct Contest<'a> {
     chosen: Vec<Option<&'a Arc<Lowered>>>,
 }
 
+fn is_same(one: Option<&Arc<Lowered>>, other: Option<&Arc<Lowered>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(one, other)) || one == other
+}
+
 impl<'a> Contest<'a> {
     fn enter(&mut self, node_addresses: &BTreeSet<IpAddr>) {
         for index in 0..self.in_force.len() {
@@ -164,7 +168,7 @@ impl<'a> Contest<'a> {
             let losers: Vec<usize> = by.iter().copied().filter(|index| Some(*index) != first).collect();
             for index in losers {
                 let had = self.in_force[index].in_force.as_ref();
-                if self.chosen[index] == had {
+                if is_same(self.chosen[index], had) {
                     continue;
                 }
                 self.choose(index, had);

@@ -9,7 +9,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Candidate, Linking, Owner, Refusal, age, as_pod, as_service, claims::Thing};
+use super::{
+    Candidate, Linking, Owner, Refusal, age, as_pod, as_service, claims::Thing, findings::Stage, workloads,
+};
 use crate::{
     finding::{Reason, Severity},
     lower::{Draft, Lowered, Place, PortDraft, ServiceDraft, SliceEndpoint, TargetPort, WorkloadDraft},
@@ -82,29 +84,28 @@ pub(super) fn note_refused<'a>(linking: &mut Linking, slices: impl Iterator<Item
     linking.refused_slices = refused.filter_map(|slice| slice.object.namespace.clone()).collect();
 }
 
-/// Puts every Service into the mesh, with its endpoints.
-pub(super) fn fill(linking: &mut Linking) {
-    for (name, lowered) in linking.services.clone() {
-        let Some(draft) = as_service(&lowered) else { continue };
-        let slices = linking.slices.get(&name).cloned().unwrap_or_default();
-        let ports = draft.ports.iter().map(|port| {
-            let endpoints = if slices.is_empty() {
-                from_selector(linking, &lowered, draft, port)
-            } else {
-                from_slices(linking, &slices, port)
-            };
-            let (number, name, protocol) = (port.number, port.name.clone(), port.protocol);
-            ServicePort { number, name, protocol, endpoints }
-        });
-        let ports = ports.collect();
-        if slices.is_empty() {
-            report_empty(linking, &lowered, draft);
-        }
-        let members = members(linking, draft, &slices);
-        let service =
-            Service { name: name.clone(), vips: draft.vips.clone(), ports, members, waypoint: None };
-        linking.mesh.services.insert(name, Arc::new(service));
+/// Puts a Service into the mesh, with its endpoints.
+pub(super) fn fill(linking: &mut Linking, name: &ServiceName) {
+    let Some(lowered) = linking.services.get(name).cloned() else { return };
+    let Some(draft) = as_service(&lowered) else { return };
+    linking.findings.begin(Stage::Filled, &lowered.object);
+    let slices = linking.slices.get(name).cloned().unwrap_or_default();
+    let ports = draft.ports.iter().map(|port| {
+        let endpoints = if slices.is_empty() {
+            from_selector(linking, &lowered, draft, port)
+        } else {
+            from_slices(linking, &slices, port)
+        };
+        let (number, name, protocol) = (port.number, port.name.clone(), port.protocol);
+        ServicePort { number, name, protocol, endpoints }
+    });
+    let ports = ports.collect();
+    if slices.is_empty() {
+        report_empty(linking, &lowered, draft);
     }
+    let members = members(linking, draft, &slices);
+    let service = Service { name: name.clone(), vips: draft.vips.clone(), ports, members, waypoint: None };
+    linking.mesh.services.insert(name.clone(), Arc::new(service));
 }
 
 /// Whom a policy that names the Service is about. Ports have no part in it: a headless Service may have none, and one
@@ -222,14 +223,13 @@ fn selected(linking: &Linking, draft: &ServiceDraft) -> Vec<Arc<Lowered>> {
     if draft.selector.is_empty() {
         return Vec::new();
     }
-    let chosen = |pod: &WorkloadDraft| {
-        draft
-            .selector
-            .iter()
-            .all(|(key, value)| pod.workload.labels.get(key).is_some_and(|label| label == value))
-    };
-    let pods = linking.pods.iter().filter(|(name, _)| name.namespace == draft.name.namespace);
-    pods.filter(|(_, pod)| as_pod(pod).is_some_and(chosen)).map(|(_, pod)| Arc::clone(pod)).collect()
+    let pods = workloads::of_namespace(linking, &draft.name.namespace);
+    pods.filter(|pod| as_pod(pod).is_some_and(|pod| selects(draft, pod))).cloned().collect()
+}
+
+/// Whether a pod has all labels that a Service's selector names.
+pub(super) fn selects(draft: &ServiceDraft, pod: &WorkloadDraft) -> bool {
+    draft.selector.iter().all(|(key, value)| pod.workload.labels.get(key).is_some_and(|label| label == value))
 }
 
 fn target(port: &PortDraft, pod: &WorkloadDraft) -> Option<u16> {

@@ -3,23 +3,41 @@
 
 use std::sync::Arc;
 
-use super::{Linking, as_pod};
+use super::{Linking, as_pod, findings::Stage};
 use crate::{
     finding::{Reason, Severity},
-    model::{Mesh, Peers, Workload},
+    lower::{Lowered, WorkloadDraft},
+    model::{Peers, Workload},
     name::{PodName, PolicyName},
 };
 
 /// Has ports that take no plaintext captured like any other, and says so.
 pub(super) fn close(linking: &mut Linking) {
-    report_those_outside(linking);
-    for (pod, ports) in closed(&linking.mesh) {
-        if let Some(workload) = linking.mesh.workloads.get_mut(&pod) {
+    let is_concerned =
+        |pod: &WorkloadDraft| pod.off_place.is_some() || !pod.workload.exclusions.inbound_ports.is_empty();
+    let pods = linking.pods.iter().filter(|(_, pod)| as_pod(pod).is_some_and(is_concerned));
+    let pods: Vec<PodName> = pods.map(|(pod, _)| pod.clone()).collect();
+    close_of(linking, &pods);
+}
+
+/// The same of some pods, which have just been placed.
+pub(super) fn close_of(linking: &mut Linking, pods: &[PodName]) {
+    let policies = linking.mesh.peer_authentication.clone();
+    let peers = Peers::of(&policies);
+    for pod in pods {
+        let Some(lowered) = linking.pods.get(pod).cloned() else { continue };
+        let (Some(draft), Some(workload)) = (as_pod(&lowered), linking.mesh.workloads.get(pod).cloned())
+        else {
+            continue;
+        };
+        linking.findings.begin(Stage::Plaintext, &lowered.object);
+        report_outside(linking, &lowered, draft, (&peers, &workload));
+        let Some(ports) = strict(&peers, &workload) else { continue };
+        if let Some(workload) = linking.mesh.workloads.get_mut(pod) {
             let is_open = |port: &u16| ports.iter().all(|(closed, _)| closed != port);
             Arc::make_mut(workload).exclusions.inbound_ports.retain(is_open);
         }
-        let Some(lowered) = linking.pods.get(&pod).cloned() else { continue };
-        let Some(place) = as_pod(&lowered).and_then(|draft| draft.inbound_place.as_ref()) else { continue };
+        let Some(place) = &draft.inbound_place else { continue };
         for (port, policy) in ports {
             let message = format!(
                 "not obeyed for port {port}, since PeerAuthentication {policy} takes no plaintext there: it is captured like any \
@@ -31,28 +49,21 @@ pub(super) fn close(linking: &mut Linking) {
 }
 
 /// A pod that its label takes out of the mesh is no pod that a policy of the mesh is held at. Who wrote the policy is told.
-fn report_those_outside(linking: &mut Linking) {
-    let peers = Peers::of(&linking.mesh.peer_authentication);
-    let outside = linking.pods.iter().filter_map(|(pod, lowered)| {
-        let workload = linking.mesh.workloads.get(pod)?;
-        let is_outside = !workload.meshed && workload.netns.is_none();
-        let place = as_pod(lowered)?.off_place.clone().filter(|_| is_outside)?;
-        Some((Arc::clone(lowered), place, peers.rule(workload).refused_by()?.clone()))
-    });
-    for (lowered, place, policy) in outside.collect::<Vec<_>>() {
-        let message = format!(
-            "out of the mesh: what PeerAuthentication {policy} refuses comes in to this pod in the clear, from anybody. Remove the label, \
-             or have the policy say PERMISSIVE for the pod"
-        );
-        linking.find(&lowered, (Severity::Warning, Reason::NotPermitted), &place, message);
-    }
-}
-
-/// Whose ports are left alone and take no plaintext.
-fn closed(mesh: &Mesh) -> Vec<(PodName, Vec<(u16, PolicyName)>)> {
-    let peers = Peers::of(&mesh.peer_authentication);
-    let closed = |(pod, workload): (&PodName, &Arc<Workload>)| Some((pod.clone(), strict(&peers, workload)?));
-    mesh.workloads.iter().filter_map(closed).collect()
+fn report_outside(
+    linking: &mut Linking,
+    lowered: &Lowered,
+    draft: &WorkloadDraft,
+    (peers, workload): (&Peers<'_>, &Workload),
+) {
+    let is_outside = !workload.meshed && workload.netns.is_none();
+    let Some(place) = draft.off_place.as_ref().filter(|_| is_outside) else { return };
+    let rule = peers.rule(workload);
+    let Some(policy) = rule.refused_by() else { return };
+    let message = format!(
+        "out of the mesh: what PeerAuthentication {policy} refuses comes in to this pod in the clear, from anybody. Remove the label, \
+         or have the policy say PERMISSIVE for the pod"
+    );
+    linking.find(lowered, (Severity::Warning, Reason::NotPermitted), place, message);
 }
 
 /// The ports that are left alone and take no plaintext, and who says so; `None` where there is none.

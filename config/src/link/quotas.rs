@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -17,11 +17,12 @@ use crate::{
     model::Budget,
     name::{Namespace, TenantId},
     object::Kind,
+    options::Options,
 };
 
 /// What is left of a tenant's budget.
 #[derive(Debug)]
-struct Room {
+pub(super) struct Room {
     objects: u64,
     bytes: u64,
 }
@@ -46,7 +47,16 @@ impl Room {
 }
 
 /// The candidates for which their tenants have room. Those beyond that protect something stay, as their strictest reading.
-pub(super) fn keep_to<'a>(linking: &mut Linking, candidates: &'a [Candidate]) -> Cow<'a, [Candidate]> {
+pub(super) fn keep_to<'a>(
+    linking: &mut Linking,
+    candidates: &'a [Candidate],
+    options: &Options,
+) -> Cow<'a, [Candidate]> {
+    if options.unbudgeted {
+        linking.quiet.is_unbudgeted = true;
+        return Cow::Borrowed(candidates);
+    }
+    linking.findings.begin_base();
     let beyond = beyond(linking, candidates);
     if beyond.is_empty() {
         return Cow::Borrowed(candidates);
@@ -72,11 +82,7 @@ pub(super) fn keep_to<'a>(linking: &mut Linking, candidates: &'a [Candidate]) ->
 }
 
 /// The numbers of those for which there is no room, with whose budget it is and what of it there is too little of.
-fn beyond(linking: &Linking, candidates: &[Candidate]) -> BTreeMap<usize, (TenantId, &'static str)> {
-    let bounds = |id: &TenantId| {
-        let budget = linking.mesh.tenants.get(id)?.budget;
-        (budget.objects.is_some() || budget.compiled_bytes.is_some()).then(|| Room::of(&budget))
-    };
+fn beyond(linking: &mut Linking, candidates: &[Candidate]) -> BTreeMap<usize, (TenantId, &'static str)> {
     let mut rooms: BTreeMap<TenantId, Option<Room>> = BTreeMap::new();
     let mut sorted = BTreeSet::new();
     for (index, candidate) in candidates.iter().enumerate() {
@@ -84,21 +90,57 @@ fn beyond(linking: &Linking, candidates: &[Candidate]) -> BTreeMap<usize, (Tenan
         let namespace = candidate.object.namespace.as_deref();
         let Some(namespace) = namespace.and_then(|name| Namespace::try_from(name).ok()) else { continue };
         let tenant = tenants::of(linking, &namespace);
-        let room = rooms.entry(tenant.clone()).or_insert_with(|| bounds(&tenant));
+        let room = rooms.entry(tenant.clone()).or_insert_with(|| bounds(linking, &tenant));
         if room.is_some() {
             sorted.insert((!kind.protects(), &candidate.object, index, tenant));
         }
     }
     let mut beyond = BTreeMap::new();
     for (_, _, index, tenant) in sorted {
-        let weight = candidates.get(index).and_then(version).map_or(0, |version| version.weight);
+        let weight = candidates.get(index).map_or(0, weight);
         if let Some(Some(room)) = rooms.get_mut(&tenant)
             && let Err(field) = room.take(weight)
         {
             beyond.insert(index, (tenant, field));
         }
     }
+    let bounded = rooms.into_iter().filter_map(|(tenant, room)| Some((tenant, room?)));
+    linking.rooms = bounded.map(|(tenant, room)| (tenant, Some(room))).collect();
+    for (tenant, _) in beyond.values() {
+        linking.rooms.insert(tenant.clone(), None);
+    }
     beyond
+}
+
+fn bounds(linking: &Linking, tenant: &TenantId) -> Option<Room> {
+    let budget = linking.mesh.tenants.get(tenant)?.budget;
+    (budget.objects.is_some() || budget.compiled_bytes.is_some()).then(|| Room::of(&budget))
+}
+
+/// Whether there is room for a tenant's objects after an edit of one of them as before it, so that none is left out.
+pub(super) fn have_room(
+    linking: &mut Linking,
+    tenant: &TenantId,
+    (before, after): (Option<u64>, Option<u64>),
+) -> bool {
+    if let Entry::Vacant(unknown) = linking.rooms.entry(tenant.clone()) {
+        // None of its objects counted so far.
+        let budget = linking.mesh.tenants.get(tenant).map(|tenant| tenant.budget);
+        let is_bounded =
+            budget.is_some_and(|budget| budget.objects.is_some() || budget.compiled_bytes.is_some());
+        let Some(budget) = budget.filter(|_| is_bounded && before.is_none()) else { return !is_bounded };
+        unknown.insert(Some(Room::of(&budget)));
+    }
+    let Some(Some(room)) = linking.rooms.get_mut(tenant) else { return false };
+    if let Some(weight) = before {
+        (room.objects, room.bytes) = (room.objects + 1, room.bytes + weight);
+    }
+    after.is_none_or(|weight| room.take(weight).is_ok())
+}
+
+/// How much of the room for bytes a candidate takes.
+pub(super) fn weight(candidate: &Candidate) -> u64 {
+    version(candidate).map_or(0, |version| version.weight)
 }
 
 /// What counts of it: as the files have it, else as it is in force.

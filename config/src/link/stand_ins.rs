@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Candidate, Doubt, Linking, policies};
+use super::{Candidate, Doubt, Linking, findings::Stage, policies};
 use crate::{
     finding::{Finding, Reason, Severity},
     lower::{AuthorizationDraft, Draft, Lowered},
@@ -26,6 +26,7 @@ pub(super) fn place(linking: &mut Linking, candidate: &Candidate) {
         Draft::Network(policy) => &mut policy.name,
         _ => return,
     };
+    linking.findings.begin(Stage::StoodIn, &candidate.object);
     *name = free(name, |name| is_taken(linking, version, name));
     if policies::place(linking, &Arc::new(renamed)).is_ok() {
         linking.findings.push(stood_in(candidate, version));

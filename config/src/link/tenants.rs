@@ -1,7 +1,7 @@
 //! Which namespace belongs to whom: a `Tenant` object's word, else the namespace is a tenant by itself, with what the one `Tenant`
 //! says that is the default.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{Candidate, Linking, Refusal, claims, stand_ins, whole};
 use crate::{
@@ -46,13 +46,16 @@ pub(super) fn claim(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
 
 /// Every namespace that no `Tenant` lists becomes a tenant; one without an object of its own is reported once.
 pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Candidate]) {
-    let mut reported = BTreeSet::new();
+    linking.findings.begin_base();
     for candidate in candidates {
         let named = candidate.object.namespace.as_deref();
         let Some(namespace) = named.and_then(|name| Namespace::try_from(name).ok()) else { continue };
         let Some(version) = candidate.fresh.as_ref().or(candidate.in_force.as_ref()) else { continue };
+        if !linking.quiet.is_first(&namespace, candidate) {
+            continue;
+        }
         join(linking, &namespace);
-        if !is_there(linking, &namespace) && reported.insert(namespace.clone()) {
+        if !is_there(linking, &namespace) {
             let message = format!("there is no Namespace {namespace}: add it, or correct metadata.namespace");
             linking.dangling(version, &whole(version), message);
         }

@@ -1,13 +1,13 @@
 //! Pods beside each other: an address, and a network namespace, belong to one pod.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, ops::Bound, sync::Arc};
 
 use super::{Candidate, Linking, Owner, Refusal, as_pod, claims, tenants, whole};
 use crate::{
     finding::{ObjectRef, Reason, Severity},
     lower::{Draft, Lowered, MODE, MODE_NODE, Membership, NETNS, WorkloadDraft},
     model::{Exclusions, Workload},
-    name::Namespace,
+    name::{Name, Namespace, PodName},
     object::Kind,
 };
 
@@ -48,6 +48,18 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
     Ok(())
+}
+
+/// The pods of a namespace that are in the mesh, in the order of their names.
+pub(super) fn of_namespace<'a>(
+    linking: &'a Linking,
+    namespace: &'a Namespace,
+) -> impl Iterator<Item = &'a Arc<Lowered>> {
+    // No name is before this one.
+    let first = Name::try_from("0").ok().map(|name| PodName::new(namespace.clone(), name));
+    let from = first.map_or(Bound::Unbounded, Bound::Included);
+    let pods = linking.pods.range((from, Bound::Unbounded));
+    pods.take_while(|(name, _)| name.namespace == *namespace).map(|(_, pod)| pod)
 }
 
 fn report_not_captured(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft) {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Options, Store};
 use crate::{
     finding::{ObjectRef, Position},
+    link::Versions,
     lower::{Draft, Lowered},
     model::Mesh,
 };
@@ -23,7 +24,7 @@ use crate::{
 #[serde(from = "Wire", into = "Wire")]
 pub struct Basis {
     /// The version of each object that the mesh is made of.
-    pub(super) good: Arc<BTreeMap<ObjectRef, Arc<Lowered>>>,
+    pub(super) good: Arc<Versions>,
     /// What stands in for objects that never had a good one.
     pub(super) stood_in: Arc<BTreeMap<ObjectRef, Arc<Lowered>>>,
     /// Those of it that stand in for parts of which nothing but signs is left.
@@ -49,7 +50,7 @@ impl Basis {
     }
 
     /// Everything that is in force.
-    pub(crate) fn objects(&self) -> &BTreeMap<ObjectRef, Arc<Lowered>> {
+    pub(crate) fn objects(&self) -> &Versions {
         &self.good
     }
 }
@@ -85,12 +86,10 @@ struct Version {
 
 impl From<Basis> for Wire {
     fn from(basis: Basis) -> Self {
-        let versions = |versions: &BTreeMap<_, Arc<Lowered>>| {
-            versions.values().map(|version| Version::from(&**version)).collect()
-        };
+        let version = |version: &Arc<Lowered>| Version::from(&**version);
         Self {
-            good: versions(&basis.good),
-            stood_in: versions(&basis.stood_in),
+            good: basis.good.values().map(version).collect(),
+            stood_in: basis.stood_in.values().map(version).collect(),
             of_parts: basis.of_parts.iter().map(name).collect(),
             unevaluated: basis.unevaluated,
         }
@@ -99,13 +98,13 @@ impl From<Basis> for Wire {
 
 impl From<Wire> for Basis {
     fn from(wire: Wire) -> Self {
-        let versions = |versions: Vec<Version>| {
-            let versions = versions.into_iter().map(|version| Arc::new(Lowered::from(version)));
-            Arc::new(versions.map(|version| (version.object.clone(), version)).collect::<BTreeMap<_, _>>())
+        let named = |version: Version| {
+            let version = Arc::new(Lowered::from(version));
+            (version.object.clone(), version)
         };
         Self {
-            good: versions(wire.good),
-            stood_in: versions(wire.stood_in),
+            good: Arc::new(wire.good.into_iter().map(named).collect()),
+            stood_in: Arc::new(wire.stood_in.into_iter().map(named).collect()),
             of_parts: Arc::new(wire.of_parts.into_iter().map(object).collect()),
             unevaluated: wire.unevaluated,
         }

@@ -1,8 +1,12 @@
 //! What differs between two meshes, and sharing what does not.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
+    link::Patched,
     model::Mesh,
     name::{EntryName, Namespace, PodName, PolicyName, RouteName, ServiceName, TenantId},
 };
@@ -66,6 +70,58 @@ pub(super) fn adopt(current: &mut Arc<Mesh>, mut next: Mesh) -> Changes {
     changes
 }
 
+/// The same of those parts of a mesh only that may be others than before.
+pub(super) fn adopt_parts(current: &mut Arc<Mesh>, next: &mut Mesh, parts: &Patched) -> Changes {
+    let changes = Changes {
+        workloads: share_some(&current.workloads, &mut next.workloads, &parts.workloads),
+        services: share_some(&current.services, &mut next.services, &parts.services),
+        routes: share_some(&current.routes, &mut next.routes, &parts.routes),
+        authorization: share_some(&current.authorization, &mut next.authorization, &parts.authorization),
+        network_policies: share_some(
+            &current.network_policies,
+            &mut next.network_policies,
+            &parts.network_policies,
+        ),
+        ..Changes::default()
+    };
+    if !changes.is_empty() {
+        let current = Arc::make_mut(current);
+        current.version += 1;
+        copy(&next.workloads, &mut current.workloads, &changes.workloads);
+        copy(&next.services, &mut current.services, &changes.services);
+        copy(&next.routes, &mut current.routes, &changes.routes);
+        copy(&next.authorization, &mut current.authorization, &changes.authorization);
+        copy(&next.network_policies, &mut current.network_policies, &changes.network_policies);
+    }
+    changes
+}
+
+fn share_some<K: Ord + Clone, V: PartialEq>(
+    before: &BTreeMap<K, Arc<V>>,
+    after: &mut BTreeMap<K, Arc<V>>,
+    keys: &BTreeSet<K>,
+) -> Vec<K> {
+    let is_gone = |key: &&K| before.contains_key(key) && !after.contains_key(key);
+    let mut changed: Vec<K> = keys.iter().filter(is_gone).cloned().collect();
+    for key in keys {
+        let Some(value) = after.get_mut(key) else { continue };
+        match before.get(key) {
+            Some(known) if known == value => *value = Arc::clone(known),
+            _ => changed.push(key.clone()),
+        }
+    }
+    changed
+}
+
+fn copy<K: Ord + Clone, V>(from: &BTreeMap<K, Arc<V>>, to: &mut BTreeMap<K, Arc<V>>, keys: &[K]) {
+    for key in keys {
+        match from.get(key) {
+            Some(value) => drop(to.insert(key.clone(), Arc::clone(value))),
+            None => drop(to.remove(key)),
+        }
+    }
+}
+
 /// Shares equal values and names the others, those that went included.
 fn share<K: Ord + Clone, V: PartialEq>(
     before: &BTreeMap<K, Arc<V>>,
@@ -74,6 +130,7 @@ fn share<K: Ord + Clone, V: PartialEq>(
     let mut changed: Vec<K> = before.keys().filter(|key| !after.contains_key(key)).cloned().collect();
     for (key, value) in after {
         match before.get(key) {
+            Some(known) if Arc::ptr_eq(known, value) => {}
             Some(known) if known == value => *value = Arc::clone(known),
             _ => changed.push(key.clone()),
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     finding::{ObjectRef, Position},
-    link::{Candidate, Doubt},
+    link::{Candidate, Doubt, Versions},
     lower::{self, Lowered},
     name::{Name, Namespace, PolicyName},
     object::Kind,
@@ -40,7 +40,7 @@ pub(super) fn of_rivals(rivals: &[Entry<'_>], options: &Options) -> Option<Arc<L
 pub(super) fn of_parts(
     files: &BTreeMap<PathBuf, Arc<FileRead>>,
     named: &Named<'_>,
-    good: &BTreeMap<ObjectRef, Arc<Lowered>>,
+    good: &Versions,
     lost: &BTreeMap<ObjectRef, Candidate>,
     options: &Options,
 ) -> Vec<Candidate> {
@@ -66,6 +66,7 @@ fn of_file(read: &FileRead, kept: Vec<&ObjectRef>, options: &Options) -> Vec<Can
             stand_in: Some(Arc::new(version)),
             file: Arc::clone(&read.file),
             at,
+            index: 0,
             vanished: false,
             doubt: Doubt::Signs,
         })
@@ -77,13 +78,13 @@ fn of_file(read: &FileRead, kept: Vec<&ObjectRef>, options: &Options) -> Vec<Can
 fn kept<'a>(
     read: &FileRead,
     named: &Named<'a>,
-    good: &BTreeMap<ObjectRef, Arc<Lowered>>,
+    good: &Versions,
     lost: &'a BTreeMap<ObjectRef, Candidate>,
 ) -> Vec<&'a ObjectRef> {
     let is_here = |file: &Path| *file == *read.file;
     let lost = lost.iter().filter(|(_, lost)| lost.in_force.is_some() && is_here(&lost.file));
     let has_only_signs = |entry: &Entry<'_>| {
-        let Entry { read, object } = entry;
+        let Entry { read, object, .. } = entry;
         is_here(&read.file)
             && object.lowered.is_none()
             && object.stand_in.is_none()

@@ -1,7 +1,7 @@
 //! One file: what is in it, read once per version of its text.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     ops::Range,
     path::{Path, PathBuf},
@@ -83,6 +83,31 @@ pub(super) struct ReadObject {
 }
 
 impl FileRead {
+    /// Whether all of it is objects that are accepted by themselves, and nothing that only the cluster's network can evaluate.
+    pub(super) fn is_plain(&self) -> bool {
+        let is_unevaluated = |finding: &Finding| finding.reason == Reason::NotEvaluated;
+        self.first_defect.is_none()
+            && self.suspects.is_empty()
+            && !(self.is_mute || self.has_gap)
+            && !self.findings.iter().any(is_unevaluated)
+            && self.objects.iter().all(|object| object.lowered.is_some() && object.stand_in.is_none())
+    }
+
+    /// Has objects that are as they were be the very same as they were.
+    fn share(&mut self, before: &Self) {
+        let before: BTreeMap<&ObjectRef, &Arc<Lowered>> = before
+            .objects
+            .iter()
+            .filter_map(|object| Some((&object.name, object.lowered.as_ref()?)))
+            .collect();
+        for object in &mut self.objects {
+            let known = before.get(&object.name).filter(|known| object.lowered.as_ref() == Some(**known));
+            if let Some(known) = known {
+                object.lowered = Some(Arc::clone(known));
+            }
+        }
+    }
+
     /// Whether this was read from the same text.
     pub(super) fn is_of(&self, text: &FileText) -> bool {
         self.fingerprint == fingerprint(text)
@@ -145,7 +170,7 @@ fn fingerprint(text: &FileText) -> [u64; 2] {
 }
 
 /// Reads a file: documents, objects, and what each says by itself.
-pub(super) fn read(path: &Path, text: &FileText, options: &Options) -> FileRead {
+pub(super) fn read(path: &Path, text: &FileText, before: Option<&FileRead>, options: &Options) -> FileRead {
     let mut reader = Reader {
         options,
         read: FileRead {
@@ -176,7 +201,11 @@ pub(super) fn read(path: &Path, text: &FileText, options: &Options) -> FileRead 
         }
     }
     reader.locate(text);
-    reader.finish()
+    let mut read = reader.finish();
+    if let Some(before) = before {
+        read.share(before);
+    }
+    read
 }
 
 struct Reader<'a> {

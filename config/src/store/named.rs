@@ -3,7 +3,7 @@
 //! A name belongs to the file that has it: another file with the same name must never replace what runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     finding::{Finding, ObjectRef, Position, Reason},
-    link::Candidate,
+    link::{Candidate, Versions},
     lower::{self, Lowered},
     object::Kind,
 };
@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Entry<'a> {
     pub(super) read: &'a FileRead,
     pub(super) object: &'a ReadObject,
+    /// How many objects are before it in its file.
+    pub(super) index: usize,
 }
 
 /// All objects of all files, by name.
@@ -38,18 +40,19 @@ pub(super) struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    pub(super) fn of(
-        files: &'a BTreeMap<PathBuf, Arc<FileRead>>,
-        good: &BTreeMap<ObjectRef, Arc<Lowered>>,
-    ) -> Self {
-        let all: Vec<Entry<'a>> = files
-            .values()
-            .flat_map(|read| read.objects.iter().map(move |object| Entry { read, object }))
-            .collect();
+    pub(super) fn of(files: &'a BTreeMap<PathBuf, Arc<FileRead>>, good: &Versions) -> Self {
+        let of_file = |read: &'a Arc<FileRead>| {
+            let objects = read.objects.iter().enumerate();
+            objects.map(move |(index, object)| Entry { read: &**read, object, index })
+        };
+        let all: Vec<Entry<'a>> = files.values().flat_map(of_file).collect();
         let mut chosen: BTreeMap<&ObjectRef, Entry<'a>> = BTreeMap::new();
         for entry in &all {
             let name = &entry.object.name;
             let place = chosen.entry(name).or_insert(*entry);
+            if std::ptr::eq(place.object, entry.object) {
+                continue;
+            }
             let good = good.get(name).map(|good| &**good);
             if entry.closeness(good) > place.closeness(good) {
                 *place = *entry;
@@ -62,6 +65,16 @@ impl<'a> Named<'a> {
             seconds.entry(&entry.object.name).or_default().push(*entry);
         }
         Self { all, chosen, repeated, seconds }
+    }
+
+    /// The names that several objects have.
+    pub(super) fn repeated(&self) -> BTreeSet<ObjectRef> {
+        self.seconds.keys().map(|name| (*name).clone()).collect()
+    }
+
+    /// The files that have an object which comes second.
+    pub(super) fn files_repeating(&self) -> BTreeSet<PathBuf> {
+        self.repeated.keys().map(|file| file.to_path_buf()).collect()
     }
 
     /// All objects of the name of a security object that do not mean the same; none if they do. Whichever of them were

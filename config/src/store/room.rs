@@ -9,6 +9,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::named::Entry;
 use crate::{finding::ObjectRef, object::Kind};
 
+/// How much room is taken, by objects that are enforced and by all others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Taken([usize; 2]);
+
+impl Taken {
+    pub(super) fn of<'a>(objects: impl Iterator<Item = &'a ObjectRef>) -> Self {
+        let mut taken = Self::default();
+        objects.for_each(|object| *taken.of_kind(object) += 1);
+        taken
+    }
+
+    /// One object comes or goes.
+    pub(super) fn count(&mut self, object: &ObjectRef, comes: bool) {
+        let count = self.of_kind(object);
+        *count = if comes { *count + 1 } else { count.saturating_sub(1) };
+    }
+
+    /// Whether there is room for all of them.
+    pub(super) fn is_within(&self, limit: usize) -> bool {
+        self.0.iter().all(|count| *count <= limit)
+    }
+
+    fn of_kind(&mut self, object: &ObjectRef) -> &mut usize {
+        &mut self.0[usize::from(is_enforced(object))]
+    }
+}
+
 /// Which of the objects, by their number, there is no room for.
 pub(super) fn beyond<'a>(
     entries: &[Entry<'_>],

@@ -6,14 +6,14 @@ use super::Store;
 use crate::{
     condition::{InForce, RouteFacts, Standing, conditions},
     finding::{Finding, ObjectRef},
-    lower::Draft,
+    lower::{Draft, Lowered},
     model::{BackendTarget, HttpRoute, Mesh},
     name::{Name, Namespace, RouteKind, RouteName, TenantId},
 };
 
 impl Store {
     /// By object, in the order of kinds and names.
-    pub(super) fn standings(&self, findings: &[Finding]) -> Vec<Standing> {
+    pub(super) fn standings(&self, findings: &[Finding]) -> Vec<Arc<Standing>> {
         let mut found: BTreeMap<&ObjectRef, Vec<&Finding>> = BTreeMap::new();
         for finding in findings {
             if let Some(object) = &finding.object {
@@ -22,11 +22,7 @@ impl Store {
         }
         let mut all: BTreeMap<&ObjectRef, (InForce, Option<u64>)> = BTreeMap::new();
         for object in self.files.values().flat_map(|read| &read.objects) {
-            let in_force = match (self.basis.good.get(&object.name), &object.lowered) {
-                (Some(good), Some(fresh)) if Arc::ptr_eq(good, fresh) => InForce::This,
-                (Some(_), _) => InForce::Earlier,
-                (None, _) => InForce::Nothing,
-            };
+            let in_force = self.version_in_force(&object.name, object.lowered.as_ref());
             // Of several of a name, the one that is in force is spoken of.
             let known = all.entry(&object.name).or_insert((in_force, object.generation));
             if in_force == InForce::This {
@@ -40,21 +36,40 @@ impl Store {
             let standing = all.entry(object).or_insert((InForce::StandIn, None));
             standing.0 = InForce::StandIn;
         }
-        let standing = |(object, (in_force, generation)): (&ObjectRef, (InForce, Option<u64>))| {
+        let standing = |(object, of): (&ObjectRef, (InForce, Option<u64>))| {
             let found = found.get(object).map_or(&[][..], Vec::as_slice);
-            Standing {
-                tenant: owner(&self.mesh, object),
-                observed_generation: generation,
-                conditions: conditions(&object.kind, in_force, found, route(&self.mesh, object)),
-                object: object.clone(),
-            }
+            Arc::new(self.standing(object, of, found))
         };
         let is_for_canopy = |(object, _): &(&ObjectRef, _)| !self.is_for_others(object);
         all.into_iter().filter(is_for_canopy).map(standing).collect()
     }
 
+    /// Which version of an object is in force, of which the files have this one.
+    pub(super) fn version_in_force(&self, object: &ObjectRef, fresh: Option<&Arc<Lowered>>) -> InForce {
+        match (self.basis.good.get(object), fresh) {
+            (Some(good), Some(fresh)) if Arc::ptr_eq(good, fresh) => InForce::This,
+            (Some(_), _) => InForce::Earlier,
+            (None, _) => InForce::Nothing,
+        }
+    }
+
+    /// What became of one object, of which this was found.
+    pub(super) fn standing(
+        &self,
+        object: &ObjectRef,
+        (in_force, generation): (InForce, Option<u64>),
+        found: &[&Finding],
+    ) -> Standing {
+        Standing {
+            tenant: owner(&self.mesh, object),
+            observed_generation: generation,
+            conditions: conditions(&object.kind, in_force, found, route(&self.mesh, object)),
+            object: object.clone(),
+        }
+    }
+
     /// Whether it is a route in force that names no Service as its parent: a gateway's, of which Canopy has nothing to say.
-    fn is_for_others(&self, object: &ObjectRef) -> bool {
+    pub(super) fn is_for_others(&self, object: &ObjectRef) -> bool {
         let draft = self.basis.good.get(object).map(|good| &good.draft);
         matches!(draft, Some(Draft::Route(route)) if route.parents.is_empty())
     }

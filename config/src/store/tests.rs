@@ -11,6 +11,9 @@ use crate::{
     name::PodName,
 };
 
+mod increments;
+mod universe;
+
 fn files<const N: usize>(texts: [(&str, &str); N]) -> BTreeMap<PathBuf, FileText> {
     texts.into_iter().map(|(path, text)| (PathBuf::from(path), FileText::from(text))).collect()
 }

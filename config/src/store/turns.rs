@@ -25,10 +25,19 @@ pub(super) type Files = BTreeMap<PathBuf, Arc<FileRead>>;
 #[derive(Debug, Default)]
 pub(super) struct Turns(BTreeMap<TenantId, Duration>);
 
-/// What is taken up now.
+/// A file that was taken up in another version than it has now.
 #[derive(Debug)]
+pub(super) struct Difference {
+    pub(super) path: PathBuf,
+    pub(super) then: Option<Arc<FileRead>>,
+    pub(super) now: Option<Arc<FileRead>>,
+}
+
+/// What is taken up now.
+#[derive(Debug, Default)]
 pub(super) struct Turn {
-    pub(super) files: Files,
+    /// In which version each file is taken up that differs.
+    pub(super) files: Vec<Difference>,
     /// In how long the first of those comes whose turn has not come.
     pub(super) again: Option<Duration>,
     pub(super) findings: Vec<Finding>,
@@ -37,14 +46,23 @@ pub(super) struct Turn {
 impl Turns {
     /// Takes up the files as they are now, but for the objects of tenants that change too often, which stay as they were. Whose an
     /// object is, and how often it may change, is what the mesh says that is in force.
-    pub(super) fn take(&mut self, before: &Files, now: Files, mesh: &Mesh, time: Duration) -> Turn {
+    pub(super) fn take(
+        &mut self,
+        files: Vec<Difference>,
+        (before, now): (&Files, impl FnOnce() -> Files),
+        mesh: &Mesh,
+        time: Duration,
+    ) -> Turn {
         let mut again: Option<Duration> = None;
         let mut held = BTreeSet::new();
         self.0.retain(|tenant, _| mesh.tenants.contains_key(tenant));
         for (id, tenant) in &mesh.tenants {
             let Some(rate) = tenant.budget.updates_per_second else { continue };
             let namespaces: BTreeSet<&str> = tenant.namespaces.iter().map(Namespace::as_str).collect();
-            if of(before, &namespaces).eq(of(&now, &namespaces)) {
+            let is_same = |file: &Difference| {
+                of_file(file.then.as_deref(), &namespaces).eq(of_file(file.now.as_deref(), &namespaces))
+            };
+            if files.iter().all(is_same) {
                 continue;
             }
             if let Some(early) = self.is_early(id, rate, time) {
@@ -53,10 +71,10 @@ impl Turns {
             }
         }
         if held.is_empty() {
-            return Turn { files: now, again, findings: Vec::new() };
+            return Turn { files, again, findings: Vec::new() };
         }
-        let findings = findings(before, &now, &held);
-        Turn { files: merged(before, now, &held), again, findings }
+        let findings = findings(before, &now(), &held);
+        Turn { files: files.into_iter().map(|file| merged(file, &held)).collect(), again, findings }
     }
 
     /// Counts one more change; by how much it comes too early, if it does.
@@ -77,8 +95,14 @@ fn of<'a>(
     files: &'a Files,
     namespaces: &'a BTreeSet<&str>,
 ) -> impl Iterator<Item = (&'a PathBuf, &'a ReadObject)> {
-    let all = files.iter().flat_map(|(path, read)| read.objects.iter().map(move |object| (path, object)));
-    all.filter(|(_, object)| is_of(object, namespaces))
+    files.iter().flat_map(|(path, read)| of_file(Some(read), namespaces).map(move |object| (path, object)))
+}
+
+fn of_file<'a>(
+    read: Option<&'a FileRead>,
+    namespaces: &'a BTreeSet<&str>,
+) -> impl Iterator<Item = &'a ReadObject> {
+    read.into_iter().flat_map(|read| &read.objects).filter(|object| is_of(object, namespaces))
 }
 
 fn is_of(object: &ReadObject, namespaces: &BTreeSet<&str>) -> bool {
@@ -86,23 +110,12 @@ fn is_of(object: &ReadObject, namespaces: &BTreeSet<&str>) -> bool {
     is_in && Kind::of(&object.name).is_some_and(Kind::is_configuration)
 }
 
-/// Files with those objects as they were, and all others as they are.
-fn merged(before: &Files, now: Files, held: &BTreeSet<&str>) -> Files {
-    let paths: BTreeSet<PathBuf> = before.keys().chain(now.keys()).cloned().collect();
-    let merge = |path: PathBuf| {
-        let (then, now) = (before.get(&path), now.get(&path));
-        let read = match (then, now) {
-            (Some(then), Some(now)) if Arc::ptr_eq(then, now) => Arc::clone(now),
-            (None, None) => return None,
-            (then, now) => {
-                Arc::new(FileRead::merged(then.map(|read| &**read), now.map(|read| &**read), |object| {
-                    is_of(object, held)
-                }))
-            }
-        };
-        (now.is_some() || !read.objects.is_empty()).then_some((path, read))
-    };
-    paths.into_iter().filter_map(merge).collect()
+/// A file with those objects as they were, and all others as they are.
+fn merged(file: Difference, held: &BTreeSet<&str>) -> Difference {
+    let Difference { path, then, now } = file;
+    let merged = FileRead::merged(then.as_deref(), now.as_deref(), |object| is_of(object, held));
+    let is_there = now.is_some() || !merged.objects.is_empty();
+    Difference { path, then, now: is_there.then(|| Arc::new(merged)) }
 }
 
 /// Says of the first object of each namespace that it waits.

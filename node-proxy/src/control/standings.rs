@@ -2,7 +2,7 @@
 //!
 //! It must never hold more than there are objects, nor tell a tenant of another's.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use config::{
     condition::{About, Condition, Standing},
@@ -22,7 +22,7 @@ pub(super) struct Standings(BTreeMap<ObjectRef, Kept>);
 
 #[derive(Debug)]
 struct Kept {
-    standing: Standing,
+    standing: Arc<Standing>,
     /// For each of its conditions.
     since: Vec<SystemTime>,
 }
@@ -52,7 +52,7 @@ impl Standings {
     /// namespace has nobody to tell, and takes no room from others.
     pub(super) fn take(
         &mut self,
-        standings: &[Standing],
+        standings: &[Arc<Standing>],
         are_there: impl Fn(&TenantId) -> bool,
         now: SystemTime,
     ) -> Vec<(TenantId, News)> {
@@ -71,7 +71,7 @@ impl Standings {
             }
             let since = |condition: &Condition| since(before, condition).unwrap_or(now);
             let since = standing.conditions.iter().map(since).collect();
-            kept.insert(standing.object.clone(), Kept { standing: standing.clone(), since });
+            kept.insert(standing.object.clone(), Kept { standing: Arc::clone(standing), since });
         }
         self.0 = kept;
         news
@@ -101,7 +101,7 @@ impl Standings {
 impl Kept {
     /// To an owner, or to who may see everybody's.
     fn show(&self, to_owner: bool) -> serde_json::Value {
-        let Standing { object, tenant, observed_generation, conditions } = &self.standing;
+        let Standing { object, tenant, observed_generation, conditions } = &*self.standing;
         let show = |(condition, since): (_, &SystemTime)| {
             let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let message = if to_owner { for_owner(condition) } else { &condition.message };

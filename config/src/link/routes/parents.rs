@@ -2,6 +2,8 @@
 //!
 //! It must never take a port from a route that is for other callers.
 
+use std::collections::BTreeSet;
+
 use super::missing_service;
 use crate::{
     finding::{Reason, Severity},
@@ -15,7 +17,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::link) struct Attachment {
     caller: Option<Namespace>,
-    service: ServiceName,
+    pub(in crate::link) service: ServiceName,
     port: u16,
 }
 
@@ -80,12 +82,14 @@ fn settle_kinds(
     let mut left = Vec::with_capacity(ports.len());
     for (port, protocol) in ports.iter().copied() {
         let attachment = Attachment::of(&route.name, &parent.service, port);
-        match (route.name.kind, linking.grpc_ports.get_mut(&attachment)) {
+        let first = linking.grpc_ports.get(&attachment).and_then(BTreeSet::first);
+        match (route.name.kind, first) {
             // No route is obeyed there.
             (..) if protocol == AppProtocol::Tcp => {}
-            (RouteKind::Grpc, None) => drop(linking.grpc_ports.insert(attachment, route.name.clone())),
-            (RouteKind::Grpc, Some(first)) if route.name < *first => first.clone_from(&route.name),
-            (RouteKind::Grpc, Some(_)) | (RouteKind::Http, None) => {}
+            (RouteKind::Grpc, _) => {
+                linking.grpc_ports.entry(attachment).or_default().insert(route.name.clone());
+            }
+            (RouteKind::Http, None) => {}
             (RouteKind::Http, Some(first)) => {
                 let message = format!(
                     "not attached to port {port} of Service {} (Conflicted): {} {first} is attached there, and a port has routes \
