@@ -168,7 +168,9 @@ fn named(what: &str, kind: &Kind) -> Result<Vec<u8>, String> {
 }
 
 fn repeated(what: &str) -> Result<Vec<u8>, String> {
-    let number = |(count, text): (&str, &str)| Some((count.parse::<usize>().ok()?, text.replace("\\n", "\n")));
-    let (count, text) = what.split_once('*').and_then(number).ok_or_else(|| format!("@[{what}]@ has no number"))?;
+    let number =
+        |(count, text): (&str, &str)| Some((count.parse::<usize>().ok()?, text.replace("\\n", "\n")));
+    let (count, text) =
+        what.split_once('*').and_then(number).ok_or_else(|| format!("@[{what}]@ has no number"))?;
     Ok((0..count).flat_map(|number| text.replace('%', &number.to_string()).into_bytes()).collect())
 }

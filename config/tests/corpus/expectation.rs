@@ -88,7 +88,8 @@ impl Status {
             let is_good = condition.reason == good(condition.about);
             let status = is_good == (condition.about != About::Conflicted);
             let piece = self.0.get(&condition.about).map_or("", |(_, piece)| piece);
-            if condition.reason != reason || condition.status != status || !condition.message.contains(piece) {
+            if condition.reason != reason || condition.status != status || !condition.message.contains(piece)
+            {
                 wrong.push(format!(
                     "{} is {} ({:?}), not {reason} ({piece:?})",
                     condition.about.as_str(),

@@ -170,7 +170,8 @@ pub(crate) fn neighbours(trial: &Trial) -> Vec<String> {
 /// Whether the case says that something of the neighbour's is closed: then it is an object of that namespace.
 fn is_closed(case: &Case) -> bool {
     let is_named = |place: &String| place.split(' ').any(|word| word == NEIGHBOUR);
-    let is_it = |expected: &Expected| matches!(expected, Expected::Closed(places) if places.iter().any(is_named));
+    let is_it =
+        |expected: &Expected| matches!(expected, Expected::Closed(places) if places.iter().any(is_named));
     case.expected.iter().any(is_it)
 }
 

@@ -119,7 +119,11 @@ fn the_corpus_is_of_every_kind_and_no_name_of_a_case_is_there_twice() {
     let mut names = BTreeSet::new();
     for case in &cases {
         *counts.entry(&case.kind.folder).or_default() += 1;
-        assert!(names.insert((&case.kind.folder, &case.name)), "{}: there is another of this name", case.place);
+        assert!(
+            names.insert((&case.kind.folder, &case.name)),
+            "{}: there is another of this name",
+            case.place
+        );
     }
     let kinds: BTreeSet<&str> = config::kinds().chain([FRAMING]).collect();
     assert_eq!(counts.keys().copied().collect::<BTreeSet<_>>(), kinds);

@@ -13,10 +13,8 @@ use config::{
     store::{FileText, Options, Outcome, Store},
 };
 
-const FILES: [(&str, &str); 2] = [
-    ("50-bank.yaml", include_str!("scene/bank.yaml")),
-    ("50-shop.yaml", include_str!("scene/shop.yaml")),
-];
+const FILES: [(&str, &str); 2] =
+    [("50-bank.yaml", include_str!("scene/bank.yaml")), ("50-shop.yaml", include_str!("scene/shop.yaml"))];
 /// The neighbour's file, and its namespace, which is its Tenant's name, too.
 pub(crate) const NEIGHBOURS_FILE: &str = FILES[0].0;
 pub(crate) const NEIGHBOUR: &str = "bank";
