@@ -40,6 +40,7 @@ fn show(scope: &Scope) -> String {
             format!("{of}{}", labels.collect::<String>())
         }
         Scope::Services(services) => services.iter().map(ToString::to_string).collect(),
+        Scope::Pods(pods) => pods.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -49,8 +49,6 @@ pub struct Assembly {
     options: Options,
     site: Site,
     held: Held,
-    /// Pods of this machine, as its own files tell.
-    local: BTreeMap<PodName, Arc<Workload>>,
     dirty: Dirty,
     mesh: Arc<Mesh>,
     workloads: workloads::State,
@@ -61,13 +59,13 @@ impl Assembly {
     /// One that has seen nothing yet. Our network is the one without a name.
     pub fn new(options: Options, domain: ClusterDomain) -> Self {
         let mesh = Arc::new(Mesh { trust_domain: options.trust_domain.clone(), ..Mesh::default() });
+        let held = Held::new(domain.clone());
         let site = Site { domain, network: String::new(), bytes: options.limits.file_bytes };
         Self {
             options,
             site,
             mesh,
-            held: Held::default(),
-            local: BTreeMap::new(),
+            held,
             dirty: Dirty::default(),
             workloads: workloads::State::default(),
             told: Told::default(),
@@ -86,7 +84,7 @@ impl Assembly {
     /// not is answered, and stays as it was.
     pub fn take(&mut self, kind: Kind, set: Vec<Resource>, removed: &[String]) -> Vec<Rejection> {
         for name in removed {
-            self.held.put((kind, Arc::from(name.as_str())), None, &self.site, &mut self.dirty);
+            self.held.put((kind, Arc::from(name.as_str())), None, &mut self.dirty);
         }
         set.iter().filter_map(|resource| self.take_one(kind, resource)).collect()
     }
@@ -94,13 +92,7 @@ impl Assembly {
     /// Says which pods are on this machine, and what only it knows of them: network namespace, probes, ports, and what their
     /// capture leaves alone.
     pub fn place(&mut self, local: BTreeMap<PodName, Arc<Workload>>) {
-        let before = mem::replace(&mut self.local, local);
-        let changed = |pods: &BTreeMap<PodName, Arc<Workload>>, others: &BTreeMap<PodName, Arc<Workload>>| {
-            let is_new = |(pod, workload): &(&PodName, &Arc<Workload>)| others.get(*pod) != Some(*workload);
-            pods.iter().filter(is_new).map(|(pod, _)| Key::Workload(pod.clone())).collect::<Vec<_>>()
-        };
-        self.dirty.keys.extend(changed(&before, &self.local));
-        self.dirty.keys.extend(changed(&self.local, &before));
+        self.dirty.keys.extend(self.workloads.place(local).into_iter().map(Key::Workload));
     }
 
     /// Puts the mesh together anew, as far as anything changed.
@@ -110,7 +102,7 @@ impl Assembly {
         if !dirty.is_empty() {
             self.renew(&mut dirty, &mut changes);
         }
-        let unknown = self.unknown();
+        let unknown = self.workloads.unknown(&self.mesh);
         let standings = self.told.standings(&self.held, &self.mesh, &dirty);
         let rejected = Rejected {
             netns: unknown.iter().filter_map(|workload| workload.netns.clone()).collect(),
@@ -143,17 +135,8 @@ impl Assembly {
                 (Entry::rejected(bad, kept, stand_in), Some(Rejection { kind, name, reason, message }))
             }
         };
-        self.held.put(id, Some(entry), &self.site, &mut self.dirty);
+        self.held.put(id, Some(entry), &mut self.dirty);
         rejection
-    }
-
-    /// Pods of this machine that no resource tells of.
-    fn unknown(&self) -> Vec<Arc<Workload>> {
-        let is_known = |workload: &Workload| {
-            self.mesh.workloads.get(&workload.pod).is_some_and(|known| known.netns.is_some())
-        };
-        let here = self.local.values().filter(|workload| workload.netns.is_some());
-        here.filter(|workload| !is_known(workload)).cloned().collect()
     }
 }
 

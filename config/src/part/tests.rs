@@ -131,3 +131,14 @@ fn what_did_not_change_is_the_same_object_again_after_it_was_bytes() {
     assert!(now.authorization.iter().all(same));
     assert_ne!(now, before);
 }
+
+#[test]
+fn a_policy_about_pods_is_told_to_those_whose_pods_they_are_whoever_wrote_it() {
+    let mut mesh = Mesh::clone(&mesh());
+    let teller = mesh.workloads.keys().next().unwrap().clone();
+    for policy in mesh.authorization.values_mut().filter(|policy| policy.name.name.as_str() == "of-all") {
+        Arc::make_mut(policy).scope = Scope::Pods([teller.clone()].into());
+    }
+    assert_eq!(names(&of(&mesh, &tenant("bank")).authorization), ["bank/of-bank", "istio-system/of-all"]);
+    assert_eq!(names(&of(&mesh, &tenant("shop")).authorization), Vec::<String>::new());
+}

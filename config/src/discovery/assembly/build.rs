@@ -35,7 +35,7 @@ impl Assembly {
         others.iter().for_each(|key| self.renew_one(key, &mut next, changes));
         let pods =
             pods.into_iter().filter_map(|key| if let Key::Workload(pod) = key { Some(pod) } else { None });
-        self.workloads.renew(&self.held, &self.local, pods.collect(), &mut next, changes);
+        self.workloads.renew(&self.held, pods.collect(), &mut next, changes);
         if !changes.is_empty() {
             next.version = self.mesh.version + 1;
             self.mesh = Arc::new(next);

@@ -10,9 +10,9 @@ use std::{
 
 use super::super::{
     Kind,
-    lower::{Bad, Key, Note, Object, Site, names},
+    lower::{Bad, Key, Note, Object, names},
 };
-use crate::name::{Name, Namespace, PodName, PolicyName};
+use crate::name::{ClusterDomain, Name, Namespace, PodName, PolicyName};
 
 /// A resource.
 pub(super) type Id = (Kind, Arc<str>);
@@ -74,6 +74,8 @@ impl Dirty {
 /// All resources.
 #[derive(Debug, Default)]
 pub(super) struct Held {
+    /// What the names of Services end in.
+    domain: ClusterDomain,
     entries: BTreeMap<Id, Entry>,
     accepted: BTreeMap<Kind, usize>,
     claims: BTreeMap<Key, BTreeSet<(bool, Id)>>,
@@ -89,6 +91,10 @@ pub(super) struct Held {
 }
 
 impl Held {
+    pub(super) fn new(domain: ClusterDomain) -> Self {
+        Self { domain, ..Self::default() }
+    }
+
     pub(super) fn get(&self, id: &Id) -> Option<&Entry> {
         self.entries.get(id)
     }
@@ -182,7 +188,7 @@ impl Held {
     }
 
     /// Holds a resource, or holds it no more, and notes what that changes.
-    pub(super) fn put(&mut self, id: Id, new: Option<Entry>, site: &Site, dirty: &mut Dirty) {
+    pub(super) fn put(&mut self, id: Id, new: Option<Entry>, dirty: &mut Dirty) {
         let old = self.entries.remove(&id);
         if old.is_none() && new.is_none() {
             return;
@@ -201,16 +207,16 @@ impl Held {
             return;
         }
         if let Some(Entry { object: Some(object), is_stand_in, .. }) = old {
-            self.unlink(&id, &object, is_stand_in, site, dirty);
+            self.unlink(&id, &object, is_stand_in, dirty);
         }
         let linked = new.as_ref().and_then(|entry| Some((entry.object.clone()?, entry.is_stand_in)));
         self.entries.extend(new.map(|new| (id.clone(), new)));
         if let Some((object, is_stand_in)) = linked {
-            self.link(&id, &object, is_stand_in, site, dirty);
+            self.link(&id, &object, is_stand_in, dirty);
         }
     }
 
-    fn link(&mut self, id: &Id, object: &Object, is_stand_in: bool, site: &Site, dirty: &mut Dirty) {
+    fn link(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
         self.claims.entry(object.key()).or_default().insert((!is_stand_in, id.clone()));
         self.note_contention(&object.key());
         if !is_stand_in {
@@ -229,11 +235,11 @@ impl Held {
                 self.naming.entry(policy.clone()).or_default().insert(id.clone());
             }
         }
-        self.touch(object, site, dirty);
+        self.touch(object, dirty);
     }
 
-    fn unlink(&mut self, id: &Id, object: &Object, is_stand_in: bool, site: &Site, dirty: &mut Dirty) {
-        self.touch(object, site, dirty);
+    fn unlink(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
+        self.touch(object, dirty);
         take_out(&mut self.claims, &object.key(), &(!is_stand_in, id.clone()));
         self.note_contention(&object.key());
         if let Some(count) = self.accepted.get_mut(&id.0).filter(|_| !is_stand_in) {
@@ -264,7 +270,7 @@ impl Held {
     }
 
     /// Notes what an object is part of; of pods of one name, what each of them is part of, since another of them may count now.
-    fn touch(&self, object: &Object, site: &Site, dirty: &mut Dirty) {
+    fn touch(&self, object: &Object, dirty: &mut Dirty) {
         let key = object.key();
         dirty.tenants |= matches!(key, Key::Tenant(_) | Key::Kept | Key::Namespace(_));
         let pods = self.objects(&key).chain([object]).filter_map(|object| match object {
@@ -272,7 +278,7 @@ impl Held {
             _ => None,
         });
         for held in pods {
-            let services = held.services.keys().filter_map(|name| names::service(name, &site.domain).ok());
+            let services = held.services.keys().filter_map(|name| names::service(name, &self.domain).ok());
             dirty.keys.extend(services.map(Key::Service));
             let policies = held.policies.iter().filter_map(|name| names::policy(name).ok());
             dirty.keys.extend(policies.map(Key::Authorization));

@@ -23,9 +23,11 @@ use crate::{
     name::{PodName, PolicyName, TenantId},
 };
 
-/// What has to be remembered of pods with ports that are left alone.
+/// The pods of this machine, and what has to be remembered of those with ports that are left alone.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// Pods of this machine, as its own files tell.
+    local: BTreeMap<PodName, Arc<Workload>>,
     /// Those that ask for it, whether it is granted or not.
     asking: BTreeSet<PodName>,
     /// The ports that are captured all the same, and who says so.
@@ -33,11 +35,26 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Takes over the pods of this machine, and names those of which something else is known now.
+    pub(super) fn place(&mut self, local: BTreeMap<PodName, Arc<Workload>>) -> Vec<PodName> {
+        let before = std::mem::replace(&mut self.local, local);
+        let all: BTreeSet<&PodName> = before.keys().chain(self.local.keys()).collect();
+        all.into_iter().filter(|pod| before.get(*pod) != self.local.get(*pod)).cloned().collect()
+    }
+
+    /// Pods of this machine that no resource tells of.
+    pub(super) fn unknown(&self, mesh: &Mesh) -> Vec<Arc<Workload>> {
+        let is_known = |workload: &Workload| {
+            mesh.workloads.get(&workload.pod).is_some_and(|known| known.netns.is_some())
+        };
+        let here = self.local.values().filter(|workload| workload.netns.is_some());
+        here.filter(|workload| !is_known(workload)).cloned().collect()
+    }
+
     /// Makes pods anew; those, too, whose ports somebody else may have closed or opened.
     pub(super) fn renew(
         &mut self,
         resources: &Held,
-        local: &BTreeMap<PodName, Arc<Workload>>,
         mut pods: BTreeSet<PodName>,
         next: &mut Mesh,
         changes: &mut Changes,
@@ -53,7 +70,7 @@ impl State {
         for pod in pods {
             let workload = match resources.object(&Key::Workload(pod.clone())) {
                 Some(Object::Workload(held)) => {
-                    let placed = place(&held.workload, local.get(&pod), next);
+                    let placed = place(&held.workload, self.local.get(&pod), next);
                     let workload = self.close(placed, |placed| closed(placed, &peers, resources, next));
                     Some(share(workload, &held.workload, next))
                 }

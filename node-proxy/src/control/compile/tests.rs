@@ -18,6 +18,7 @@ use crate::snapshot::{Destination, ServiceEntry, routes::PathMatcher};
 mod grpc_routes;
 mod increments;
 mod ownership;
+mod pods;
 mod routes;
 mod scale;
 mod sharing;
