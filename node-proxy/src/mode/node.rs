@@ -19,7 +19,12 @@ use config::{
 };
 use ebpf_redirect::{FenceChoice, RedirectError};
 
-use super::{hours::Hours, signals::Signals, sources, steering::Steering};
+use super::{
+    hours::Hours,
+    signals::Signals,
+    sources::{self, Configuration},
+    steering::Steering,
+};
 use crate::{
     admin,
     app::{Daemon, Origin},
@@ -246,7 +251,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         reading,
         domain: options.site.domain.clone(),
     });
-    let (source, discovery) = sources::configuration(&options, files, origin.reading.clone())
+    let Configuration { source, discovery } = sources::configuration(&options, files, origin.reading.clone())
         .map_err(system("discovery's threads"))?;
     let daemon =
         Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped, origin, discovery });

@@ -26,17 +26,26 @@ use crate::{
     },
 };
 
-/// Where configuration comes from, and how it stands with the control plane if that is one.
+/// Where configuration comes from.
+pub(super) struct Configuration {
+    pub(super) source: Box<dyn ConfigSource>,
+    /// How it stands with the control plane, if that is one.
+    pub(super) discovery: Option<Arc<Standing>>,
+}
+
+/// Starts to follow it.
 pub(super) fn configuration(
     options: &NodeOptions,
     files: FileSource,
     reading: store::Options,
-) -> io::Result<(Box<dyn ConfigSource>, Option<Arc<Standing>>)> {
-    let Some(mut client) = options.discovery.clone() else { return Ok((Box::new(files), None)) };
+) -> io::Result<Configuration> {
+    let Some(mut client) = options.discovery.clone() else {
+        return Ok(Configuration { source: Box::new(files), discovery: None });
+    };
     client.introduction.addresses = reading.node_addresses.clone();
     let source = DiscoverySource::start(client, Box::new(files), reading, options.site.domain.clone())?;
-    let standing = source.standing();
-    Ok((Box::new(source), Some(standing)))
+    let discovery = Some(source.standing());
+    Ok(Configuration { source: Box::new(source), discovery })
 }
 
 /// Where certificates come from.
