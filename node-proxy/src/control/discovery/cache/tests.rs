@@ -60,7 +60,9 @@ fn what_is_written_after_a_torn_tail_is_found() {
     let (mut cache, _) = Cache::open(directory.path(), header());
     cache.write(Kind::Route, &[resource("a", &[], "1")], &[]);
     cache.settle(&[]);
-    cache.write(Kind::Route, &[resource("a", &[], "2")], &[]);
+    // What is left of it would be read as a record.
+    let long = Resource { body: [vec![0; 1000], vec![1]].concat(), ..resource("a", &[], "2") };
+    cache.write(Kind::Route, &[long], &[]);
     drop(cache);
     let (mut cache, _) = Cache::open(directory.path(), header());
     cache.write(Kind::Route, &[resource("b", &[], "1")], &[]);
