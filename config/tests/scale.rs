@@ -2,6 +2,8 @@
 //!
 //! `cargo test --release -p config --test scale -- --ignored --nocapture --test-threads 1`
 
+#![expect(clippy::print_stdout, clippy::disallowed_types, reason = "it measures by the clock, and tells")]
+
 use std::{
     collections::BTreeMap,
     fmt::Write,
@@ -66,7 +68,8 @@ fn part(size: Size, file: usize, changed: Option<usize>) -> String {
 fn mesh(size: Size) -> Files {
     let mut namespaces = String::new();
     for namespace in 0..size.namespaces {
-        let _ = writeln!(namespaces, "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: n-{namespace}}}");
+        let _ =
+            writeln!(namespaces, "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: n-{namespace}}}");
     }
     let parts = (0..size.files).map(|file| (path(file), text(part(size, file, None))));
     parts.chain([(PathBuf::from("namespaces.yaml"), text(namespaces))]).collect()
@@ -146,10 +149,8 @@ fn routes(count: usize, per_file: usize) {
 
 fn endpoints(size: Size) {
     let mut files = mesh(size);
-    let bytes: usize = files
-        .values()
-        .map(|text| if let FileText::Bytes(bytes) = text { bytes.len() } else { 0 })
-        .sum();
+    let bytes: usize =
+        files.values().map(|text| if let FileText::Bytes(bytes) = text { bytes.len() } else { 0 }).sum();
     println!("{} MiB of text; {:?} MiB before", bytes >> 20, memory());
     let limits = Limits { objects: 200_000, ..Limits::default() };
     let mut store = Store::new(Options { limits, ..Options::default() });
@@ -167,7 +168,10 @@ fn endpoints(size: Size) {
         slice(&mut out, (number % size.namespaces, number), size.endpoints, round % 2 == 0);
         // A second one of a Service that has one.
         let of = number - size.services;
-        (path(99_000 + of), out.replace(&format!("service-name: s-{number}"), &format!("service-name: s-{of}")))
+        (
+            path(99_000 + of),
+            out.replace(&format!("service-name: s-{number}"), &format!("service-name: s-{of}")),
+        )
     });
 }
 

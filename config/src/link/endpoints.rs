@@ -229,10 +229,7 @@ fn selected(linking: &Linking, draft: &ServiceDraft) -> Vec<Arc<Lowered>> {
 
 /// Whether a pod has all labels that a Service's selector names.
 pub(super) fn selects(draft: &ServiceDraft, pod: &WorkloadDraft) -> bool {
-    draft
-        .selector
-        .iter()
-        .all(|(key, value)| pod.workload.labels.get(key).is_some_and(|label| label == value))
+    draft.selector.iter().all(|(key, value)| pod.workload.labels.get(key).is_some_and(|label| label == value))
 }
 
 fn target(port: &PortDraft, pod: &WorkloadDraft) -> Option<u16> {

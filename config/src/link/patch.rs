@@ -145,7 +145,8 @@ impl Linking {
         }
         let new = self.put_in_as_edited(edit, workloads::place)?;
         let new = new.as_deref().and_then(as_pod);
-        let now: BTreeSet<IpAddr> = new.into_iter().flat_map(|new| &new.workload.addresses).copied().collect();
+        let now: BTreeSet<IpAddr> =
+            new.into_iter().flat_map(|new| &new.workload.addresses).copied().collect();
         dirty.out.workloads.extend(new.map(|new| new.workload.pod.clone()));
         dirty.addresses.extend(addresses.symmetric_difference(&now));
         for pod in [old, new].into_iter().flatten() {
@@ -189,13 +190,15 @@ impl Linking {
                 }
                 dirty.out.services.insert(service);
             }
-            let service = self.put_in(object, endpoints::check_slice).as_deref().and_then(service_named).cloned();
+            let service =
+                self.put_in(object, endpoints::check_slice).as_deref().and_then(service_named).cloned();
             if let Some(service) = service {
                 self.sort_slices(&service);
                 dirty.out.services.insert(service);
             }
         }
-        let namespaces: BTreeSet<&Arc<str>> = slices.iter().filter_map(|slice| slice.namespace.as_ref()).collect();
+        let namespaces: BTreeSet<&Arc<str>> =
+            slices.iter().filter_map(|slice| slice.namespace.as_ref()).collect();
         for namespace in namespaces {
             let is_refused = self
                 .candidates_of(Kind::EndpointSlice, Some(namespace))
@@ -250,7 +253,8 @@ impl Linking {
             grpc.iter().for_each(|route| self.place_route(route, dirty));
             let after = self.first_of_ports();
             let is_other = |port: &&routes::Attachment| before.get(*port) != after.get(*port);
-            let services = before.keys().chain(after.keys()).filter(is_other).map(|port| port.service.clone());
+            let services =
+                before.keys().chain(after.keys()).filter(is_other).map(|port| port.service.clone());
             http.extend(self.routes_naming(Kind::HttpRoute, &services.collect()));
         }
         http.iter().for_each(|route| self.place_route(route, dirty));

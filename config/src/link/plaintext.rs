@@ -13,9 +13,8 @@ use crate::{
 
 /// Has ports that take no plaintext captured like any other, and says so.
 pub(super) fn close(linking: &mut Linking) {
-    let is_concerned = |pod: &WorkloadDraft| {
-        pod.off_place.is_some() || !pod.workload.exclusions.inbound_ports.is_empty()
-    };
+    let is_concerned =
+        |pod: &WorkloadDraft| pod.off_place.is_some() || !pod.workload.exclusions.inbound_ports.is_empty();
     let pods = linking.pods.iter().filter(|(_, pod)| as_pod(pod).is_some_and(is_concerned));
     let pods: Vec<PodName> = pods.map(|(pod, _)| pod.clone()).collect();
     close_of(linking, &pods);
@@ -27,7 +26,8 @@ pub(super) fn close_of(linking: &mut Linking, pods: &[PodName]) {
     let peers = Peers::of(&policies);
     for pod in pods {
         let Some(lowered) = linking.pods.get(pod).cloned() else { continue };
-        let (Some(draft), Some(workload)) = (as_pod(&lowered), linking.mesh.workloads.get(pod).cloned()) else {
+        let (Some(draft), Some(workload)) = (as_pod(&lowered), linking.mesh.workloads.get(pod).cloned())
+        else {
             continue;
         };
         linking.findings.begin(Stage::Plaintext, &lowered.object);

@@ -130,7 +130,8 @@ impl Linking {
             self.quiet.is_unsettled |= candidate.in_force.is_some();
             return;
         };
-        let is_used = |version: &Option<Arc<Lowered>>| version.as_ref().is_some_and(|it| Arc::ptr_eq(it, used));
+        let is_used =
+            |version: &Option<Arc<Lowered>>| version.as_ref().is_some_and(|it| Arc::ptr_eq(it, used));
         if is_used(&candidate.in_force) {
             return;
         }

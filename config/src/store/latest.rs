@@ -87,7 +87,9 @@ fn beside<'a, A, B>(
     std::iter::from_fn(move || {
         let order = match (one.peek(), other.peek()) {
             // Whether two paths are the same text is found out sooner than which one is first.
-            (Some((first, _)), Some((second, _))) if first.as_os_str() == second.as_os_str() => Ordering::Equal,
+            (Some((first, _)), Some((second, _))) if first.as_os_str() == second.as_os_str() => {
+                Ordering::Equal
+            }
             (Some((first, _)), Some((second, _))) => first.cmp(second),
             (Some(_), None) => Ordering::Less,
             (None, _) => Ordering::Greater,

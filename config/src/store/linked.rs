@@ -67,8 +67,7 @@ impl Store {
             unevaluated::stand_in(&mut mesh);
         }
         let of_parts = self.basis.of_parts.iter().cloned().chain(of_parts);
-        let of_parts: BTreeSet<ObjectRef> =
-            of_parts.filter(|of| linking.stood_in.contains_key(of)).collect();
+        let of_parts: BTreeSet<ObjectRef> = of_parts.filter(|of| linking.stood_in.contains_key(of)).collect();
         let basis = Basis {
             good: Arc::clone(&linking.used),
             stood_in: Arc::new(linking.stood_in.clone()),
@@ -164,7 +163,10 @@ fn is_in(files: &BTreeSet<PathBuf>, file: &Path) -> bool {
 }
 
 /// All objects of files that have changed. `None` if an object is there twice, or cannot be told by itself.
-fn places<'a>(files: &'a [Difference], repeating: &BTreeSet<PathBuf>) -> Option<BTreeMap<&'a ObjectRef, Place<'a>>> {
+fn places<'a>(
+    files: &'a [Difference],
+    repeating: &BTreeSet<PathBuf>,
+) -> Option<BTreeMap<&'a ObjectRef, Place<'a>>> {
     let mut places: BTreeMap<&ObjectRef, Place<'a>> = BTreeMap::new();
     for Difference { path, then, now } in files {
         let is_plain = |read: &Option<Arc<FileRead>>| read.as_ref().is_none_or(|read| read.is_plain());

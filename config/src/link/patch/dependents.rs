@@ -4,8 +4,12 @@
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
-use super::{Candidate, Dirty, Draft, Kind, Linking, Lowered, ObjectRef, ServiceName, as_service, endpoints, targets};
-use crate::lower::{BackendDraft, FilterDraft, ReferenceDraft, RouteDraft, RuleDraft, TargetDraft, WorkloadDraft};
+use super::{
+    Candidate, Dirty, Draft, Kind, Linking, Lowered, ObjectRef, ServiceName, as_service, endpoints, targets,
+};
+use crate::lower::{
+    BackendDraft, FilterDraft, ReferenceDraft, RouteDraft, RuleDraft, TargetDraft, WorkloadDraft,
+};
 
 impl Linking {
     /// The candidates of a kind, or those of one namespace, in the order of their names.
@@ -28,8 +32,7 @@ impl Linking {
         let namespace: Arc<str> = Arc::from(pod.workload.pod.namespace.as_str());
         let all = self.candidates_of(Kind::Service, Some(&namespace));
         let drafts = all.filter_map(|candidate| as_service(self.used.get(&candidate.object)?));
-        let selecting =
-            drafts.filter(|draft| !draft.selector.is_empty() && endpoints::selects(draft, pod));
+        let selecting = drafts.filter(|draft| !draft.selector.is_empty() && endpoints::selects(draft, pod));
         selecting.map(|draft| draft.name.clone()).collect()
     }
 

@@ -12,20 +12,37 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Edit {
     /// An object is in a file in this version, and in its other one no more.
-    Put { object: usize, version: usize, elsewhere: bool },
+    Put {
+        object: usize,
+        version: usize,
+        elsewhere: bool,
+    },
     /// It is in both of its files.
-    Repeat { object: usize, version: usize },
-    Remove { object: usize },
+    Repeat {
+        object: usize,
+        version: usize,
+    },
+    Remove {
+        object: usize,
+    },
     /// All objects of a file stand further down.
-    Move { file: usize },
+    Move {
+        file: usize,
+    },
     /// What follows cannot be read; or can be read again.
-    Break { file: usize, how: usize },
-    RemoveFile { file: usize },
+    Break {
+        file: usize,
+        how: usize,
+    },
+    RemoveFile {
+        file: usize,
+    },
 }
 
 const FILES: usize = 6;
 /// Most edits break nothing.
-const BREAKS: [&str; 5] = ["", "", "---\nkind: [\n", "---\n- no\n", "---\nkind: AuthorizationPolicy\nmetadata: {namespace: shop\n"];
+const BREAKS: [&str; 5] =
+    ["", "", "---\nkind: [\n", "---\n- no\n", "---\nkind: AuthorizationPolicy\nmetadata: {namespace: shop\n"];
 
 fn edit() -> impl Strategy<Value = Edit> {
     let object = || 0..OBJECTS;
@@ -74,7 +91,8 @@ impl Directory {
         for file in 0..FILES {
             let objects = self.objects.iter().filter(|((of, _), _)| *of == file);
             let texts: String = objects.map(|((_, object), version)| text_of(*object, *version)).collect();
-            let text = format!("{}{texts}{}", "# moved\n".repeat(self.above[file]), BREAKS[self.broken[file]]);
+            let text =
+                format!("{}{texts}{}", "# moved\n".repeat(self.above[file]), BREAKS[self.broken[file]]);
             let path = PathBuf::from(format!("{file}.yaml"));
             if text.is_empty() {
                 self.texts.remove(&path);
@@ -126,7 +144,11 @@ fn compare(options: &Options, edits: &[Edit]) -> Result<(), TestCaseError> {
             taken.set((parts + usize::from(is_marked(&store)), all + 1));
         });
         let told = |outcome: &Outcome| {
-            outcome.findings.iter().map(|finding| format!("{finding} {:?}", finding.excerpt)).collect::<Vec<_>>()
+            outcome
+                .findings
+                .iter()
+                .map(|finding| format!("{finding} {:?}", finding.excerpt))
+                .collect::<Vec<_>>()
         };
         prop_assert_eq!(told(&now), told(&other), "findings after {:?}", edit);
         prop_assert_eq!(&*now.mesh, &*other.mesh, "mesh after {:?}", edit);
