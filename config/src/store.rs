@@ -256,8 +256,8 @@ impl Store {
         Collected { candidates, objects, findings, of_parts, repeated, room }
     }
 
-    /// An object with its versions. Where several of one name contradict each other and none is in force, none of them
-    /// comes into force.
+    /// An object with its versions. Where several of one name contradict each other, none of them comes into force; where one
+    /// is, a file that contradicts itself leaves it there, and other files have no say.
     fn candidate(&self, named: &Named<'_>, entry: &Entry<'_>) -> Candidate {
         let Entry { read, object, index } = *entry;
         let candidate = Candidate {
@@ -271,8 +271,9 @@ impl Store {
             vanished: false,
             doubt: Doubt::Unreadable,
         };
-        if candidate.in_force.is_some() {
-            return candidate;
+        if let Some(good) = &candidate.in_force {
+            let stays = candidate.fresh.as_ref() == Some(good) || !named.contradicts_itself(entry);
+            return if stays { candidate } else { Candidate { fresh: None, ..candidate } };
         }
         match doubtful::of_rivals(&named.rivals(entry), &self.options) {
             Some(both) => {

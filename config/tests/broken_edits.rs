@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use config::{
     finding::{Finding, Reason, Severity},
+    model::Action,
     store::{FileText, Options, Outcome, Store},
 };
 
@@ -156,4 +157,49 @@ fn file_over_the_limit_is_not_said_to_have_just_what_was_read_of_it() {
     let limits = config::Limits { file_bytes: 10, ..config::Limits::default() };
     let outcome = Store::new(Options { limits, ..Options::default() }).apply(&files(&[("a.yaml", SERVICE)]));
     assert!(outcome.findings[0].message.contains("more than 10 bytes"), "{}", outcome.findings[0]);
+}
+
+const DENY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n\
+    spec: {action: DENY, rules: [{}]}\n";
+const ALLOW: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n\
+    spec: {rules: [{from: [{source: {namespaces: [any]}}]}]}\n";
+
+#[test]
+fn a_file_that_comes_to_contradict_itself_leaves_a_security_object_as_it_was() {
+    for both in [format!("{ALLOW}---\n{ALLOW}").replacen("any", "a", 1), format!("{ALLOW}---\n{DENY}")] {
+        let (before, after) = edit(DENY, &both);
+        assert_eq!(*after.mesh, *before.mesh, "{both}");
+        assert!(has(&after, Severity::Warning, "kept last good version"), "{:#?}", after.findings);
+    }
+    let (before, after) = edit(DENY, &format!("{ALLOW}---\n{ALLOW}"));
+    assert_ne!(*after.mesh, *before.mesh, "two that mean the same are one");
+    let (before, after) = edit(DENY, &format!("{DENY}---\n{ALLOW}"));
+    assert_eq!(*after.mesh, *before.mesh, "what is in force is still there");
+}
+
+#[test]
+fn another_file_s_object_of_its_name_has_no_say_in_an_edit() {
+    let mut store = Store::new(Options::default());
+    let mut files = BTreeMap::from([("a.yaml".into(), FileText::from(DENY))]);
+    store.apply(&files);
+    files.insert("b.yaml".into(), FileText::from(&*ALLOW.replace("any", "other")));
+    files.insert("a.yaml".into(), FileText::from(ALLOW));
+    let after = store.apply(&files);
+    let policy = after.mesh.authorization.values().next().unwrap();
+    assert!(format!("{policy:?}").contains("any"), "{policy:?}");
+}
+
+#[test]
+fn a_line_of_hyphens_within_braces_leaves_nothing_wider_in_force_than_its_author_wrote() {
+    let cut = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n  rules:\n  \
+        - from: [{source: {namespaces: [any]}}]\n---\n{to: [{operation: {ports: [\"8080\"]}}]}]\n";
+    let (before, after) = edit(DENY, cut);
+    assert_eq!(*after.mesh, *before.mesh, "{:#?}", after.findings);
+    let alone =
+        Store::new(Options::default()).apply(&BTreeMap::from([("a.yaml".into(), FileText::from(cut))]));
+    let policies: Vec<_> = alone.mesh.authorization.values().collect();
+    assert!(
+        policies.iter().all(|policy| policy.action == Action::Unreadable) && !policies.is_empty(),
+        "{policies:?}"
+    );
 }

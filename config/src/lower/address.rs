@@ -45,3 +45,9 @@ pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// A port that is written as a text, in digits alone.
+pub(crate) fn port(text: &str) -> Option<u16> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| is_plain && *port > 0)
+}

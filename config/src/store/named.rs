@@ -91,6 +91,17 @@ impl<'a> Named<'a> {
         std::iter::once(first).chain(seconds).copied().collect()
     }
 
+    /// Whether the file of a security object has another of its name that does not mean the same.
+    pub(super) fn contradicts_itself(&self, first: &Entry<'a>) -> bool {
+        self.rivals(first).iter().any(|rival| {
+            let is_same = match (&first.object.lowered, &rival.object.lowered) {
+                (Some(one), Some(other)) => lower::mean_the_same(one, other),
+                _ => false,
+            };
+            rival.index != first.index && *rival.read.file == *first.read.file && !is_same
+        })
+    }
+
     /// The one object of each name, in the order of files and lines.
     pub(super) fn in_order(&self) -> impl Iterator<Item = Entry<'a>> {
         self.all.iter().copied().filter(|entry| is_chosen(&self.chosen, entry))

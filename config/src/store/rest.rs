@@ -70,7 +70,7 @@ fn begins(key: &str) -> bool {
 fn before_next(text: &str) -> &str {
     let mut end = 0;
     for line in text.split_inclusive(['\n', '\r']) {
-        let content = line.trim_start_matches([' ', '\t', '-', '"', '\'', '\u{feff}']);
+        let content = line.trim_start_matches([' ', '\t', '-', '{', '[', '"', '\'', '\u{feff}']);
         let key = content.split(['"', '\'', ':', ' ']).next().unwrap_or_default();
         if begins(key) {
             break;
@@ -80,10 +80,10 @@ fn before_next(text: &str) -> &str {
     &text[..end]
 }
 
-/// Whether the first line of a text that says something is further in, or an item of a list.
+/// Whether the first line of a text that says something is further in, or an item of a list, or of a value in braces or brackets.
 fn begins_within(text: &str) -> bool {
     let is_marker = |line: &&str| line.starts_with("---");
     let says = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     let first = text.split(['\n', '\r']).filter(says).find(|line| !is_marker(line));
-    first.is_some_and(|line| line.starts_with([' ', '\t', '-']))
+    first.is_some_and(|line| line.starts_with([' ', '\t', '-', '{', '[', '}', ']', ',']))
 }

@@ -8,7 +8,7 @@ use super::names::{self, Of};
 use crate::{
     document::Node,
     finding::{Reason, Severity},
-    lower::Context,
+    lower::{Context, address},
     model::{Action, Clause, ConnectionMatch, TextMatch},
     name::{Namespace, ServiceAccount},
 };
@@ -77,7 +77,7 @@ pub(in crate::lower) fn network(context: &mut Context<'_>, node: &Node) -> Optio
 }
 
 pub(super) fn ports(context: &mut Context<'_>, list: Option<&Node>) -> Vec<u16> {
-    let port = |node: &Node| node.text()?.parse::<u16>().ok().filter(|port| *port > 0);
+    let port = |node: &Node| address::port(node.text()?);
     let mut read = |node: &Node| {
         let found = port(node);
         if found.is_none() {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     document::{Node, shorten},
-    lower::{Context, Place, metadata},
+    lower::{Context, Place, address, metadata},
     model::Exclusions,
     name::NodeName,
     object::{Kind, Object},
@@ -55,12 +55,11 @@ fn complaint(path: &str) -> Option<&'static str> {
 }
 
 pub(super) fn exclusions(context: &mut Context<'_>, root: &Node) -> Exclusions {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
     let network = "a network such as 10.0.0.0/8";
     Exclusions {
-        outbound_ports: list(context, root, metadata::EXCLUDE_OUTBOUND_PORTS, "a port", port),
+        outbound_ports: list(context, root, metadata::EXCLUDE_OUTBOUND_PORTS, "a port", address::port),
         outbound_cidrs: list(context, root, metadata::EXCLUDE_OUTBOUND_CIDRS, network, cidr),
-        inbound_ports: list(context, root, metadata::EXCLUDE_INBOUND_PORTS, "a port", port),
+        inbound_ports: list(context, root, metadata::EXCLUDE_INBOUND_PORTS, "a port", address::port),
     }
 }
 
