@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
+    sync::mpsc::{Receiver, Sender, channel},
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tonic::{
     Code, Request, Status, Streaming,
     codegen::http::uri::PathAndQuery,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
@@ -31,39 +33,35 @@ fn what_is_set_is_sent_to_who_asks_and_changes_follow_each_once() -> Outcome {
     let (netns, mut plane) = plane(0)?;
     plane.change(&[Change::set(WORD, "a", b"one"), Change::set(WORD, "b", b"two")])?;
     let at = plane.address().to_owned();
-    netns.run(|| {
-        block_on(async {
-            let mut client = Client::dial(&at).await?;
-            client.first(WORD, &[], &[]).await?;
-            let first = client.answer().await?;
-            assert_eq!(first.bodies(), [("a", &b"one"[..]), ("b", b"two")]);
-            client.take(&first, None).await?;
-            assert_eq!(plane.answer(WORD, "a")?.step, Step::Ack);
+    let client = Client::dial(&netns, &at)?;
+    client.first(WORD, &[], &[])?;
+    let first = client.answer()?;
+    assert_eq!(first.bodies(), [("a", &b"one"[..]), ("b", b"two")]);
+    client.take(&first, None)?;
+    assert_eq!(plane.answer(WORD, "a")?.step, Step::Ack);
 
-            plane.change(&[Change::set(WORD, "b", b"three"), Change::set(OTHER, "b", b"unasked")])?;
-            let second = client.answer().await?;
-            assert_eq!(second.bodies(), [("b", &b"three"[..])]);
-            client.take(&second, Some("b: not this")).await?;
-            let refusal = plane.answer(WORD, "b")?;
-            assert_eq!((refusal.step, refusal.error.as_deref()), (Step::Nack, Some("b: not this")));
-            assert_eq!(refusal.node, "the-node");
+    plane.change(&[Change::set(WORD, "b", b"three"), Change::set(OTHER, "b", b"unasked")])?;
+    let second = client.answer()?;
+    assert_eq!(second.bodies(), [("b", &b"three"[..])]);
+    client.take(&second, Some("b: not this"))?;
+    let refusal = plane.answer(WORD, "b")?;
+    assert_eq!((refusal.step, refusal.error.as_deref()), (Step::Nack, Some("b: not this")));
+    assert_eq!(refusal.node, "the-node");
 
-            plane.change(&[Change::remove(WORD, "a")])?;
-            let third = client.answer().await?;
-            assert_eq!((third.bodies(), third.removed.as_slice()), (vec![], &["a".to_owned()][..]));
-            client.take(&third, None).await?;
-            plane.answer(WORD, "a")?;
-            let totals = plane.totals()?;
-            assert_eq!((totals.open, totals.streams, totals.responses), (1, 1, 3));
-            assert!(totals.sent > 0 && totals.received > 0, "{totals:?}");
-            let sent: u64 = plane.all_events().iter().map(sent_with).sum();
-            assert_eq!(sent, totals.sent);
-            drop(client);
-            let closed = plane.wait("the end of the stream", |events| events.iter().find_map(closed))?;
-            assert_eq!((closed.node.as_str(), closed.sent), ("the-node", sent));
-            Ok(())
-        })
-    })?
+    plane.change(&[Change::remove(WORD, "a")])?;
+    let third = client.answer()?;
+    assert_eq!((third.bodies(), third.removed.as_slice()), (vec![], &["a".to_owned()][..]));
+    client.take(&third, None)?;
+    plane.answer(WORD, "a")?;
+    let totals = plane.totals()?;
+    assert_eq!((totals.open, totals.streams, totals.responses), (1, 1, 3));
+    assert!(totals.sent > 0 && totals.received > 0, "{totals:?}");
+    let sent: u64 = plane.all_events().iter().map(sent_with).sum();
+    assert_eq!(sent, totals.sent);
+    drop(client);
+    let closed = plane.wait("the end of the stream", |events| events.iter().find_map(closed))?;
+    assert_eq!((closed.node.as_str(), closed.sent), ("the-node", sent));
+    Ok(())
 }
 
 #[test]
@@ -71,35 +69,31 @@ fn who_comes_back_after_a_restart_gets_only_what_it_does_not_have() -> Outcome {
     let (netns, mut plane) = plane(1)?;
     plane.change(&[Change::set(WORD, "a", b"one"), Change::set(WORD, "b", b"two")])?;
     let at = plane.address().to_owned();
-    netns.run(|| {
-        block_on(async {
-            let mut client = Client::dial(&at).await?;
-            client.first(WORD, &[], &[]).await?;
-            let first = client.answer().await?;
-            client.take(&first, None).await?;
-            plane.answer(WORD, "a")?;
-            plane.stop()?;
-            assert!(client.answer().await.is_err(), "the connection outlived the server");
-            assert!(Client::dial(&at).await.is_err(), "something listens");
-            plane.change(&[Change::set(WORD, "b", b"three")])?;
-            plane.listen()?;
-            assert_eq!(plane.address(), at);
+    let client = Client::dial(&netns, &at)?;
+    client.first(WORD, &[], &[])?;
+    let first = client.answer()?;
+    client.take(&first, None)?;
+    plane.answer(WORD, "a")?;
+    plane.stop()?;
+    assert!(client.answer().is_err(), "the connection outlived the server");
+    assert!(Client::dial(&netns, &at)?.answer().is_err(), "something listens");
+    plane.change(&[Change::set(WORD, "b", b"three")])?;
+    plane.listen()?;
+    assert_eq!(plane.address(), at);
 
-            plane.mark();
-            let mut again = Client::dial(&at).await?;
-            again.first(WORD, &[], &first.versions()).await?;
-            let second = again.answer().await?;
-            assert_eq!(second.bodies(), [("b", &b"three"[..])]);
-            again.take(&second, None).await?;
-            plane.answer(WORD, "b")?;
-            let told = plane.events().iter().find_map(|event| match event {
-                Event::Request(request) if request.step == Step::First => Some(request.initial.len()),
-                _ => None,
-            });
-            assert_eq!(told, Some(2));
-            Ok(())
-        })
-    })?
+    plane.mark();
+    let again = Client::dial(&netns, &at)?;
+    again.first(WORD, &[], &first.versions())?;
+    let second = again.answer()?;
+    assert_eq!(second.bodies(), [("b", &b"three"[..])]);
+    again.take(&second, None)?;
+    plane.answer(WORD, "b")?;
+    let told = plane.events().iter().find_map(|event| match event {
+        Event::Request(request) if request.step == Step::First => Some(request.initial.len()),
+        _ => None,
+    });
+    assert_eq!(told, Some(2));
+    Ok(())
 }
 
 #[test]
@@ -107,63 +101,55 @@ fn an_alias_leads_to_what_has_it_and_to_what_gets_it_later() -> Outcome {
     let (netns, mut plane) = plane(2)?;
     plane.change(&[Change::set(WORD, "a", b"one").called(&["/10.0.0.1"])])?;
     let at = plane.address().to_owned();
-    netns.run(|| {
-        block_on(async {
-            let mut client = Client::dial(&at).await?;
-            client.first(WORD, &["/10.0.0.1", "/10.0.0.2"], &[]).await?;
-            let first = client.answer().await?;
-            assert_eq!(first.bodies(), [("a", &b"one"[..])]);
-            assert_eq!(first.resources[0].aliases, ["/10.0.0.1"]);
-            client.take(&first, None).await?;
-            plane.answer(WORD, "a")?;
-            plane.change(&[
-                Change::set(WORD, "c", b"nobody's"),
-                Change::set(WORD, "b", b"two").called(&["/10.0.0.2"]).with_body_of(OTHER),
-            ])?;
-            let second = client.answer().await?;
-            assert_eq!(second.bodies(), [("b", &b"two"[..])]);
-            assert_eq!(second.resources[0].body.as_ref().map(|body| body.type_url.as_str()), Some(OTHER));
-            Ok(())
-        })
-    })?
+    let client = Client::dial(&netns, &at)?;
+    client.first(WORD, &["/10.0.0.1", "/10.0.0.2"], &[])?;
+    let first = client.answer()?;
+    assert_eq!(first.bodies(), [("a", &b"one"[..])]);
+    assert_eq!(first.resources[0].aliases, ["/10.0.0.1"]);
+    client.take(&first, None)?;
+    plane.answer(WORD, "a")?;
+    plane.change(&[
+        Change::set(WORD, "c", b"nobody's"),
+        Change::set(WORD, "b", b"two").called(&["/10.0.0.2"]).with_body_of(OTHER),
+    ])?;
+    let second = client.answer()?;
+    assert_eq!(second.bodies(), [("b", &b"two"[..])]);
+    assert_eq!(second.resources[0].body.as_ref().map(|body| body.type_url.as_str()), Some(OTHER));
+    Ok(())
 }
 
 #[test]
 fn it_is_slow_drops_streams_and_refuses_them_when_it_is_told_to() -> Outcome {
     let (netns, mut plane) = plane(3)?;
     let at = plane.address().to_owned();
-    netns.run(|| {
-        block_on(async {
-            plane.delay(Duration::from_millis(300))?;
-            let mut client = Client::dial(&at).await?;
-            let asked = SystemTime::now();
-            client.first(WORD, &[], &[]).await?;
-            client.answer().await?;
-            assert!(asked.elapsed()? >= Duration::from_millis(300), "{:?}", asked.elapsed());
-            plane.delay(Duration::ZERO)?;
+    plane.delay(Duration::from_millis(300))?;
+    let client = Client::dial(&netns, &at)?;
+    let asked = SystemTime::now();
+    client.first(WORD, &[], &[])?;
+    client.answer()?;
+    assert!(asked.elapsed()? >= Duration::from_millis(300), "{:?}", asked.elapsed());
+    plane.delay(Duration::ZERO)?;
 
-            plane.drop_streams()?;
-            assert_eq!(client.ending().await?.code(), Code::Unavailable);
-            // The connection is still good for another.
-            client.open().await?;
-            client.first(WORD, &[], &[]).await?;
-            client.answer().await?;
+    plane.drop_streams()?;
+    assert_eq!(client.ending()?.code(), Code::Unavailable);
+    // The connection is still good for another.
+    client.open()?;
+    client.first(WORD, &[], &[])?;
+    client.answer()?;
 
-            plane.refuse(16, "who are you?")?;
-            plane.drop_streams()?;
-            client.ending().await?;
-            client.open().await?;
-            assert_eq!(client.ending().await?.code(), Code::Unauthenticated);
-            plane.refuse(0, "")?;
-            plane.mark();
-            client.open().await?;
-            client.first(WORD, &[], &[]).await?;
-            client.answer().await?;
-            let opened = plane.wait("the stream", |events| events.iter().find_map(opened))?;
-            assert_eq!((opened.authorization.as_str(), opened.cluster.as_str()), ("Bearer token", "home"));
-            Ok(())
-        })
-    })?
+    plane.refuse(16, "who are you?")?;
+    plane.drop_streams()?;
+    client.ending()?;
+    client.open()?;
+    assert_eq!(client.ending()?.code(), Code::Unauthenticated);
+    plane.refuse(0, "")?;
+    plane.mark();
+    client.open()?;
+    client.first(WORD, &[], &[])?;
+    client.answer()?;
+    let opened = plane.wait("the stream", |events| events.iter().find_map(opened))?;
+    assert_eq!((opened.authorization.as_str(), opened.cluster.as_str()), ("Bearer token", "home"));
+    Ok(())
 }
 
 #[test]
@@ -178,7 +164,7 @@ fn what_is_no_resource_of_envoy_s_is_not_served_and_the_rest_goes_on() -> Outcom
     Ok(())
 }
 
-fn plane(number: u32) -> Result<(Netns, ControlPlane), Box<dyn std::error::Error + Send + Sync>> {
+fn plane(number: u32) -> Result<(Netns, ControlPlane), Failure> {
     // Numbers of their own: the other tests' nodes count from 0.
     let netns = Netns::create(&unique_name(9000 + number))?;
     let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
@@ -198,75 +184,129 @@ fn opened(event: &Event) -> Option<Opened> {
     if let Event::Opened(opened) = event { Some(opened.clone()) } else { None }
 }
 
-/// A client that does nothing by itself.
+/// A client that does nothing by itself: one connection, with one stream after the other.
 struct Client {
-    channel: Channel,
-    asks: mpsc::Sender<Ask>,
-    answers: Streaming<Answer>,
+    orders: mpsc::UnboundedSender<Order>,
+    answers: Receiver<Result<Answer, Status>>,
+}
+
+enum Order {
+    Open,
+    Ask(Ask),
 }
 
 impl Client {
-    async fn dial(at: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let endpoint = Endpoint::from_shared(format!("http://{at}"))?.timeout(Duration::from_secs(60));
-        let channel = endpoint.connect().await?;
-        let (asks, answers) = stream(&channel).await?;
-        Ok(Self { channel, asks, answers })
+    /// A client of its own thread in the namespace, with its first stream.
+    fn dial(netns: &Netns, at: &str) -> Result<Self, Failure> {
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let (answer, answers) = channel();
+        let at = at.to_owned();
+        netns.spawn(move || block_on(run(at, ordered, answer)))?;
+        let client = Self { orders, answers };
+        client.order(Order::Open)?;
+        Ok(client)
     }
 
-    async fn open(&mut self) -> Outcome {
-        (self.asks, self.answers) = stream(&self.channel).await?;
-        Ok(())
+    fn open(&self) -> Outcome {
+        self.order(Order::Open)
     }
 
-    async fn first(&self, type_url: &str, names: &[&str], known: &[(String, String)]) -> Outcome {
-        self.ask(Ask {
+    fn first(&self, type_url: &str, names: &[&str], known: &[(String, String)]) -> Outcome {
+        self.order(Order::Ask(Ask {
             node: Some(Node { id: "the-node".into() }),
             type_url: type_url.into(),
             subscribe: names.iter().map(|&name| name.into()).collect(),
             initial: known.iter().cloned().collect(),
             ..Ask::default()
-        })
-        .await
+        }))
     }
 
-    async fn take(&self, answer: &Answer, error: Option<&str>) -> Outcome {
+    fn take(&self, answer: &Answer, error: Option<&str>) -> Outcome {
         let error = error.map(|message| Problem { code: 3, message: message.into() });
         let (type_url, nonce) = (answer.type_url.clone(), answer.nonce.clone());
-        self.ask(Ask { type_url, nonce, error, ..Ask::default() }).await
+        self.order(Order::Ask(Ask { type_url, nonce, error, ..Ask::default() }))
     }
 
-    async fn ask(&self, ask: Ask) -> Outcome {
-        self.asks.send(ask).await.map_err(|_| "the stream is closed".into())
-    }
-
-    async fn answer(&mut self) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-        let mut answer = self.answers.message().await?.ok_or("the stream has ended")?;
+    fn answer(&self) -> Result<Answer, Failure> {
+        let mut answer = self.answers.recv_timeout(LIMIT)??;
         answer.resources.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(answer)
     }
 
-    async fn ending(&mut self) -> Result<Status, Box<dyn std::error::Error + Send + Sync>> {
-        self.answers.message().await.err().ok_or_else(|| "the stream goes on, or ended well".into())
+    fn ending(&self) -> Result<Status, Failure> {
+        self.answers.recv_timeout(LIMIT)?.err().ok_or_else(|| "the stream goes on".into())
+    }
+
+    fn order(&self, order: Order) -> Outcome {
+        self.orders.send(order).map_err(|_| "the client has ended".into())
     }
 }
 
-async fn stream(
-    channel: &Channel,
-) -> Result<(mpsc::Sender<Ask>, Streaming<Answer>), Box<dyn std::error::Error + Send + Sync>> {
-    let (asks, asked) = mpsc::channel(4);
+/// Ends with the orders.
+async fn run(
+    at: String,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    answers: Sender<Result<Answer, Status>>,
+) {
+    let channel = match Endpoint::from_shared(format!("http://{at}")) {
+        Ok(endpoint) => endpoint.connect().await,
+        Err(error) => Err(error),
+    };
+    let channel = match channel {
+        Ok(channel) => channel,
+        Err(error) => return drop(answers.send(Err(Status::unavailable(error.to_string())))),
+    };
+    let mut asks = None;
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Open => {
+                let (sender, asked) = mpsc::unbounded_channel();
+                asks = Some(sender);
+                tokio::spawn(listen(channel.clone(), asked, answers.clone()));
+            }
+            Order::Ask(ask) => asks.iter().for_each(|asks| drop(asks.send(ask.clone()))),
+        }
+    }
+}
+
+/// One stream, to its end.
+async fn listen(
+    channel: Channel,
+    asked: mpsc::UnboundedReceiver<Ask>,
+    answers: Sender<Result<Answer, Status>>,
+) {
     let asked = stream::unfold(asked, |mut asked| async { asked.recv().await.map(|ask| (ask, asked)) });
     let mut request = Request::new(asked);
-    request.metadata_mut().insert("authorization", "Bearer token".parse()?);
-    request.metadata_mut().insert("clusterid", "home".parse()?);
-    let mut client = tonic::client::Grpc::new(channel.clone());
-    client.ready().await?;
-    let path = PathAndQuery::from_static(
-        "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
-    );
-    let answers = client.streaming(request, path, ProstCodec::default()).await;
-    // Headers come with the first message, or with the refusal.
-    Ok((asks, answers?.into_inner()))
+    for (name, value) in [("authorization", "Bearer token"), ("clusterid", "home")] {
+        request.metadata_mut().insert(name, MetadataValue::from_static(value));
+    }
+    let mut client = tonic::client::Grpc::new(channel);
+    let failed = client.ready().await.err().map(|error| Status::unavailable(error.to_string()));
+    let opened = match failed {
+        // Its headers come with its first message.
+        None => client.streaming(request, PathAndQuery::from_static(DELTA), ProstCodec::default()).await,
+        Some(failed) => Err(failed),
+    };
+    let ending = match opened {
+        Err(status) => status,
+        Ok(opened) => {
+            let mut opened: Streaming<Answer> = opened.into_inner();
+            loop {
+                match opened.message().await {
+                    Ok(Some(answer)) => drop(answers.send(Ok(answer))),
+                    Ok(None) => break Status::ok("the stream has ended"),
+                    Err(status) => break status,
+                }
+            }
+        }
+    };
+    // Nobody asks any more once the test is over.
+    drop(answers.send(Err(ending)));
 }
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+const LIMIT: Duration = Duration::from_secs(60);
+const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 /// `DeltaDiscoveryRequest`; the tags are the field numbers of `envoy.service.discovery.v3`, as of the following.
 #[derive(Clone, PartialEq, prost::Message)]
