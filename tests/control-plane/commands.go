@@ -25,6 +25,7 @@ import (
 //	delay     milliseconds: before each response from now on
 //	drop      code, message: ends all streams; the connections stay
 //	refuse    code, message: every stream from now on; code 0 ends that
+//	ignore    types: requests about these, and no others, get no answer at all, as from one that does not know them
 //	stop      closes the listener and all connections
 //	start     listens again, where it did before
 //	totals
@@ -34,6 +35,7 @@ type Command struct {
 	Do string `json:"do"`
 	Change
 	Changes      []Change `json:"changes"`
+	Types        []string `json:"types"`
 	Milliseconds int64    `json:"milliseconds"`
 	// Of gRPC; UNAVAILABLE (14) where a drop has none.
 	Code    uint32 `json:"code"`
@@ -72,6 +74,8 @@ func (commands *Commands) Do(command *Command, answer *Event) error {
 		commands.server.Drop(command.Code, command.Message)
 	case "refuse":
 		commands.server.Refuse(command.Code, command.Message)
+	case "ignore":
+		commands.store.Ignore(command.Types)
 	case "stop":
 		commands.server.Stop()
 	case "start":

@@ -29,6 +29,8 @@ type Store struct {
 	caches map[string]*cache.LinearCache
 	// By type and name.
 	others map[[2]string]Resource
+	// Types that are not spoken of.
+	ignored map[string]struct{}
 	// By type and alias: names.
 	aliases map[[2]string]map[string]struct{}
 }
@@ -74,6 +76,24 @@ func (store *Store) Change(changes []Resource) error {
 	return nil
 }
 
+// Ignore leaves what is asked about these types unanswered from now on, and about no others. What was asked meanwhile stays so
+// until it is asked anew.
+func (store *Store) Ignore(types []string) {
+	store.mutex.Lock()
+	defer store.mutex.Unlock()
+	store.ignored = map[string]struct{}{}
+	for _, typeURL := range types {
+		store.ignored[typeURL] = struct{}{}
+	}
+}
+
+func (store *Store) ignores(typeURL string) bool {
+	store.mutex.Lock()
+	defer store.mutex.Unlock()
+	_, ignored := store.ignored[typeURL]
+	return ignored
+}
+
 // name takes in what a resource is called beside its name; the aliases that are new.
 func (store *Store) name(resource Resource) []string {
 	store.mutex.Lock()
@@ -114,6 +134,9 @@ func (store *Store) Dress(response *discovery.DeltaDiscoveryResponse) {
 func (store *Store) CreateWatch(
 	request *cache.Request, subscription cache.Subscription, responses chan cache.Response,
 ) (func(), error) {
+	if store.ignores(request.GetTypeUrl()) {
+		return func() {}, nil
+	}
 	return store.of(request.GetTypeUrl()).CreateWatch(request, subscription, responses)
 }
 
@@ -121,6 +144,9 @@ func (store *Store) CreateWatch(
 func (store *Store) CreateDeltaWatch(
 	request *cache.DeltaRequest, subscription cache.Subscription, responses chan cache.DeltaResponse,
 ) (func(), error) {
+	if store.ignores(request.GetTypeUrl()) {
+		return func() {}, nil
+	}
 	if !subscription.IsWildcard() {
 		subscription = &aliased{Subscription: subscription, store: store, typeURL: request.GetTypeUrl()}
 	}

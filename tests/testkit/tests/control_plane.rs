@@ -153,6 +153,22 @@ fn it_is_slow_drops_streams_and_refuses_them_when_it_is_told_to() -> Outcome {
 }
 
 #[test]
+fn of_types_that_it_is_to_ignore_it_says_nothing() -> Outcome {
+    let (netns, mut plane) = plane(5)?;
+    plane.change(&[Change::set(WORD, "a", b"one"), Change::set(OTHER, "b", b"two")])?;
+    plane.ignore(&[OTHER])?;
+    let client = Client::dial(&netns, plane.address())?;
+    client.first(OTHER, &[], &[])?;
+    client.first(WORD, &[], &[])?;
+    let first = client.answer()?;
+    assert_eq!((first.type_url.as_str(), first.bodies()), (WORD, vec![("a", &b"one"[..])]));
+    client.take(&first, None)?;
+    plane.answer(WORD, "a")?;
+    assert_eq!(plane.totals()?.responses, 1);
+    Ok(())
+}
+
+#[test]
 fn what_is_no_resource_of_envoy_s_is_not_served_and_the_rest_goes_on() -> Outcome {
     let (_netns, mut plane) = plane(4)?;
     let route = json!({"name": "r", "virtual_hosts": [{"name": "all", "domains": ["*"]}]});
