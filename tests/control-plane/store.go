@@ -17,10 +17,15 @@ import (
 type Resource struct {
 	Type, Name string
 	// Nil where it goes.
-	Message  proto.Message
-	Aliases  []string
+	Message proto.Message
+	// What it is told to be called, too.
+	Aliases []string
+	// By what it is found besides.
+	FoundBy  []string
 	BodyType string
 }
+
+func (resource *Resource) names() []string { return slices.Concat(resource.Aliases, resource.FoundBy) }
 
 // Store is what is served: a LinearCache of go-control-plane's per type, made when the type is first spoken of. These do the
 // protocol; here is only what they have no word for, aliases and bodies of another type.
@@ -99,7 +104,8 @@ func (store *Store) name(resource Resource) []string {
 	store.mutex.Lock()
 	defer store.mutex.Unlock()
 	key := [2]string{resource.Type, resource.Name}
-	for _, alias := range store.others[key].Aliases {
+	known := store.others[key]
+	for _, alias := range known.names() {
 		delete(store.aliases[[2]string{resource.Type, alias}], resource.Name)
 	}
 	if resource.Message == nil {
@@ -107,14 +113,14 @@ func (store *Store) name(resource Resource) []string {
 		return nil
 	}
 	store.others[key] = resource
-	for _, alias := range resource.Aliases {
+	for _, alias := range resource.names() {
 		named := [2]string{resource.Type, alias}
 		if store.aliases[named] == nil {
 			store.aliases[named] = map[string]struct{}{}
 		}
 		store.aliases[named][resource.Name] = struct{}{}
 	}
-	return resource.Aliases
+	return resource.names()
 }
 
 // Dress writes aliases and types of bodies into a response that is about to be sent.

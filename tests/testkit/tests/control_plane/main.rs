@@ -104,10 +104,11 @@ fn an_alias_leads_to_what_has_it_and_to_what_gets_it_later() -> Outcome {
     plane.answer(WORD, "a")?;
     plane.change(&[
         Change::set(WORD, "c", b"nobody's"),
-        Change::set(WORD, "b", b"two").called(&["/10.0.0.2"]).with_body_of(OTHER),
+        Change::set(WORD, "b", b"two").found_by(&["/10.0.0.2"]).with_body_of(OTHER),
     ])?;
     let second = client.answer()?;
     assert_eq!(second.bodies(), [("b", &b"two"[..])]);
+    assert!(second.resources[0].aliases.is_empty());
     assert_eq!(second.resources[0].body.as_ref().map(|body| body.type_url.as_str()), Some(OTHER));
     Ok(())
 }
