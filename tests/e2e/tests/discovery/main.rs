@@ -9,3 +9,4 @@ mod refused;
 mod said;
 mod shop;
 mod skew;
+mod waypoint;

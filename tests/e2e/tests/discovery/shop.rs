@@ -150,7 +150,8 @@ fn tools() -> PathBuf {
     repository().join("target/tools")
 }
 
-fn vip(host: u8) -> IpAddr {
+/// The VIP of this number.
+pub(crate) fn vip(host: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 96, 0, host))
 }
 
