@@ -3,6 +3,7 @@
 //! traffic does not notice when who tells is away, slow or restarted.
 
 mod away;
+mod demand;
 mod met;
 mod obeyed;
 mod refused;
