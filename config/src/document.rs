@@ -68,28 +68,35 @@ pub(crate) struct Unread {
     pub(crate) is_cut: bool,
 }
 
-/// Every document of a file, in order; `Err` for those that could not be read.
-pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
+/// A part of a file: the text of a document with the lines before it, or what cannot be told to be one.
+#[derive(Debug)]
+pub(crate) enum Part<'t> {
+    Document { lines_before: u32, text: &'t str },
+    Defect(Defect),
+}
+
+/// Every document of a file, in order; each is still to be parsed.
+pub(crate) fn parts<'t>(bytes: &'t [u8], limits: &Limits) -> Vec<Part<'t>> {
     if bytes.len() > limits.file_bytes {
         let message = format!(
             "the file has more than {} bytes, which is all that is read: split it into several files",
             limits.file_bytes
         );
         let unread = Unread { lines_before: 0, text: legible(bytes), is_cut: true };
-        return vec![Err(Defect { at: START, reason: Reason::TooLarge, message, unread })];
+        return vec![Part::Defect(Defect { at: START, reason: Reason::TooLarge, message, unread })];
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
-        Err(error) => return vec![Err(not_utf8(bytes, error.valid_up_to()))],
+        Err(error) => return vec![Part::Defect(not_utf8(bytes, error.valid_up_to()))],
     };
     let mut documents = Vec::new();
     for chunk in split::split(text) {
         if documents.len() == limits.documents_per_file {
             let rest = text.split_inclusive('\n').skip(chunk.lines_before as usize).collect();
-            documents.push(Err(too_many(rest, chunk.lines_before, limits)));
+            documents.push(Part::Defect(too_many(rest, chunk.lines_before, limits)));
             break;
         }
-        documents.push(parse(chunk.text, chunk.lines_before, limits));
+        documents.push(Part::Document { lines_before: chunk.lines_before, text: chunk.text });
     }
     documents
 }
@@ -113,7 +120,8 @@ pub(crate) fn says_nothing(bytes: &[u8]) -> bool {
 
 const START: Position = Position { line: 1, column: 1 };
 
-fn parse(text: &str, lines_before: u32, limits: &Limits) -> Result<Node, Defect> {
+/// The tree of a document.
+pub(crate) fn parse(text: &str, lines_before: u32, limits: &Limits) -> Result<Node, Defect> {
     let mut node = serde_yaml::from_str_with_options::<Node>(text, options(limits))
         .map_err(|error| several(text, lines_before).unwrap_or_else(|| malformed(&error, lines_before)))
         .map_err(|defect| Defect {

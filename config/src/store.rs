@@ -84,6 +84,8 @@ pub struct Rejected {
 pub struct Store {
     options: Options,
     files: turns::Files,
+    /// Those of them of which there is something to say, or to watch: few, where many are well.
+    notable: turns::Files,
     /// As they were last, with what is put off.
     latest: latest::Latest,
     turns: turns::Turns,
@@ -183,6 +185,10 @@ impl Store {
                 Some(now) => drop(self.files.insert(path.clone(), Arc::clone(now))),
                 None => drop(self.files.remove(path)),
             }
+            match now.as_ref().filter(|now| now.is_notable()) {
+                Some(now) => drop(self.notable.insert(path.clone(), Arc::clone(now))),
+                None => drop(self.notable.remove(path)),
+            }
         }
     }
 
@@ -193,7 +199,7 @@ impl Store {
         put_off: Vec<Finding>,
         files: &BTreeMap<PathBuf, FileText>,
     ) -> Vec<Finding> {
-        let of_files = self.files.values().flat_map(|read| &read.findings);
+        let of_files = self.notable.values().flat_map(|read| &read.findings);
         let mut findings: Vec<Finding> =
             linked.said().chain(of_files).chain(linked.found()).cloned().collect();
         findings.extend(put_off);
@@ -204,11 +210,11 @@ impl Store {
 
     /// Pods of which no version is in force, as far as can be told.
     fn rejected(&self) -> Rejected {
-        let all = self.files.values().flat_map(|read| &read.objects);
+        let all = self.notable.values().flat_map(|read| &read.objects);
         let here = all.filter(|object| object.netns.is_some());
         let out = here.filter(|object| !self.basis.good.contains_key(&object.name));
         let netns = out.filter_map(|object| object.netns.clone()).collect();
-        Rejected { netns, may_be_more: self.files.values().any(|read| read.has_gap) }
+        Rejected { netns, may_be_more: self.notable.values().any(|read| read.has_gap) }
     }
 
     /// Every object once, in the order of files and lines, with the version to fall back on.

@@ -2,6 +2,8 @@
 //!
 //! `cargo test --release -p config --test scale -- --ignored --nocapture --test-threads 1`
 
+#![expect(clippy::print_stdout, clippy::disallowed_types, reason = "it measures by the clock, and tells")]
+
 use std::{
     collections::BTreeMap,
     fmt::Write,

@@ -78,7 +78,11 @@ fn every_metric_is_documented_with_its_type_and_its_labels() {
 }
 
 fn canopy(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_canopy")).arg("control").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_canopy"))
+        .arg("control")
+        .args(arguments)
+        .output()
+        .expect("the binary runs")
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct Made {
     /// Everything there is to say about the resources as they are now, by type and name.
     pub findings: Vec<Finding>,
     /// What became of each object. Of pods, those that were taken are left out: there may be a million.
-    pub standings: Arc<[Standing]>,
+    pub standings: Arc<[Arc<Standing>]>,
 }
 
 /// Resources over time.

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// Every document of a file, in order; `Err` for those that could not be read.
+fn read(bytes: &[u8], limits: &Limits) -> Vec<Result<Node, Defect>> {
+    let parse = |part: Part<'_>| match part {
+        Part::Document { lines_before, text } => parse(text, lines_before, limits),
+        Part::Defect(defect) => Err(defect),
+    };
+    parts(bytes, limits).into_iter().map(parse).collect()
+}
+
 fn read_text(text: &str) -> Vec<Result<Node, Defect>> {
     read(text.as_bytes(), &Limits::default())
 }

@@ -43,7 +43,7 @@ impl<'a> Named<'a> {
     pub(super) fn of(files: &'a BTreeMap<PathBuf, Arc<FileRead>>, good: &Versions) -> Self {
         let of_file = |read: &'a Arc<FileRead>| {
             let objects = read.objects.iter().enumerate();
-            objects.map(move |(index, object)| Entry { read: &**read, object, index })
+            objects.map(move |(index, object)| Entry { read, object, index })
         };
         let all: Vec<Entry<'a>> = files.values().flat_map(of_file).collect();
         let mut chosen: BTreeMap<&ObjectRef, Entry<'a>> = BTreeMap::new();

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
 use config::{
@@ -62,7 +63,7 @@ pub(crate) fn is_in_force(outcome: &Outcome, object: &ObjectRef) -> bool {
 }
 
 fn standing<'a>(outcome: &'a Outcome, object: &ObjectRef) -> Option<&'a Standing> {
-    outcome.standings.iter().find(|standing| standing.object == *object)
+    outcome.standings.iter().map(|standing| &**standing).find(|standing| standing.object == *object)
 }
 
 fn is_of_case(file: &Path) -> bool {
@@ -146,7 +147,7 @@ pub(crate) fn neighbours(trial: &Trial) -> Vec<String> {
         wrong.extend(lost.map(|thing| format!("{when}: is no more: {thing:?}")));
         let stood_in = |thing: &&Thing| !before.contains(thing) && !is_closed(&trial.case);
         wrong.extend(after.iter().filter(stood_in).map(|thing| format!("{when}: is new: {thing:?}")));
-        let is_its = |standing: &&Standing| {
+        let is_its = |standing: &&Arc<Standing>| {
             let object = &standing.object;
             object.namespace.as_deref().unwrap_or(&object.name) == NEIGHBOUR
         };

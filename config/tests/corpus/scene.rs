@@ -115,5 +115,9 @@ fn show(scope: &Scope) -> String {
             let names: Vec<String> = services.iter().map(ToString::to_string).collect();
             format!("behind {}", names.join(" "))
         }
+        Scope::Pods(pods) => {
+            let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+            format!("pods {}", names.join(" "))
+        }
     }
 }

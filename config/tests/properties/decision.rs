@@ -61,6 +61,7 @@ fn is_about(scope: &Scope, workload: &Workload) -> bool {
         Scope::Services(services) => {
             services.iter().any(|service| service.namespace == workload.pod.namespace)
         }
+        Scope::Pods(pods) => pods.contains(&workload.pod),
     }
 }
 

@@ -22,20 +22,20 @@ use crate::{
 /// Standings of before, so that only what changed is told anew.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    by_id: BTreeMap<Id, Standing>,
-    all: Arc<[Standing]>,
+    by_id: BTreeMap<Id, Arc<Standing>>,
+    all: Arc<[Arc<Standing>]>,
 }
 
 impl Told {
     /// What became of each object.
-    pub(super) fn standings(&mut self, held: &Held, mesh: &Mesh, dirty: &Dirty) -> Arc<[Standing]> {
+    pub(super) fn standings(&mut self, held: &Held, mesh: &Mesh, dirty: &Dirty) -> Arc<[Arc<Standing>]> {
         let mut changed = false;
         let mut renew = |id: &Id, entry: Option<&Entry>| {
             let now = entry.and_then(|entry| standing(id, entry, mesh));
-            if self.by_id.get(id) != now.as_ref() {
+            if self.by_id.get(id).map(|known| &**known) != now.as_ref() {
                 changed = true;
                 match now {
-                    Some(now) => drop(self.by_id.insert(id.clone(), now)),
+                    Some(now) => drop(self.by_id.insert(id.clone(), Arc::new(now))),
                     None => drop(self.by_id.remove(id)),
                 }
             }
@@ -46,7 +46,7 @@ impl Told {
             held.all().for_each(|(id, entry)| renew(id, Some(entry)));
         }
         if changed {
-            let mut all: Vec<Standing> = self.by_id.values().cloned().collect();
+            let mut all: Vec<Arc<Standing>> = self.by_id.values().cloned().collect();
             all.sort_by(|one, other| one.object.cmp(&other.object));
             self.all = all.into();
         }

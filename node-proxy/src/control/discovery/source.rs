@@ -54,7 +54,7 @@ pub struct DiscoverySource {
 struct Told {
     mesh: Arc<Mesh>,
     findings: Vec<Finding>,
-    standings: Arc<[Standing]>,
+    standings: Arc<[Arc<Standing>]>,
     rejected: Rejected,
 }
 
@@ -189,7 +189,7 @@ impl DiscoverySource {
         let pods = told.mesh.workloads.len();
         let others = told.standings.iter().filter(|standing| !files::is_pod(&standing.object));
         let is_accepted =
-            |standing: &&Standing| standing.of(About::Accepted).is_some_and(|accepted| accepted.status);
+            |standing: &&Arc<Standing>| standing.of(About::Accepted).is_some_and(|accepted| accepted.status);
         let outcome = Outcome {
             mesh: Arc::clone(&told.mesh),
             findings: told.findings.clone(),

@@ -46,7 +46,7 @@ pub(super) struct Conversation {
 /// On which socket.
 pub(super) enum Socket<'a> {
     Unix(&'a Path),
-    Tls(std::net::TcpListener, ServerConfig),
+    Tls(std::net::TcpListener, Arc<ServerConfig>),
 }
 
 impl Plane {
@@ -66,7 +66,7 @@ impl Plane {
             }
             Socket::Tls(listener, config) => {
                 listener.set_nonblocking(true).unwrap();
-                Bound::Tls(TcpListener::from_std(listener).unwrap(), Arc::new(config).into())
+                Bound::Tls(TcpListener::from_std(listener).unwrap(), config.into())
             }
         };
         drop(guard);

@@ -87,7 +87,7 @@ fn here(is_here: bool) -> BTreeMap<PodName, Arc<Workload>> {
 }
 
 /// What somebody who follows it sees of it.
-fn seen(made: &Made) -> (Mesh, Rejected, Vec<Finding>, Vec<Standing>) {
+fn seen(made: &Made) -> (Mesh, Rejected, Vec<Finding>, Vec<Arc<Standing>>) {
     (mesh(made), made.rejected.clone(), made.findings.clone(), made.standings.to_vec())
 }
 

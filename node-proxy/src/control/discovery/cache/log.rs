@@ -31,7 +31,7 @@ pub(super) enum Record<'a> {
     Set { type_url: &'a str, name: &'a str, version: &'a str, aliases: Vec<&'a str>, body: &'a [u8] },
     /// One that went.
     Removed { type_url: &'a str, name: &'a str },
-    /// The end of a batch: all of it counts but for what was refused.
+    /// The end of a batch: all of it counts, but what was refused only where there is no earlier version.
     Done { refused: Vec<&'a str> },
     /// Of every type that is had as a whole, all is here.
     Complete,
@@ -55,6 +55,8 @@ pub struct Place<'a> {
     pub at: usize,
     /// The length of the frame.
     pub length: usize,
+    /// Whether it was refused: it says what could not be read, which is refused again, in the same way.
+    pub is_refused: bool,
     version: &'a str,
     aliases: Vec<&'a str>,
     body: &'a [u8],
@@ -116,10 +118,15 @@ impl<'a> Log<'a> {
     fn apply(&mut self, batch: Vec<(usize, usize, Record<'a>)>, refused: &BTreeSet<&str>) {
         for (at, length, record) in batch {
             match record {
-                Record::Set { type_url, name, version, aliases, body } if !refused.contains(name) => {
+                Record::Set { type_url, name, version, aliases, body } => {
                     // A type that this version does not know is another's.
                     let Some(kind) = Kind::of(type_url) else { continue };
-                    self.live.insert((kind, name), Place { at, length, version, aliases, body });
+                    let is_refused = refused.contains(name);
+                    let has_good = || self.live.get(&(kind, name)).is_some_and(|known| !known.is_refused);
+                    if !(is_refused && has_good()) {
+                        let place = Place { at, length, is_refused, version, aliases, body };
+                        self.live.insert((kind, name), place);
+                    }
                 }
                 Record::Removed { type_url, name } => {
                     let Some(kind) = Kind::of(type_url) else { continue };

@@ -1,7 +1,8 @@
 //! What the control plane said last, on disk: from which a node starts while it is away.
 //!
-//! Written by the thread of the connection. It must never be believed where it is damaged or of something else, keep what was
-//! refused, or end the conversation because a disk is full.
+//! Written by the thread of the connection. What was refused leaves the version before it; where there is none it is kept, so that
+//! what stands in for it does so after a start, too. It must never be believed where it is damaged or of something else, or end
+//! the conversation because a disk is full.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -34,10 +35,18 @@ struct Open {
     /// Held, so that two daemons do not write one file.
     _lock: File,
     length: u64,
-    live: HashMap<(Kind, String), (u64, u64)>,
+    live: HashMap<(Kind, String), Spot>,
     live_bytes: u64,
     batch: Vec<Change>,
     is_complete: bool,
+}
+
+/// Where the record of a resource is.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    at: u64,
+    length: u64,
+    is_refused: bool,
 }
 
 /// A record of the batch that is not over: where its frame is, if it is of something that came.
@@ -45,7 +54,7 @@ struct Open {
 struct Change {
     kind: Kind,
     name: String,
-    set: Option<(u64, u64)>,
+    set: Option<Spot>,
 }
 
 /// What a file had at start.
@@ -198,7 +207,8 @@ impl Open {
         self.is_complete = log.is_complete;
         for ((kind, name), place) in &log.live {
             self.live_bytes += place.length as u64;
-            self.live.insert((*kind, (*name).to_owned()), (place.at as u64, place.length as u64));
+            let (at, length, is_refused) = (place.at as u64, place.length as u64, place.is_refused);
+            self.live.insert((*kind, (*name).to_owned()), Spot { at, length, is_refused });
         }
         log.live.keys().map(|(kind, name)| (*kind, (*name).to_owned())).collect()
     }
@@ -215,8 +225,9 @@ impl Open {
             let aliases = resource.aliases.iter().map(String::as_str).collect();
             let Resource { name, version, body, .. } = resource;
             Record::Set { type_url, name, version, aliases, body }.write(&mut buffer);
-            let place = (self.length + start as u64, (buffer.len() - start) as u64);
-            self.batch.push(Change { kind, name: name.clone(), set: Some(place) });
+            let (at, length) = (self.length + start as u64, (buffer.len() - start) as u64);
+            let spot = Spot { at, length, is_refused: false };
+            self.batch.push(Change { kind, name: name.clone(), set: Some(spot) });
             if buffer.len() > PIECE {
                 self.append(&buffer)?;
                 buffer.clear();
@@ -232,17 +243,19 @@ impl Open {
         self.put(&Record::Done { refused: refused.to_vec() })?;
         let refused: BTreeSet<&str> = refused.iter().copied().collect();
         for Change { kind, name, set } in std::mem::take(&mut self.batch) {
-            if set.is_some() && refused.contains(name.as_str()) {
-                continue;
-            }
+            let is_refused = refused.contains(name.as_str());
+            let key = (kind, name);
             let before = match set {
-                Some(place) => {
-                    self.live_bytes += place.1;
-                    self.live.insert((kind, name), place)
+                Some(_) if is_refused && self.live.get(&key).is_some_and(|known| !known.is_refused) => {
+                    continue;
                 }
-                None => self.live.remove(&(kind, name)),
+                Some(spot) => {
+                    self.live_bytes += spot.length;
+                    self.live.insert(key, Spot { is_refused, ..spot })
+                }
+                None => self.live.remove(&key),
             };
-            self.live_bytes -= before.map_or(0, |(_, length)| length);
+            self.live_bytes -= before.map_or(0, |spot| spot.length);
         }
         Ok(())
     }
@@ -255,17 +268,24 @@ impl Open {
         let beginning = header.to_bytes();
         out.write_all(&beginning)?;
         let mut length = beginning.len() as u64;
-        let mut places: Vec<_> = self.live.values_mut().collect();
-        places.sort();
+        let mut spots: Vec<_> = self.live.iter_mut().collect();
+        spots.sort_by_key(|((kind, _), spot)| (*kind, spot.at));
         let mut buffer = Vec::new();
-        for place in places {
-            buffer.resize(usize::try_from(place.1).map_err(io::Error::other)?, 0);
-            self.file.read_exact_at(&mut buffer, place.0)?;
+        for of_kind in spots.chunk_by_mut(|one, other| one.0.0 == other.0.0) {
+            let mut refused = Vec::new();
+            for ((_, name), spot) in of_kind {
+                buffer.resize(usize::try_from(spot.length).map_err(io::Error::other)?, 0);
+                self.file.read_exact_at(&mut buffer, spot.at)?;
+                out.write_all(&buffer)?;
+                (spot.at, length) = (length, length + spot.length);
+                refused.extend(spot.is_refused.then_some(name.as_str()));
+            }
+            buffer.clear();
+            Record::Done { refused }.write(&mut buffer);
             out.write_all(&buffer)?;
-            (place.0, length) = (length, length + place.1);
+            length += buffer.len() as u64;
         }
         let mut end = Vec::new();
-        Record::Done { refused: Vec::new() }.write(&mut end);
         if self.is_complete {
             Record::Complete.write(&mut end);
         }

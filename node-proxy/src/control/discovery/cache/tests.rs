@@ -31,12 +31,14 @@ fn file(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_next_start_finds_what_was_taken_in_and_nothing_that_was_refused() {
+fn the_next_start_finds_what_was_taken_in_and_what_went_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let (mut cache, stored) = Cache::open(directory.path(), header());
     assert!(!stored.is_complete && stored.batches(&header()).next().is_none());
-    cache.write(Kind::Address, &[resource("a", &["/10.0.0.1"], "1"), resource("b", &[], "1")], &[]);
-    cache.settle(&["b"]);
+    cache.write(Kind::Address, &[resource("a", &["/10.0.0.1"], "1")], &[]);
+    cache.settle(&[]);
+    cache.write(Kind::Address, &[resource("a", &["/10.0.0.9"], "2")], &[]);
+    cache.settle(&["a"]);
     cache.write(Kind::Route, &[resource("r", &[], "1")], &[]);
     cache.settle(&[]);
     cache.complete();
@@ -58,7 +60,9 @@ fn what_is_written_after_a_torn_tail_is_found() {
     let (mut cache, _) = Cache::open(directory.path(), header());
     cache.write(Kind::Route, &[resource("a", &[], "1")], &[]);
     cache.settle(&[]);
-    cache.write(Kind::Route, &[resource("a", &[], "2")], &[]);
+    // What is left of it would be read as a record.
+    let long = Resource { body: [vec![0; 1000], vec![1]].concat(), ..resource("a", &[], "2") };
+    cache.write(Kind::Route, &[long], &[]);
     drop(cache);
     let (mut cache, _) = Cache::open(directory.path(), header());
     cache.write(Kind::Route, &[resource("b", &[], "1")], &[]);
@@ -111,6 +115,9 @@ fn what_is_dead_is_left_behind_when_it_is_more_than_what_lives() {
     cache.write(Kind::Route, &[resource("r", &[], "1")], &[]);
     cache.settle(&[]);
     cache.complete();
+    // Refused, and of a name that another type has, too.
+    cache.write(Kind::Tenant, &[resource("a", &[], "bad")], &[]);
+    cache.settle(&["a"]);
     for version in 0..100 {
         cache.write(Kind::Address, &[large(&version.to_string())], &[]);
         cache.settle(&[]);
@@ -118,8 +125,16 @@ fn what_is_dead_is_left_behind_when_it_is_more_than_what_lives() {
     assert!(fs::metadata(file(directory.path())).unwrap().len() < 2 * SMALLEST);
     cache.write(Kind::Route, &[resource("s", &[], "1")], &[]);
     cache.settle(&[]);
+    cache.write(Kind::Address, &[resource("a", &[], "refused")], &[]);
+    cache.settle(&["a"]);
+    cache.write(Kind::Tenant, &[resource("a", &[], "worse")], &[]);
+    cache.settle(&["a"]);
     drop(cache);
-    assert_eq!(found(directory.path()), (pairs(&[("a", "99"), ("r", "1"), ("s", "1")]), true));
+    let (_, stored) = Cache::open(directory.path(), header());
+    let resources = stored.batches(&header()).flat_map(|(_, set)| set);
+    let versions: Vec<String> = resources.map(|resource| resource.version).collect();
+    assert_eq!(versions, ["worse", "99", "1", "1"]);
+    assert!(stored.is_complete);
     let mode = fs::metadata(file(directory.path())).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

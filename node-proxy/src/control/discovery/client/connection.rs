@@ -100,12 +100,10 @@ impl Connection {
             let taken = answer.await.ok()?;
             let refused: Vec<String> = taken.rejections.into_iter().map(|rejection| rejection.name).collect();
             for (name, aliases, version) in names {
-                if !refused.contains(&name) {
-                    self.state.retain(kind, &name, &aliases, &version);
-                }
+                // Without a version, as in [`State::settle`].
+                let version = if refused.contains(&name) { "" } else { &version };
+                self.state.retain(kind, &name, &aliases, version);
             }
-            self.cache.write(kind, &[], &refused);
-            self.cache.settle(&[]);
             self.standing.held(kind, self.state.held(kind));
         }
         self.events.send(Event::Cached(stored.is_complete)).ok()

@@ -13,7 +13,15 @@ use super::{stream::Notice, version::Version};
 
 /// What was logged.
 #[derive(Debug, Default)]
-pub(super) struct Nacks(Mutex<HashSet<(Kind, Box<str>, Option<Version>)>>);
+pub(super) struct Nacks(Mutex<HashSet<Complaint>>);
+
+/// A version of a resource that was complained of.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Complaint {
+    kind: Kind,
+    name: Box<str>,
+    version: Option<Version>,
+}
 
 impl Nacks {
     /// Whether something of this is new.
@@ -26,7 +34,7 @@ impl Nacks {
         }
         let mut is_new = resources.is_empty();
         for (name, version) in resources {
-            is_new |= known.insert((*kind, Box::from(&**name), *version));
+            is_new |= known.insert(Complaint { kind: *kind, name: Box::from(&**name), version: *version });
         }
         is_new
     }

@@ -30,7 +30,7 @@ pub(super) struct Session {
 
 /// What wakes a session.
 enum Event {
-    Heard(Result<Option<Request>, Status>),
+    Heard(Box<Result<Option<Request>, Status>>),
     Woken,
     Late,
 }
@@ -69,7 +69,7 @@ impl Session {
                 }
             };
             let event = tokio::select! {
-                heard = self.requests.message() => Event::Heard(heard),
+                heard = self.requests.message() => Event::Heard(Box::new(heard)),
                 () = self.place.woken() => Event::Woken,
                 () = late => Event::Late,
             };
@@ -81,25 +81,24 @@ impl Session {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Status> {
-        match event {
-            Event::Woken => {}
-            Event::Late => {
-                let what =
-                    if self.place.has_begun() { "a response was not answered" } else { "nothing was asked" };
-                return Err(Status::deadline_exceeded(format!("{what} in time")));
+        let heard = match event {
+            Event::Woken => return Ok(()),
+            Event::Late if self.place.has_begun() => {
+                return Err(Status::deadline_exceeded("a response was not answered in time"));
             }
-            Event::Heard(Ok(None)) => self.is_over = true,
-            // It is gone, or sends what is no request, or too long for one.
-            Event::Heard(Err(status)) => return Err(status),
-            Event::Heard(Ok(Some(request))) => {
-                self.last = Instant::now();
-                self.place.hear(&request).map_err(|refusal| match refusal {
-                    Refusal::TooMany => Status::resource_exhausted(refusal.to_string()),
-                    Refusal::TooLong(_) => Status::invalid_argument(refusal.to_string()),
-                })?;
-            }
-        }
-        Ok(())
+            Event::Late => return Err(Status::deadline_exceeded("nothing was asked in time")),
+            Event::Heard(heard) => *heard,
+        };
+        // An error: it is gone, or sends what is no request, or too long for one.
+        let Some(request) = heard? else {
+            self.is_over = true;
+            return Ok(());
+        };
+        self.last = Instant::now();
+        self.place.hear(&request).map_err(|refusal| match refusal {
+            Refusal::TooMany => Status::resource_exhausted(refusal.to_string()),
+            Refusal::TooLong(_) => Status::invalid_argument(refusal.to_string()),
+        })
     }
 
     /// When the node has to have said something.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use config::{
-    finding::{Finding, ObjectRef, Position, Reason, Severity},
+    finding::{Finding, ObjectRef, Reason, Severity},
     model::Workload,
     name::PodName,
     store::Outcome,
@@ -90,7 +90,7 @@ fn not_read(outcome: &Outcome, object: &ObjectRef) -> Finding {
         severity: Severity::Warning,
         reason: Reason::NotObeyed,
         file: file.unwrap_or_else(|| Arc::from(Path::new(""))),
-        position: position.unwrap_or(Position::default()),
+        position: position.unwrap_or_default(),
         object: Some(object.clone()),
         field: String::new(),
         message: "not read: with --discovery, only Pods are taken from files; give it to the control plane"

@@ -240,10 +240,14 @@ fn of_the_nodes_files_pods_alone_count_and_all_else_is_named() {
 #[test]
 fn a_node_that_starts_while_the_control_plane_is_away_serves_what_it_said_last() {
     let (mut setup, stream) = Setup::serving();
-    stream.say(response(Kind::Address, "n1", &[pod("a", [10, 0, 0, 1]), broken("east//Pod/shop/b")], &[]));
-    let mesh = next(&mut setup.source).mesh;
-    // The first answers, and the one that says that this was taken in.
-    for _ in 0..=Kind::ALL.len() {
+    stream.say(response(Kind::Authorization, "n1", &[broken("shop/only-web")], &[]));
+    stream.say(response(Kind::Address, "n2", &[pod("a", [10, 0, 0, 1])], &[]));
+    let mut before = next(&mut setup.source);
+    while !before.mesh.workloads.contains_key(&name("a")) {
+        before = next(&mut setup.source);
+    }
+    // The first answers, and those that say that these were taken in.
+    for _ in 0..Kind::ALL.len() + 2 {
         stream.asked();
     }
     let Setup { plane, source, directory, .. } = setup;
@@ -255,9 +259,13 @@ fn a_node_that_starts_while_the_control_plane_is_away_serves_what_it_said_last()
     let (mut source, files) = start(directory.path(), |_| {});
     files.send(outcome(POD)).unwrap();
     let again = next(&mut source);
-    assert_eq!(again.mesh.workloads, mesh.workloads);
-    assert!(again.mesh.workloads.contains_key(&name("a")));
-    assert!(again.findings.is_empty(), "what was refused is not in the cache: {:?}", again.findings);
+    assert_eq!(again.mesh.workloads, before.mesh.workloads);
+    assert_eq!(again.mesh.authorization, before.mesh.authorization);
+    assert!(
+        !again.mesh.authorization.is_empty(),
+        "what stands in for what cannot be read does so after a start, too"
+    );
+    assert_eq!(again.findings, before.findings);
     drop((source, files));
 }
 

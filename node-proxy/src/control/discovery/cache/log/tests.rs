@@ -62,9 +62,16 @@ fn what_was_written_is_read_and_the_last_word_counts() {
 }
 
 #[test]
-fn what_was_refused_is_not_in_it_and_leaves_what_was_before() {
+fn what_was_refused_leaves_what_was_before_and_is_kept_where_nothing_was() {
     let all = bytes(&[set("a", "1"), done(&[]), set("a", "2"), set("b", "1"), done(&["a", "b"])]);
-    assert_eq!(live(&all), pairs(&[("a", "1")]));
+    assert_eq!(live(&all), pairs(&[("a", "1"), ("b", "1")]));
+    let mut later = all.clone();
+    [set("b", "2"), done(&["b"])].iter().for_each(|record| record.write(&mut later));
+    assert_eq!(live(&later), pairs(&[("a", "1"), ("b", "2")]), "the newest of what was never good");
+    [set("b", "3"), done(&[]), set("b", "4"), done(&["b"])]
+        .iter()
+        .for_each(|record| record.write(&mut later));
+    assert_eq!(live(&later), pairs(&[("a", "1"), ("b", "3")]));
 }
 
 #[test]

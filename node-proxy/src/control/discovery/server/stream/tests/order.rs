@@ -56,6 +56,21 @@ fn what_a_resource_may_refer_to_that_waits_for_an_answer_stays_until_it_is_sent(
 }
 
 #[test]
+fn what_comes_back_before_it_was_taken_back_is_not_taken_back() {
+    let mut bench = follows();
+    bench.write("route", &route("r", "cart"));
+    assert_eq!(bench.one().unwrap(), "Route: +HTTPRoute/shop/r");
+    bench.write("route", &route("r", "old"));
+    bench.remove("old");
+    assert_eq!(bench.one(), None);
+    bench.write("old", &service("old", "10.96.0.2"));
+    assert_eq!(bench.one().unwrap(), format!("Address: +{OLD}"));
+    bench.answer(Kind::Address, None);
+    bench.answer(Kind::Route, None);
+    assert_eq!(bench.all(), ["Route: +HTTPRoute/shop/r"]);
+}
+
+#[test]
 fn one_type_that_is_not_answered_holds_up_no_other() {
     let mut bench = Bench::new(&[("a", namespace("shop", "one"))]);
     bench.ask(Kind::Namespace, &[], &[]);
