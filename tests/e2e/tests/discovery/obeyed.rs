@@ -58,7 +58,7 @@ fn an_endpoint_that_leaves_a_service_gets_no_more_requests_and_one_that_comes_ba
     drop(traffic);
     shop.serve(&daemon, &[Change::remove(ADDRESS, &uid(&shop.old))])?;
     assert!(!shop.answers(), "the last one is gone");
-    let back = set_workload(shop.new());
+    let back = set_workload(shop.said_of_new());
     shop.serve(&daemon, &[back])?;
     assert_eq!(shop.get()?.text().trim(), "new");
     Ok(())

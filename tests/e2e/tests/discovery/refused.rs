@@ -57,7 +57,8 @@ fn a_resource_that_was_good_stays_as_it_was_while_what_came_with_its_poison_chan
     shop.plane.change(&[Change::set(ROUTE, ROUTE_NAME, POISON)])?;
     let refusal = shop.plane.answer(ROUTE, ROUTE_NAME)?;
     assert!(refusal.error.is_some_and(|why| why.contains(ROUTE_NAME)));
-    shop.plane.change(&[Change::set(ADDRESS, &host("shop", "web"), POISON), set_workload(shop.new())])?;
+    shop.plane
+        .change(&[Change::set(ADDRESS, &host("shop", "web"), POISON), set_workload(shop.said_of_new())])?;
     let refusal = shop.plane.answer(ADDRESS, &host("shop", "web"))?;
     assert!(refusal.error.is_some_and(|why| why.contains(&host("shop", "web"))));
     let meanwhile = traffic.next(100)?;

@@ -59,8 +59,8 @@ impl Shop {
     pub(crate) fn mesh(&self) -> Vec<Change> {
         vec![
             set_workload(workload(&self.client, &[], &[])),
-            set_workload(self.old()),
-            set_workload(self.new()),
+            set_workload(self.said_of_old()),
+            set_workload(self.said_of_new()),
             set_service(web()),
             set_service(service("shop", "old", vip(11))),
             set_service(service("shop", "new", vip(12))),
@@ -68,12 +68,12 @@ impl Shop {
     }
 
     /// What istiod says of the pod `old`.
-    pub(crate) fn old(&self) -> messages::Workload {
+    pub(crate) fn said_of_old(&self) -> messages::Workload {
         workload(&self.old, &["web", "old"], &[])
     }
 
     /// What istiod says of the pod `new`.
-    pub(crate) fn new(&self) -> messages::Workload {
+    pub(crate) fn said_of_new(&self) -> messages::Workload {
         workload(&self.new, &["web", "new"], &[])
     }
 
