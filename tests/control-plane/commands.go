@@ -18,13 +18,14 @@ import (
 
 // Command is one command. What it is called says which of the fields it has:
 //
-//	set       type, name, body; aliases, body_type
-//	set_json  type, name, json; aliases: a message of go-control-plane's, as protobuf's JSON
+//	set       type, name, body; aliases, found_by, body_type
+//	set_json  type, name, json; aliases, found_by: a message of go-control-plane's, as protobuf's JSON
 //	remove    type, name
 //	batch     changes: any of the three above, at once
 //	delay     milliseconds: before each response from now on
 //	drop      code, message: ends all streams; the connections stay
 //	refuse    code, message: every stream from now on; code 0 ends that
+//	ignore    types: requests about these, and no others, get no answer at all, as from one that does not know them
 //	stop      closes the listener and all connections
 //	start     listens again, where it did before
 //	totals
@@ -34,6 +35,7 @@ type Command struct {
 	Do string `json:"do"`
 	Change
 	Changes      []Change `json:"changes"`
+	Types        []string `json:"types"`
 	Milliseconds int64    `json:"milliseconds"`
 	// Of gRPC; UNAVAILABLE (14) where a drop has none.
 	Code    uint32 `json:"code"`
@@ -49,6 +51,8 @@ type Change struct {
 	JSON json.RawMessage `json:"json"`
 	// Other names by which it can be asked for.
 	Aliases []string `json:"aliases"`
+	// Further such names, which are not told with it: a pod is found by its Service's, which is not its own.
+	FoundBy []string `json:"found_by"`
 	// What its body is said to be, if not of the resource's type.
 	BodyType string `json:"body_type"`
 }
@@ -72,6 +76,8 @@ func (commands *Commands) Do(command *Command, answer *Event) error {
 		commands.server.Drop(command.Code, command.Message)
 	case "refuse":
 		commands.server.Refuse(command.Code, command.Message)
+	case "ignore":
+		commands.store.Ignore(command.Types)
 	case "stop":
 		commands.server.Stop()
 	case "start":
@@ -95,7 +101,10 @@ func (commands *Commands) change(changes []Change) error {
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", change.Type, change.Name, err)
 		}
-		taken = append(taken, Resource{change.Type, change.Name, message, change.Aliases, change.BodyType})
+		taken = append(taken, Resource{
+			Type: change.Type, Name: change.Name, Message: message,
+			Aliases: change.Aliases, FoundBy: change.FoundBy, BodyType: change.BodyType,
+		})
 	}
 	return commands.store.Change(taken)
 }

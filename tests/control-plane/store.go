@@ -17,10 +17,15 @@ import (
 type Resource struct {
 	Type, Name string
 	// Nil where it goes.
-	Message  proto.Message
-	Aliases  []string
+	Message proto.Message
+	// What it is told to be called, too.
+	Aliases []string
+	// By what it is found besides.
+	FoundBy  []string
 	BodyType string
 }
+
+func (resource *Resource) names() []string { return slices.Concat(resource.Aliases, resource.FoundBy) }
 
 // Store is what is served: a LinearCache of go-control-plane's per type, made when the type is first spoken of. These do the
 // protocol; here is only what they have no word for, aliases and bodies of another type.
@@ -29,6 +34,8 @@ type Store struct {
 	caches map[string]*cache.LinearCache
 	// By type and name.
 	others map[[2]string]Resource
+	// Types that are not spoken of.
+	ignored map[string]struct{}
 	// By type and alias: names.
 	aliases map[[2]string]map[string]struct{}
 }
@@ -74,12 +81,31 @@ func (store *Store) Change(changes []Resource) error {
 	return nil
 }
 
+// Ignore leaves what is asked about these types unanswered from now on, and about no others. What was asked meanwhile stays so
+// until it is asked anew.
+func (store *Store) Ignore(types []string) {
+	store.mutex.Lock()
+	defer store.mutex.Unlock()
+	store.ignored = map[string]struct{}{}
+	for _, typeURL := range types {
+		store.ignored[typeURL] = struct{}{}
+	}
+}
+
+func (store *Store) ignores(typeURL string) bool {
+	store.mutex.Lock()
+	defer store.mutex.Unlock()
+	_, ignored := store.ignored[typeURL]
+	return ignored
+}
+
 // name takes in what a resource is called beside its name; the aliases that are new.
 func (store *Store) name(resource Resource) []string {
 	store.mutex.Lock()
 	defer store.mutex.Unlock()
 	key := [2]string{resource.Type, resource.Name}
-	for _, alias := range store.others[key].Aliases {
+	known := store.others[key]
+	for _, alias := range known.names() {
 		delete(store.aliases[[2]string{resource.Type, alias}], resource.Name)
 	}
 	if resource.Message == nil {
@@ -87,14 +113,14 @@ func (store *Store) name(resource Resource) []string {
 		return nil
 	}
 	store.others[key] = resource
-	for _, alias := range resource.Aliases {
+	for _, alias := range resource.names() {
 		named := [2]string{resource.Type, alias}
 		if store.aliases[named] == nil {
 			store.aliases[named] = map[string]struct{}{}
 		}
 		store.aliases[named][resource.Name] = struct{}{}
 	}
-	return resource.Aliases
+	return resource.names()
 }
 
 // Dress writes aliases and types of bodies into a response that is about to be sent.
@@ -114,6 +140,9 @@ func (store *Store) Dress(response *discovery.DeltaDiscoveryResponse) {
 func (store *Store) CreateWatch(
 	request *cache.Request, subscription cache.Subscription, responses chan cache.Response,
 ) (func(), error) {
+	if store.ignores(request.GetTypeUrl()) {
+		return func() {}, nil
+	}
 	return store.of(request.GetTypeUrl()).CreateWatch(request, subscription, responses)
 }
 
@@ -121,6 +150,9 @@ func (store *Store) CreateWatch(
 func (store *Store) CreateDeltaWatch(
 	request *cache.DeltaRequest, subscription cache.Subscription, responses chan cache.DeltaResponse,
 ) (func(), error) {
+	if store.ignores(request.GetTypeUrl()) {
+		return func() {}, nil
+	}
 	if !subscription.IsWildcard() {
 		subscription = &aliased{Subscription: subscription, store: store, typeURL: request.GetTypeUrl()}
 	}

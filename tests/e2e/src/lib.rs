@@ -16,7 +16,7 @@ pub use origin::{Origin, Seen};
 pub use raw::{Listener, dial, end_of, head, is_reset};
 pub use requests::ask;
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
-pub use stage::{HTTP, Stage, Vip, port};
+pub use stage::{HTTP, Stage, Vip, in_force, port};
 pub use testkit::{Tally, Traffic, eventually};
 pub use tree::certificate_of;
 

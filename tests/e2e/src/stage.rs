@@ -93,18 +93,12 @@ impl Stage {
     /// # Errors
     /// The manifest cannot be written, or is not taken up in time.
     pub fn put(&self, daemon: &Daemon, file: &str, text: &str) -> Result<(), KitError> {
-        let version = || daemon.metric("canopy_configuration_version", &[]).unwrap_or_default();
-        let mut before = 0.0;
-        crate::eventually("it says what is in force", || {
-            before = version();
-            before > 0.0
-        })?;
-        // Text that says nothing makes no version: an object besides does.
-        let mark = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: mark-{before}}}\n");
-        let text = text.trim_end().trim_end_matches("---");
-        self.manifests.write(file, &if text.is_empty() { mark } else { format!("{text}\n---\n{mark}") })?;
-        crate::eventually("the edit is in force", || version() > before)?;
-        crate::eventually("every cell has taken it up", || is_taken_up(daemon, before))
+        in_force(daemon, |before| {
+            // Text that says nothing makes no version: an object besides does.
+            let mark = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: mark-{before}}}\n");
+            let text = text.trim_end().trim_end_matches("---");
+            self.manifests.write(file, &if text.is_empty() { mark } else { format!("{text}\n---\n{mark}") })
+        })
     }
 
     /// The daemon, when it is ready.
@@ -132,6 +126,23 @@ fn route(name: &str, rules: &str) -> String {
          metadata: {{name: {name}, namespace: shop}}\nspec:\n\
          \x20 parentRefs: [{{group: \"\", kind: Service, name: web}}]\n  rules:\n{rules}\n"
     )
+}
+
+/// Has something change what the daemon is told, by something that makes a version, and waits until it and all its cells have taken
+/// that up. What changes it is given the version before.
+///
+/// # Errors
+/// It cannot be changed, or is not taken up in time.
+pub fn in_force(daemon: &Daemon, change: impl FnOnce(f64) -> Result<(), KitError>) -> Result<(), KitError> {
+    let version = || daemon.metric("canopy_configuration_version", &[]).unwrap_or_default();
+    let mut before = 0.0;
+    crate::eventually("it says what is in force", || {
+        before = version();
+        before > 0.0
+    })?;
+    change(before)?;
+    crate::eventually("the edit is in force", || version() > before)?;
+    crate::eventually("every cell has taken it up", || is_taken_up(daemon, before))
 }
 
 /// Whether the forest has a later configuration than this, and all its cells: each takes up one thing after the other, so

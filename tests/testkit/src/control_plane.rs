@@ -124,6 +124,14 @@ impl ControlPlane {
         self.tell("refuse", &json!({"code": code, "message": message})).map(drop)
     }
 
+    /// Answers nothing to what is asked about these types from now on, and about no others: as one that does not know them.
+    ///
+    /// # Errors
+    /// The program has ended.
+    pub fn ignore(&mut self, types: &[&str]) -> Result<(), KitError> {
+        self.tell("ignore", &json!({"types": types})).map(drop)
+    }
+
     /// Closes the listener and all connections. What is served is kept.
     ///
     /// # Errors

@@ -67,6 +67,16 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_with(node: &Node, config: &Path, options: &Options) -> Result<Self, KitError> {
+        let mut daemon = Self::launch(node, config, options)?;
+        daemon.wait_ready()?;
+        Ok(daemon)
+    }
+
+    /// As [`Daemon::start_with`], of one that is not waited for.
+    ///
+    /// # Errors
+    /// There is no binary.
+    pub fn launch(node: &Node, config: &Path, options: &Options) -> Result<Self, KitError> {
         let binary = options.binary.clone().map_or_else(find_binary, Ok)?;
         let directory = scratch::directory("daemon")?;
         let instance = options.instance.clone();
@@ -88,9 +98,7 @@ impl Daemon {
         command.arg("--access-log").arg(directory.path().join("access.log")).args(&options.arguments);
         let netns = node.shared_netns();
         let process = Process::start(&netns, command)?.stopped_by(Signal::TERM);
-        let mut daemon = Self { netns, binary, instance, process, directory };
-        daemon.wait_ready()?;
-        Ok(daemon)
+        Ok(Self { netns, binary, instance, process, directory })
     }
 
     /// Its process id.
@@ -223,7 +231,11 @@ impl Daemon {
         Err(KitError::TimedOut { what, limit: LOG_LIMIT, output: self.output() })
     }
 
-    fn wait_ready(&mut self) -> Result<(), KitError> {
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It ended or was not ready in a minute; with the end of its output.
+    pub fn wait_ready(&mut self) -> Result<(), KitError> {
         let netns = Arc::clone(&self.netns);
         self.process.wait_until("readiness", READY_LIMIT, || {
             http::get_inside(&netns, metrics_address(), "localhost", "/readyz")

@@ -32,6 +32,13 @@ impl Change {
         self
     }
 
+    /// It is found by these names, too, and not called so: a pod by its Service's.
+    #[must_use]
+    pub fn found_by(mut self, names: &[&str]) -> Self {
+        self.0["found_by"] = names.into();
+        self
+    }
+
     /// Its body says to be of another type than it is served as.
     #[must_use]
     pub fn with_body_of(mut self, type_url: &str) -> Self {
