@@ -67,6 +67,7 @@ impl fmt::Display for TrustDomain {
 
 /// The identity of a workload. Prints as its SPIFFE ID.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Who vouches for it.
     pub trust_domain: TrustDomain,

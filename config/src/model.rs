@@ -48,6 +48,7 @@ mod workload;
 
 /// Everything a node knows, after lowering. Immutable; a change makes a new one that shares what did not change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mesh {
     /// Counts up with every accepted change, from 1; 0 is the empty mesh.
     pub version: u64,
@@ -77,6 +78,7 @@ pub struct Mesh {
 
 /// A tenant: who belongs to it and what it may use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tenant {
     /// Its key.
     pub id: TenantId,
@@ -118,6 +120,7 @@ pub enum Egress {
 
 /// A Service and what is behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Service {
     /// Its namespace and name.
     pub name: ServiceName,
@@ -131,6 +134,7 @@ pub struct Service {
 
 /// One port of a Service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServicePort {
     /// The port that clients connect to.
     pub number: u16,
@@ -159,6 +163,7 @@ pub enum AppProtocol {
 
 /// One address behind a Service port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// Pod address and target port.
     pub address: SocketAddr,

@@ -159,6 +159,7 @@ macro_rules! qualified_name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
         pub struct $type {
             /// The namespace that owns the object.
             pub namespace: Namespace,
@@ -227,6 +228,7 @@ impl fmt::Display for RouteKind {
 
 /// A route, by namespace, name and kind: an HTTPRoute and a GRPCRoute of one name are two.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RouteName {
     /// The namespace that owns the route.
     pub namespace: Namespace,

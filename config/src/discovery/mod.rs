@@ -8,7 +8,15 @@ pub mod messages;
 mod kind;
 mod resource;
 
+// What a control plane serves: what resources are called, what they say, which version of it.
+mod hash;
+mod names;
+mod raise;
+mod shelf;
+
 pub use self::{
     kind::Kind,
+    raise::{EXTENSION, FACTS},
     resource::{Rejection, Resource},
+    shelf::{Reader, Shelf, Site},
 };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a tenant may use on each node; `None` is "no bound of its own".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Budget {
     /// Guaranteed CPU, in thousandths of a core.
     pub cpu_share_millis: Option<u64>,

@@ -9,6 +9,7 @@ use crate::name::{EntryName, HostName, Namespace};
 
 /// A ServiceEntry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServiceEntry {
     /// Its namespace and name.
     pub name: EntryName,
@@ -41,6 +42,7 @@ impl ServiceEntry {
 /// Whose connections a ServiceEntry is for. Never those of a tenant that its author does not belong to, unless it is of
 /// the root namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Audience {
     /// Every tenant's (an object of the root namespace).
     pub every_tenant: bool,

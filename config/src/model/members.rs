@@ -11,6 +11,7 @@ use crate::name::{PodName, ServiceName};
 
 /// The pods behind a Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Members {
     /// Those of its namespace with all of these labels; `None` if it has no selector.
     pub selected: Option<Labels>,

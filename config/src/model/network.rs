@@ -10,6 +10,7 @@ use crate::name::{PolicyName, PortName};
 
 /// A NetworkPolicy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkPolicy {
     /// Its namespace, whose pods it is about, and its name.
     pub name: PolicyName,
@@ -33,6 +34,7 @@ impl NetworkPolicy {
 
 /// One alternative of what is allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkRule {
     /// The other end is any of these; empty for anybody.
     pub peers: Vec<NetworkPeer>,
@@ -42,7 +44,7 @@ pub struct NetworkRule {
 
 /// The other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum NetworkPeer {
     /// Pods.
     Pods {
@@ -62,6 +64,7 @@ pub enum NetworkPeer {
 
 /// Ports of one protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkPort {
     /// The protocol.
     pub protocol: Transport,
@@ -96,6 +99,7 @@ pub enum PortRange {
 
 /// What labels have to be like. An empty one selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LabelSelector {
     /// Labels with their values, all of them.
     pub labels: Labels,
@@ -105,6 +109,7 @@ pub struct LabelSelector {
 
 /// A condition on one label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LabelExpression {
     /// The label's key.
     pub key: String,

@@ -10,6 +10,7 @@ use crate::name::{RouteName, ServiceName, TenantId};
 
 /// An accepted HTTPRoute, or GRPCRoute: what a gRPC call is on the wire is an HTTP request. The name says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HttpRoute {
     /// Its namespace, name and kind.
     pub name: RouteName,
@@ -25,6 +26,7 @@ pub struct HttpRoute {
 
 /// A Service that a route is attached to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Parent {
     /// The Service.
     pub service: ServiceName,
@@ -34,6 +36,7 @@ pub struct Parent {
 
 /// One rule: any of `matches`, then `filters`, then one of `backends`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The rule's name, for logs and metrics.
     pub name: Option<String>,
@@ -49,6 +52,7 @@ pub struct Rule {
 
 /// Conditions that must all hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Match {
     /// On the path; `None` is prefix `/`.
     pub path: Option<PathMatch>,
@@ -76,6 +80,7 @@ pub enum PathMatch {
 
 /// A condition on the method of a gRPC call, whose path is `/SERVICE/METHOD`; at least one of the two is said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RpcMatch {
     /// On the service, with its package; any if `None`.
     pub service: Option<ValueMatch>,
@@ -107,6 +112,7 @@ pub enum ValueMatch {
 
 /// A condition on one header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HeaderMatch {
     /// Header name in lower case.
     pub name: String,
@@ -116,6 +122,7 @@ pub struct HeaderMatch {
 
 /// A condition on one query parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct QueryMatch {
     /// Parameter name, case sensitive.
     pub name: String,
@@ -141,6 +148,7 @@ pub enum Filter {
 
 /// Header changes: set, then add, then remove. Names and values are valid HTTP (RFC 9110, 5.1 and 5.5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HeaderEdit {
     /// Overwrite.
     pub set: Vec<(String, String)>,
@@ -152,6 +160,7 @@ pub struct HeaderEdit {
 
 /// Answer with a redirect instead of forwarding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// Scheme of the location; the request's if `None`.
     pub scheme: Option<String>,
@@ -167,6 +176,7 @@ pub struct Redirect {
 
 /// Change where the request says it goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rewrite {
     /// New `host`/`:authority`.
     pub hostname: Option<String>,
@@ -186,6 +196,7 @@ pub enum PathEdit {
 
 /// Send a copy of the request elsewhere and ignore the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mirror {
     /// Where.
     pub target: BackendTarget,
@@ -197,6 +208,7 @@ pub struct Mirror {
 
 /// Where a share of a rule's requests goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Backend {
     /// Its share, relative to the sum of all; 0 gets nothing.
     pub weight: u32,
@@ -208,7 +220,7 @@ pub struct Backend {
 
 /// A backend, resolved or known to be unusable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum BackendTarget {
     /// A port of a Service that exists.
     Service {
@@ -236,6 +248,7 @@ pub enum InvalidBackend {
 
 /// Time-outs of a rule; `None` is no time-out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// From the request's head to the end of the response.
     pub request: Option<Duration>,

@@ -11,7 +11,7 @@ use crate::name::{Namespace, PolicyName, ServiceAccount, ServiceName};
 
 /// Which workloads a policy is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Scope {
     /// All of the mesh (an object of the root namespace).
     Mesh,
@@ -31,6 +31,7 @@ pub enum Scope {
 
 /// An AuthorizationPolicy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AuthorizationPolicy {
     /// Its namespace and name.
     pub name: PolicyName,
@@ -63,6 +64,7 @@ pub enum Action {
 
 /// All of its clauses have to hold; without one, everything matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AuthorizationRule {
     /// The clauses.
     pub clauses: Vec<Clause>,
@@ -70,6 +72,7 @@ pub struct AuthorizationRule {
 
 /// Any of its matches has to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Clause {
     /// The matches.
     pub any: Vec<ConnectionMatch>,
@@ -77,6 +80,7 @@ pub struct Clause {
 
 /// What a connection has to be like. Every field that says anything has to hold; within a field, any value will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConnectionMatch {
     /// The caller's principal, `TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`.
     pub principals: Vec<TextMatch>,
@@ -135,6 +139,7 @@ impl From<&str> for TextMatch {
 
 /// A PeerAuthentication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PeerAuthentication {
     /// Its namespace and name.
     pub name: PolicyName,

@@ -18,6 +18,7 @@ pub type Labels = BTreeMap<String, String>;
 
 /// A namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NamespaceFacts {
     /// Its name.
     pub name: Namespace,
@@ -27,6 +28,7 @@ pub struct NamespaceFacts {
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Its namespace and name.
     pub pod: PodName,
@@ -76,6 +78,7 @@ impl Workload {
 
 /// A port that a container declares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContainerPort {
     /// Its name, which a Service's `targetPort` may refer to.
     pub name: Option<PortName>,
@@ -85,6 +88,7 @@ pub struct ContainerPort {
 
 /// A question of the kubelet's that comes over the network: a liveness, readiness or start-up probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Probe {
     /// The pod's port, a name resolved already.
     pub port: u16,
@@ -94,7 +98,7 @@ pub struct Probe {
 
 /// What a probe asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum ProbeCheck {
     /// `GET` of a path.
     Http {
@@ -126,6 +130,7 @@ pub enum HttpScheme {
 
 /// Traffic that capture leaves alone (annotations `canopy.mesh/exclude-*`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Exclusions {
     /// Destination ports of outbound connections that pass unchanged.
     pub outbound_ports: Vec<u16>,
