@@ -40,9 +40,9 @@ mod routes;
 
 mod policies;
 
-mod stand_ins;
+pub(crate) mod stand_ins;
 
-mod plaintext;
+pub(crate) mod plaintext;
 
 /// An object that wants to be in the mesh.
 #[derive(Debug, Clone)]

@@ -50,7 +50,7 @@ mod service_entry;
 mod tenant;
 
 // Values that several kinds share.
-mod address;
+pub(crate) mod address;
 mod app_protocol;
 mod budget;
 pub(crate) mod duration;

@@ -24,6 +24,7 @@ pub use self::network::{
     LabelExpression, LabelOperator, LabelSelector, NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule,
     PortRange, Transport, has_all,
 };
+pub(crate) use self::peers::is_about;
 pub use self::peers::{PeerRule, Peers};
 pub use self::route::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,
@@ -130,6 +131,9 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Who is behind it, on whatever port.
     pub members: Members,
+    /// The proxy that connections to it have to come through, as the source names it; never an address to go around.
+    #[serde(default)]
+    pub waypoint: Option<String>,
 }
 
 /// One port of a Service.

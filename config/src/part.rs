@@ -17,6 +17,7 @@ pub fn of(mesh: &Mesh, tenant: &TenantId) -> Mesh {
         Scope::Mesh | Scope::Selected { namespace: None, .. } => true,
         Scope::Namespace(namespace) | Scope::Selected { namespace: Some(namespace), .. } => owns(namespace),
         Scope::Services(_) => owns(own),
+        Scope::Pods(pods) => pods.iter().any(|pod| owns(&pod.namespace)),
     };
     let tenants = mesh.tenants.get(tenant).map(|own| (tenant.clone(), Arc::clone(own)));
     let route = |route: &Arc<HttpRoute>| {

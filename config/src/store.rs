@@ -34,7 +34,7 @@ mod file;
 mod named;
 mod rest;
 mod room;
-mod standing;
+pub(crate) mod standing;
 mod turns;
 mod unevaluated;
 

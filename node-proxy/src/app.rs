@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use crate::{
         Subject,
         configuration::{Configuration, Reading},
     },
-    control::Status,
+    control::{Status, discovery::client::Standing},
     explain::{self, Ask, World, told::Explanation},
     forest::{ForestHandle, Phase, costs::NodeCosts, describe::ForestDescription},
     mode::{hours::Hours, steering::Steering},
@@ -48,6 +48,8 @@ pub struct Daemon {
     pub access_log_dropped: Arc<AtomicU64>,
     /// Where its configuration comes from.
     pub origin: Arc<Origin>,
+    /// How it stands with its control plane, if it has one.
+    pub discovery: Option<Arc<Standing>>,
 }
 
 /// Where a daemon's configuration comes from, and how it is read.
@@ -82,7 +84,11 @@ impl Subject for Daemon {
     }
 
     fn status(&self) -> serde_json::Value {
-        self.status.to_json()
+        let mut status = self.status.to_json();
+        if let Some(discovery) = &self.discovery {
+            status["discovery"] = discovery.to_json(SystemTime::now());
+        }
+        status
     }
 
     fn objects(&self, tenant: Option<&str>) -> serde_json::Value {
@@ -187,6 +193,10 @@ impl Readings for Daemon {
             workloads: count(planted),
             workloads_failed: count(waiting),
         }
+    }
+
+    fn discovery(&self) -> Option<metrics::Discovery> {
+        self.discovery.as_ref().map(|discovery| discovery.to_metrics())
     }
 
     fn is_ready(&self) -> bool {

@@ -273,7 +273,7 @@ async fn any_of(
     live: &Live,
 ) -> Result<(Connected, Option<Picked>), Reason> {
     let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut last = Reason::NoEndpoint;
+    let mut last = cluster.emptiness();
     while tried.len() < TRIES {
         let client = permit.origin.client.ip();
         let Some(picked) = cell.balancer.pick(cluster, client, &tried) else { break };

@@ -12,7 +12,7 @@ use ebpf_redirect::{Counter, FenceState, FencedPackets, FencedPod};
 use node_proxy::{
     telemetry::{
         Reason,
-        metrics::{Configuration, Metrics, Readings},
+        metrics::{Configuration, Discovered, Discovery, Metrics, Readings},
     },
     tenancy::{Balance, Ledger, Row},
 };
@@ -92,6 +92,10 @@ impl Readings for Everything {
     fn configuration(&self) -> Configuration {
         let rejected_objects = [("InvalidValue", 1)].into();
         Configuration { rejected_objects, age: Some(Duration::ZERO), ..Configuration::default() }
+    }
+    fn discovery(&self) -> Option<Discovery> {
+        let types = vec![Discovered { of: "Address", acked: 1, nacked: 1, resources: 1 }];
+        Some(Discovery { connected: true, types })
     }
     fn is_ready(&self) -> bool {
         true

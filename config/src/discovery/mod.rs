@@ -5,7 +5,9 @@
 
 pub mod messages;
 
+mod assembly;
 mod kind;
+mod lower;
 mod resource;
 
 // What a control plane serves: what resources are called, what they say, which version of it.
@@ -15,6 +17,7 @@ mod raise;
 mod shelf;
 
 pub use self::{
+    assembly::{Assembly, Made},
     kind::Kind,
     raise::{EXTENSION, FACTS},
     resource::{Rejection, Resource},

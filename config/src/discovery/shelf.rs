@@ -317,6 +317,3 @@ fn addresses(pod: &crate::model::Workload) -> Vec<IpAddr> {
 fn shown(pod: &crate::model::Workload, reader: &Reader) -> Shown {
     if pod.node.is_some() && pod.node == reader.node { Shown::ToItsNode } else { Shown::ToOthers }
 }
-
-#[cfg(test)]
-mod tests;

@@ -101,7 +101,8 @@ pub(super) fn fill(linking: &mut Linking) {
             report_empty(linking, &lowered, draft);
         }
         let members = members(linking, draft, &slices);
-        let service = Service { name: name.clone(), vips: draft.vips.clone(), ports, members };
+        let service =
+            Service { name: name.clone(), vips: draft.vips.clone(), ports, members, waypoint: None };
         linking.mesh.services.insert(name, Arc::new(service));
     }
 }

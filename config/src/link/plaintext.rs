@@ -56,7 +56,7 @@ fn closed(mesh: &Mesh) -> Vec<(PodName, Vec<(u16, PolicyName)>)> {
 }
 
 /// The ports that are left alone and take no plaintext, and who says so; `None` where there is none.
-fn strict(peers: &Peers<'_>, workload: &Workload) -> Option<Vec<(u16, PolicyName)>> {
+pub(crate) fn strict(peers: &Peers<'_>, workload: &Workload) -> Option<Vec<(u16, PolicyName)>> {
     let left = &workload.exclusions.inbound_ports;
     let is_captured = workload.meshed || workload.netns.is_some();
     if left.is_empty() || !is_captured {

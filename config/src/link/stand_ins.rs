@@ -83,7 +83,7 @@ pub(super) fn stood_in(candidate: &Candidate, version: &Lowered) -> Finding {
     candidate.finding((Severity::Warning, Reason::StoodIn), message)
 }
 
-fn takes(scope: &Scope) -> String {
+pub(crate) fn takes(scope: &Scope) -> String {
     match scope {
         Scope::Mesh => "the whole mesh takes".to_owned(),
         Scope::Namespace(namespace) => format!("namespace {namespace} takes"),
@@ -96,6 +96,10 @@ fn takes(scope: &Scope) -> String {
         Scope::Services(services) => {
             let names: Vec<String> = services.iter().map(ToString::to_string).collect();
             format!("pods behind Service {} take", names.join(", "))
+        }
+        Scope::Pods(pods) => {
+            let names: Vec<String> = pods.iter().map(ToString::to_string).collect();
+            format!("pods {} take", names.join(", "))
         }
     }
 }

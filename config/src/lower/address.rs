@@ -31,7 +31,7 @@ pub(super) fn unicast(context: &mut Context<'_>, node: &Node) -> Option<IpAddr> 
 }
 
 /// What makes an address unfit to be anybody's: design, "Permissions".
-fn unusable(address: IpAddr) -> Option<&'static str> {
+pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,

@@ -3,7 +3,7 @@
 //! A mode that is not known must never count as the milder one: an object that cannot be read is STRICT for all it may be about.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -66,6 +66,10 @@ impl<'a> Peers<'a> {
                 Scope::Selected { namespace: Some(namespace), .. } => {
                     peers.selected.entry(namespace).or_default().push(peer);
                 }
+                Scope::Pods(pods) => {
+                    let namespaces: BTreeSet<&Namespace> = pods.iter().map(|pod| &pod.namespace).collect();
+                    namespaces.into_iter().for_each(|of| peers.selected.entry(of).or_default().push(peer));
+                }
                 Scope::Selected { namespace: None, .. } | Scope::Services(_) => {}
             }
         }
@@ -80,6 +84,7 @@ impl<'a> Peers<'a> {
         }
         let selects = |peer: &&&PeerAuthentication| match &peer.scope {
             Scope::Selected { labels, .. } => has_all(&workload.labels, labels),
+            Scope::Pods(pods) => pods.contains(&workload.pod),
             _ => false,
         };
         let own = self.selected.get(namespace).and_then(|peers| peers.iter().find(selects)).copied();
@@ -96,7 +101,8 @@ impl<'a> Peers<'a> {
     }
 }
 
-fn is_about(scope: &Scope, workload: &Workload) -> bool {
+/// Whether a scope has a workload in it, as far as that can be told without Services.
+pub(crate) fn is_about(scope: &Scope, workload: &Workload) -> bool {
     match scope {
         Scope::Mesh => true,
         Scope::Namespace(namespace) => *namespace == workload.pod.namespace,
@@ -104,6 +110,7 @@ fn is_about(scope: &Scope, workload: &Workload) -> bool {
             namespace.as_ref().is_none_or(|namespace| *namespace == workload.pod.namespace)
                 && has_all(&workload.labels, labels)
         }
+        Scope::Pods(pods) => pods.contains(&workload.pod),
         Scope::Services(_) => false,
     }
 }

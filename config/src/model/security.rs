@@ -3,11 +3,13 @@
 //! In the shape in which Istio's control plane sends them to node proxies: rules of clauses of matches. Plain data, used
 //! as it is where connections are decided; deciding is not done here.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Labels;
-use crate::name::{Namespace, PolicyName, ServiceAccount, ServiceName};
+use crate::name::{Namespace, PodName, PolicyName, ServiceAccount, ServiceName};
 
 /// Which workloads a policy is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,8 @@ pub enum Scope {
     /// Those behind these Services of its namespace. Where it is not known who is behind one, it may be about any other
     /// workload of the namespace, too: it must then refuse there what it would refuse, and allow nothing.
     Services(Vec<ServiceName>),
+    /// These pods, of whatever namespace: those that a control plane says it is about.
+    Pods(BTreeSet<PodName>),
 }
 
 /// An AuthorizationPolicy.

@@ -54,6 +54,9 @@ pub struct Workload {
     pub probes: Vec<Probe>,
     /// What capture must leave alone.
     pub exclusions: Exclusions,
+    /// The proxy that its connections have to come through, as the source names it; never an address to go around.
+    #[serde(default)]
+    pub waypoint: Option<String>,
 }
 
 impl Workload {
@@ -72,6 +75,7 @@ impl Workload {
             ports: Vec::new(),
             probes: Vec::new(),
             exclusions: Exclusions::default(),
+            waypoint: None,
         }
     }
 }

@@ -61,13 +61,13 @@ impl Store {
 }
 
 /// The tenant that an object's namespace belongs to.
-fn owner(mesh: &Mesh, object: &ObjectRef) -> Option<TenantId> {
+pub(crate) fn owner(mesh: &Mesh, object: &ObjectRef) -> Option<TenantId> {
     let namespace = Namespace::try_from(&**object.namespace.as_ref()?).ok()?;
     let known = mesh.membership.get(&namespace).cloned();
     Some(known.unwrap_or(TenantId::Namespace(namespace)))
 }
 
-fn route(mesh: &Mesh, object: &ObjectRef) -> Option<RouteFacts> {
+pub(crate) fn route(mesh: &Mesh, object: &ObjectRef) -> Option<RouteFacts> {
     let kind = [RouteKind::Http, RouteKind::Grpc].into_iter().find(|kind| kind.as_str() == &*object.kind)?;
     let namespace = Namespace::try_from(&**object.namespace.as_ref()?).ok()?;
     let name = RouteName::new(kind, namespace, Name::try_from(&*object.name).ok()?);

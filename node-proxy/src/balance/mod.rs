@@ -97,6 +97,10 @@ impl Balancer {
     /// Endpoints of the client's address family alone, where there are any: a server can be shown its caller's
     /// address in that family only, and a pod with two addresses is one server, not two.
     pub fn pick(self: &Rc<Self>, cluster: &Cluster, client: IpAddr, tried: &[SocketAddr]) -> Option<Picked> {
+        // Whoever has to be gone through is not gone around.
+        if cluster.waypoint.is_some() {
+            return None;
+        }
         let view = self.view(cluster, client.is_ipv4());
         let position = match view.len() {
             0 => return None,

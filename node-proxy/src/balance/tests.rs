@@ -19,7 +19,7 @@ fn endpoint(last: u8, ready: bool) -> Arc<Endpoint> {
 
 fn cluster_of(endpoints: Vec<Arc<Endpoint>>) -> Cluster {
     let service = ServiceName::new("shop".try_into().unwrap(), "cart".try_into().unwrap());
-    Cluster { service, port: 80, protocol: AppProtocol::Http1, endpoints: endpoints.into() }
+    Cluster { service, port: 80, protocol: AppProtocol::Http1, endpoints: endpoints.into(), waypoint: None }
 }
 
 fn cluster(count: u8) -> Cluster {
@@ -324,4 +324,14 @@ fn clients_are_sent_to_endpoints_of_their_own_address_family_where_there_are_any
     assert!(other.address().is_ipv6(), "another family is better than none");
     let unready = cluster_of(vec![endpoint(1, false), v6(1)]);
     assert!(balancer.pick(&unready, v4_client, &[]).unwrap().address().is_ipv6());
+}
+
+#[test]
+fn nobody_of_a_cluster_behind_a_waypoint_is_picked() {
+    let mut cluster = cluster(2);
+    let balancer = balancer();
+    assert!(balancer.pick(&cluster, CLIENT, &[]).is_some());
+    cluster.waypoint = Some(Arc::from("shop/gate"));
+    assert!(balancer.pick(&cluster, CLIENT, &[]).is_none());
+    assert_eq!(cluster.emptiness(), crate::telemetry::Reason::Waypoint);
 }

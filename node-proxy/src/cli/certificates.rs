@@ -98,7 +98,7 @@ impl FromStr for Authority {
 }
 
 /// What is no name is never said to anybody, and would be an option without effect.
-fn cluster_name(name: &str) -> Result<String, String> {
+pub(super) fn cluster_name(name: &str) -> Result<String, String> {
     if fields::is_claim(name) {
         return Ok(name.to_owned());
     }

@@ -19,7 +19,9 @@ mod certificate;
 mod certificates;
 mod check;
 mod completions;
+mod control;
 mod diff;
+mod discovery;
 mod events;
 mod explain;
 mod log;
@@ -65,6 +67,7 @@ enum Verb {
     Check(check::Check),
     Validate(validate::Validate),
     Run(Box<run::Run>),
+    Control(control::Control),
     Tree(tree::Tree),
     Explain(explain::Explain),
     Diff(diff::Diff),
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Verb::Check(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
+        Verb::Control(verb) => verb.run(),
         Verb::Tree(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(),
         Verb::Diff(verb) => verb.run(),

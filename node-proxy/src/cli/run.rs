@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Daemon, Outcome,
     certificates::Certificates,
+    discovery::{About, Discovery},
     log::{Flush, LogQueue, hear_panics},
     names::Names,
     tunnels::Tunnels,
@@ -41,6 +42,8 @@ use crate::{
 Examples:
   canopy run --config examples/two-tenants
   canopy run --config /etc/canopy --access-log /var/log/canopy/access.log --log-format json
+  canopy run --config DIR --discovery unix:/run/canopy/control.sock --discovery-cache /var/lib/canopy/discovery
+                                        all but this machine's Pods from a control plane
   canopy run --config DIR --instance blue --metrics-addr 127.0.0.1:15021
                                         a second daemon beside another
 
@@ -85,6 +88,8 @@ pub(super) struct Run {
     /// The name of this node: pods whose spec.nodeName is another are not on this machine.
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
+    #[command(flatten)]
+    discovery: Discovery,
     #[command(flatten)]
     certificates: Certificates,
     /// An address of this node, from which its kubelet probes pods; may be repeated [default: those of the daemon's own
@@ -196,7 +201,18 @@ impl Run {
             Steering::Ebpf => RedirectChoice::Ebpf,
             Steering::Iptables => RedirectChoice::Iptables,
         };
+        let node = super::node(self.node)?;
+        let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
+        let site = Site { cluster: self.certificates.cluster(), domain };
+        let discovery = self.discovery.choice(About {
+            node: node.clone(),
+            addresses: self.node_ips.clone(),
+            cluster: site.cluster.clone(),
+            domain: site.domain.clone(),
+            trust_domain: self.trust_domain.clone(),
+        })?;
         node::run(NodeOptions {
+            discovery,
             config: self.config,
             admin_socket: self.daemon.socket(),
             showback: self.showback_file,
@@ -209,15 +225,9 @@ impl Run {
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
             node_addresses: self.node_ips,
-            node: super::node(self.node)?,
+            node,
             revocations: self.certificates.crl.clone(),
-            site: Site {
-                cluster: self.certificates.cluster(),
-                domain: self
-                    .cluster_domain
-                    .try_into()
-                    .map_err(|error| format!("--cluster-domain: {error}"))?,
-            },
+            site,
             certificates: self.certificates.choice(),
             connections: self.connections.map(|most| most as usize),
             reserve: self.reserve.unwrap_or_default(),

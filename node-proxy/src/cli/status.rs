@@ -9,9 +9,13 @@ use std::{
 };
 
 use clap::Args;
+use config::finding::visible;
 use serde_json::Value;
 
-use super::{Daemon, Outcome, runtime, style::Palette};
+use super::{
+    Daemon, Outcome, runtime,
+    style::{Palette, age},
+};
 use crate::admin::client;
 
 mod objects;
@@ -69,6 +73,9 @@ fn render(status: &Value, palette: Palette) -> String {
         status["accepted"],
         status["files"],
     );
+    if let Some(discovery) = status.get("discovery") {
+        let _ = writeln!(out, "discovery: {}", stands(discovery));
+    }
     let shown: Vec<_> =
         findings(status).iter().filter(|finding| finding["reason"] != "left-to-others").collect();
     for finding in &shown {
@@ -100,9 +107,53 @@ fn render(status: &Value, palette: Palette) -> String {
     out
 }
 
+/// How the daemon stands with its control plane, in one line.
+fn stands(discovery: &Value) -> String {
+    let text = |name: &str| discovery[name].as_str().unwrap_or_default();
+    let list = |name: &str| discovery[name].as_array().cloned().unwrap_or_default();
+    let server = visible(text("server"));
+    let age = age(discovery["seconds"].as_u64().unwrap_or_default().saturating_mul(1000));
+    let waits_for: Vec<_> =
+        list("waitsFor").iter().filter_map(|kind| kind.as_str().map(str::to_owned)).collect();
+    let waits =
+        || format!("; nothing is served before it has said all: waiting for {}", waits_for.join(", "));
+    let is_serving = discovery["serving"] == true;
+    if discovery["connected"] == true {
+        let waits = if is_serving { String::new() } else { waits() };
+        return format!("{server} connected for {age}, {} types{waits}", list("types").len());
+    }
+    let waits = if is_serving { "; serving what it said last".to_owned() } else { waits() };
+    let error = discovery["error"].as_str().unwrap_or("not connected yet");
+    format!("{server} away for {age}: {}{waits}", visible(error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_told_in_one_line_how_it_stands_with_the_control_plane() {
+        let mut discovery = serde_json::json!({
+            "server": "https://istiod:15012", "connected": true, "seconds": 192, "error": null,
+            "serving": true, "waitsFor": [], "types": [{}, {}],
+        });
+        let line = |discovery: &Value| {
+            let status = serde_json::json!({"version": 1, "files": 0, "accepted": 0, "discovery": discovery});
+            render(&status, Palette::plain()).lines().nth(1).unwrap().to_owned()
+        };
+        assert_eq!(line(&discovery), "discovery: https://istiod:15012 connected for 3m12s, 2 types");
+        discovery["connected"] = false.into();
+        discovery["seconds"] = 20.into();
+        discovery["error"] = "nobody listens".into();
+        let away =
+            "discovery: https://istiod:15012 away for 20.0s: nobody listens; serving what it said last";
+        assert_eq!(line(&discovery), away);
+        discovery["serving"] = false.into();
+        discovery["waitsFor"] = serde_json::json!(["Tenant", "Route"]);
+        assert!(line(&discovery).ends_with(
+            "nobody listens; nothing is served before it has said all: waiting for Tenant, Route"
+        ));
+    }
 
     #[test]
     fn finding_is_shown_with_its_place_its_object_and_its_field() {

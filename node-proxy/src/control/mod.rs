@@ -38,6 +38,12 @@ pub trait ConfigSource: Send + fmt::Debug {
     fn next(&mut self, patience: Duration) -> Option<Outcome>;
 }
 
+impl<S: ConfigSource + ?Sized> ConfigSource for Box<S> {
+    fn next(&mut self, patience: Duration) -> Option<Outcome> {
+        (**self).next(patience)
+    }
+}
+
 /// The control thread. Dropping it tells the thread to end and does not wait for it: a source may hang, as a directory on
 /// a dead server does, and that must never hold up the daemon's end.
 #[derive(Debug)]

@@ -61,6 +61,9 @@ impl Telling<'_> {
 
     /// Every endpoint that may be picked.
     pub(super) fn reached(&mut self, cluster: &Cluster, to: SocketAddr, arrival: Arrival) -> Vec<Share> {
+        if let Some(refusal) = self.backend_behind(cluster) {
+            return vec![Share::whole(Fate::Refused(refusal))];
+        }
         let is_v4 = self.client(to).is_ipv4();
         let ready: Vec<&Arc<Endpoint>> = balance::ready(&cluster.endpoints, is_v4).collect();
         if ready.is_empty() {

@@ -24,7 +24,7 @@ use self::{
 };
 use crate::{
     control::compile::Protections,
-    policy::{self, Question as Asked},
+    policy::{self, Denied, Question as Asked},
     snapshot::{Destination, Snapshot},
 };
 
@@ -48,6 +48,8 @@ mod matchers;
 mod filters;
 
 mod endpoints;
+
+mod waypoint;
 
 mod delivery;
 
@@ -240,6 +242,7 @@ impl<'a> Telling<'a> {
             caller: &caller,
         };
         match policy::reconsider(self.snapshot, &asked) {
+            Err(Denied::Waypoint) => return Some(self.behind(destination)),
             Err(_) => return Some(self.kept_in(to)),
             Ok(()) if matches!(destination, Destination::Outside) => self.let_out(to),
             Ok(()) => {}

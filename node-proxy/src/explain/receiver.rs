@@ -193,7 +193,7 @@ impl Telling<'_> {
                     .to_owned()
             }
             // Not of a receiver.
-            Denied::EgressForbidden | Denied::NetworkPolicy => denied.to_string(),
+            Denied::EgressForbidden | Denied::Waypoint | Denied::NetworkPolicy => denied.to_string(),
         };
         let by = match denied {
             Denied::PlaintextRefused { policy } => {

@@ -253,6 +253,7 @@ fn workload(pod: &str, netns: &Path) -> Workload {
         meshed: false,
         probes: Vec::new(),
         exclusions: Exclusions::default(),
+        waypoint: None,
     }
 }
 
@@ -293,7 +294,8 @@ fn http_service(vip: SocketAddr, address: SocketAddr) -> Directory {
     let service = ServiceName::new(namespace, Name::try_from("cart").unwrap());
     let endpoint = Arc::new(Endpoint { address, ready: true, workload: None, protocol });
     let endpoints = vec![endpoint].into();
-    let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints });
+    let cluster =
+        Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints, waypoint: None });
     let routes = Arc::new(RouteTable::open(&cluster));
     let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
     Directory { services: Arc::new([(vip, entry)].into()), ..Directory::default() }

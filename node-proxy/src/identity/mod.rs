@@ -11,7 +11,7 @@ use ebpf_redirect::Side;
 
 use crate::{accept::Accepted, capture::Arrival};
 
-pub use self::tls::{ALPN, peer_identity};
+pub use self::tls::{ALPN, peer_identity, provider};
 
 // What a certificate says, and whether that is believed.
 pub mod leaf;

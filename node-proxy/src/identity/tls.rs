@@ -37,7 +37,7 @@ pub const ALPN: &[u8] = b"h2";
 
 /// Ciphers and key exchanges: AES-GCM, X25519 with ML-KEM-768 first. Of two ciphers that nobody can break the one first that takes
 /// less time (decision 0014); who asks for the other gets it.
-pub(super) fn provider() -> CryptoProvider {
+pub fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
             aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,

@@ -18,9 +18,8 @@ use config::{
     store,
 };
 use ebpf_redirect::{FenceChoice, RedirectError};
-use rustls::time_provider::DefaultTimeProvider;
 
-use super::{hours::Hours, signals::Signals, steering::Steering};
+use super::{hours::Hours, signals::Signals, sources, steering::Steering};
 use crate::{
     admin,
     app::{Daemon, Origin},
@@ -30,20 +29,14 @@ use crate::{
         capacity::Weighed,
         compile::Compiler,
         directory::DirectoryError,
+        discovery::client,
         names::{Names, Pace, System},
     },
     forest::{ForestHandle, Lanes, OnStop, Phase, Settings},
     hbone::Site,
     identity::{
-        authority::{
-            AuthorityError, CertificateAuthority,
-            embedded::{self, Embedded},
-            files::Files,
-            istio::{self, Istio},
-            spire::{self, Spire},
-        },
-        credentials::Sources,
-        revocation::{self, RevocationError},
+        authority::{AuthorityError, embedded, istio},
+        revocation::RevocationError,
     },
     sys::{addresses, code, descriptors},
     telemetry::{
@@ -58,6 +51,8 @@ use crate::{
 pub struct NodeOptions {
     /// The directory of manifests.
     pub config: PathBuf,
+    /// The control plane to follow, if one is; of the directory then Pods alone count.
+    pub discovery: Option<client::Options>,
     /// Where the admin socket is made.
     pub admin_socket: PathBuf,
     /// Where tenants' owners find theirs.
@@ -216,7 +211,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
     let doors = runtime.block_on(Doors::open(&options))?;
-    let identity = sources(&options)?;
+    let identity = sources::certificates(&options)?;
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
     let steering =
         Steering::open(options.redirect, options.fence, &options.instance).map_err(RunError::Redirect)?;
@@ -252,39 +247,19 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         reading,
         domain: options.site.domain.clone(),
     });
-    let daemon = Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped, origin });
+    let (source, discovery) = sources::configuration(&options, files, origin.reading.clone())
+        .map_err(system("discovery's threads"))?;
+    let daemon =
+        Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped, origin, discovery });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));
-        let files = Weighed::new(files, options.reserve);
+        let source = Weighed::new(source, options.reserve);
         let compiler = Compiler::for_node(addresses);
         let compiler = if options.budgets { compiler } else { compiler.without_budgets() };
-        move || Control::start(Box::new(files), forest, status, compiler, names)
+        move || Control::start(Box::new(source), forest, status, compiler, names)
     };
     runtime.block_on(serve(options, &daemon, doors, &access_log, control))
-}
-
-fn sources(options: &NodeOptions) -> Result<Sources, RunError> {
-    let thread = |source| RunError::System { what: "the authority's thread", source };
-    let authority: Arc<dyn CertificateAuthority> = match options.certificates.clone() {
-        Certificates::Embedded { directory, lifetime } => Arc::new(Embedded::start(embedded::Options {
-            directory,
-            trust_domain: options.trust_domain.clone(),
-            lifetime,
-            clock: Arc::new(DefaultTimeProvider),
-        })?),
-        Certificates::Files(directory) => Arc::new(Files::open(directory).map_err(RunError::Files)?),
-        Certificates::Spire(socket) => {
-            let options = spire::Options { socket, trust_domain: options.trust_domain.clone() };
-            Arc::new(Spire::start(options).map_err(thread)?)
-        }
-        Certificates::Istio(options) => Arc::new(Istio::start(options).map_err(thread)?),
-    };
-    let mut sources = Sources::new(authority);
-    if let Some(path) = &options.revocations {
-        sources.revocations = revocation::follow(path.clone())?;
-    }
-    Ok(sources)
 }
 
 /// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks.

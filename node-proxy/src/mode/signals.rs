@@ -1,4 +1,4 @@
-//! Which signals the daemon heeds, and what each does. They are only told here: what ending means is for `node` to say.
+//! Which signals the daemon heeds, and what each does. They are only told here: what ending means is for `node` and `control` to say.
 
 use std::io;
 
@@ -22,6 +22,17 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for SIGTERM or SIGINT. SIGHUP ends nothing.
+    pub(super) async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {}
+            }
+        }
     }
 
     /// Waits for SIGTERM or SIGINT; SIGHUP opens the access log again, after it was rotated.

@@ -38,6 +38,7 @@ mod stalls;
 mod targets;
 mod trust;
 mod tunnels;
+mod waypoints;
 mod world;
 
 /// Far longer than anything here takes; a test that hangs fails instead.

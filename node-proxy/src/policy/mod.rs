@@ -76,6 +76,9 @@ pub enum Denied {
     /// The tenant may not connect to anything outside the mesh.
     #[error("the tenant's egress is limited to the mesh, and no ServiceEntry names the destination")]
     EgressForbidden,
+    /// A proxy has to be gone through that Canopy does not speak to.
+    #[error("the destination is behind a waypoint, which Canopy does not speak to and does not go around")]
+    Waypoint,
     /// The receiver takes no plaintext.
     #[error("PeerAuthentication {policy} takes no plaintext")]
     PlaintextRefused {
@@ -113,6 +116,7 @@ impl Denied {
     pub fn reason(&self) -> Reason {
         match self {
             Self::EgressForbidden => Reason::EgressForbidden,
+            Self::Waypoint => Reason::Waypoint,
             Self::NetworkPolicy => Reason::NetworkPolicy,
             Self::PlaintextRefused { .. } => Reason::PlaintextRefused,
             Self::PolicyDenied { .. } => Reason::PolicyDenied,
@@ -125,7 +129,7 @@ impl Denied {
     /// The object that decided, for the log.
     pub fn policy(&self) -> Option<&PolicyName> {
         match self {
-            Self::EgressForbidden | Self::NetworkPolicy | Self::PolicyUnknown => None,
+            Self::EgressForbidden | Self::Waypoint | Self::NetworkPolicy | Self::PolicyUnknown => None,
             Self::PlaintextRefused { policy }
             | Self::PolicyDenied { policy }
             | Self::NoPolicyAllows { policy }
@@ -229,6 +233,7 @@ fn judge(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Denied> {
         (Side::Outbound, Destination::Outside) => {
             egress::admit_outside(snapshot, &workload.pod.namespace, origin.destination)
         }
+        (Side::Outbound, destination) if destination.waypoint().is_some() => Err(Denied::Waypoint),
         // The endpoint of a Service is asked about when it is chosen.
         (Side::Outbound, _) => Ok(()),
         (Side::Inbound, _) => admit(snapshot, workload, caller, origin),

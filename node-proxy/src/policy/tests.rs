@@ -14,6 +14,7 @@ fn service() -> Destination {
         port: 80,
         protocol: AppProtocol::Tcp,
         endpoints: Vec::new().into(),
+        waypoint: None,
     });
     let routes = Arc::new(RouteTable::open(&cluster));
     let entry = ServiceEntry {
@@ -136,6 +137,7 @@ fn denial_says_why_in_the_words_of_the_log() {
     let policy = PolicyName::new("shop".try_into().unwrap(), "p".try_into().unwrap());
     for (denied, reason, named) in [
         (Denied::EgressForbidden, Reason::EgressForbidden, false),
+        (Denied::Waypoint, Reason::Waypoint, false),
         (Denied::PolicyUnknown, Reason::PolicyUnknown, false),
         (Denied::NetworkPolicy, Reason::NetworkPolicy, false),
         (Denied::PlaintextRefused { policy: policy.clone() }, Reason::PlaintextRefused, true),

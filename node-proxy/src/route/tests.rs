@@ -31,6 +31,7 @@ fn cluster(name: &str) -> Arc<Cluster> {
         port: 80,
         protocol: AppProtocol::Http1,
         endpoints: Vec::new().into(),
+        waypoint: None,
     })
 }
 

@@ -23,6 +23,7 @@ use self::{
     network::Network,
     policies::{External, Policies},
 };
+use crate::telemetry::Reason;
 
 pub mod network;
 pub mod policies;
@@ -157,6 +158,15 @@ pub struct Cluster {
     pub protocol: AppProtocol,
     /// Ready and not ready ones.
     pub endpoints: Endpoints,
+    /// The proxy that has to be gone through to get there, if one has.
+    pub waypoint: Option<Arc<str>>,
+}
+
+impl Cluster {
+    /// Why nobody of it can be picked, where nobody can.
+    pub fn emptiness(&self) -> Reason {
+        if self.waypoint.is_some() { Reason::Waypoint } else { Reason::NoEndpoint }
+    }
 }
 
 /// The endpoints of a cluster, immutable. Clones share it; [`Endpoints::key`] tells two of them apart.
@@ -205,6 +215,16 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The proxy that has to be gone through to get there, if one has. Who dials a pod of a Service by the pod's own address, has not
+    /// dialled the Service.
+    pub fn waypoint(&self) -> Option<&str> {
+        match self {
+            Self::Service { entry, .. } => entry.cluster.waypoint.as_deref(),
+            Self::Workload { entry, .. } => entry.workload.waypoint.as_deref(),
+            Self::Outside => None,
+        }
+    }
+
     /// What was declared for it. A port of which nothing was is HTTP for callers that have HTTPRoutes for it, and HTTP/2 for those that
     /// have GRPCRoutes.
     pub fn protocol(&self) -> AppProtocol {

@@ -19,8 +19,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Reason, costs, fences};
+use super::{Reason, costs, discovery, fences};
 use crate::tenancy::{Balance, Ledger, Row};
+
+pub use super::discovery::{Discovered, Discovery};
 
 /// What the metrics are read from.
 pub trait Readings: Send + Sync + fmt::Debug + 'static {
@@ -38,6 +40,8 @@ pub trait Readings: Send + Sync + fmt::Debug + 'static {
     fn balance(&self) -> Balance;
     /// The configuration in force.
     fn configuration(&self) -> Configuration;
+    /// How the node stands with its control plane; `None` where it has none.
+    fn discovery(&self) -> Option<Discovery>;
     /// Whether the first configuration is in force.
     fn is_ready(&self) -> bool;
 }
@@ -228,6 +232,9 @@ impl Collector for Scrape {
         encode_refusals(&mut encoder, &ledgers)?;
         self.encode_hooks(&mut encoder)?;
         fences::encode(&mut encoder, &self.readings.fences())?;
+        if let Some(found) = self.readings.discovery() {
+            discovery::encode(&mut encoder, &found)?;
+        }
         self.encode_daemon(&mut encoder)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod costs;
+mod discovery;
 mod fences;
 pub mod metrics;
 pub mod reason;

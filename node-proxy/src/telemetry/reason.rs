@@ -94,6 +94,8 @@ reasons! {
     PolicyUnreadable, "policy_unreadable", 403, Configuration;
     /// The tenant may not connect to anything outside the mesh.
     EgressForbidden, "egress_forbidden", 403, Configuration;
+    /// The destination is behind a waypoint, which Canopy does not speak to and does not go around.
+    Waypoint, "waypoint", 503, Configuration;
     /// The peer's certificate has expired.
     CertificateExpired, "certificate_expired", 503, Upstream;
     /// The peer's certificate cannot be read, or is used for what it is not made for.

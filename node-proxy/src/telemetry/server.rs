@@ -2,7 +2,7 @@
 //!
 //! Bounded: few connections, small heads, short time-outs. It must never show a secret or change anything.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -33,10 +33,29 @@ pub struct Server {
     listener: TcpListener,
 }
 
+/// What is served.
+pub trait Page: Send + Sync + fmt::Debug + 'static {
+    /// The metrics, in OpenMetrics text.
+    fn metrics(&self) -> String;
+    /// Whether the first configuration is in force.
+    fn is_ready(&self) -> bool;
+}
+
+/// A node's.
 #[derive(Debug)]
-struct Page {
+struct OfNode {
     metrics: Metrics,
     readings: Arc<dyn Readings>,
+}
+
+impl Page for OfNode {
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.readings.is_ready()
+    }
 }
 
 impl Server {
@@ -53,7 +72,11 @@ impl Server {
 
     /// Answers with what `readings` say, until dropped.
     pub async fn serve(self, readings: Arc<dyn Readings>) {
-        let page = Arc::new(Page { metrics: Metrics::new(Arc::clone(&readings)), readings });
+        self.show(Arc::new(OfNode { metrics: Metrics::new(Arc::clone(&readings)), readings })).await;
+    }
+
+    /// Answers with `page`, until dropped.
+    pub async fn show(self, page: Arc<dyn Page>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -74,9 +97,9 @@ impl Server {
     }
 }
 
-async fn serve_connection(stream: TcpStream, page: Arc<Page>) {
+async fn serve_connection(stream: TcpStream, page: Arc<dyn Page>) {
     let service = service_fn(move |request| {
-        let answer = answer(&page, &request);
+        let answer = answer(&*page, &request);
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -88,19 +111,19 @@ async fn serve_connection(stream: TcpStream, page: Arc<Page>) {
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
-fn answer(page: &Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(page: &dyn Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     }
     match request.uri().path() {
         "/metrics" => {
-            let mut response = text(StatusCode::OK, page.metrics.render());
+            let mut response = text(StatusCode::OK, page.metrics());
             response
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
             response
         }
-        "/readyz" if page.readings.is_ready() => text(StatusCode::OK, "ready\n"),
+        "/readyz" if page.is_ready() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "the first configuration is not in force yet\n"),
         "/livez" => text(StatusCode::OK, "alive\n"),
         _ => text(StatusCode::NOT_FOUND, "here are /metrics, /readyz and /livez\n"),

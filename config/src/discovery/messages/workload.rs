@@ -17,6 +17,7 @@ pub struct Address {
 /// Of [`Address`].
 pub mod address {
     /// A workload or a Service.
+    #[expect(clippy::large_enum_variant, reason = "one at a time, and most of them are workloads")]
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Type {
         /// A workload.

@@ -37,6 +37,7 @@ pub(in crate::discovery) fn reach(policy: &AuthorizationPolicy) -> Reach {
         Scope::Namespace(namespace) => Reach::Named(Some(namespace.clone())),
         Scope::Selected { namespace, .. } => Reach::Named(namespace.clone()),
         Scope::Services(_) => Reach::Named(Some(policy.name.namespace.clone())),
+        Scope::Pods(_) => Reach::Named(None),
     }
 }
 
@@ -57,6 +58,7 @@ pub(in crate::discovery) fn is_about(
                 let has = |service: &Arc<Service>| service.members.have(&service.name, workload);
                 !is_resolved(policy, services) || names.iter().filter_map(|name| services.get(name)).any(has)
             }
+            Scope::Pods(pods) => pods.contains(&workload.pod),
             Scope::Mesh | Scope::Namespace(_) => true,
         }
 }

@@ -160,12 +160,10 @@ impl Clusters {
 
 fn compile(service: &Service, before: Option<&Ports>) -> BTreeMap<u16, Arc<Cluster>> {
     let compile = |port: &ServicePort| {
-        let new = cluster(&service.name, port);
+        let new = cluster(service, port);
         let old = before.and_then(|ports| ports.clusters.get(&port.number));
         let cluster = match old {
-            Some(old) if old.protocol == new.protocol && old.endpoints[..] == new.endpoints[..] => {
-                Arc::clone(old)
-            }
+            Some(old) if is_same(old, &new) => Arc::clone(old),
             _ => Arc::new(new),
         };
         (port.number, cluster)
@@ -173,8 +171,12 @@ fn compile(service: &Service, before: Option<&Ports>) -> BTreeMap<u16, Arc<Clust
     service.ports.iter().map(compile).collect()
 }
 
+fn is_same(old: &Cluster, new: &Cluster) -> bool {
+    old.protocol == new.protocol && old.waypoint == new.waypoint && old.endpoints[..] == new.endpoints[..]
+}
+
 /// An address that is listed twice (in two slices) counts once, and is ready if any of them says so.
-fn cluster(service: &ServiceName, port: &ServicePort) -> Cluster {
+fn cluster(service: &Service, port: &ServicePort) -> Cluster {
     let mut positions: HashMap<SocketAddr, usize> = HashMap::with_capacity(port.endpoints.len());
     let mut endpoints: Vec<Endpoint> = Vec::with_capacity(port.endpoints.len());
     for endpoint in &port.endpoints {
@@ -186,9 +188,10 @@ fn cluster(service: &ServiceName, port: &ServicePort) -> Cluster {
         }
     }
     Cluster {
-        service: service.clone(),
+        service: service.name.clone(),
         port: port.number,
         protocol: port.protocol,
         endpoints: endpoints.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
+        waypoint: service.waypoint.as_deref().map(Arc::from),
     }
 }

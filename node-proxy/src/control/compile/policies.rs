@@ -126,12 +126,13 @@ fn same_policies(one: &InboundPolicy, other: &InboundPolicy) -> bool {
         && same(&one.doubtful, &other.doubtful)
 }
 
-/// Policies by the namespace that they are about; those of the mesh, and by Service, apart.
+/// Policies by the namespace that they are about; those of the mesh, by Service, and by pod, apart.
 #[derive(Debug, Default)]
 pub(super) struct Index<'a> {
     mesh: Vec<&'a Arc<AuthorizationPolicy>>,
     namespaces: HashMap<&'a Namespace, Vec<&'a Arc<AuthorizationPolicy>>>,
     services: HashMap<&'a Namespace, Vec<Targeted<'a>>>,
+    pods: HashMap<&'a PodName, Vec<&'a Arc<AuthorizationPolicy>>>,
     peers: Peers<'a>,
 }
 
@@ -148,6 +149,9 @@ impl<'a> Index<'a> {
                     let targeted = Targeted::of(policy, services, &mesh.services);
                     index.services.entry(&policy.name.namespace).or_default().push(targeted);
                 }
+                Scope::Pods(pods) => {
+                    pods.iter().for_each(|pod| index.pods.entry(pod).or_default().push(policy));
+                }
             }
         }
         index
@@ -161,7 +165,8 @@ impl<'a> Index<'a> {
             Scope::Selected { labels, .. } => has_all(&workload.labels, labels),
             _ => true,
         };
-        let all = self.mesh.iter().chain(own).chain(by_service).filter(selected);
+        let named = self.pods.get(&workload.pod).into_iter().flatten();
+        let all = self.mesh.iter().chain(own).chain(by_service).filter(selected).chain(named);
         let mut inbound = InboundPolicy { peers: self.peers.rule(workload), ..InboundPolicy::default() };
         for policy in all {
             let list = if policy.action == Action::Allow { &mut inbound.allow } else { &mut inbound.deny };

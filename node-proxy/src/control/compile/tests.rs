@@ -87,6 +87,7 @@ fn add_pod(mesh: &mut Mesh, name: &str, address: &str) {
         meshed: false,
         probes: Vec::new(),
         exclusions: Exclusions::default(),
+        waypoint: None,
     };
     mesh.workloads.insert(pod, Arc::new(workload));
 }
@@ -108,7 +109,7 @@ fn add_service(mesh: &mut Mesh, name: &str, vip: &str, protocol: AppProtocol, en
     let vips = vip.parse().into_iter().collect();
     mesh.services.insert(
         name.clone(),
-        Arc::new(Service { name, vips, ports: vec![port], members: Members::default() }),
+        Arc::new(Service { name, vips, ports: vec![port], members: Members::default(), waypoint: None }),
     );
 }
 

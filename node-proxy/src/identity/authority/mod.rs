@@ -23,10 +23,12 @@ pub mod istio;
 pub mod remote;
 pub mod spire;
 
-mod grpc;
+pub(crate) mod dial;
+pub(crate) mod grpc;
+pub(crate) mod retry;
+
 mod key;
 mod request;
-pub(super) mod retry;
 
 /// A source of certificates, shared by all cells. It holds nothing of any tenant.
 pub trait CertificateAuthority: fmt::Debug + Send + Sync + 'static {

@@ -13,15 +13,36 @@ const PACE: Duration = Duration::from_secs(10);
 const PAUSE_JITTER: f64 = 0.2;
 
 /// Growing pauses. A new one begins with the shortest.
-#[derive(Debug, Default)]
-pub(in crate::identity) struct Backoff(u32);
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    tries: u32,
+    first: Duration,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    /// Of an authority.
+    fn default() -> Self {
+        Self::between(PAUSE, LONGEST_PAUSE)
+    }
+}
 
 impl Backoff {
+    /// With a first and a longest pause.
+    pub(crate) fn between(first: Duration, longest: Duration) -> Self {
+        Self { tries: 0, first, longest }
+    }
+
+    /// Begins with the shortest again.
+    pub(crate) fn reset(&mut self) {
+        self.tries = 0;
+    }
+
     /// The next pause, a little shorter or longer by `chance` (from 0 to 1).
-    pub(in crate::identity) fn next(&mut self, chance: f64) -> Duration {
-        let pause = PAUSE.saturating_mul(1 << self.0.min(16)).min(LONGEST_PAUSE);
-        self.0 = self.0.saturating_add(1);
-        pause.mul_f64(jitter(PAUSE_JITTER, chance)).min(LONGEST_PAUSE)
+    pub(crate) fn next(&mut self, chance: f64) -> Duration {
+        let pause = self.first.saturating_mul(1 << self.tries.min(16)).min(self.longest);
+        self.tries = self.tries.saturating_add(1);
+        pause.mul_f64(jitter(PAUSE_JITTER, chance)).min(self.longest)
     }
 
     /// As [`next`](Self::next), for the renewal of what has so much time `left`: at most a quarter of it, so that several tries

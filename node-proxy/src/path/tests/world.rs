@@ -65,6 +65,8 @@ pub(super) struct World {
     pub(super) left_behind: RefCell<Option<PodName>>,
     /// Whether the configuration has the tree's pod no more.
     pub(super) left: std::cell::Cell<bool>,
+    /// What new Services and workloads have to be reached through.
+    pub(super) waypoint: RefCell<Option<Arc<str>>>,
     /// What the tenant may use.
     pub(super) budget: std::cell::Cell<Budget>,
 }
@@ -171,6 +173,7 @@ impl World {
             neighbours: std::cell::Cell::default(),
             left_behind: RefCell::default(),
             left: std::cell::Cell::default(),
+            waypoint: RefCell::default(),
             budget: std::cell::Cell::default(),
         }
     }
@@ -194,7 +197,8 @@ impl World {
             Arc::new(Endpoint { address: *address, ready: true, workload, protocol })
         };
         let endpoints = endpoints.iter().map(endpoint).collect::<Vec<_>>().into();
-        let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints });
+        let waypoint = self.waypoint.borrow().clone();
+        let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints, waypoint });
         let routes = Arc::new(RouteTable::open(&cluster));
         let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
         self.services.borrow_mut().insert(vip, entry);
@@ -371,5 +375,6 @@ pub(super) fn workload() -> Workload {
         meshed: false,
         probes: Vec::new(),
         exclusions: Exclusions::default(),
+        waypoint: None,
     }
 }

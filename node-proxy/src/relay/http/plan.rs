@@ -14,7 +14,6 @@ use crate::{
     policy::Permit,
     route::{self, Decision, Forward},
     snapshot::{Cluster, Destination},
-    telemetry::Reason,
     upstream::{connect::Peer, course::Course},
 };
 
@@ -51,7 +50,7 @@ impl Target {
     /// One of a cluster's endpoints, but none of those that were `tried`, where there are others.
     pub(super) fn of(session: &Session, cluster: &Cluster, tried: &[SocketAddr]) -> Result<Self, Refusal> {
         let balancer: &Rc<_> = &session.cell.balancer;
-        let picked = balancer.pick(cluster, session.client(), tried).ok_or(Reason::NoEndpoint)?;
+        let picked = balancer.pick(cluster, session.client(), tried).ok_or_else(|| cluster.emptiness())?;
         let endpoint = Arc::clone(&picked.endpoint);
         let protocol = protocol(session.protocol, endpoint.protocol, cluster.protocol);
         Ok(Self { endpoint, protocol, picked: Some(picked) })

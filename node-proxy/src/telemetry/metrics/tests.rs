@@ -55,6 +55,10 @@ impl Readings for Fixed {
             workloads_failed: 0,
         }
     }
+    fn discovery(&self) -> Option<Discovery> {
+        let of = |of, acked| Discovered { of, acked, nacked: 1, resources: 3 };
+        Some(Discovery { connected: true, types: vec![of("Address", 5), of("Route", 6)] })
+    }
     fn is_ready(&self) -> bool {
         true
     }
@@ -116,6 +120,10 @@ fn page_shows_every_figure_with_its_tenant() {
         "canopy_configuration_version 7",
         "canopy_configuration_objects_not_accepted{reason=\"InvalidValue\"} 2",
         "canopy_configuration_version_age_seconds 1.5",
+        "canopy_discovery_connected 1",
+        "canopy_discovery_responses_total{type=\"Route\",result=\"ack\"} 6",
+        "canopy_discovery_responses_total{type=\"Address\",result=\"nack\"} 1",
+        "canopy_discovery_resources{type=\"Address\"} 3",
         "canopy_access_log_dropped_total 4",
         "canopy_relay_mirrors_dropped_total{tenant=\"shop\"} 1.0",
         "canopy_relay_bulk_copied_bytes_total{tenant=\"shop\"} 5.0",

@@ -1,6 +1,6 @@
 //! The asking thread: a few requests at a time, on one connection that goes when nobody asks.
 
-use std::{cell::RefCell, fs, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use config::identity::Identity;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -33,8 +33,6 @@ use crate::identity::{
 const IDLE: Duration = Duration::from_secs(30);
 /// How long an answer may take. A cell gives up at the same time.
 const ANSWER: Duration = Duration::from_secs(10);
-/// A token that is larger is none.
-const LARGEST_TOKEN: u64 = 64 * 1024;
 
 /// The asking thread's state.
 pub(super) struct Asker {
@@ -149,26 +147,10 @@ impl Asker {
 
 /// The token of now, as gRPC carries it; never printed.
 pub(super) fn bearer(options: &Options) -> Result<MetadataValue<Ascii>, AuthorityError> {
-    let setup = |problem: String| AuthorityError::Setup {
-        problem: format!("{}: {problem}", options.token.display()),
-        remedy:
-            "mount a projected service account token with the audience istio-ca there, or name its file with \
-                 --istio-token"
-                .to_owned(),
-    };
-    let metadata = fs::metadata(&options.token).map_err(|error| setup(error.to_string()))?;
-    if !metadata.is_file() || metadata.len() > LARGEST_TOKEN {
-        return Err(setup("it is not a file with a token".to_owned()));
-    }
-    let token = fs::read_to_string(&options.token).map_err(|error| setup(error.to_string()))?;
-    let token = token.trim();
-    if token.is_empty() {
-        return Err(setup("it is empty".to_owned()));
-    }
-    let value = MetadataValue::try_from(format!("Bearer {token}"));
-    let mut value = value.map_err(|_| setup("it is not a token".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(value)
+    grpc::bearer(
+        &options.token,
+        "mount a projected service account token with the audience istio-ca there, or name its file with --istio-token",
+    )
 }
 
 /// What the service's status means.

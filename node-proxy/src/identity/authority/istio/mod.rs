@@ -69,11 +69,11 @@ pub struct Address(Authority, u16);
 pub struct AddressError(String);
 
 impl Address {
-    fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.0.host().trim_start_matches('[').trim_end_matches(']')
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.1
     }
 }

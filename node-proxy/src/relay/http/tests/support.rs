@@ -148,6 +148,7 @@ impl Bench {
             vips: vec![vip.ip()],
             ports: vec![port],
             members: Members::default(),
+            waypoint: None,
         };
         self.mesh.borrow_mut().services.insert(name, Arc::new(service));
     }
@@ -370,6 +371,7 @@ fn workload() -> Workload {
         meshed: false,
         probes: Vec::new(),
         exclusions: Exclusions::default(),
+        waypoint: None,
     }
 }
 

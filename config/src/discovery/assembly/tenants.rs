@@ -1,0 +1,138 @@
+//! Whose namespaces are whose: a Tenant's word, else the namespace is a tenant by itself.
+//!
+//! As `link::tenants` has it for files. Where a Tenant cannot be read, what may be its own must never go further than the mesh.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    super::lower::{Key, Object},
+    held::Held,
+};
+use crate::{
+    lower::undescribed,
+    model::{Budget, Egress, Isolation, Mesh, NamespaceFacts, Tenant},
+    name::{Namespace, TenantId},
+    store::Changes,
+};
+
+/// Renews tenants, membership and namespaces. Returns the namespaces whose pods may be of another tenant now, or go elsewhere.
+pub(super) fn renew(held: &Held, mesh: &mut Mesh, changes: &mut Changes) -> BTreeSet<Namespace> {
+    let before = egress_by_namespace(mesh);
+    let kept = Kept::of(held);
+    let mut membership: BTreeMap<Namespace, TenantId> = BTreeMap::new();
+    let listed: Vec<&Arc<Tenant>> = held.tenants().filter_map(as_tenant).collect();
+    for tenant in &listed {
+        for namespace in &tenant.namespaces {
+            membership.entry(namespace.clone()).or_insert_with(|| tenant.id.clone());
+        }
+    }
+    let mut tenants = BTreeMap::new();
+    for tenant in listed {
+        if let Some(tenant) = own(tenant, &membership, &kept) {
+            tenants.insert(tenant.id.clone(), tenant);
+        }
+    }
+    for namespace in held.namespaces() {
+        if !membership.contains_key(namespace) {
+            let id = TenantId::Namespace(namespace.clone());
+            membership.insert(namespace.clone(), id.clone());
+            tenants.insert(id, Arc::new(by_itself(namespace, kept.unlisted(namespace))));
+        }
+    }
+    let facts = |namespace: &Namespace| match held.object(&Key::Namespace(namespace.clone())) {
+        Some(Object::Namespace(facts)) => (namespace.clone(), Arc::clone(facts)),
+        _ => (namespace.clone(), Arc::new(undescribed(namespace.clone()))),
+    };
+    let namespaces: BTreeMap<Namespace, Arc<NamespaceFacts>> = held.namespaces().map(facts).collect();
+    changes.tenants.extend(replace(&mut mesh.tenants, tenants));
+    changes.namespaces.extend(replace(&mut mesh.namespaces, namespaces));
+    mesh.membership = membership;
+    let after = egress_by_namespace(mesh);
+    let all = before.keys().chain(after.keys());
+    all.filter(|namespace| before.get(*namespace) != after.get(*namespace)).cloned().collect()
+}
+
+fn as_tenant(object: &Object) -> Option<&Arc<Tenant>> {
+    if let Object::Tenant(tenant) = object { Some(tenant) } else { None }
+}
+
+/// A tenant with the namespaces that are its own; `None` of a namespace by itself that another has.
+fn own(tenant: &Arc<Tenant>, membership: &BTreeMap<Namespace, TenantId>, kept: &Kept) -> Option<Arc<Tenant>> {
+    let is_own = |namespace: &&Namespace| membership.get(*namespace) == Some(&tenant.id);
+    let namespaces: Vec<Namespace> = tenant.namespaces.iter().filter(is_own).cloned().collect();
+    let egress = match &tenant.id {
+        TenantId::Namespace(_) if namespaces.is_empty() => return None,
+        TenantId::Namespace(namespace) if kept.listed(namespace) => Egress::Mesh,
+        _ => tenant.egress,
+    };
+    if namespaces == tenant.namespaces && egress == tenant.egress {
+        return Some(Arc::clone(tenant));
+    }
+    Some(Arc::new(Tenant { namespaces, egress, ..Tenant::clone(tenant) }))
+}
+
+fn by_itself(namespace: &Namespace, is_kept: bool) -> Tenant {
+    Tenant {
+        id: TenantId::Namespace(namespace.clone()),
+        namespaces: vec![namespace.clone()],
+        isolation: Isolation::default(),
+        egress: if is_kept { Egress::Mesh } else { Egress::default() },
+        budget: Budget::default(),
+        owner: None,
+        left_out: 0,
+    }
+}
+
+/// The namespaces that Tenants may keep to the mesh that cannot be read.
+struct Kept {
+    all_unlisted: bool,
+    named: BTreeSet<Namespace>,
+}
+
+impl Kept {
+    fn of(held: &Held) -> Self {
+        let mut kept = Self { all_unlisted: false, named: BTreeSet::new() };
+        for object in held.objects(&Key::Kept) {
+            match object {
+                Object::Kept(Some(namespaces)) => kept.named.extend(namespaces.iter().cloned()),
+                _ => kept.all_unlisted = true,
+            }
+        }
+        kept
+    }
+
+    fn listed(&self, namespace: &Namespace) -> bool {
+        self.named.contains(namespace)
+    }
+
+    fn unlisted(&self, namespace: &Namespace) -> bool {
+        self.all_unlisted || self.listed(namespace)
+    }
+}
+
+/// Of whom a namespace is, and whether its pods are kept to the mesh.
+fn egress_by_namespace(mesh: &Mesh) -> BTreeMap<Namespace, (TenantId, Option<Egress>)> {
+    let of = |(namespace, id): (&Namespace, &TenantId)| {
+        (namespace.clone(), (id.clone(), mesh.tenants.get(id).map(|tenant| tenant.egress)))
+    };
+    mesh.membership.iter().map(of).collect()
+}
+
+/// Puts new values in the place of others, and names those that differ. Equal ones stay the same `Arc`.
+fn replace<K: Ord + Clone, V: PartialEq>(
+    current: &mut BTreeMap<K, Arc<V>>,
+    mut next: BTreeMap<K, Arc<V>>,
+) -> Vec<K> {
+    let mut changed: Vec<K> = current.keys().filter(|key| !next.contains_key(key)).cloned().collect();
+    for (key, value) in &mut next {
+        match current.get(key) {
+            Some(known) if known == value => *value = Arc::clone(known),
+            _ => changed.push(key.clone()),
+        }
+    }
+    *current = next;
+    changed
+}

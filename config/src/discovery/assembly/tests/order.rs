@@ -1,0 +1,194 @@
+//! In whatever order, and in however many parts, resources come: the mesh is the same, and so is what is told.
+
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::*;
+use crate::discovery::messages::{Action, AppProtocol, Scope};
+
+/// Resources of all kinds of relations, good and bad: versions of each under one name.
+fn universe() -> Vec<(Kind, Vec<Resource>)> {
+    let named = |name: &str, address: &str, policies: &[&str]| {
+        let authorization_policies = policies.iter().map(|name| (*name).to_owned()).collect();
+        behind(
+            messages::Workload { authorization_policies, ..workload(name, address) },
+            "shop/cart",
+            &[(80, 8080)],
+        )
+    };
+    let far = |address| messages::Workload {
+        uid: "a//Pod/shop/a".to_owned(),
+        ..named("shop/a", address, &["shop/p"])
+    };
+    let service = |port| of_service(service("shop/cart", "10.96.0.9", &[(port, 0, AppProtocol::Tcp)]));
+    let policy = |name: &str, scope, port| {
+        let rule = only(Match { destination_ports: vec![port], ..Match::default() });
+        of_authorization(&authorization(name, scope, Action::Deny, vec![rule]))
+    };
+    let own =
+        |name: &str, listed: &[&str], egress| facts(&format!("tenant/{name}"), &tenant(name, listed, egress));
+    let bad = |name: &str| resource(name, vec![0xff]);
+    let peers = |mode: &str| {
+        facts(
+            "shop/m",
+            &serde_json::json!({"name": {"namespace": "shop", "name": "m"}, "created": null,
+            "scope": {"namespace": "shop"}, "mode": mode, "ports": [], "unreadable": false}),
+        )
+    };
+    vec![
+        (
+            Kind::Address,
+            vec![
+                of_workload(named("shop/a", "10.1.0.1", &["shop/p"])),
+                of_workload(named("shop/a", "10.1.0.2", &[])),
+            ],
+        ),
+        (Kind::Address, vec![of_workload(far("10.2.0.1")), of_workload(far("10.2.0.2"))]),
+        (Kind::Address, vec![of_workload(named("bank/b", "10.1.0.3", &["shop/p", "root/made_up"]))]),
+        (Kind::Address, vec![of_workload(workload("other/c", "10.1.0.4"))]),
+        (Kind::Address, vec![service(80), service(81)]),
+        (
+            Kind::Authorization,
+            vec![policy("shop/p", Scope::WorkloadSelector, 1), policy("shop/p", Scope::Namespace, 2)],
+        ),
+        (Kind::Authorization, vec![policy("root/made_up", Scope::WorkloadSelector, 1)]),
+        (Kind::Authorization, vec![bad("shop/bad")]),
+        (Kind::PeerAuthentication, vec![peers("strict"), peers("permissive")]),
+        (Kind::NetworkPolicy, vec![bad("nowhere")]),
+        (Kind::Tenant, vec![own("x", &["shop", "bank"], "mesh"), own("x", &["bank"], "any")]),
+        (Kind::Tenant, vec![own("y", &["shop"], "any"), own("y", &["shop", "other"], "mesh")]),
+        (Kind::Tenant, vec![bad("tenant/z")]),
+    ]
+}
+
+/// What is done to one of them.
+#[derive(Debug, Clone)]
+enum Step {
+    Set(Index, Index),
+    Remove(Index),
+    Place(bool),
+    Make,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (any::<Index>(), any::<Index>()).prop_map(|(which, version)| Step::Set(which, version)),
+        2 => any::<Index>().prop_map(Step::Remove),
+        1 => any::<bool>().prop_map(Step::Place),
+        3 => Just(Step::Make),
+    ]
+}
+
+fn here(is_here: bool) -> BTreeMap<PodName, Arc<Workload>> {
+    let mut all = if is_here { local(&["shop/a", "other/c"]) } else { local(&["other/c"]) };
+    for workload in all.values_mut() {
+        Arc::make_mut(workload).exclusions.inbound_ports = vec![9090];
+    }
+    all
+}
+
+/// What somebody who follows it sees of it.
+fn seen(made: &Made) -> (Mesh, Rejected, Vec<Finding>, Vec<Standing>) {
+    (mesh(made), made.rejected.clone(), made.findings.clone(), made.standings.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn the_order_and_the_parts_in_which_resources_come_make_no_difference(
+        order in Just((0..13).collect::<Vec<usize>>()).prop_shuffle(),
+        makes in vec(any::<bool>(), 13),
+        versions in vec(any::<Index>(), 13),
+    ) {
+        let universe = universe();
+        let one = |index: usize| (universe[index].0, versions[index].get(&universe[index].1).clone());
+        let (mut at_once, mut in_parts) = (assembly(), assembly());
+        at_once.place(here(true));
+        for index in 0..universe.len() {
+            at_once.take(one(index).0, vec![one(index).1], &[]);
+        }
+        for (index, is_made) in order.into_iter().zip(makes) {
+            in_parts.take(one(index).0, vec![one(index).1], &[]);
+            if is_made {
+                in_parts.make();
+            }
+        }
+        in_parts.place(here(true));
+        prop_assert_eq!(seen(&in_parts.make()), seen(&at_once.make()));
+    }
+
+    #[test]
+    fn what_is_made_in_steps_is_what_is_made_at_once_of_what_is_left(steps in vec(step(), 1..60)) {
+        let universe = universe();
+        let mut left: BTreeMap<(Kind, String), Resource> = BTreeMap::new();
+        let (mut in_steps, mut placed) = (assembly(), false);
+        in_steps.place(here(placed));
+        let mut before = in_steps.make();
+        for step in &steps {
+            match step {
+                Step::Set(which, version) => {
+                    let (kind, versions) = which.get(&universe);
+                    let resource = version.get(versions).clone();
+                    left.insert((*kind, resource.name.clone()), resource.clone());
+                    in_steps.take(*kind, vec![resource], &[]);
+                }
+                Step::Remove(which) => {
+                    let (kind, versions) = which.get(&universe);
+                    left.remove(&(*kind, versions[0].name.clone()));
+                    in_steps.take(*kind, Vec::new(), &[versions[0].name.clone()]);
+                }
+                Step::Place(is_here) => {
+                    placed = *is_here;
+                    in_steps.place(here(placed));
+                }
+                Step::Make => {
+                    let made = in_steps.make();
+                    check_changes(&before, &made)?;
+                    before = made;
+                }
+            }
+        }
+        let mut at_once = assembly();
+        at_once.place(here(placed));
+        for ((kind, _), resource) in left {
+            at_once.take(kind, vec![resource], &[]);
+        }
+        prop_assert_eq!(seen(&in_steps.make()), seen(&at_once.make()));
+    }
+}
+
+/// What is named as changed differs, and nothing else does: by the very objects.
+fn check_changes(before: &Made, after: &Made) -> Result<(), TestCaseError> {
+    fn differing<K: Ord + Clone, V: PartialEq>(
+        before: &BTreeMap<K, Arc<V>>,
+        after: &BTreeMap<K, Arc<V>>,
+    ) -> (Vec<K>, Vec<K>) {
+        let keys: std::collections::BTreeSet<&K> = before.keys().chain(after.keys()).collect();
+        let by = |same: &dyn Fn(&Arc<V>, &Arc<V>) -> bool| -> Vec<K> {
+            let differs = |key: &&&K| match (before.get(**key), after.get(**key)) {
+                (Some(one), Some(other)) => !same(one, other),
+                _ => true,
+            };
+            keys.iter().filter(differs).map(|key| (*key).clone()).collect()
+        };
+        (by(&|one, other| Arc::ptr_eq(one, other)), by(&|one, other| **one == **other))
+    }
+    macro_rules! check {
+        ($field:ident) => {
+            let (by_object, by_value) = differing(&before.mesh.$field, &after.mesh.$field);
+            prop_assert_eq!(&by_object, &by_value);
+            let mut named = after.changes.$field.clone();
+            named.sort();
+            prop_assert_eq!(&named, &by_value);
+        };
+    }
+    check!(tenants);
+    check!(namespaces);
+    check!(workloads);
+    check!(services);
+    check!(authorization);
+    check!(peer_authentication);
+    check!(network_policies);
+    prop_assert_eq!(after.mesh.version, before.mesh.version + u64::from(!after.changes.is_empty()));
+    Ok(())
+}

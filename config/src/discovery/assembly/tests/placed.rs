@@ -1,0 +1,135 @@
+//! Pods of this machine: what only its own files know of them, beside what the control plane tells.
+
+use super::*;
+use crate::{
+    discovery::messages::{Action, Scope},
+    model::{Exclusions, PeerAuthentication},
+};
+
+fn leaving_alone(name: &str, inbound: &[u16]) -> BTreeMap<PodName, Arc<Workload>> {
+    let mut local = local(&[name]);
+    let workload = Arc::make_mut(local.get_mut(&pod(name)).unwrap());
+    let outbound_cidrs = vec!["10.9.0.0/16".parse().unwrap()];
+    workload.exclusions =
+        Exclusions { outbound_ports: vec![25], outbound_cidrs, inbound_ports: inbound.to_vec() };
+    local
+}
+
+fn strict() -> Resource {
+    let value = serde_json::json!({
+        "name": {"namespace": "shop", "name": "strict"}, "created": null, "scope": {"namespace": "shop"},
+        "mode": "strict", "ports": [[9100, "permissive"]], "unreadable": false,
+    });
+    let peers: PeerAuthentication = serde_json::from_value(value).unwrap();
+    facts("shop/strict", &peers)
+}
+
+fn left(made: &Made) -> Vec<u16> {
+    own_workload(made, "shop/a").exclusions.inbound_ports
+}
+
+#[test]
+fn a_pod_that_the_control_plane_does_not_tell_of_is_held_and_not_in_the_mesh() {
+    let mut assembly = assembly();
+    assembly.place(local(&["shop/a", "shop/b"]));
+    assembly.take(Kind::Address, vec![of_workload(workload("shop/a", "10.1.0.1"))], &[]);
+    let made = assembly.make();
+    assert_eq!(own_workload(&made, "shop/a").netns, Some(netns("a")));
+    assert_eq!(made.rejected.netns, [netns("b")].into());
+    assert_eq!(
+        told(&made),
+        [(Severity::Warning, Reason::DanglingReference, "discovery/Address/shop/b".to_owned())]
+    );
+    assembly.take(Kind::Address, vec![of_workload(workload("shop/b", "10.1.0.2"))], &[uid("shop/a")]);
+    let other = assembly.make();
+    assert_eq!(other.rejected.netns, [netns("a")].into());
+    assert_eq!(own_workload(&other, "shop/b").netns, Some(netns("b")));
+    assembly.place(BTreeMap::new());
+    let gone = assembly.make();
+    assert_eq!((own_workload(&gone, "shop/b").netns, gone.rejected.netns.len()), (None, 0));
+}
+
+#[test]
+fn a_pod_that_was_made_anew_under_its_name_is_not_the_one_of_before() {
+    let mut own = own_workload(
+        &made(vec![(Kind::Address, vec![of_workload(workload("shop/a", "10.1.0.1"))])]),
+        "shop/a",
+    );
+    own.uid = Some("1".to_owned());
+    let mut assembly = assembly();
+    let said = messages::Workload { extensions: vec![extension(&own)], ..workload("shop/a", "10.1.0.1") };
+    assembly.take(Kind::Address, vec![of_workload(said)], &[]);
+    for (uid, is_it) in [(None, true), (Some("1"), true), (Some("2"), false)] {
+        let mut local = local(&["shop/a"]);
+        Arc::make_mut(local.get_mut(&pod("shop/a")).unwrap()).uid = uid.map(ToOwned::to_owned);
+        assembly.place(local);
+        let made = assembly.make();
+        assert_eq!(own_workload(&made, "shop/a").netns.is_some(), is_it, "{uid:?}");
+        assert_eq!(made.rejected.netns.is_empty(), is_it, "{uid:?}");
+    }
+}
+
+#[test]
+fn a_port_is_left_alone_only_as_long_as_nothing_refuses_plaintext_there() {
+    let mut assembly = assembly();
+    assembly.place(leaving_alone("shop/a", &[9090, 9100]));
+    assembly.take(Kind::Address, vec![of_workload(workload("shop/a", "10.1.0.1"))], &[]);
+    assert_eq!(left(&assembly.make()), [9090, 9100]);
+    assembly.take(Kind::PeerAuthentication, vec![strict()], &[]);
+    let closed = assembly.make();
+    assert_eq!((left(&closed), &closed.changes.workloads), (vec![9100], &vec![pod("shop/a")]));
+    assert_eq!(
+        told(&closed),
+        [(Severity::Warning, Reason::NotPermitted, "discovery/Address/shop/a".to_owned())]
+    );
+    assembly.take(Kind::PeerAuthentication, vec![resource("shop/other", vec![0xff])], &[]);
+    assert_eq!(left(&assembly.make()), Vec::<u16>::new(), "what cannot be read may be stricter");
+    assembly.take(Kind::PeerAuthentication, Vec::new(), &["shop/strict".to_owned(), "shop/other".to_owned()]);
+    let open = assembly.make();
+    assert_eq!((left(&open), told(&open)), (vec![9090, 9100], Vec::new()));
+}
+
+#[test]
+fn a_port_is_left_alone_only_as_long_as_istios_own_policies_take_plaintext_there() {
+    let name = "istio-system/istio_converted_static_strict";
+    let by_port = |one: Match| Rule {
+        clauses: vec![
+            Clause { matches: vec![Match { not_principals: vec![present()], ..Match::default() }] },
+            Clause { matches: vec![one] },
+        ],
+    };
+    let not_port = by_port(Match { not_destination_ports: vec![9100], ..Match::default() });
+    let all = only(Match { not_principals: vec![present()], ..Match::default() });
+    let from_somebody = only(Match { principals: vec![present()], ..Match::default() });
+    for (what, rule, still) in [
+        ("of all", all, vec![]),
+        ("but one", not_port, vec![9100]),
+        ("of somebody", from_somebody, vec![9090, 9100]),
+    ] {
+        let mut assembly = assembly();
+        assembly.place(leaving_alone("shop/a", &[9090, 9100]));
+        let mut named = workload("shop/a", "10.1.0.1");
+        named.authorization_policies = vec![name.to_owned()];
+        assembly.take(Kind::Address, vec![of_workload(named)], &[]);
+        assert_eq!(left(&assembly.make()), [9090, 9100]);
+        let policy = authorization(name, Scope::WorkloadSelector, Action::Deny, vec![rule]);
+        assembly.take(Kind::Authorization, vec![of_authorization(&policy)], &[]);
+        assert_eq!(left(&assembly.make()), still, "{what}");
+        assembly.take(Kind::Authorization, Vec::new(), &[name.to_owned()]);
+        assert_eq!(left(&assembly.make()), [9090, 9100], "{what}");
+    }
+}
+
+#[test]
+fn no_pod_leaves_a_tenant_that_is_kept_to_the_mesh_by_its_own_word() {
+    let mut assembly = assembly();
+    assembly.place(leaving_alone("shop/a", &[9090]));
+    assembly.take(Kind::Address, vec![of_workload(workload("shop/a", "10.1.0.1"))], &[]);
+    assert_eq!(own_workload(&assembly.make(), "shop/a").exclusions.outbound_ports, [25]);
+    assembly.take(Kind::Tenant, vec![facts("tenant/kept", &tenant("kept", &["shop"], "mesh"))], &[]);
+    let made = assembly.make();
+    let kept = own_workload(&made, "shop/a").exclusions;
+    assert_eq!(kept, Exclusions { inbound_ports: vec![9090], ..Exclusions::default() });
+    assembly.take(Kind::Tenant, vec![facts("tenant/kept", &tenant("kept", &["shop"], "any"))], &[]);
+    assert_eq!(own_workload(&assembly.make(), "shop/a").exclusions.outbound_ports, [25]);
+}

@@ -1,0 +1,160 @@
+//! Workloads beside what only this machine knows of its pods.
+//!
+//! What a pod's author leaves alone must never open what is STRICT, nor lead out of a tenant that is kept to the mesh.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    super::lower::{Key, Object},
+    Changes,
+    build::{put, same},
+    held::Held,
+    told,
+};
+use crate::{
+    finding::Finding,
+    link::plaintext,
+    model::{
+        Action, AuthorizationPolicy, ConnectionMatch, Egress, Exclusions, Mesh, Peers, Workload, is_about,
+    },
+    name::{PodName, PolicyName, TenantId},
+};
+
+/// What has to be remembered of pods with ports that are left alone.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Those that ask for it, whether it is granted or not.
+    asking: BTreeSet<PodName>,
+    /// The ports that are captured all the same, and who says so.
+    closed: BTreeMap<PodName, Vec<(u16, PolicyName)>>,
+}
+
+impl State {
+    /// Makes pods anew; those, too, whose ports somebody else may have closed or opened.
+    pub(super) fn renew(
+        &mut self,
+        resources: &Held,
+        local: &BTreeMap<PodName, Arc<Workload>>,
+        mut pods: BTreeSet<PodName>,
+        next: &mut Mesh,
+        changes: &mut Changes,
+    ) {
+        if !(changes.peer_authentication.is_empty() && changes.authorization.is_empty()) {
+            pods.extend(self.asking.iter().cloned());
+        }
+        if pods.is_empty() {
+            return;
+        }
+        let all = std::mem::take(&mut next.peer_authentication);
+        let peers = Peers::of(&all);
+        for pod in pods {
+            let workload = match resources.object(&Key::Workload(pod.clone())) {
+                Some(Object::Workload(held)) => {
+                    let placed = place(&held.workload, local.get(&pod), next);
+                    let workload = self.close(placed, |placed| closed(placed, &peers, resources, next));
+                    Some(share(workload, &held.workload, next))
+                }
+                _ => {
+                    self.asking.remove(&pod);
+                    self.closed.remove(&pod);
+                    None
+                }
+            };
+            put(&mut next.workloads, &pod, workload, &mut changes.workloads);
+        }
+        drop(peers);
+        next.peer_authentication = all;
+    }
+
+    /// What is said of ports that are captured all the same.
+    pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
+        self.closed
+            .iter()
+            .flat_map(|(pod, ports)| ports.iter().map(move |(port, by)| told::closed(pod, *port, by)))
+    }
+
+    /// Has ports captured like any other that take no plaintext.
+    fn close(
+        &mut self,
+        mut workload: Workload,
+        closed: impl FnOnce(&Workload) -> Vec<(u16, PolicyName)>,
+    ) -> Workload {
+        let pod = workload.pod.clone();
+        let asks = !workload.exclusions.inbound_ports.is_empty();
+        let closed = if asks { closed(&workload) } else { Vec::new() };
+        let is_open = |port: &u16| closed.iter().all(|(closed, _)| closed != port);
+        workload.exclusions.inbound_ports.retain(is_open);
+        if asks {
+            self.asking.insert(pod.clone())
+        } else {
+            self.asking.remove(&pod)
+        };
+        if closed.is_empty() {
+            self.closed.remove(&pod)
+        } else {
+            self.closed.insert(pod, closed)
+        };
+        workload
+    }
+}
+
+/// A workload, with what only this machine knows of it.
+fn place(own: &Workload, local: Option<&Arc<Workload>>, next: &Mesh) -> Workload {
+    let namespace = &own.pod.namespace;
+    let tenant = next.membership.get(namespace).cloned();
+    let tenant = tenant.unwrap_or_else(|| TenantId::Namespace(namespace.clone()));
+    let mut workload = own.clone();
+    if let Some(local) = local.filter(|local| is_the_same(own, local)) {
+        workload.netns.clone_from(&local.netns);
+        workload.probes.clone_from(&local.probes);
+        workload.ports.clone_from(&local.ports);
+        workload.exclusions.clone_from(&local.exclusions);
+        if next.tenants.get(&tenant).is_some_and(|tenant| tenant.egress == Egress::Mesh) {
+            let inbound_ports = std::mem::take(&mut workload.exclusions.inbound_ports);
+            workload.exclusions = Exclusions { inbound_ports, ..Exclusions::default() };
+        }
+    }
+    Workload { tenant, ..workload }
+}
+
+/// A workload, as the very one that is known if it is the same.
+fn share(workload: Workload, own: &Arc<Workload>, next: &Mesh) -> Arc<Workload> {
+    if workload == **own { Arc::clone(own) } else { same(workload, next.workloads.get(&own.pod)) }
+}
+
+/// The ports that are left alone and take no plaintext, and who says so: PeerAuthentications, or the policies that Istio makes of
+/// its own.
+fn closed(workload: &Workload, peers: &Peers<'_>, resources: &Held, next: &Mesh) -> Vec<(u16, PolicyName)> {
+    let mut closed = plaintext::strict(peers, workload).unwrap_or_default();
+    let made_up = resources.made_up().filter_map(|name| next.authorization.get(name));
+    let denying =
+        made_up.filter(|policy| policy.action != Action::Allow && is_about(&policy.scope, workload));
+    for policy in denying {
+        let refuses = |port: &&u16| policy.action == Action::Unreadable || refuses_plaintext(policy, **port);
+        let ports = workload.exclusions.inbound_ports.iter().filter(refuses);
+        closed.extend(ports.map(|port| (*port, policy.name.clone())));
+    }
+    closed
+}
+
+/// Whether a policy that denies could mean a caller who proves nothing, from wherever.
+fn refuses_plaintext(policy: &AuthorizationPolicy, port: u16) -> bool {
+    let could = |one: &ConnectionMatch| {
+        let asks_who =
+            !(one.principals.is_empty() && one.namespaces.is_empty() && one.service_accounts.is_empty());
+        let is_port = one.ports.is_empty() || one.ports.contains(&port);
+        !asks_who && is_port && !one.not_ports.contains(&port)
+    };
+    policy.rules.iter().any(|rule| rule.clauses.iter().all(|clause| clause.any.iter().any(could)))
+}
+
+/// A pod that was made anew under its name is another: nothing that was said of the one is true of the other.
+fn is_the_same(own: &Workload, local: &Workload) -> bool {
+    match (&own.uid, &local.uid) {
+        (Some(own), Some(local)) => own == local,
+        _ => true,
+    }
+}

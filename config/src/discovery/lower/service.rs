@@ -1,0 +1,116 @@
+//! A Service: its addresses and ports. By Istio's word its endpoints are what workloads say of it.
+//!
+//! A Service that names a waypoint must never lose that word.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use super::{
+    Bad, Lowered, Note, Object, Site,
+    address::{check_usable, gateway, ip, is_ours, port},
+    facts, names,
+};
+use crate::{
+    discovery::messages::{self, NetworkAddress},
+    document::shorten,
+    model::{AppProtocol, Members, Service, ServicePort},
+    name::ServiceName,
+};
+
+/// A Service, and how its endpoints are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::discovery) struct HeldService {
+    /// What is known of it by itself.
+    pub(in crate::discovery) service: Arc<Service>,
+    /// By port, the port of its endpoints where they do not say their own (0: they have to); `None` where its endpoints are known.
+    pub(in crate::discovery) targets: Option<BTreeMap<u16, u16>>,
+    /// The name that workloads call it by.
+    pub(in crate::discovery) resource: String,
+}
+
+pub(super) fn lower(name: &str, message: &messages::Service, site: &Site) -> Result<Lowered, Bad> {
+    let own_name = names::service(name, &site.domain)?;
+    if format!("{}/{}", message.namespace, message.hostname) != name {
+        let said = shorten(&format!("{}/{}", message.namespace, message.hostname));
+        return Err(Bad::invalid(format!("says that it is {said}")));
+    }
+    let resource = name.to_owned();
+    if let Some(own) = facts::of_extension::<Service>(&message.extensions)? {
+        let service = Arc::new(checked(own, &own_name, message)?);
+        let held = HeldService { service, targets: None, resource };
+        return Ok(Lowered { object: Object::Service(Arc::new(held)), notes: Vec::new() });
+    }
+    let mut notes = Vec::new();
+    let vips = vips(&message.addresses, site, &mut notes)?;
+    let (ports, targets) = ports(&message.ports)?;
+    let members = Members { selected: None, named: Default::default(), known: true };
+    let service = Service { name: own_name, vips, ports, members, waypoint: waypoint(message) };
+    let held = HeldService { service: Arc::new(service), targets: Some(targets), resource };
+    Ok(Lowered { object: Object::Service(Arc::new(held)), notes })
+}
+
+fn checked(own: Service, name: &ServiceName, message: &messages::Service) -> Result<Service, Bad> {
+    facts::check_name(&own.name, name)?;
+    let endpoints = own.ports.iter().flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address.ip());
+    own.vips.iter().copied().chain(endpoints).try_for_each(check_usable)?;
+    let waypoint = own.waypoint.clone().or_else(|| waypoint(message));
+    Ok(Service { waypoint, ..own })
+}
+
+fn waypoint(message: &messages::Service) -> Option<String> {
+    let weighted = message
+        .weighted_waypoints
+        .iter()
+        .map(|one| one.destination.as_ref().map_or_else(String::new, gateway));
+    let all: Vec<String> = message.waypoint.iter().map(gateway).chain(weighted).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// The addresses that clients dial; those of other networks are nobody's here.
+fn vips(addresses: &[NetworkAddress], site: &Site, notes: &mut Vec<Note>) -> Result<Vec<IpAddr>, Bad> {
+    let mut vips = Vec::new();
+    for one in addresses.iter().filter(|one| is_ours(&one.network, site)) {
+        let address = ip(&one.address)?;
+        let whole = if one.address.len() == 4 { 32 } else { 128 };
+        if one.length.is_some_and(|length| length != whole) {
+            notes.push(Note::not_obeyed(format!(
+                "{address}/{} is a network, not an address: not used",
+                one.length.unwrap_or_default()
+            )));
+            continue;
+        }
+        check_usable(address)?;
+        if !vips.contains(&address) {
+            vips.push(address);
+        }
+    }
+    Ok(vips)
+}
+
+/// Each number once. TCP and UDP of one number are one port here; where they are said to speak different things, nobody is taken
+/// by either word.
+fn ports(said: &[messages::Port]) -> Result<(Vec<ServicePort>, BTreeMap<u16, u16>), Bad> {
+    let mut ports: Vec<ServicePort> = Vec::new();
+    let mut targets = BTreeMap::new();
+    for one in said {
+        let number = port(one.service_port)?;
+        let target = if one.target_port == 0 { 0 } else { port(one.target_port)? };
+        let protocol = protocol(one.app_protocol);
+        targets.entry(number).or_insert(target);
+        match ports.iter_mut().find(|known| known.number == number) {
+            Some(known) if known.protocol != protocol => known.protocol = AppProtocol::Undeclared,
+            Some(_) => {}
+            None => ports.push(ServicePort { number, name: None, protocol, endpoints: Vec::new() }),
+        }
+    }
+    Ok((ports, targets))
+}
+
+fn protocol(number: i32) -> AppProtocol {
+    match messages::AppProtocol::try_from(number) {
+        Ok(messages::AppProtocol::Http11) => AppProtocol::Http1,
+        Ok(messages::AppProtocol::Http2 | messages::AppProtocol::Grpc) => AppProtocol::Http2,
+        // TLS is opaque until Canopy terminates it.
+        Ok(messages::AppProtocol::Tcp | messages::AppProtocol::Tls) => AppProtocol::Tcp,
+        Ok(messages::AppProtocol::Unknown) | Err(_) => AppProtocol::Undeclared,
+    }
+}

@@ -1,0 +1,120 @@
+//! `canopy control`: the control plane, in the foreground.
+//!
+//! Arguments, its log, and the hand-over to `mode::control`.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use config::{
+    discovery::Site,
+    identity::TrustDomain,
+    name::{Namespace, RootNamespace},
+};
+
+use super::{
+    Outcome,
+    run::{LogFormat, start_log},
+};
+use crate::{
+    control::discovery::server::{Listen, TlsFiles},
+    hbone::fields,
+    mode::control::{self, ControlOptions},
+    sys::dumps,
+};
+
+/// Serve the mesh to its nodes, in the foreground, until SIGTERM or Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  canopy control --config examples/two-tenants --listen unix:/run/canopy/control.sock
+  canopy control --config /etc/canopy --listen 0.0.0.0:15012 --certificate tls.crt --key tls.key --client-roots nodes.crt
+
+The directory is watched: an edit is sent to the nodes that it concerns. A broken edit keeps the last good version of that object and
+says so. Nodes go on with what they have while no control plane runs.
+
+Whoever may read reads the whole mesh: who calls whom, who is let in where, and every address. docs/control-plane.md tells how to
+secure it.")]
+pub(super) struct Control {
+    /// The directory of Kubernetes manifests (.yaml, .yml, .json).
+    #[arg(long, value_name = "DIR", env = "CANOPY_CONFIG")]
+    config: PathBuf,
+    /// Where nodes find it: unix:PATH, or IP:PORT; may be repeated. Without --certificate, only loopback addresses.
+    #[arg(
+        long,
+        value_name = "unix:PATH|IP:PORT",
+        default_value = "unix:/run/canopy/control.sock",
+        env = "CANOPY_CONTROL_LISTEN",
+        value_delimiter = ','
+    )]
+    listen: Vec<Listen>,
+    /// The server's certificate, and those that it rests on (PEM); read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "key", env = "CANOPY_CONTROL_CERTIFICATE")]
+    certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, value_name = "FILE", requires = "certificate", env = "CANOPY_CONTROL_KEY")]
+    key: Option<PathBuf>,
+    /// Roots of the nodes' certificates (PEM): who has none of theirs is not served.
+    #[arg(long, value_name = "FILE", requires = "certificate", env = "CANOPY_CONTROL_CLIENT_ROOTS")]
+    client_roots: Option<PathBuf>,
+    /// Where /metrics, /readyz and /livez are served.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:15022",
+        env = "CANOPY_CONTROL_METRICS_ADDR"
+    )]
+    metrics_addr: SocketAddr,
+    /// The trust domain of identities.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
+    trust_domain: String,
+    /// What the names of the cluster's Services end in.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_CLUSTER_DOMAIN")]
+    cluster_domain: String,
+    /// What the names of workloads begin with.
+    #[arg(long, value_name = "NAME", default_value = "Kubernetes", value_parser = cluster, env = "CANOPY_CLUSTER")]
+    cluster: String,
+    /// The namespace whose policies are for the whole mesh.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", env = "CANOPY_ROOT_NAMESPACE")]
+    root_namespace: String,
+    /// What it says of itself, on standard error: error, warn, info, debug, or `module=level,…`.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "CANOPY_LOG")]
+    log_level: String,
+    /// As what it says it.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "CANOPY_LOG_FORMAT")]
+    log_format: LogFormat,
+}
+
+impl Control {
+    pub(super) fn run(self) -> Outcome {
+        let _flush = start_log(&self.log_level, self.log_format)?;
+        // Before there is a key.
+        if let Err(error) = dumps::forbid() {
+            tracing::warn!(%error, "a crash may write the key to a core file (`ulimit -c 0` prevents it)");
+        }
+        control::run(self.options()?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn options(self) -> Result<ControlOptions, Box<dyn std::error::Error>> {
+        let client_roots = self.client_roots;
+        let tls = self.certificate.zip(self.key);
+        let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
+        Ok(ControlOptions {
+            config: self.config,
+            listen: self.listen,
+            tls: tls.map(|(certificate, key)| TlsFiles { certificate, key, client_roots }),
+            metrics_addr: self.metrics_addr,
+            trust_domain: TrustDomain::try_from(self.trust_domain)?,
+            root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
+            site: Site { domain, cluster: self.cluster },
+        })
+    }
+}
+
+/// A name that has a slash in it would make the names of workloads mean something else.
+fn cluster(name: &str) -> Result<String, String> {
+    if fields::is_claim(name) && !name.contains('/') {
+        return Ok(name.to_owned());
+    }
+    Err("a cluster's name is letters, digits and any of -._:@, at most 253 of them".to_owned())
+}

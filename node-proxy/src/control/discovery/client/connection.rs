@@ -1,0 +1,271 @@
+//! The thread of discovery: connects, asks, hands over what comes, answers, and begins again when the stream ends.
+//!
+//! Whatever a control plane sends or does not, this thread must not end before the daemon does, nor ask in a circle without a pause.
+
+use std::{net::IpAddr, sync::Arc, sync::mpsc, time::Duration, time::SystemTime};
+
+use config::discovery::{Kind, Resource};
+use tokio::sync::{mpsc as queue, oneshot};
+use tonic::{Code, Status, Streaming, metadata::MetadataValue};
+
+use super::{
+    Answer, Demand, Event, Options, Standing, Taken, endpoint,
+    state::{Batch, State, Step},
+};
+use crate::{
+    control::discovery::{
+        cache::Cache,
+        protocol::{DELTA, LARGEST_MESSAGE, Request, Response},
+    },
+    identity::authority::{grpc, report, retry::Backoff},
+};
+
+/// The thread's state.
+#[derive(Debug)]
+pub(super) struct Connection {
+    options: Options,
+    state: State,
+    cache: Cache,
+    events: mpsc::Sender<Event>,
+    standing: Arc<Standing>,
+    demand: Option<Demand>,
+    /// Whether the stream of now has brought anything.
+    has_spoken: bool,
+}
+
+/// Why a stream is over.
+#[derive(Debug)]
+enum End {
+    /// As streams end: a control plane that restarts, or shares its nodes anew.
+    Clean(String),
+    /// Something is wrong.
+    Failed(String),
+    /// Nobody listens any more.
+    Over,
+}
+
+impl Connection {
+    pub(super) fn new(
+        options: Options,
+        events: mpsc::Sender<Event>,
+        standing: Arc<Standing>,
+        demand: Option<Demand>,
+    ) -> Self {
+        let state = State::new(options.introduction.to_node(), options.on_demand);
+        Self { options, state, cache: Cache::off(), events, standing, demand, has_spoken: false }
+    }
+
+    /// Works until nobody listens any more.
+    pub(super) async fn run(&mut self) {
+        if self.replay().await.is_none() {
+            return;
+        }
+        let mut pause = Backoff::between(FIRST, LONGEST);
+        loop {
+            self.has_spoken = false;
+            let end = self.converse().await;
+            if self.has_spoken {
+                pause.reset();
+            }
+            let (error, is_clean) = match end {
+                Ok(()) => ("it has ended the stream".to_owned(), true),
+                Err(End::Clean(error)) => (error, true),
+                Err(End::Failed(error)) => (error, false),
+                Err(End::Over) => return,
+            };
+            self.standing.away(&error, SystemTime::now());
+            // One that ends every stream at once is not asked in a circle.
+            if !is_clean || !self.has_spoken {
+                tokio::time::sleep(pause.next(fastrand::f64())).await;
+            }
+        }
+    }
+
+    /// Hands over what the cache has.
+    async fn replay(&mut self) -> Option<()> {
+        let Some(directory) = self.options.cache.clone() else { return Some(()) };
+        let header = self.options.header();
+        let (cache, stored) = Cache::open(&directory, header.clone());
+        self.cache = cache;
+        for (kind, set) in stored.batches(&header) {
+            let names: Vec<_> = set
+                .iter()
+                .map(|Resource { name, aliases, version, .. }| {
+                    (name.clone(), aliases.clone(), version.clone())
+                })
+                .collect();
+            let batch = Batch { kind, set, removed: Vec::new(), answers: Vec::new() };
+            let (taken, answer) = oneshot::channel();
+            self.events.send(Event::Stored(batch, taken)).ok()?;
+            let taken = answer.await.ok()?;
+            let refused: Vec<String> = taken.rejections.into_iter().map(|rejection| rejection.name).collect();
+            for (name, aliases, version) in names {
+                if !refused.contains(&name) {
+                    self.state.retain(kind, &name, &aliases, &version);
+                }
+            }
+            self.cache.write(kind, &[], &refused);
+            self.cache.settle(&[]);
+            self.standing.held(kind, self.state.held(kind));
+        }
+        self.events.send(Event::Cached(stored.is_complete)).ok()
+    }
+
+    /// One stream, from its beginning to its end.
+    async fn converse(&mut self) -> Result<(), End> {
+        let Options { server, tls, .. } = &self.options;
+        let channel = endpoint::connect(server, tls).await.map_err(End::Failed)?;
+        let (questions, mut outgoing) = queue::channel(QUESTIONS);
+        for request in self.state.open() {
+            questions.send(request).await.map_err(gone)?;
+        }
+        let stream = futures_util::stream::poll_fn(move |cx| outgoing.poll_recv(cx));
+        let request = self.request(stream).map_err(End::Failed)?;
+        let answers = grpc::converse::<Request, Response>(channel, DELTA, request, LARGEST_MESSAGE).await;
+        let mut answers = answers.map_err(|status| end(&status))?;
+        self.standing.connected(SystemTime::now());
+        loop {
+            match self.next(&mut answers).await? {
+                Next::Response(response) => self.take(response, &questions).await?,
+                Next::Ordered => self.order(&questions).await?,
+                Next::Ended => return Ok(()),
+            }
+        }
+    }
+
+    fn request<S>(&self, stream: S) -> Result<tonic::Request<S>, String> {
+        let mut request = tonic::Request::new(stream);
+        let cluster = &self.options.introduction.cluster;
+        let cluster = MetadataValue::try_from(cluster)
+            .map_err(|_| format!("{cluster:?} is not the name of a cluster: set --discovery-cluster"))?;
+        request.metadata_mut().insert("clusterid", cluster);
+        if let Some(token) = &self.options.token {
+            let bearer =
+                grpc::bearer(token, "name the file of a token with --discovery-token, or leave it out");
+            request.metadata_mut().insert("authorization", bearer.map_err(|error| report(&error))?);
+        }
+        Ok(request)
+    }
+
+    async fn next(&self, answers: &mut Streaming<Response>) -> Result<Next, End> {
+        let ordered = async {
+            match &self.demand {
+                Some(demand) => demand.ordered().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            answer = answers.message() => match answer {
+                Ok(Some(response)) => Ok(Next::Response(response)),
+                Ok(None) => Ok(Next::Ended),
+                Err(status) => Err(end(&status)),
+            },
+            () = ordered => Ok(Next::Ordered),
+        }
+    }
+
+    /// Has a response taken in, and answers it.
+    async fn take(&mut self, response: Response, questions: &queue::Sender<Request>) -> Result<(), End> {
+        self.has_spoken = true;
+        let (batch, pending) = match self.state.read(response) {
+            Step::Take(batch, pending) => (batch, pending),
+            Step::Answer(request) => return questions.send(request).await.map_err(gone),
+            Step::Nothing => return Ok(()),
+        };
+        let kind = batch.kind;
+        self.cache.write(kind, &batch.set, &batch.removed);
+        let Taken { rejections, is_complete } = self.put(batch).await.ok_or(End::Over)?;
+        let rejected = rejections.iter().map(|rejection| rejection.name.as_str());
+        let refused: Vec<&str> = rejected.chain(pending.refused()).collect();
+        self.cache.settle(&refused);
+        if is_complete {
+            self.cache.complete();
+        }
+        let answer = self.state.settle(pending, &rejections);
+        let is_taken = answer.as_ref().is_none_or(|answer| answer.error.is_none());
+        self.standing.answered(kind, is_taken, self.state.held(kind));
+        match answer {
+            Some(answer) => questions.send(answer).await.map_err(gone),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for what is wanted, and no longer for what is not.
+    async fn order(&mut self, questions: &queue::Sender<Request>) -> Result<(), End> {
+        let Some(orders) = self.demand.as_ref().map(Demand::orders) else { return Ok(()) };
+        for address in orders.unwant {
+            let removed = self.state.unwant(&name_of(address));
+            if !removed.is_empty() {
+                self.cache.write(Kind::Address, &[], &removed);
+                self.cache.settle(&[]);
+                let batch = Batch { kind: Kind::Address, set: Vec::new(), removed, answers: Vec::new() };
+                self.put(batch).await.ok_or(End::Over)?;
+            }
+        }
+        // On its own, so that a name which is wanted again is answered again.
+        self.tell(questions).await?;
+        let mut answers = Vec::new();
+        for address in orders.want {
+            let (has_room, answer) = self.state.want(&name_of(address));
+            answers.extend(answer);
+            if let Some(demand) = self.demand.as_ref().filter(|_| !has_room) {
+                demand.answer(&[(address, Answer::Full)]);
+            }
+        }
+        if !answers.is_empty() {
+            let batch = Batch { kind: Kind::Address, set: Vec::new(), removed: Vec::new(), answers };
+            self.events.send(Event::Batch(batch, None)).map_err(|_| End::Over)?;
+        }
+        self.tell(questions).await
+    }
+
+    async fn tell(&mut self, questions: &queue::Sender<Request>) -> Result<(), End> {
+        match self.state.subscriptions() {
+            Some(request) => questions.send(request).await.map_err(gone),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a batch over and waits for what becomes of it; `None` where nobody takes it.
+    async fn put(&self, batch: Batch) -> Option<Taken> {
+        let (taken, answer) = oneshot::channel();
+        self.events.send(Event::Batch(batch, Some(taken))).ok()?;
+        answer.await.ok()
+    }
+}
+
+/// What comes next on a stream.
+enum Next {
+    Response(Response),
+    Ordered,
+    Ended,
+}
+
+/// The name by which an address of this network is asked for.
+pub(in crate::control::discovery) fn name_of(address: IpAddr) -> String {
+    format!("/{address}")
+}
+
+/// The stream's other half has ended: why is what the next response says.
+fn gone<T>(_: queue::error::SendError<T>) -> End {
+    End::Clean("it has ended the stream".to_owned())
+}
+
+fn end(status: &Status) -> End {
+    let text = grpc::reason(status);
+    let is_clean = match status.code() {
+        Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => true,
+        Code::Unavailable => {
+            let message = status.message();
+            message.contains("transport is closing") || message.contains("received prior goaway")
+        }
+        _ => false,
+    };
+    if is_clean { End::Clean(text) } else { End::Failed(text) }
+}
+
+/// The first pause before another try, and the longest.
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(15);
+/// Requests that may wait to be sent; those of a beginning are fewer.
+const QUESTIONS: usize = 64;

@@ -1,0 +1,249 @@
+//! Serves nodes: connections in, one by one, each with its streams.
+//!
+//! Everything is bounded: connections, streams, what a request may hold, and the time in which a node has to do its part. Nobody is
+//! served who is not to read the mesh.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::stream;
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::{Status, Streaming, body::Body, server::Grpc};
+use tonic_prost::ProstCodec;
+
+use super::{
+    super::protocol::{self, DELTA, LARGEST_MESSAGE},
+    Listen, ListenError, Streams, TlsFiles,
+    activity::{Activity, Counted, Watch},
+    listen::{Caller, Door},
+    session::Session,
+    tls::{Tls, TlsError},
+};
+
+/// Bound doors, and what is served behind them.
+#[derive(Debug)]
+pub struct Server {
+    doors: Vec<Door>,
+    tls: Option<Mutex<Tls>>,
+    streams: Arc<Streams>,
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It cannot be listened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Who is at a connection's other end.
+#[derive(Debug, Clone)]
+struct Peer {
+    /// For the log.
+    name: Arc<str>,
+    /// Whether it may say which node it is: root, and the server's own user, on this machine. A certificate does not say it: it is a
+    /// service account's, which is the same on all nodes.
+    proven: bool,
+    /// When it has to prove anew that it may read.
+    until: Option<Instant>,
+}
+
+impl Server {
+    /// Binds all doors.
+    pub async fn open(
+        at: &[Listen],
+        tls: Option<TlsFiles>,
+        streams: Arc<Streams>,
+    ) -> Result<Self, ServeError> {
+        let tls = tls.map(Tls::open).transpose()?;
+        let mut doors = Vec::new();
+        for at in at {
+            doors.push(Door::open(at, tls.is_some()).await?);
+        }
+        Ok(Self { doors, tls: tls.map(Mutex::new), streams })
+    }
+
+    /// Where nodes find it.
+    pub fn addresses(&self) -> std::io::Result<Vec<Listen>> {
+        self.doors.iter().map(Door::address).collect()
+    }
+
+    /// Serves until dropped.
+    pub async fn serve(self) {
+        let Self { doors, tls, streams } = self;
+        let desk = Arc::new(Desk { tls, streams, places: Arc::new(Semaphore::new(CONNECTIONS)) });
+        let mut all = JoinSet::new();
+        for door in doors {
+            all.spawn(Arc::clone(&desk).welcome(door));
+        }
+        while all.join_next().await.is_some() {}
+    }
+}
+
+/// What all doors share.
+#[derive(Debug)]
+struct Desk {
+    tls: Option<Mutex<Tls>>,
+    streams: Arc<Streams>,
+    places: Arc<Semaphore>,
+}
+
+impl Desk {
+    async fn welcome(self: Arc<Self>, door: Door) {
+        // Ends with this.
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            match door.accept().await {
+                Ok(Some(caller)) => {
+                    let desk = Arc::clone(&self);
+                    connections.spawn(async move {
+                        desk.serve(caller).await;
+                        drop(place);
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a node's connection was not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, caller: Caller) {
+        match caller {
+            Caller::Unix(stream) => {
+                let peer = Peer { name: Arc::from("unix"), proven: true, until: None };
+                self.carry(stream, peer).await;
+            }
+            Caller::Tcp { stream, from, secure } => {
+                let name = Arc::from(from.to_string());
+                let Some((acceptor, until)) = self.acceptor().filter(|_| secure) else {
+                    return self.carry(stream, Peer { name, proven: false, until: None }).await;
+                };
+                match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => self.carry(stream, Peer { name, proven: false, until }).await,
+                    Ok(Err(error)) => tracing::info!(peer = %name, %error, "a node's handshake failed"),
+                    Err(_) => tracing::info!(peer = %name, "a node's handshake was not finished in time"),
+                }
+            }
+        }
+    }
+
+    fn acceptor(&self) -> Option<(TlsAcceptor, Option<Instant>)> {
+        let mut tls = self.tls.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not all at once, where many began at once.
+        let until =
+            tls.demands_certificates().then(|| Instant::now() + AGE.mul_f64(1.0 - fastrand::f64() / 4.0));
+        Some((tls.acceptor(), until))
+    }
+
+    async fn carry(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+        let activity = Arc::<Activity>::default();
+        let service = {
+            let (streams, activity, peer) = (Arc::clone(&self.streams), Arc::clone(&activity), peer.clone());
+            service_fn(move |request| {
+                answer(request, Arc::clone(&streams), Arc::clone(&activity), peer.clone())
+            })
+        };
+        let mut watch = Watch::new(Arc::clone(&activity), Instant::now(), peer.until);
+        let connection = http2().serve_connection(TokioIo::new(Counted { io, activity }), service);
+        let mut connection = pin!(connection);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(peer = %peer.name, %error, "a node's connection ended");
+                    }
+                    return;
+                }
+                () = sleep(LOOK) => {
+                    if let Some(verdict) = watch.look(Instant::now()) {
+                        tracing::info!(peer = %peer.name, why = ?verdict, "a node's connection is ended");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_ANSWER)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES);
+    builder
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    streams: Arc<Streams>,
+    activity: Arc<Activity>,
+    peer: Peer,
+) -> Result<Response<Body>, Infallible> {
+    if request.uri().path() != DELTA {
+        return Ok(Status::unimplemented(format!("here is {DELTA} alone")).into_http());
+    }
+    let session = tower::service_fn(move |requests: tonic::Request<Streaming<protocol::Request>>| {
+        let place = streams.open(peer.proven, peer.name.to_string());
+        let activity = Arc::clone(&activity);
+        async move {
+            let place =
+                place.ok_or_else(|| Status::resource_exhausted("as many streams are open as may be"))?;
+            let session = Session::new(place, requests.into_inner(), activity);
+            Ok(tonic::Response::new(stream::unfold(session, |mut session| async move {
+                Some((session.next().await?, session))
+            })))
+        }
+    });
+    let mut grpc = Grpc::new(ProstCodec::<protocol::Response, protocol::Request>::default())
+        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    Ok(grpc.streaming(session, request).await)
+}
+
+/// Connections at a time.
+const CONNECTIONS: usize = 8192;
+/// Streams of a connection; a node needs one.
+const STREAMS: u32 = 4;
+/// Bytes of a request's head.
+const HEAD_BYTES: u32 = 16 << 10;
+/// Bytes of a request. The first of a stream says what the node has, at some 100 bytes each: 150,000 resources.
+const LARGEST_REQUEST: usize = 16 << 20;
+/// How long a handshake of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long who has shown a certificate is believed: it may be withdrawn.
+const AGE: Duration = Duration::from_secs(3600);
+/// How often connections are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often a node is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long it may take to answer that.
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
+/// How long to wait after a failed accept, which mostly means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

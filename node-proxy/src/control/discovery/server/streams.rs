@@ -1,0 +1,201 @@
+//! All streams that are open, and the shelf that they read from.
+//!
+//! The lock of the shelf is taken before that of a stream. Whoever holds either must never wait for a node.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use config::{
+    discovery::{Shelf, Site},
+    model::Mesh,
+};
+use tokio::sync::Notify;
+
+use super::{
+    super::protocol::Request,
+    change::Change,
+    figures::Figures,
+    nacks::{Nacks, quoted},
+    stream::{Next, Notice, Refusal, Stream},
+};
+
+/// The shelf and its readers.
+#[derive(Debug)]
+pub struct Streams {
+    shelf: Mutex<Stocked>,
+    open: Mutex<Open>,
+    nacks: Nacks,
+    figures: Arc<Figures>,
+}
+
+#[derive(Debug)]
+struct Stocked {
+    shelf: Shelf,
+    /// The version of the mesh on it. Without one, nothing is sent: an empty mesh would take away what nodes have.
+    version: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    streams: HashMap<u64, Arc<Entry>>,
+    counter: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stream: Mutex<Stream>,
+    wake: Notify,
+}
+
+/// A stream's place. Dropping it ends the stream.
+#[derive(Debug)]
+pub(super) struct Place {
+    streams: Arc<Streams>,
+    entry: Arc<Entry>,
+    number: u64,
+    peer: String,
+}
+
+impl Streams {
+    /// Nobody yet, and nothing to read.
+    pub fn new(site: Site) -> Self {
+        Self {
+            shelf: Mutex::new(Stocked { shelf: Shelf::new(site), version: None }),
+            open: Mutex::default(),
+            nacks: Nacks::default(),
+            figures: Arc::default(),
+        }
+    }
+
+    /// What is counted.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
+    }
+
+    /// Puts a mesh on the shelf, and tells the streams.
+    pub fn stock(&self, mesh: &Arc<Mesh>) {
+        let mut stocked = locked(&self.shelf);
+        let changed = stocked.shelf.stock(mesh);
+        let is_first = stocked.version.replace(mesh.version).is_none();
+        self.figures.stocked(mesh);
+        let change = Change::of_shelf(&stocked.shelf, changed);
+        if change.is_empty() && !is_first {
+            return;
+        }
+        for entry in locked(&self.open).streams.values() {
+            if locked(&entry.stream).note(&change, &stocked.shelf) || is_first {
+                entry.wake.notify_one();
+            }
+        }
+    }
+
+    /// A place for one more stream, if there is one. `proven`: see [`Stream::new`]; `peer` is for the log.
+    pub(super) fn open(self: &Arc<Self>, proven: bool, peer: String) -> Option<Place> {
+        let mut open = locked(&self.open);
+        if open.streams.len() >= MOST {
+            return None;
+        }
+        open.counter += 1;
+        let number = open.counter;
+        let entry = Arc::new(Entry { stream: Mutex::new(Stream::new(proven)), wake: Notify::new() });
+        open.streams.insert(number, Arc::clone(&entry));
+        self.figures.open(open.streams.len());
+        Some(Place { streams: Arc::clone(self), entry, number, peer })
+    }
+}
+
+impl Place {
+    /// Takes in what the node says.
+    pub(super) fn hear(&self, request: &Request) -> Result<(), Refusal> {
+        let notices = {
+            let stocked = locked(&self.streams.shelf);
+            locked(&self.entry.stream).hear(request, &stocked.shelf)?
+        };
+        for notice in notices {
+            self.log(&notice);
+        }
+        Ok(())
+    }
+
+    /// What is to be done next.
+    pub(super) fn next(&self) -> Next {
+        let stocked = locked(&self.streams.shelf);
+        let Some(version) = stocked.version else { return Next::Wait };
+        match locked(&self.entry.stream).next(&stocked.shelf) {
+            Next::Send(kind, mut response) => {
+                response.system_version = version.to_string();
+                if let Some(kind) = kind {
+                    self.streams.figures.sent(kind, prost::Message::encoded_len(&response));
+                }
+                Next::Send(kind, response)
+            }
+            next => next,
+        }
+    }
+
+    /// Returns when there may be something to send.
+    pub(super) async fn woken(&self) {
+        self.entry.wake.notified().await;
+    }
+
+    /// Whether the node owes an answer.
+    pub(super) fn awaits_answer(&self) -> bool {
+        locked(&self.entry.stream).awaits_answer()
+    }
+
+    /// Whether the node has said anything.
+    pub(super) fn has_begun(&self) -> bool {
+        locked(&self.entry.stream).has_begun()
+    }
+
+    fn log(&self, notice: &Notice) {
+        let (streams, peer) = (&self.streams, &*self.peer);
+        match notice {
+            Notice::Nack { kind, message, .. } => {
+                streams.figures.nack(*kind);
+                if streams.nacks.is_new(notice) {
+                    let (kind, message) = (kind.type_url(), quoted(message));
+                    tracing::warn!(
+                        peer,
+                        kind,
+                        message,
+                        "a node did not take a response; it keeps what it had"
+                    );
+                }
+            }
+            Notice::Strange { type_url } => {
+                let kind = quoted(type_url);
+                tracing::warn!(
+                    peer,
+                    kind,
+                    "a type is asked for that is not served here; it is answered as empty"
+                );
+            }
+            Notice::Misnamed { name } => {
+                let name = quoted(name);
+                tracing::warn!(
+                    peer,
+                    name,
+                    "a node gives a name that is none (NODE_NAME); it is told no probes"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = locked(&self.streams.open);
+        open.streams.remove(&self.number);
+        self.streams.figures.open(open.streams.len());
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Streams that are open at a time.
+const MOST: usize = 8192;

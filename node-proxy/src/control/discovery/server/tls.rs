@@ -1,0 +1,164 @@
+//! TLS of the server's ports: TLS 1.3 alone; with roots for clients, nobody is spoken to who has no certificate of theirs.
+//!
+//! The files are read again when they change, so that certificates can be renewed while it runs. What cannot be read must never take
+//! the place of what could.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    version::TLS13,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::identity::{ALPN, provider};
+
+/// Where certificates are.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The server's own certificate and what it rests on (PEM).
+    pub certificate: PathBuf,
+    /// Its key (PEM).
+    pub key: PathBuf,
+    /// Roots of clients' certificates (PEM); without, clients show none.
+    pub client_roots: Option<PathBuf>,
+}
+
+/// A certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{} cannot be read ({option})", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The option that names it.
+        option: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file has not what it should have.
+    #[error("{}: {problem} ({option})", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The option that names it.
+        option: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The server's end of TLS, as the files are now.
+#[derive(Debug)]
+pub(super) struct Tls {
+    files: TlsFiles,
+    seen: Vec<Option<Stamp>>,
+    config: Arc<ServerConfig>,
+}
+
+/// What tells two states of a file apart without reading it: device, inode, size, time of change.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl Tls {
+    /// The files have to be right now; later they may be wrong for a while.
+    pub(super) fn open(files: TlsFiles) -> Result<Self, TlsError> {
+        let seen = stamps(&files);
+        let config = Arc::new(config(&files)?);
+        Ok(Self { files, seen, config })
+    }
+
+    /// To accept a connection with: as the files are now, or were when they were right last.
+    pub(super) fn acceptor(&mut self) -> TlsAcceptor {
+        let seen = stamps(&self.files);
+        if seen != self.seen {
+            self.seen = seen;
+            match config(&self.files) {
+                Ok(config) => {
+                    tracing::info!("the certificate was read anew");
+                    self.config = Arc::new(config);
+                }
+                Err(error) => {
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, source, "the certificate is not renewed; the one before goes on");
+                }
+            }
+        }
+        TlsAcceptor::from(Arc::clone(&self.config))
+    }
+
+    /// Whether clients have to prove who they are.
+    pub(super) fn demands_certificates(&self) -> bool {
+        self.files.client_roots.is_some()
+    }
+}
+
+fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+    };
+    [Some(&files.certificate), Some(&files.key), files.client_roots.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(stamp)
+        .collect()
+}
+
+fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    let chain = certificates(&files.certificate, CERTIFICATE)?;
+    let key = read(&files.key, KEY)?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| wrong(&files.key, KEY, &error))?;
+    let provider = Arc::new(provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13]);
+    let builder = builder.map_err(|error| wrong(&files.certificate, CERTIFICATE, &error))?;
+    let builder = match &files.client_roots {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for root in certificates(path, ROOTS)? {
+                roots.add(root).map_err(|error| wrong(path, ROOTS, &error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| wrong(path, ROOTS, &error))?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let config = builder.with_single_cert(chain, key);
+    let mut config = config.map_err(|error| wrong(&files.certificate, CERTIFICATE, &error))?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Each client proves anew who it is.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn certificates(path: &Path, option: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(path, option)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(wrong(path, option, &"there is no certificate in it")),
+        Err(error) => Err(wrong(path, option, &error)),
+    }
+}
+
+fn read(path: &Path, option: &'static str) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), option, source })
+}
+
+fn wrong(path: &Path, option: &'static str, problem: &dyn ToString) -> TlsError {
+    TlsError::Content { path: path.to_owned(), option, problem: problem.to_string() }
+}
+
+const CERTIFICATE: &str = "--certificate";
+const KEY: &str = "--key";
+const ROOTS: &str = "--client-roots";

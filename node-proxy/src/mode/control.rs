@@ -1,0 +1,156 @@
+//! The control plane: from its options to a server of the mesh, and to its end.
+//!
+//! Everything that can fail at start fails before anybody is served. It carries no connection, and must never need what a node needs:
+//! neither root nor the kernel's hooks.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use config::{
+    discovery::Site,
+    identity::TrustDomain,
+    name::{NodeName, RootNamespace},
+    store,
+};
+
+use self::page::ControlPage;
+use super::signals::Signals;
+use crate::{
+    control::{
+        FileSource, Status,
+        directory::DirectoryError,
+        discovery::server::{Feed, FeedError, Listen, ServeError, Server, Streams, TlsFiles},
+    },
+    sys::descriptors,
+    telemetry::server,
+};
+
+pub mod page;
+
+/// What the control plane is told on its command line.
+#[derive(Debug, Clone)]
+pub struct ControlOptions {
+    /// The directory of manifests.
+    pub config: PathBuf,
+    /// Where nodes find it.
+    pub listen: Vec<Listen>,
+    /// Its certificate, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// Where metrics and readiness are served.
+    pub metrics_addr: SocketAddr,
+    /// The trust domain of all identities.
+    pub trust_domain: TrustDomain,
+    /// The namespace whose policies are for the whole mesh.
+    pub root_namespace: RootNamespace,
+    /// What the mesh is called in the names of resources.
+    pub site: Site,
+}
+
+/// Why the control plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No configuration.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Nowhere to serve, or no certificate.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// No metrics port.
+    #[error(transparent)]
+    Metrics(#[from] server::ServerError),
+    /// No thread.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// No event loop, no signal.
+    #[error("the system does not give what a control plane needs: {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs the control plane until a signal ends it.
+pub fn run(options: ControlOptions) -> Result<(), ControlError> {
+    let system = |what| move |source| ControlError::System { what, source };
+    if let Err(error) = descriptors::prepare() {
+        tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
+    }
+    let files = FileSource::open(&options.config, reading(&options))?;
+    let streams = Arc::new(Streams::new(options.site.clone()));
+    let status = Arc::new(Status::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(system("an event loop"))?.block_on(async {
+        let metrics = server::Server::bind(options.metrics_addr).await?;
+        let served = Server::open(&options.listen, options.tls.clone(), Arc::clone(&streams)).await?;
+        let mut signals = Signals::new().map_err(system("signals"))?;
+        let page = ControlPage::new(streams.figures(), Arc::clone(&status));
+        tokio::spawn(metrics.show(Arc::new(page)));
+        for listen in served.addresses().map_err(system("the address of a socket"))? {
+            let metrics = options.metrics_addr;
+            let clients = match (&options.tls, &listen) {
+                (_, Listen::Unix(_)) => "root and this user",
+                (Some(TlsFiles { client_roots: Some(_), .. }), _) => {
+                    "who has a certificate of the clients' roots"
+                }
+                (Some(_), _) => "whoever reaches it",
+                (None, _) => "whoever is on this machine",
+            };
+            tracing::info!(%listen, clients, %metrics, "the mesh is served");
+        }
+        let _feed = Feed::start(Box::new(files), streams, status)?;
+        tokio::select! {
+            () = served.serve() => {}
+            () = signals.stop() => tracing::info!("ended; nodes go on with what they have"),
+        }
+        Ok(())
+    })
+}
+
+/// No pod is on this machine, whatever network namespaces they name: each node knows its own, and those of two may be called alike.
+fn reading(options: &ControlOptions) -> store::Options {
+    store::Options {
+        trust_domain: options.trust_domain.clone(),
+        root_namespace: options.root_namespace.clone(),
+        node: NodeName::try_from(NO_NODE).ok(),
+        ..store::Options::default()
+    }
+}
+
+/// No node's name: nobody can have a name that ends so (RFC 6761).
+const NO_NODE: &str = "control-plane.invalid";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use config::store::{FileText, Store};
+
+    use super::*;
+
+    #[test]
+    fn pods_of_two_nodes_may_have_network_namespaces_of_one_name() {
+        let options = ControlOptions {
+            config: PathBuf::new(),
+            listen: Vec::new(),
+            tls: None,
+            metrics_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            trust_domain: TrustDomain::default(),
+            root_namespace: RootNamespace::default(),
+            site: Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() },
+        };
+        let pod = |node: &str, address: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: pod-{node}\n  annotations: {{canopy.mesh/netns: /run/netns/pod}}\n\
+                 spec: {{nodeName: {node}, containers: [{{name: c}}]}}\nstatus: {{podIP: {address}}}\n"
+            )
+        };
+        let text = format!("{}---\n{}", pod("a", "10.0.0.1"), pod("b", "10.0.0.2"));
+        let files = [(Path::new("pods.yaml").to_owned(), FileText::from(&*text))].into();
+        let outcome = Store::new(reading(&options)).apply(&files);
+        assert_eq!(outcome.mesh.workloads.len(), 2, "{:#?}", outcome.findings);
+        let alone = store::Options { node: None, ..reading(&options) };
+        assert_eq!(Store::new(alone).apply(&files).mesh.workloads.len(), 1, "on one node they clash");
+    }
+}
