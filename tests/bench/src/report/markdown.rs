@@ -309,6 +309,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_control_plane_sent_stands_below_the_figures_of_those_it_was_sent_to() {
+        let (case, subject) = ("change".to_owned(), "canopy-node".to_owned());
+        let told = Row { case, subject, rps: 100.0, bytes_each: 856.4, ..Row::default() };
+        let quiet = Row { subject: "canopy-node-quiet".into(), bytes_each: 0.0, ..told.clone() };
+        let text = scenario(&Outcome { rows: vec![told, quiet.clone()], ..Outcome::default() });
+        assert!(text.ends_with("|--:|\n| change | canopy-node | 856 |\n"), "{text}");
+        let text = scenario(&Outcome { rows: vec![quiet], ..Outcome::default() });
+        assert!(!text.contains("bytes received"), "{text}");
+    }
+
+    #[test]
     fn a_bar_that_errors_left_without_a_figure_is_shown() {
         let text =
             bars(&[Verdict { to: "envoy-node".into(), bar: 1.3, at_least: true, ..verdict("rps", None) }]);

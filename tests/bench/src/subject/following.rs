@@ -11,7 +11,7 @@ use std::{
 
 use testkit::{
     Pod,
-    control_plane::{Change, ControlPlane, Totals},
+    control_plane::{Change, ControlPlane, Event, Request, Step, Totals},
 };
 
 use self::{objects::Objects, tables::Tables};
@@ -166,6 +166,12 @@ impl Following {
         let at = clock::now();
         self.plane.change(&changes)?;
         Ok(Some(at))
+    }
+
+    /// How often the proxy has refused what it was told so far.
+    pub(crate) fn refusals(&mut self) -> u64 {
+        let is_one = |event: &&Event| matches!(event, Event::Request(Request { step: Step::Nack, .. }));
+        self.plane.all_events().iter().filter(is_one).count() as u64
     }
 
     /// What has gone between the control plane and the proxy so far.

@@ -48,6 +48,7 @@ mod tests {
                 round,
                 again,
                 rps: 2_000.0,
+                bytes_each: if case == CHANGE { 856.0 } else { 0.0 },
                 p99_us,
                 cpu_us_per_request,
                 ..Sample::default()
@@ -97,5 +98,6 @@ mod tests {
             .chain([("change", "canopy-node"), ("change", "envoy-node")])
             .collect();
         assert_eq!(rows, expected);
+        assert_eq!((outcome.rows[0].bytes_each, outcome.rows[4].bytes_each), (0.0, 856.0));
     }
 }

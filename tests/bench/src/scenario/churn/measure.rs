@@ -14,7 +14,7 @@ use crate::{
     outcome::{Sample, median, percentile},
     role::{self, WitnessSpec, Witnessed},
     scenario::{Plan, pieces::Pieces},
-    subject::{Following, MARKED, Side},
+    subject::{Following, Kind, MARKED, Side},
 };
 
 /// A subject's turn; the second time for the A/A ratio.
@@ -59,12 +59,15 @@ pub(super) fn round(
     let victims = turns.iter().map(|turn| turn.victim(round, &subjects[turn.subject]));
     let mut samples = victims.collect::<Result<Vec<_>, _>>()?;
     for turn in turns.iter().filter(|turn| turn.churns) {
-        let pair =
-            |other: &&Turn| !other.churns && (other.subject, other.again) == (turn.subject, turn.again);
-        let quiet = turns.iter().find(pair).map_or(0.0, |quiet| median(&quiet.cpu));
-        samples.push(turn.change(round, &subjects[turn.subject], quiet));
+        samples.push(turn.change(round, subjects[turn.subject].kind, quiet_beside(&turns, turn)));
     }
     Ok(samples)
+}
+
+/// The CPU time in a second of the quiet that a turn is compared with, in microseconds.
+fn quiet_beside(turns: &[Turn], turn: &Turn) -> f64 {
+    let is_it = |other: &&Turn| !other.churns && (other.subject, other.again) == (turn.subject, turn.again);
+    turns.iter().find(is_it).map_or(0.0, |quiet| median(&quiet.cpu))
 }
 
 /// Another one begins in each round. Whoever churns comes beside the quiet that it is compared with.
@@ -122,7 +125,7 @@ fn undisturbed(subject: &mut Following, churns: bool, times: Times) -> Result<Pi
 }
 
 fn load(subject: &mut Following, churns: bool, times: Times) -> Result<Piece, BenchError> {
-    let before = subject.carried()?;
+    let (before, refusals) = (subject.carried()?, subject.refusals());
     let lasts_ms = LEAD_MS + times.span_ms() + LATEST_MS;
     let witness = WitnessSpec {
         cpu: LOAD_CPU,
@@ -143,6 +146,8 @@ fn load(subject: &mut Following, churns: bool, times: Times) -> Result<Piece, Be
         return Err(BenchError::Load(output));
     }
     check_carried(subject, before, &victim)?;
+    let refused = subject.refusals() - refusals;
+    check_refused(subject.kind, refused, span.broken)?;
     Ok(Piece { victim, span, witnessed: serde_json::from_str(output.trim())? })
 }
 
@@ -172,6 +177,14 @@ fn check_carried(subject: &Following, before: u64, victim: &LoadReport) -> Resul
         return Ok(());
     }
     Err(BenchError::Bypassed { subject: subject.kind.name().into(), what: "requests", counted, sent })
+}
+
+/// What is broken is refused, and nothing else is. Some that come while another one is answered are answered together.
+fn check_refused(kind: Kind, refused: u64, broken: u64) -> Result<(), BenchError> {
+    if refused <= broken && (refused > 0 || broken == 0) {
+        return Ok(());
+    }
+    Err(BenchError::Refused { subject: kind.name().into(), refused, broken })
 }
 
 impl Turn {
@@ -217,11 +230,11 @@ impl Turn {
     }
 
     /// The changes' own figures. `quiet` is the proxy's CPU time in a second without any, in microseconds.
-    fn change(&self, round: usize, subject: &Following, quiet: f64) -> Sample {
+    fn change(&self, round: usize, kind: Kind, quiet: f64) -> Sample {
         let changes = median(&self.changes);
         Sample {
             case: CHANGE.into(),
-            subject: subject.kind.name().into(),
+            subject: kind.name().into(),
             round,
             again: self.again,
             rps: changes,
@@ -272,9 +285,30 @@ mod tests {
     }
 
     #[test]
-    fn a_change_costs_what_churn_took_more_than_quiet() {
-        assert!((each(55_000.0 - 50_000.0, 100.0) - 50.0).abs() < 1e-9);
-        assert!((each(-3.0, 100.0) - LEAST_US).abs() < f64::EPSILON);
+    fn a_change_costs_what_churn_took_more_than_the_quiet_beside_it() {
+        let turn = |subject, churns, again, cpu| {
+            let (cpu, changes) = (vec![cpu], vec![100.0]);
+            Turn { subject, churns, again, cpu, changes, ..Turn::default() }
+        };
+        let turns = [
+            turn(1, false, false, 10.0),
+            turn(0, false, true, 54_000.0),
+            turn(0, true, true, 55_000.0),
+            turn(0, false, false, 50_000.0),
+            turn(0, true, false, 55_000.0),
+        ];
+        let cost = |turn: &Turn| {
+            turn.change(0, Kind::CanopyFollowing, quiet_beside(&turns, turn)).cpu_us_per_request
+        };
+        assert_eq!([cost(&turns[4]), cost(&turns[2])], [50.0, 10.0]);
+        assert_eq!(each(-3.0, 100.0), LEAST_US);
+    }
+
+    #[test]
+    fn a_subject_that_refuses_nothing_or_more_than_is_broken_is_void() {
+        let check = |refused, broken| check_refused(Kind::CanopyFollowing, refused, broken).is_ok();
+        assert_eq!([check(0, 0), check(3, 4), check(4, 4)], [true; 3]);
+        assert_eq!([check(0, 4), check(5, 4), check(1, 0)], [false; 3]);
     }
 
     #[test]

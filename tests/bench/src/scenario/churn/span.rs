@@ -22,6 +22,8 @@ pub(super) struct Span {
     pub(super) bytes: u64,
     /// Changes that the control plane was told.
     pub(super) changes: u64,
+    /// Those that were broken, counted or not.
+    pub(super) broken: u64,
     /// Numbers of those that can be seen, and when each was begun to be told.
     pub(super) marks: Vec<(u64, u64)>,
 }
@@ -55,6 +57,7 @@ impl Span {
             sleep_until(begun + turn * SECOND / CHANGES);
             uncounted.change(subject)?;
         }
+        span.broken += uncounted.broken;
         Ok(span)
     }
 
@@ -63,6 +66,7 @@ impl Span {
         let edit = edit(number);
         if let Some(told) = subject.tell(edit)? {
             self.changes += 1;
+            self.broken += u64::from(matches!(edit, Edit::Broken { .. }));
             if edit == Edit::Mark(number) {
                 self.marks.push((number, told));
             }
