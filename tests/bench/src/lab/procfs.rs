@@ -142,8 +142,10 @@ mod tests {
             std::hint::black_box(start);
         }
         let used = cpu_ns(pid).unwrap() - before;
-        let ran = Ran::of(pid).unwrap().since(&ran);
+        let now = Ran::of(pid).unwrap();
+        let ran = now.since(&ran);
         assert!((40_000_000..2_000_000_000).contains(&ran), "{ran}");
+        assert_eq!(now.since(&now), 0);
         assert!((40_000_000..2_000_000_000).contains(&used), "{used}");
         assert!(memory(pid).unwrap().rss > 100_000);
     }
