@@ -71,6 +71,8 @@ pub(crate) enum Verb {
     Denials,
     /// 1 to 10,000 routes of one Service, and one more.
     Routes,
+    /// A victim's steady rate beside a tenant that changes its configuration a hundred times a second.
+    Churn,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
     /// docs/benchmarks.md.
@@ -93,6 +95,7 @@ impl Arguments {
             Verb::Tiers,
             Verb::Denials,
             Verb::Routes,
+            Verb::Churn,
         ];
         self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
     }
@@ -114,7 +117,7 @@ mod tests {
 
     #[test]
     fn without_a_scenario_all_are_measured() {
-        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 12);
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 13);
         assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
     }
 }

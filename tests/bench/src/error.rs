@@ -25,6 +25,9 @@ pub(crate) enum BenchError {
     /// Exchanges shared a connection that each was to make for itself.
     #[error("{subject} made {begun} connections for {sent} exchanges that need two each: the run is void")]
     Reused { subject: String, begun: u64, sent: u64 },
+    /// A subject that does not tell broken changes from others.
+    #[error("{subject} refused {refused} changes while {broken} were broken: the run is void")]
+    Refused { subject: String, refused: u64, broken: u64 },
     /// What crosses the wire is not what it should be.
     #[error(
         "on the wire between the nodes, the payload must be readable without a proxy and unreadable with one; \

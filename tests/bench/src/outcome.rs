@@ -74,6 +74,9 @@ pub(crate) struct Row {
     /// In all rounds, where what is not served in time is a figure and no failure.
     #[serde(default)]
     pub unserved: u64,
+    /// Bytes of what its control plane sent the proxy of each change; 0 where there is none.
+    #[serde(default)]
+    pub bytes_each: f64,
     /// Rounds with errors in any subject; not in these medians unless all were void.
     pub void_rounds: usize,
 }
@@ -112,6 +115,11 @@ impl Outcome {
         self.differences.iter().find(|r| r.case == case && r.of == of && r.to == to && r.metric == metric)
     }
 
+    /// Quotients of one subject in a case to another, of each valid round; to itself: of its second run to its first.
+    pub(crate) fn quotients(&self, names: [&str; 3], metric: sample::Metric) -> Vec<f64> {
+        Samples(self.samples.clone()).quotients(names, metric)
+    }
+
     /// The ratio of these two, if it was measured.
     pub(crate) fn ratio(&self, case: &str, of: &str, to: &str, metric: &str) -> Option<&Ratio> {
         self.ratios.iter().find(|r| r.case == case && r.of == of && r.to == to && r.metric == metric)
@@ -126,5 +134,28 @@ pub(crate) fn median(values: &[f64]) -> f64 {
         0 => 0.0,
         n if n % 2 == 1 => sorted[n / 2],
         n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// The least value that so great a part of all does not exceed; 0 of nothing.
+pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let values: Vec<f64> = (1..=20).rev().map(f64::from).collect();
+        assert_eq!(
+            [0.0, 0.5, 0.95, 0.99, 1.0].map(|part| percentile(&values, part)),
+            [1.0, 10.0, 19.0, 20.0, 20.0]
+        );
+        assert_eq!((percentile(&[7.0], 0.95), percentile(&[], 0.5)), (7.0, 0.0));
     }
 }

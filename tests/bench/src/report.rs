@@ -16,7 +16,7 @@ pub(crate) mod plot;
 pub(crate) use markdown::scenario as text;
 
 /// In the page's order. One that was not measured is left out.
-const SCENARIOS: [&str; 13] = [
+const SCENARIOS: [&str; 14] = [
     "http",
     "http2",
     "tcp",
@@ -28,6 +28,7 @@ const SCENARIOS: [&str; 13] = [
     "tiers",
     "denials",
     "routes",
+    "churn",
     "forms",
     "memory",
 ];

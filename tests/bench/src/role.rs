@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{error::BenchError, load};
 
 mod appear;
+mod asker;
 mod backend;
 mod enter;
 mod first;
@@ -20,13 +21,16 @@ mod hold;
 mod knock;
 mod spin;
 mod web;
+mod witness;
 
 pub(crate) use appear::{AppearSpec, Appeared};
+pub(crate) use asker::MARK;
 pub(crate) use backend::BackendSpec;
 pub(crate) use first::FirstSpec;
 pub(crate) use hold::{HOLDING, HoldSpec};
 pub(crate) use knock::{KnockSpec, Knocked};
 pub(crate) use web::{SERVING, WebSpec};
+pub(crate) use witness::{WitnessSpec, Witnessed};
 
 /// Runs the role that the first argument names, if it names one.
 pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>> {
@@ -42,6 +46,7 @@ pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>>
         "knock" => knock::knock(rest),
         "spin" => spin::spin(rest),
         "web" => web::serve(rest),
+        "witness" => witness::witness(rest),
         _ => Err(BenchError::Usage(format!("no role {role}"))),
     }))
 }

@@ -129,6 +129,7 @@ impl Run {
             directory,
             canopy: self.canopy.clone(),
             envoy: self.envoy.clone(),
+            tools: std::path::absolute(TOOLS).map_err(|e| BenchError::io(format!("find {TOOLS}"), e))?,
             access_log: self.access_log,
         })
     }
@@ -226,6 +227,9 @@ fn build_canopy(wanted: bool) -> Result<PathBuf, BenchError> {
     }
     Ok(binary)
 }
+
+/// Where `scripts/control-plane` builds to.
+const TOOLS: &str = "target/tools";
 
 /// A word of the command, without where on this machine a file is: that is nobody else's.
 fn as_published(word: &str) -> String {

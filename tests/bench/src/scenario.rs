@@ -8,6 +8,7 @@ use crate::{
     subject::{Kind, Steering},
 };
 
+pub(crate) mod churn;
 pub(crate) mod denials;
 mod idle;
 pub(crate) mod memory;

@@ -19,12 +19,14 @@ use crate::{
 };
 
 pub(crate) use canopy::{Canopy, Launch, Sharing, Steering};
+pub(crate) use following::{Edit, Following, MARKED};
 pub(crate) use kind::{Judge, Kind, Receiver, Routes, Tier};
 pub(crate) use manifests::{Manifests, PodEntry, VIP};
-pub(crate) use shared::{Shared, Side};
+pub(crate) use shared::{Backed, Shared, Side};
 
 mod canopy;
 pub(crate) mod envoy;
+mod following;
 mod kind;
 mod manifests;
 pub(crate) mod routed;
@@ -39,6 +41,8 @@ pub(crate) struct Setting {
     pub canopy: PathBuf,
     /// Envoy's binary.
     pub envoy: PathBuf,
+    /// Where the control plane of another make is built to.
+    pub tools: PathBuf,
     /// Whether both proxies write an access log.
     pub access_log: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! Only figures of the kernel's own; nothing a subject says of itself.
 
-use std::{fs, io, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 /// CPU time used by all threads of a process, also those that have ended. Exact to a clock tick (10 ms).
 pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
@@ -14,6 +14,33 @@ pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
     let ticks =
         ticks.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed /proc/PID/stat"))?;
     Ok(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// How long each thread of a process has run, as the scheduler counts it: in nanoseconds, where [`cpu_ns`] is exact to a tick.
+#[derive(Debug, Default)]
+pub(crate) struct Ran(BTreeMap<u32, u64>);
+
+impl Ran {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let mut ran = BTreeMap::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?;
+            let Some(thread) = task.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // One that has ended meanwhile is not there any more.
+            let said = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let own = said.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+            ran.extend(own.map(|own| (thread, own)));
+        }
+        Ok(Self(ran))
+    }
+
+    /// How long those that are there now have run since then, in nanoseconds; those that have ended are not known of.
+    pub(crate) fn since(&self, before: &Self) -> u64 {
+        let of = |(thread, now): (&u32, &u64)| now.saturating_sub(before.0.get(thread).copied().unwrap_or(0));
+        self.0.iter().map(of).sum()
+    }
 }
 
 /// Time that a hypervisor gave to somebody else while this machine's CPUs wanted it, all CPUs together. Exact to a tick
@@ -109,12 +136,16 @@ mod tests {
     #[test]
     fn own_cpu_time_grows_with_work_and_memory_is_not_zero() {
         let pid = std::process::id();
-        let before = cpu_ns(pid).unwrap();
+        let (before, ran) = (cpu_ns(pid).unwrap(), Ran::of(pid).unwrap());
         let start = crate::clock::own_cpu();
         while crate::clock::own_cpu() - start < 60_000_000 {
             std::hint::black_box(start);
         }
         let used = cpu_ns(pid).unwrap() - before;
+        let now = Ran::of(pid).unwrap();
+        let ran = now.since(&ran);
+        assert!((40_000_000..2_000_000_000).contains(&ran), "{ran}");
+        assert_eq!(now.since(&now), 0);
         assert!((40_000_000..2_000_000_000).contains(&used), "{used}");
         assert!(memory(pid).unwrap().rss > 100_000);
     }

@@ -14,7 +14,7 @@ pub(crate) struct Bar {
     pub at_least: bool,
 }
 
-/// What is required of a figure that is compared with nothing, in its own unit.
+/// What is required of a figure of Canopy's that is compared with nothing, in its own unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ceiling {
     pub scenario: &'static str,
@@ -64,6 +64,15 @@ pub(crate) const RATIOS: &[Bar] = &[
         bar: 1.2,
         at_least: false,
     },
+    Bar {
+        scenario: "churn",
+        case: "change",
+        of: CANOPY,
+        to: ENVOY,
+        metric: "cpu_us_per_request",
+        bar: 0.1,
+        at_least: false,
+    },
     within("aggressor-256", ENVOY, "p99_us", 0.125),
     unmoved("aggressor-16", "rps"),
     unmoved("aggressor-16", "p50_us"),
@@ -91,6 +100,17 @@ pub(crate) const RATIOS: &[Bar] = &[
     kept("h2"),
 ];
 
+/// All bars of a tail beside the same subject's in quiet: so much of it at most, or what quiet comes to beside quiet if that is more.
+pub(crate) const QUIET: &[Bar] = &[Bar {
+    scenario: "churn",
+    case: "victim",
+    of: CANOPY,
+    to: "canopy-node-quiet",
+    metric: "p99_us",
+    bar: 1.1,
+    at_least: false,
+}];
+
 /// All bars of differences: so much more one may take than the other, in the metric's unit.
 pub(crate) const DIFFERENCES: &[Bar] = &[Bar {
     scenario: "mtls",
@@ -114,6 +134,7 @@ pub(crate) const CEILINGS: &[Ceiling] = &[
     memory("mtls", "tunnel-server", 40.0 * KIB),
     memory("mtls", "idle-client", 250.0 * MIB),
     memory("mtls", "idle-server", 250.0 * MIB),
+    Ceiling { scenario: "churn", case: "change", metric: "p99_us", most: 10_000.0 },
 ];
 
 const KIB: f64 = 1_024.0;

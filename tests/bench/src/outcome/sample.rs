@@ -31,6 +31,8 @@ pub(crate) struct Sample {
     pub errors: u64,
     #[serde(default)]
     pub unserved: u64,
+    #[serde(default)]
+    pub bytes_each: f64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_error: Option<String>,
 }
@@ -112,22 +114,24 @@ impl Samples {
             rate_per_second: middle(|s| s.rate_per_second),
             proxy_busy: middle(|s| s.proxy_busy),
             unserved: self.of(case, subject, false).map(|s| s.unserved).sum(),
+            bytes_each: middle(|s| s.bytes_each),
             void_rounds: all.len() - valid.len(),
         }
     }
 
     /// All ratios of one subject to another; to itself: of its second run to its first.
     pub(crate) fn ratios(&self, case: &str, of: &str, to: &str) -> Vec<Ratio> {
-        let ratio = |metric: Metric| {
-            let quotients: Vec<f64> = self
-                .pairs(case, of, to)
-                .map(|(a, b)| metric.of(a) / metric.of(b))
-                // A figure of 0 is one that there is not; but who has served nothing has done so.
-                .filter(|q| q.is_finite() && (*q > 0.0 || metric == Metric::Rps))
-                .collect();
-            spread([case, of, to], metric, &quotients)
-        };
+        let ratio = |metric| spread([case, of, to], metric, &self.quotients([case, of, to], metric));
         Metric::ALL.into_iter().filter_map(ratio).collect()
+    }
+
+    /// What a ratio is made of: a quotient of each valid round.
+    pub(crate) fn quotients(&self, [case, of, to]: [&str; 3], metric: Metric) -> Vec<f64> {
+        self.pairs(case, of, to)
+            .map(|(a, b)| metric.of(a) / metric.of(b))
+            // A figure of 0 is one that there is not; but who has served nothing has done so.
+            .filter(|q| q.is_finite() && (*q > 0.0 || metric == Metric::Rps))
+            .collect()
     }
 
     /// By how much one subject's closed-loop p50 is above another's; to itself: its second run's above its first's.

@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, bars};
+use super::{Outcome, Row, bars};
+
+mod quiet;
 
 /// A bar and what came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,6 +54,8 @@ impl Judgement {
 pub(crate) fn all(outcome: &Outcome) -> Vec<Verdict> {
     let ratios = bars::RATIOS.iter().filter(|bar| bar.scenario == outcome.scenario);
     let mut verdicts: Vec<Verdict> = ratios.filter_map(|bar| of_two(outcome, bar, false)).collect();
+    let quiet = bars::QUIET.iter().filter(|bar| bar.scenario == outcome.scenario);
+    verdicts.extend(quiet.filter_map(|bar| quiet::verdict(outcome, bar)));
     let differences = bars::DIFFERENCES.iter().filter(|bar| bar.scenario == outcome.scenario);
     verdicts.extend(differences.filter_map(|bar| of_two(outcome, bar, true)));
     let figures = bars::CEILINGS.iter().filter(|ceiling| ceiling.scenario == outcome.scenario);
@@ -211,10 +215,17 @@ fn judge_difference(evidence: &Evidence, most: f64) -> (Judgement, String) {
 }
 
 fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
-    let row = outcome.rows.iter().find(|r| r.case == ceiling.case)?;
-    let figure = if ceiling.metric == "rss_bytes" { row.rss_bytes } else { row.p50_us };
+    let is_it = |row: &&Row| row.case == ceiling.case && row.subject.starts_with("canopy");
+    let row = outcome.rows.iter().find(is_it)?;
+    let figure = match ceiling.metric {
+        "rss_bytes" => row.rss_bytes,
+        "p99_us" => row.p99_us,
+        _ => row.p50_us,
+    };
+    let errors = errors(outcome, ceiling.case);
     let percent = (figure / ceiling.most - 1.0).abs() * 100.0;
     let (verdict, why) = match figure <= ceiling.most {
+        _ if errors > 0 => (Judgement::Missed, format!("{errors} errors; there must be none in any subject")),
         _ if outcome.rounds < LEAST_ROUNDS => (Judgement::Inconclusive, few_rounds()),
         true => (Judgement::Passed, format!("by {percent:.0} %")),
         false => (Judgement::Missed, format!("by {percent:.0} %")),

@@ -46,6 +46,10 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
 pub(crate) fn scenario(outcome: &Outcome) -> String {
     let (loads, single): (Vec<&Row>, Vec<&Row>) = outcome.rows.iter().partition(|row| is_load(row));
     let mut text = if loads.is_empty() { String::new() } else { figures(&loads) };
+    if loads.iter().any(|row| row.bytes_each > 0.0) {
+        line(&mut text, "");
+        text.push_str(&bytes(&loads));
+    }
     if !single.is_empty() {
         if !loads.is_empty() {
             line(&mut text, "");
@@ -142,6 +146,15 @@ fn figures(rows: &[&Row]) -> String {
     text
 }
 
+/// What control planes sent.
+fn bytes(rows: &[&Row]) -> String {
+    let mut text = String::from("| case | subject | bytes received for each |\n|---|---|--:|\n");
+    for row in rows.iter().filter(|row| row.bytes_each > 0.0) {
+        line(&mut text, &format!("| {} | {} | {:.0} |", row.case, row.subject, row.bytes_each));
+    }
+    text
+}
+
 /// Of a subject to itself: the A/A run.
 fn ratios(outcome: &Outcome) -> String {
     let mut text =
@@ -210,6 +223,7 @@ fn figure_of(v: &Verdict) -> (String, fn(f64) -> String) {
     match single {
         verdict::ERRORS => (format!("{}: {}, errors", v.case, v.of), |value| format!("{value:.0}")),
         "rss_bytes" => (v.case.clone(), size),
+        "p99_us" => (format!("{}: {}, p99", v.case, v.of), |value| format!("{:.1} ms", value / 1e3)),
         "" if v.difference => {
             (format!("{}: {} above {}, {}", v.case, v.of, v.to, v.metric), |value| format!("{value:.1} µs"))
         }
@@ -292,6 +306,17 @@ mod tests {
         let starved = Row { case, subject, rate_per_second: 500.0, rss_bytes: 1e8, ..Row::default() };
         let text = scenario(&Outcome { rows: vec![starved], ..Outcome::default() });
         assert!(text.contains("| aggressor-256 | envoy-node | 0 |"), "{text}");
+    }
+
+    #[test]
+    fn what_a_control_plane_sent_stands_below_the_figures_of_those_it_was_sent_to() {
+        let (case, subject) = ("change".to_owned(), "canopy-node".to_owned());
+        let told = Row { case, subject, rps: 100.0, bytes_each: 856.4, ..Row::default() };
+        let quiet = Row { subject: "canopy-node-quiet".into(), bytes_each: 0.0, ..told.clone() };
+        let text = scenario(&Outcome { rows: vec![told, quiet.clone()], ..Outcome::default() });
+        assert!(text.ends_with("|--:|\n| change | canopy-node | 856 |\n"), "{text}");
+        let text = scenario(&Outcome { rows: vec![quiet], ..Outcome::default() });
+        assert!(!text.contains("bytes received"), "{text}");
     }
 
     #[test]

@@ -6,18 +6,18 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, Write},
+    net::SocketAddr,
     thread,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::asker::{Answer, Asker};
 use crate::{
     clock::{self, MILLISECOND},
     error::BenchError,
-    lab::backends::route,
     subject::routed::Change,
 };
 
@@ -61,7 +61,7 @@ fn watch(spec: &AppearSpec) -> Result<Appeared, BenchError> {
         let begun = clock::now();
         fs::rename(&change.from, &change.to)
             .map_err(|e| BenchError::io(format!("move {}", change.from.display()), e))?;
-        while !prober.ask(change.number).is_ok_and(|status| status == OK) {
+        while !prober.ask(change.number).is_ok_and(|answer| answer.status == OK) {
             if clock::now() - begun > spec.limit_ms * MILLISECOND {
                 return Err(BenchError::Load(format!("route {} did not appear", change.number)));
             }
@@ -78,77 +78,15 @@ fn watch(spec: &AppearSpec) -> Result<Appeared, BenchError> {
 }
 
 impl Appeared {
-    fn note(&mut self, number: usize, answer: io::Result<u16>) {
+    fn note(&mut self, number: usize, answer: io::Result<Answer>) {
         self.asked += 1;
         let problem = match answer {
-            Ok(OK) => return,
-            Ok(status) => format!("{status} for route {number}, which is there"),
+            Ok(Answer { status: OK, .. }) => return,
+            Ok(Answer { status, .. }) => format!("{status} for route {number}, which is there"),
             Err(error) => format!("no answer for route {number}, which is there: {error}"),
         };
         self.wrong += 1;
         self.first_wrong.get_or_insert(problem);
-    }
-}
-
-/// Asks on a connection that it keeps for as long as it is kept.
-struct Asker {
-    target: SocketAddr,
-    stream: Option<TcpStream>,
-}
-
-impl Asker {
-    fn new(target: SocketAddr) -> Self {
-        Self { target, stream: None }
-    }
-
-    /// The status of an answer.
-    fn ask(&mut self, number: usize) -> io::Result<u16> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect_timeout(&self.target, LIMIT)?;
-                stream.set_read_timeout(Some(LIMIT))?;
-                stream.set_nodelay(true)?;
-                stream
-            }
-        };
-        stream.write_all(format!("GET {} HTTP/1.1\r\nHost: web.bench\r\n\r\n", route(number)).as_bytes())?;
-        let answer = read(&mut stream)?;
-        self.stream = answer.is_kept.then_some(stream);
-        Ok(answer.status)
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
-    is_kept: bool,
-}
-
-/// One answer with a length, and nothing after it.
-fn read(stream: &mut impl Read) -> io::Result<Answer> {
-    let malformed = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let mut bytes = Vec::new();
-    loop {
-        let mut buffer = [0; 4 << 10];
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        bytes.extend_from_slice(&buffer[..count]);
-        let mut headers = [httparse::EMPTY_HEADER; 32];
-        let mut response = httparse::Response::new(&mut headers);
-        let parsed = response.parse(&bytes).map_err(|e| malformed(e.to_string()))?;
-        let httparse::Status::Complete(head) = parsed else { continue };
-        let value = |name: &str| {
-            let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-            std::str::from_utf8(header.value).ok()
-        };
-        let length: usize = value("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-        if bytes.len() >= head + length {
-            let is_kept = !value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-            return Ok(Answer { status: response.code.unwrap_or(0), is_kept });
-        }
     }
 }
 
@@ -157,25 +95,12 @@ const OK: u16 = 200;
 const AGAIN: usize = 20;
 /// Between two questions, so that asking is not what the proxy is busy with.
 const PAUSE: Duration = Duration::from_micros(500);
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, path::PathBuf};
+    use std::{io::Read, net::TcpListener, path::PathBuf};
 
     use super::*;
-
-    #[test]
-    fn an_answer_is_read_to_its_end_and_says_whether_the_connection_stays() {
-        let kept = &mut &b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody"[..];
-        assert_eq!(read(kept).unwrap(), Answer { status: 200, is_kept: true });
-        assert!(kept.is_empty());
-        let closed = &mut &b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"[..];
-        assert_eq!(read(closed).unwrap(), Answer { status: 404, is_kept: false });
-        let cut = &mut &b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbod"[..];
-        assert_eq!(read(cut).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    }
 
     /// Answers what `status` says of the path that was asked for, on one connection after the other.
     fn server(mut status: impl FnMut(&str) -> u16 + Send + 'static) -> SocketAddr {

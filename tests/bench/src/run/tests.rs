@@ -35,6 +35,7 @@ const ROW: [&[&str]; 2] = [
         "proxy_busy",
         "void_rounds",
         "unserved",
+        "bytes_each",
     ],
 ];
 const RATIO: [&[&str]; 2] = [&["case", "of", "to", "metric", "median", "min", "max"], &[]];

@@ -16,7 +16,7 @@ use std::{
 use rustix::process::Signal;
 use testkit::{Node, Pod, Process};
 
-use super::{Kind, Manifests, Setting, access_log};
+use super::{Kind, Manifests, Setting, access_log, following::control_plane};
 use crate::{
     clock,
     error::BenchError,
@@ -107,6 +107,9 @@ impl Canopy {
         }
         if kind == Kind::CanopyUnbudgeted {
             command.args(["--budgets", "off"]);
+        }
+        if kind == Kind::CanopyFollowing {
+            command.arg("--discovery").arg(control_plane(&directory));
         }
         command.arg("--redirect").arg(kind.steering().flag()).arg("--access-log");
         if setting.access_log {

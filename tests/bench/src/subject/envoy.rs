@@ -21,11 +21,12 @@ use crate::{
     role,
 };
 pub(crate) use bootstrap::routes;
-use bootstrap::{Part, Plan};
+use bootstrap::{Part, Plan, Table};
 use tls::Papers;
 
 mod bootstrap;
 pub(crate) mod install;
+pub(crate) mod table;
 mod tls;
 
 /// A running Envoy.
@@ -38,6 +39,11 @@ pub(crate) struct Envoy {
 /// Where clients dial Envoy for a port of the server, in their own pod.
 pub(crate) fn listener(port: Port) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 10_000 + port.number()))
+}
+
+/// What the routes of HTTP/1.1 are called that are discovered, and their cluster, where a tenant's names begin so.
+pub(crate) fn discovered(prefix: &str) -> String {
+    format!("{prefix}{}", bootstrap::name(Port::Http))
 }
 
 /// Where the server's Envoy, if there is one, accepts what is for a port of the server.
@@ -78,24 +84,25 @@ impl Envoy {
         let file = directory.join(ROUTES);
         fs::write(&file, routes(count))
             .map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
-        Self::launch_with(pods, &Part::Alone, Some(&file), (setting, directory))
+        Self::launch_with(pods, &Part::Alone, Table::File(&file), (setting, directory))
     }
 
     fn launch(pods: Pods<'_>, part: &Part, setting: &Setting, directory: &Path) -> Result<Self, BenchError> {
-        Self::launch_with(pods, part, None, (setting, directory))
+        Self::launch_with(pods, part, Table::One, (setting, directory))
     }
 
     fn launch_with(
         pods: Pods<'_>,
         part: &Part,
-        routes: Option<&Path>,
+        table: Table<'_>,
         (setting, directory): (&Setting, &Path),
     ) -> Result<Self, BenchError> {
         let admin = directory.join("admin.sock");
         let log = setting.access_log.then(|| access_log(directory));
-        let plan = Plan { pods, part, log: log.as_deref(), prefix: "", shift: 0, routes };
+        let plan = Plan { pods, part, log: log.as_deref(), prefix: "", shift: 0, table };
         let home = if matches!(part, Part::Client(_)) { pods.client } else { pods.server };
-        let mut process = home.start(command(&[plan], &admin, setting, directory)?)?.stopped_by(Signal::TERM);
+        let mut process =
+            home.start(command(&[plan], &admin, None, (setting, directory))?)?.stopped_by(Signal::TERM);
         for port in Port::ALL {
             let (pod, address) = part.listens(pods, port);
             process.wait_listening(pod.netns(), address)?;
@@ -110,9 +117,29 @@ impl Envoy {
         setting: &Setting,
         directory: &Path,
     ) -> Result<Self, BenchError> {
+        Self::launch_shared(tenants, None, setting, directory)
+    }
+
+    /// The same, of which the last tenant's routes of HTTP/1.1 and their endpoints are said by the control plane at this socket, both
+    /// by the name [`discovered`].
+    pub(crate) fn start_following(
+        tenants: &[(&str, Pods<'_>)],
+        control_plane: &Path,
+        setting: &Setting,
+        directory: &Path,
+    ) -> Result<Self, BenchError> {
+        Self::launch_shared(tenants, Some(control_plane), setting, directory)
+    }
+
+    fn launch_shared(
+        tenants: &[(&str, Pods<'_>)],
+        control_plane: Option<&Path>,
+        setting: &Setting,
+        directory: &Path,
+    ) -> Result<Self, BenchError> {
         let admin = directory.join("admin.sock");
         let log = setting.access_log.then(|| access_log(directory));
-        let plans: Vec<Plan<'_>> = (0..)
+        let mut plans: Vec<Plan<'_>> = (0..)
             .zip(tenants)
             .map(|(number, (prefix, pods))| Plan {
                 pods: *pods,
@@ -120,11 +147,14 @@ impl Envoy {
                 log: log.as_deref(),
                 prefix,
                 shift: number * SHIFT,
-                routes: None,
+                table: Table::One,
             })
             .collect();
+        if let Some(last) = plans.last_mut().filter(|_| control_plane.is_some()) {
+            last.table = Table::Discovered;
+        }
         let (_, first) = tenants.first().ok_or(BenchError::Usage("a shared Envoy needs a tenant".into()))?;
-        let command = command(&plans, &admin, setting, directory)?;
+        let command = command(&plans, &admin, control_plane, (setting, directory))?;
         let mut process = first.server.start(command)?.stopped_by(Signal::TERM);
         for (_, pods) in tenants {
             for port in Port::ALL {
@@ -158,13 +188,13 @@ impl Envoy {
 fn command(
     plans: &[Plan<'_>],
     admin: &Path,
-    setting: &Setting,
-    directory: &Path,
+    control_plane: Option<&Path>,
+    (setting, directory): (&Setting, &Path),
 ) -> Result<std::process::Command, BenchError> {
     fs::create_dir_all(directory)
         .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
     let file = directory.join("envoy.json");
-    fs::write(&file, bootstrap::text(plans, admin))
+    fs::write(&file, bootstrap::text(plans, admin, control_plane))
         .map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
     let mut command = role::pinned(PROXY_CPU, &setting.envoy)?;
     command.arg("--config-path").arg(file).args(["--concurrency", "1", "--disable-hot-restart"]);

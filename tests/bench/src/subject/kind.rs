@@ -37,6 +37,10 @@ pub(crate) enum Kind {
     CanopyRouted(Routes),
     /// Envoy with as many.
     EnvoyRouted(Routes),
+    /// The daemon that follows a control plane.
+    CanopyFollowing,
+    /// Envoy that follows one.
+    EnvoyFollowing,
 }
 
 /// How many routes there are.
@@ -94,7 +98,7 @@ impl Kind {
         match self {
             Self::Direct | Self::DirectAcross => "direct",
             Self::Canopy | Self::CanopyPair(_) | Self::CanopyTo(_) | Self::CanopyBudgeted => "canopy-node",
-            Self::CanopyRouted(_) => "canopy-node",
+            Self::CanopyRouted(_) | Self::CanopyFollowing => "canopy-node",
             Self::CanopyUnbudgeted => "canopy-node-unbudgeted",
             Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
             Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",
@@ -102,7 +106,7 @@ impl Kind {
             Self::CanopyDenying(Judge::UserSpace) => "canopy-node-user-space",
             Self::CanopyTier(Tier::Process, _) => "canopy-node-process",
             Self::CanopyHop => "canopy-hop",
-            Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_) => "envoy-node",
+            Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_) | Self::EnvoyFollowing => "envoy-node",
         }
     }
 
@@ -119,7 +123,9 @@ impl Kind {
 
     /// Whether it is Canopy, however it steers.
     pub(crate) fn is_canopy(self) -> bool {
-        self.has_proxy() && !matches!(self, Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_))
+        let envoys =
+            matches!(self, Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_) | Self::EnvoyFollowing);
+        self.has_proxy() && !envoys
     }
 
     /// Whether anything stands between client and server.

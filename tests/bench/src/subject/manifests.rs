@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use testkit::Pod;
 
 use super::{CLIENTS, Judge, NEAR, Tier};
-use crate::lab::backends::{Port, route};
+use crate::{
+    lab::backends::{Port, route},
+    role::MARK,
+};
 
 /// The address of the Service that clients dial.
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -135,6 +138,22 @@ impl Manifests {
         }));
     }
 
+    /// One pod more behind the Service `web`, for HTTP/1.1 alone.
+    pub(crate) fn further_endpoint(&mut self, pod: &PodEntry) {
+        let port = Port::Http;
+        self.objects.push(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {
+                "name": "web-2", "namespace": pod.namespace, "labels": { "kubernetes.io/service-name": "web" },
+            },
+            "endpoints": [{
+                "addresses": [pod.address], "conditions": { "ready": true },
+                "targetRef": { "kind": "Pod", "name": pod.name, "namespace": pod.namespace },
+            }],
+            "ports": [{ "name": name(port), "port": port.number(), "protocol": "TCP", "appProtocol": app_protocol(port) }],
+        }));
+    }
+
     /// A denial of all that comes from one address. Where a cell is to judge, it asks for who the caller is not, too, which holds for all.
     pub(crate) fn denial(&mut self, server: &PodEntry, caller: Ipv4Addr, judge: Judge) {
         let mut source = json!({ "ipBlocks": [format!("{caller}/32")] });
@@ -190,6 +209,17 @@ impl Manifests {
                 }],
             },
         }));
+    }
+
+    /// The same, which says in a header of every answer what its last change was.
+    pub(crate) fn marked_route(&mut self, namespace: &str, number: usize, mark: &str) {
+        self.route(namespace, number);
+        let set = json!([{ "name": MARK, "value": mark }]);
+        if let Some(route) = self.objects.last_mut() {
+            route["spec"]["rules"][0]["filters"] = json!([
+                { "type": "ResponseHeaderModifier", "responseHeaderModifier": { "set": set } },
+            ]);
+        }
     }
 
     /// All objects as documents of one file.

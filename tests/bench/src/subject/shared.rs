@@ -3,7 +3,10 @@
 //! Each has a client pod and servers of its own, so that they meet in the proxy and nowhere else. What the proxy counts is
 //! asked for as of any subject.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use testkit::Pod;
 
@@ -24,8 +27,10 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    pub(super) const BOTH: [Self; 2] = [Self::Victim, Self::Aggressor];
+
     /// Its namespace, which is a tenant.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Victim => "victim",
             Self::Aggressor => "aggressor",
@@ -33,7 +38,7 @@ impl Side {
     }
 
     /// The address of its Service.
-    fn address(self) -> Ipv4Addr {
+    pub(super) fn address(self) -> Ipv4Addr {
         match self {
             Self::Victim => Ipv4Addr::new(10, 96, 0, 20),
             Self::Aggressor => Ipv4Addr::new(10, 96, 0, 21),
@@ -41,16 +46,86 @@ impl Side {
     }
 }
 
+/// The two tenants' pods, with servers that run in them.
+#[derive(Debug)]
+pub(crate) struct Backed {
+    // Servers end before their pods.
+    _backends: Vec<Backends>,
+    victim: Pod,
+    aggressor: Pod,
+    /// The victim's, then the neighbour's; one for all where the proxy is Envoy.
+    servers: Vec<Pod>,
+}
+
+impl Backed {
+    /// Makes the pods and starts the servers: one of the victim's, so many of the neighbour's.
+    pub(super) fn start(
+        kind: Kind,
+        nodes: &Nodes,
+        directory: &Path,
+        neighbours: u16,
+    ) -> Result<Self, BenchError> {
+        std::fs::create_dir_all(directory)
+            .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
+        let name = kind.name();
+        let pod = |side: Side, what: &str| {
+            lab::pod(nodes.here(), side.name(), &format!("{name}-{}-{what}", side.name()))
+        };
+        let (victim, aggressor) = (pod(Side::Victim, "client")?, pod(Side::Aggressor, "client")?);
+        let mut servers = vec![pod(Side::Victim, "server")?];
+        let files = |what: String| directory.join(format!("backends-{what}"));
+        let victims = Manner { shift: 0, favoured: true };
+        let mut backends =
+            vec![Backends::start_in(&servers[0], &files(Side::Victim.name().into()), victims)?];
+        for number in 1..=neighbours {
+            // Envoy's upstream connections are made in one namespace: where all servers are, so that none crosses a link.
+            let shift = if kind.is_canopy() {
+                servers.push(pod(Side::Aggressor, &format!("server-{number}"))?);
+                0
+            } else {
+                number * envoy::SHIFT
+            };
+            let place = files(format!("{}-{number}", Side::Aggressor.name()));
+            let manner = Manner { shift, favoured: false };
+            backends.push(Backends::start_in(&servers[servers.len() - 1], &place, manner)?);
+        }
+        Ok(Self { _backends: backends, victim, aggressor, servers })
+    }
+
+    /// Where a tenant's load runs.
+    pub(super) fn client(&self, side: Side) -> &Pod {
+        match side {
+            Side::Victim => &self.victim,
+            Side::Aggressor => &self.aggressor,
+        }
+    }
+
+    /// Where a tenant's first server runs.
+    pub(super) fn server(&self, side: Side) -> &Pod {
+        match side {
+            Side::Victim => &self.servers[0],
+            Side::Aggressor => &self.servers[1.min(self.servers.len() - 1)],
+        }
+    }
+
+    /// Where the neighbour's last server runs.
+    pub(super) fn last_server(&self) -> &Pod {
+        &self.servers[self.servers.len() - 1]
+    }
+
+    /// All pods.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Pod> {
+        [&self.victim, &self.aggressor].into_iter().chain(&self.servers)
+    }
+}
+
 /// A proxy with two tenants, ready for load.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub kind: Kind,
-    // Proxies end before their servers, servers before their pods.
+    // Proxies end before their servers.
     proxy: Proxy,
-    _backends: [Backends; 2],
-    victim: Pod,
-    aggressor: Pod,
-    _servers: Vec<Pod>,
+    backed: Backed,
 }
 
 #[derive(Debug)]
@@ -62,45 +137,20 @@ enum Proxy {
 impl Shared {
     /// Makes the pods and starts what runs in and between them. `kind` is Envoy or a daemon on one node.
     pub(crate) fn start(kind: Kind, nodes: &Nodes, setting: &Setting) -> Result<Self, BenchError> {
-        let name = kind.name();
-        let directory = setting.directory.join(name);
-        std::fs::create_dir_all(&directory)
-            .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
-        let pod = |side: Side, what: &str| {
-            lab::pod(nodes.here(), side.name(), &format!("{name}-{}-{what}", side.name()))
-        };
-        let (victim, aggressor) = (pod(Side::Victim, "client")?, pod(Side::Aggressor, "client")?);
-        let mut servers = vec![pod(Side::Victim, "server")?];
-        // Envoy's upstream connections are made in one namespace: where both servers are, so that none crosses a link.
-        let shift = if kind.is_canopy() {
-            servers.push(pod(Side::Aggressor, "server")?);
-            0
-        } else {
-            envoy::SHIFT
-        };
-        let (first, last) = (&servers[0], &servers[servers.len() - 1]);
-        let files = |side: Side| directory.join(format!("backends-{}", side.name()));
-        let backends = [
-            Backends::start_in(first, &files(Side::Victim), Manner { shift: 0, favoured: true })?,
-            Backends::start_in(last, &files(Side::Aggressor), Manner { shift, favoured: false })?,
-        ];
-        let of = |client, server| Pods { client, server };
+        let directory = setting.directory.join(kind.name());
+        let backed = Backed::start(kind, nodes, &directory, 1)?;
         let proxy = if kind.is_canopy() {
-            let pods = [(Side::Victim, &victim, first), (Side::Aggressor, &aggressor, last)];
-            Proxy::Canopy(start_canopy(kind, nodes, pods, setting)?)
+            Proxy::Canopy(start_canopy(kind, nodes, &backed, setting)?)
         } else {
-            let tenants = [("", of(&victim, first)), (AGGRESSOR, of(&aggressor, first))];
+            let tenants = tenants_of_envoy(&backed);
             Proxy::Envoy(envoy::Envoy::start_shared(&tenants, setting, &directory)?)
         };
-        Ok(Self { kind, proxy, _backends: backends, victim, aggressor, _servers: servers })
+        Ok(Self { kind, proxy, backed })
     }
 
     /// Where a tenant's load runs.
     pub(crate) fn client(&self, side: Side) -> &Pod {
-        match side {
-            Side::Victim => &self.victim,
-            Side::Aggressor => &self.aggressor,
-        }
+        self.backed.client(side)
     }
 
     /// What a tenant's client dials.
@@ -128,27 +178,28 @@ impl Shared {
     }
 }
 
-fn start_canopy(
-    kind: Kind,
-    nodes: &Nodes,
-    pods: [(Side, &Pod, &Pod); 2],
-    setting: &Setting,
-) -> Result<Canopy, BenchError> {
+fn start_canopy(kind: Kind, nodes: &Nodes, backed: &Backed, setting: &Setting) -> Result<Canopy, BenchError> {
     let mut manifests = Manifests::default();
-    for (side, client, server) in pods {
-        let server = PodEntry::of(server);
+    for side in Side::BOTH {
+        let server = PodEntry::of(backed.server(side));
         manifests.tenant(side.name());
-        manifests.pod(&PodEntry::of(client));
+        manifests.pod(&PodEntry::of(backed.client(side)));
         manifests.pod(&server);
         manifests.service_at(&server, side.address());
     }
     let launch = Launch { name: kind.name(), node: nodes.here(), called: NEAR, kind, manifests: &manifests };
     let mut canopy = Canopy::start(&launch, setting)?;
-    for (side, client, _) in pods {
-        canopy.first_answer(client, SocketAddr::from((side.address(), Port::Http.number())))?;
+    for side in Side::BOTH {
+        canopy.first_answer(backed.client(side), SocketAddr::from((side.address(), Port::Http.number())))?;
     }
     Ok(canopy)
 }
 
+/// Both tenants as Envoy has them, each with what its names begin with.
+pub(super) fn tenants_of_envoy(backed: &Backed) -> [(&'static str, Pods<'_>); 2] {
+    let of = |side| Pods { client: backed.client(side), server: backed.server(side) };
+    [("", of(Side::Victim)), (AGGRESSOR, of(Side::Aggressor))]
+}
+
 /// What the names of the neighbour's listeners begin with in Envoy.
-const AGGRESSOR: &str = "aggressor-";
+pub(super) const AGGRESSOR: &str = "aggressor-";

@@ -67,6 +67,28 @@ fn a_case_without_errors_is_judged_by_its_figures() {
     assert_eq!(judgement(&verdicts, ERRORS), Some((Judgement::Passed, Some(0.0))));
 }
 
+#[test]
+fn a_bar_of_a_single_figure_is_canopys_and_is_missed_by_errors() {
+    let row = |subject: &str, p99_us, errors| Row {
+        case: "change".into(),
+        subject: subject.into(),
+        p50_us: 1.0,
+        p99_us,
+        errors,
+        ..Row::default()
+    };
+    let word = |rows: Vec<Row>| {
+        let outcome = Outcome { scenario: "churn".into(), rounds: 3, rows, ..Outcome::default() };
+        judgement(&all(&outcome), "p99_us")
+    };
+    let slow = || row("envoy-node", 90_000.0, 0);
+    let passed = Some((Judgement::Passed, Some(9_000.0)));
+    assert_eq!(word(vec![slow(), row("canopy-node", 9_000.0, 0)]), passed);
+    assert_eq!(word(vec![slow()]), None);
+    let missed = Some((Judgement::Missed, Some(9_000.0)));
+    assert_eq!(word(vec![slow(), row("canopy-node", 9_000.0, 1)]), missed);
+}
+
 fn bar(bar: f64, at_least: bool) -> bars::Bar {
     bars::Bar { scenario: "s", case: "c", of: "a", to: "b", metric: "rps", bar, at_least }
 }

@@ -31,8 +31,18 @@ pub(super) struct Plan<'a> {
     pub prefix: &'a str,
     /// Added to every port of the server's.
     pub shift: u16,
-    /// Where the routes of HTTP/1.1 are read; none: one for everything.
-    pub routes: Option<&'a Path>,
+    pub table: Table<'a>,
+}
+
+/// Where the routes of HTTP/1.1 come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Table<'a> {
+    /// There is one, for everything.
+    One,
+    /// They are read from a file.
+    File(&'a Path),
+    /// The control plane says them, and the endpoints behind them.
+    Discovered,
 }
 
 impl Plan<'_> {
@@ -68,21 +78,29 @@ impl Part {
     }
 }
 
-/// The whole configuration.
-pub(super) fn text(plans: &[Plan<'_>], admin: &Path) -> String {
+/// The whole configuration; `control_plane` is the socket of who is asked for what is discovered.
+pub(super) fn text(plans: &[Plan<'_>], admin: &Path, control_plane: Option<&Path>) -> String {
     let all = || plans.iter().flat_map(|plan| Port::ALL.map(|port| (port, plan)));
     let listeners: Vec<Value> = all().map(|(port, plan)| listener_of(port, plan)).collect();
-    let clusters: Vec<Value> = all().map(|(port, plan)| cluster_of(port, plan)).collect();
-    json!({
+    let mut clusters: Vec<Value> = all().map(|(port, plan)| cluster_of(port, plan)).collect();
+    clusters.extend(control_plane.map(control_plane_of));
+    let mut text = json!({
         // Asked for by whoever reads anything besides.
         "node": { "id": "bench", "cluster": "bench" },
         "admin": { "address": { "pipe": { "path": admin } } },
         "static_resources": { "listeners": listeners, "clusters": clusters },
-    })
-    .to_string()
+    });
+    if control_plane.is_some() {
+        let service = json!({ "envoy_grpc": { "cluster_name": CONTROL_PLANE } });
+        // As deltas: of several resources of a type, only those that change are sent again.
+        text["dynamic_resources"]["ads_config"] =
+            json!({ "api_type": "DELTA_GRPC", "transport_api_version": "V3", "grpc_services": [service] });
+    }
+    text.to_string()
 }
 
-fn name(port: Port) -> &'static str {
+/// What the names of all that belongs to a port end in.
+pub(super) fn name(port: Port) -> &'static str {
     match port {
         Port::Http => "http",
         Port::Http2 => "http2",
@@ -126,12 +144,13 @@ fn http_filter(port: Port, plan: &Plan<'_>) -> Value {
         },
     });
     let name = plan.name(port);
-    let (key, value) = match plan.routes.filter(|_| port == Port::Http) {
-        Some(path) => {
-            let source = json!({ "path_config_source": { "path": path }, "resource_api_version": "V3" });
-            ("rds", json!({ "route_config_name": name, "config_source": source }))
+    let read = |source: Value| ("rds", json!({ "route_config_name": name, "config_source": source }));
+    let (key, value) = match plan.table {
+        Table::File(path) if port == Port::Http => {
+            read(json!({ "path_config_source": { "path": path }, "resource_api_version": "V3" }))
         }
-        None => ("route_config", route_config(&name, vec![route(json!({ "prefix": "/" }), &name)])),
+        Table::Discovered if port == Port::Http => read(discovered()),
+        _ => ("route_config", route_config(&name, vec![route(json!({ "prefix": "/" }), &name)])),
     };
     filter["typed_config"][key] = value;
     filter
@@ -196,19 +215,46 @@ fn cluster_of(port: Port, plan: &Plan<'_>) -> Value {
         "circuit_breakers": { "thresholds": [unlimited] },
         "load_assignment": { "cluster_name": plan.name(port), "endpoints": [{ "lb_endpoints": [endpoint] }] },
     });
+    if matches!(plan.table, Table::Discovered) && port == Port::Http {
+        cluster["type"] = "EDS".into();
+        cluster["load_assignment"] = Value::Null;
+        cluster["eds_cluster_config"] = json!({ "eds_config": discovered() });
+    }
     if let Part::Client(papers) = plan.part {
         cluster["transport_socket"] = papers.upstream(port.is_http());
     }
     if plan.part.speaks_http2(port) {
-        cluster["typed_extension_protocol_options"] = json!({
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": { "http2_protocol_options": {} },
-            },
-        });
+        cluster["typed_extension_protocol_options"] = http2();
     }
     cluster
 }
+
+fn control_plane_of(socket: &Path) -> Value {
+    let endpoint = json!({ "endpoint": { "address": { "pipe": { "path": socket } } } });
+    json!({
+        "name": CONTROL_PLANE,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "load_assignment": { "cluster_name": CONTROL_PLANE, "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        "typed_extension_protocol_options": http2(),
+    })
+}
+
+fn discovered() -> Value {
+    json!({ "ads": {}, "resource_api_version": "V3" })
+}
+
+fn http2() -> Value {
+    json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} },
+        },
+    })
+}
+
+/// The cluster of who is asked for what is discovered.
+const CONTROL_PLANE: &str = "control-plane";
 
 const MOST: u32 = u32::MAX;
 
