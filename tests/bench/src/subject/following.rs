@@ -66,7 +66,7 @@ enum Proxy {
 /// What the control plane is told of an edit.
 #[derive(Debug)]
 enum Told {
-    Canopy(Objects),
+    Canopy(Box<Objects>),
     Envoy(Tables),
 }
 
@@ -76,7 +76,7 @@ impl Following {
         let directory = setting.directory.join(kind.name());
         let backed = Backed::start(kind, nodes, &directory, SERVERS)?;
         let told = if kind.is_canopy() {
-            Told::Canopy(Objects::of(&backed)?)
+            Told::Canopy(Box::new(Objects::of(&backed)?))
         } else {
             Told::Envoy(Tables::at(backed.server(Side::Aggressor).v4().into()))
         };

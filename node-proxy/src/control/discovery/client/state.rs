@@ -101,18 +101,16 @@ impl State {
         let mut requests = Vec::new();
         for kind in Kind::ALL {
             let is_wildcard = self.is_wildcard(kind);
-            // There is no way to ask for nothing; asking for all and not, in one request, is understood so.
-            let nothing = || if is_wildcard { Vec::new() } else { vec![ALL.to_owned()] };
-            requests.push(Request {
-                subscribe: nothing(),
-                unsubscribe: nothing(),
-                initial_versions: self.held.get(&kind).cloned().unwrap_or_default(),
-                ..request(kind)
-            });
             let names = self.wanted.as_mut().filter(|_| !is_wildcard).map(Wanted::open).unwrap_or_default();
-            if !names.is_empty() {
-                requests.push(Request { subscribe: names, ..request(kind) });
-            }
+            let (subscribe, unsubscribe) = match names.is_empty() {
+                _ if is_wildcard => (Vec::new(), Vec::new()),
+                // There is no way to ask for nothing; asking for all and not, in one request, is understood so.
+                true => (vec![ALL.to_owned()], vec![ALL.to_owned()]),
+                // With what is known of them, or a server would take that for what nobody wants any more.
+                false => (names, Vec::new()),
+            };
+            let initial_versions = self.held.get(&kind).cloned().unwrap_or_default();
+            requests.push(Request { subscribe, unsubscribe, initial_versions, ..request(kind) });
         }
         if let Some(first) = requests.first_mut() {
             first.node = Some(self.node.clone());

@@ -196,10 +196,19 @@ fn names_are_asked_for_in_requests_of_their_own_and_again_with_a_new_stream() {
     assert_eq!((asked.subscribe, asked.nonce), (vec!["/10.0.0.1".to_owned()], String::new()));
     assert_eq!(state.subscriptions(), None, "once");
     state.want("/10.0.0.2");
-    let (_, answer) = take(&mut state, response(Kind::Address, "n1", &[], &[]), &[]);
+    let here = [resource("pod-a", &["/10.0.0.1"], "1")];
+    let (_, answer) = take(&mut state, response(Kind::Address, "n1", &here, &[]), &[]);
     assert!(answer.subscribe.is_empty(), "an answer is an answer");
-    let again = state.open().into_iter().nth(3).unwrap();
-    assert_eq!(again.subscribe, ["/10.0.0.1", "/10.0.0.2"]);
+    let again = first(&mut state, Kind::Address);
+    assert_eq!(
+        (again.subscribe, again.unsubscribe.len()),
+        (vec!["/10.0.0.1".to_owned(), "/10.0.0.2".to_owned()], 0)
+    );
+    assert_eq!(
+        again.initial_versions,
+        HashMap::from([("pod-a".to_owned(), "1".to_owned())]),
+        "in one request"
+    );
     assert_eq!(state.subscriptions(), None, "all is said with the beginning");
 }
 
@@ -246,7 +255,7 @@ fn a_name_of_what_is_held_already_is_answered_at_once() {
     state.retain(Kind::Address, "pod-a", &["/10.0.0.1".to_owned()], "1");
     let answer = Answered { wanted: "/10.0.0.1".to_owned(), resource: Some("pod-a".to_owned()) };
     assert_eq!(state.want("/10.0.0.1"), (true, Some(answer)));
-    let asked = state.open().into_iter().nth(3).unwrap();
+    let asked = first(&mut state, Kind::Address);
     assert_eq!(
         asked.subscribe,
         ["/10.0.0.1", "pod-a"],
