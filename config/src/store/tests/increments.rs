@@ -205,17 +205,17 @@ fn edits_that_concern_more_than_their_object_are_made_so() {
     let put = |object, version| Edit::Put { object, version, elsewhere: false };
     let remove = |object| Edit::Remove { object };
     let [tenant, p, r, h, t, u] = [2, 4, 6, 7, 9, 10];
-    let [slice_of_t, slice_of_u, another_slice, policy] = [12, 13, 32, 35];
+    let [slice_of_u, another_slice, policy] = [13, 32, 35];
     for (what, edits) in [
         ("a budget has no room", vec![remove(policy), put(tenant, 2), put(policy, 0)]),
-        ("an address is a node's no more", vec![put(h, 1), remove(r), put(slice_of_u, 2)]),
+        ("an address is a node's no more", vec![put(h, 1), put(26, 1), remove(r), put(slice_of_u, 2)]),
         ("the last version's address is a node's no more", vec![remove(r), put(h, 1), put(slice_of_u, 2)]),
         ("a node has the address of a Service", vec![remove(u), put(p, 5), put(u, 0), put(p, 0), put(u, 1)]),
         ("a slice is refused, of whichever Service", vec![remove(another_slice), put(another_slice, 2)]),
-        ("policies of others, and the last pod", vec![put(UNEVALUATED, 0), remove(31), remove(r)]),
+        ("policies of others, and the last pod", vec![put(UNEVALUATED, 0), remove(r), remove(31)]),
         (
             "a Service in force comes first",
-            vec![remove(slice_of_t), remove(t), put(t, 1), put(slice_of_t, 5)],
+            vec![remove(another_slice), remove(t), put(t, 1), put(another_slice, 3)],
         ),
         ("slices lose their Service and get it back", vec![remove(t), put(t, 0)]),
         ("what stands in names a Service", vec![remove(policy), put(policy, 2), put(h, 0), remove(34)]),
