@@ -208,7 +208,7 @@ fn edits_that_concern_more_than_their_object_are_made_so() {
     let [slice_of_u, another_slice, policy] = [13, 32, 35];
     for (what, edits) in [
         ("a budget has no room", vec![remove(policy), put(tenant, 2), put(policy, 0)]),
-        ("an address is a node's no more", vec![put(h, 1), put(26, 1), remove(r), put(slice_of_u, 2)]),
+        ("an address is a node's no more", vec![put(31, 2), put(34, 1), remove(31), put(another_slice, 4)]),
         ("the last version's address is a node's no more", vec![remove(r), put(h, 1), put(slice_of_u, 2)]),
         ("a node has the address of a Service", vec![remove(u), put(p, 5), put(u, 0), put(p, 0), put(u, 1)]),
         ("a slice is refused, of whichever Service", vec![remove(another_slice), put(another_slice, 2)]),
