@@ -181,7 +181,7 @@ proptest! {
     fn the_same_holds_where_there_is_hardly_room_for_the_objects(
         edits in prop::collection::vec(edit(), 1..14), more in 0_usize..3
     ) {
-        let limits = Limits { objects: OBJECTS - 12 + more, ..Limits::default() };
+        let limits = Limits { objects: 19 + more, ..Limits::default() };
         compare(&Options { limits, ..options() }, &edits)?;
     }
 }
@@ -197,4 +197,30 @@ fn most_edits_are_made_in_what_there_is() {
     runner.run(&edits, |edits| compare(&options(), &edits)).unwrap();
     let (parts, all) = TAKEN.with(Cell::get);
     assert!(2 * parts > all, "{parts} of {all}");
+}
+
+/// What an edit decides about others than its object, each in as few edits as it takes.
+#[test]
+fn edits_that_concern_more_than_their_object_are_made_so() {
+    let put = |object, version| Edit::Put { object, version, elsewhere: false };
+    let remove = |object| Edit::Remove { object };
+    let [tenant, p, r, h, t, u] = [2, 4, 6, 7, 9, 10];
+    let [slice_of_u, another_slice, policy] = [13, 32, 35];
+    for (what, edits) in [
+        ("a budget has no room", vec![remove(policy), put(tenant, 2), put(policy, 0)]),
+        ("an address is a node's no more", vec![put(31, 2), put(34, 1), remove(31), put(another_slice, 4)]),
+        ("the last version's address is a node's no more", vec![remove(r), put(h, 1), put(slice_of_u, 2)]),
+        ("a node has the address of a Service", vec![remove(u), put(p, 5), put(u, 0), put(p, 0), put(u, 1)]),
+        ("a slice is refused, of whichever Service", vec![remove(another_slice), put(another_slice, 2)]),
+        ("policies of others, and the last pod", vec![put(UNEVALUATED, 0), remove(r), remove(31)]),
+        (
+            "a Service in force comes first",
+            vec![remove(another_slice), remove(t), put(t, 1), put(another_slice, 3)],
+        ),
+        ("slices lose their Service and get it back", vec![remove(t), put(t, 0)]),
+        ("what stands in names a Service", vec![remove(policy), put(policy, 2), put(h, 0), remove(34)]),
+        ("a namespace has another first object", vec![remove(25), put(25, 0)]),
+    ] {
+        compare(&options(), &edits).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
 }

@@ -137,11 +137,11 @@ const UNIVERSE: [(&str, &str); 36] = [
     ),
     (
         "{apiVersion: v1, kind: Pod, spec: {containers: [{name: c}]},",
-        "metadata: {name: y, namespace: bank, labels: {app: a}}, status: {podIP: 10.1.0.22}} | metadata: {name: y, namespace: bank, labels: {app: b}, annotations: {canopy.mesh/netns: /run/netns/y, canopy.mesh/exclude-inbound-ports: '9090'}}, status: {podIP: 10.1.0.22}}",
+        "metadata: {name: y, namespace: bank, labels: {app: a}}, status: {podIP: 10.1.0.22}} | metadata: {name: y, namespace: bank, labels: {app: b}, annotations: {canopy.mesh/netns: /run/netns/y, canopy.mesh/exclude-inbound-ports: '9090'}}, status: {podIP: 10.1.0.22}} | metadata: {name: y, namespace: bank}, status: {podIP: 10.1.0.22, hostIP: 10.7.0.3}}",
     ),
     (
-        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [{name: http, port: 8080}], metadata: {name: a-0, namespace: shop, labels: {kubernetes.io/service-name: t}},",
-        "endpoints: [{addresses: [10.1.0.21]}]} | endpoints: [{addresses: [10.1.0.1]}, {addresses: [10.1.0.21], conditions: {ready: false}}]} | endpoints: [{addresses: [10.0.0.2]}]}",
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [{name: http, port: 8080}],",
+        "metadata: {name: a-0, namespace: shop, labels: {kubernetes.io/service-name: t}}, endpoints: [{addresses: [10.1.0.21]}]} | metadata: {name: a-0, namespace: shop, labels: {kubernetes.io/service-name: t}}, endpoints: [{addresses: [10.1.0.1]}, {addresses: [10.1.0.21], conditions: {ready: false}}]} | metadata: {name: a-0, namespace: shop, labels: {kubernetes.io/service-name: t}}, endpoints: [{addresses: [10.0.0.2]}]} | metadata: {name: a-0, namespace: shop, creationTimestamp: '2026-01-01T12:00:00Z', labels: {kubernetes.io/service-name: t}}, endpoints: [{addresses: [10.0.0.2]}]} | metadata: {name: a-0, namespace: shop, labels: {kubernetes.io/service-name: t}}, endpoints: [{addresses: [10.7.0.3]}]}",
     ),
     (
         "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p, namespace: bank},",
@@ -153,6 +153,6 @@ const UNIVERSE: [(&str, &str); 36] = [
     ),
     (
         "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: c, namespace: shop},",
-        "spec: {targetRefs: [{kind: Service, name: z}], rules: [{}]}} | spec: {targetRefs: [{kind: Service, name: s}], rules: [{}]}}",
+        "spec: {targetRefs: [{kind: Service, name: z}], rules: [{}]}} | spec: {targetRefs: [{kind: Service, name: s}], rules: [{}]}} | spec: {targetRefs: [{kind: Service, name: z}], action: X}}",
     ),
 ];
