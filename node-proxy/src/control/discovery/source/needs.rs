@@ -63,7 +63,7 @@ mod tests {
 apiVersion: v1
 kind: Service
 metadata: {name: NAME, namespace: shop}
-spec: {clusterIP: 10.96.0.IP, ports: [{port: 80, name: http}]}
+spec: {clusterIP: 10.96.0.NUMBER, ports: [{port: 80, name: http}]}
 ---
 ";
     const REST: &str = "\
@@ -92,7 +92,7 @@ spec: {targetRefs: [{kind: Service, group: '', name: door}], action: DENY, rules
     fn mesh() -> Mesh {
         let names = ["cart", "green", "mirror", "other", "unneeded", "door"];
         let one = |(number, name): (usize, &&str)| {
-            SERVICES.replace("NAME", name).replace("IP", &number.to_string())
+            SERVICES.replace("NAME", name).replace("NUMBER", &number.to_string())
         };
         let text: String = names.iter().enumerate().map(one).collect::<String>() + REST;
         let files = BTreeMap::from([(Path::new("a.yaml").to_owned(), FileText::from(&*text))]);
