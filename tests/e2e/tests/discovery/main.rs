@@ -6,6 +6,7 @@ mod away;
 mod demand;
 mod met;
 mod obeyed;
+mod own;
 mod refused;
 mod said;
 mod shop;
