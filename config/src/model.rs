@@ -5,7 +5,7 @@
 //! never hold anything compiled (regexes, lookup tables): that is the snapshot's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -75,6 +75,9 @@ pub struct Mesh {
     pub network_policies: BTreeMap<PolicyName, Arc<NetworkPolicy>>,
     /// Every ServiceEntry that names anything that could be dialled.
     pub service_entries: BTreeMap<EntryName, Arc<ServiceEntry>>,
+    /// What is somebody's of whom a control plane said something that cannot be taken in, or that nobody is reached by: where nothing
+    /// else is known of it, it must not be taken for outside.
+    pub guarded: BTreeSet<IpAddr>,
 }
 
 /// A tenant: who belongs to it and what it may use.

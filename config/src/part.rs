@@ -45,6 +45,7 @@ pub fn of(mesh: &Mesh, tenant: &TenantId) -> Mesh {
         network_policies: choose(&mesh.network_policies, |policy| {
             owns(&policy.name.namespace).then(|| Arc::clone(policy))
         }),
+        guarded: mesh.guarded.clone(),
         service_entries: choose(&mesh.service_entries, |entry| {
             (entry.audience.every_tenant || owns(&entry.name.namespace)).then(|| Arc::clone(entry))
         }),

@@ -238,6 +238,7 @@ impl Cell {
     pub fn with_connect(parts: CellParts, connect: Rc<dyn Connect>) -> Rc<Self> {
         let snapshot = Arc::new(Snapshot::empty(parts.tenant.clone()));
         Rc::new(Self {
+            finder: Finder::new(parts.tenant.clone(), parts.find),
             tenant: parts.tenant,
             redirect: parts.redirect,
             credentials: Credentials::new(parts.identity, Arc::clone(&parts.ledger)),
@@ -258,7 +259,6 @@ impl Cell {
             connect,
             shortcuts: Shortcuts::default(),
             live: Registry::default(),
-            finder: Finder::new(parts.find),
             calls: Calls::default(),
             epoch: Slot::new(0),
             board: RefCell::default(),

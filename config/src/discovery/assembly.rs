@@ -11,7 +11,7 @@ use self::{
 };
 use super::{
     Kind, Rejection, Resource,
-    lower::{self, Bad, Key, Lowered, Site, stand_in},
+    lower::{self, Bad, Key, Lowered, Object, Site, guard, stand_in},
 };
 use crate::{
     condition::Standing,
@@ -125,14 +125,22 @@ impl Assembly {
         } else {
             lower::lower(kind, resource, &self.site)
         };
+        let guard = |object: Option<&Object>| match kind {
+            Kind::Address => guard::of(resource, object, &self.site),
+            _ => Vec::new(),
+        };
         let (entry, rejection) = match read {
-            Ok(Lowered { object, notes }) => (Entry::good(object, notes), None),
+            Ok(Lowered { object, notes }) => {
+                let guarded = guard(Some(&object));
+                (Entry { guarded, ..Entry::good(object, notes) }, None)
+            }
             Err(bad) => {
                 let kept = known.and_then(Entry::last_good);
                 let stand_in = || stand_in::of(kind, resource, &self.options.root_namespace);
                 let Bad { reason, message } = bad.clone();
                 let name = resource.name.clone();
-                (Entry::rejected(bad, kept, stand_in), Some(Rejection { kind, name, reason, message }))
+                let entry = Entry { guarded: guard(None), ..Entry::rejected(bad, kept, stand_in) };
+                (entry, Some(Rejection { kind, name, reason, message }))
             }
         };
         self.held.put(id, Some(entry), &mut self.dirty);

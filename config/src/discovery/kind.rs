@@ -1,20 +1,21 @@
 //! The types of resources, and what they are called on the wire.
 
-/// A type of resources. In the order in which a change of several is taken in: what others refer to comes first.
+/// A type of resources. In the order in which a change of several is taken in: what others refer to comes first, and what protects
+/// somebody before whom it protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Tenants, each with its namespaces.
     Tenant,
     /// Namespaces with their labels.
     Namespace,
-    /// Workloads and Services (workload discovery).
-    Address,
     /// What may come in to workloads (workload discovery).
     Authorization,
     /// Whether workloads take plaintext.
     PeerAuthentication,
     /// What the network lets through.
     NetworkPolicy,
+    /// Workloads and Services (workload discovery).
+    Address,
     /// What is outside of the mesh.
     ServiceEntry,
     /// HTTPRoutes and GRPCRoutes.
@@ -26,10 +27,10 @@ impl Kind {
     pub const ALL: [Self; 8] = [
         Self::Tenant,
         Self::Namespace,
-        Self::Address,
         Self::Authorization,
         Self::PeerAuthentication,
         Self::NetworkPolicy,
+        Self::Address,
         Self::ServiceEntry,
         Self::Route,
     ];
@@ -51,6 +52,11 @@ impl Kind {
     /// The type of this URL, if it is one of them.
     pub fn of(type_url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+    }
+
+    /// Whether it protects workloads: without it more would be let in.
+    pub fn protects(self) -> bool {
+        matches!(self, Self::Authorization | Self::PeerAuthentication | Self::NetworkPolicy)
     }
 
     /// Whether resources of it can be asked for one by one; of the others a node gets all that concern it.

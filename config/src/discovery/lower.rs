@@ -21,6 +21,7 @@ pub(super) use self::{service::HeldService, workload::HeldWorkload};
 mod address;
 mod authorization;
 mod facts;
+pub(super) mod guard;
 pub(super) mod names;
 mod service;
 pub(super) mod stand_in;

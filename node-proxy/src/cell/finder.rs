@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use config::name::TenantId;
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::Notify,
@@ -40,13 +41,14 @@ pub enum Found {
 
 /// Who can be asked. One of a daemon, shared by its cells.
 pub trait Find: Send + Sync + fmt::Debug {
-    /// What there is at an address. Never waits long to say that nobody can say.
-    fn find(&self, address: IpAddr) -> BoxFuture<'static, Found>;
+    /// What there is at an address that a tenant's pod has dialled.
+    fn find(&self, tenant: &TenantId, address: IpAddr) -> BoxFuture<'static, Found>;
 }
 
 /// A cell's own way of asking.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Finder {
+    tenant: TenantId,
     find: Option<Arc<dyn Find>>,
     outside: RefCell<HashMap<IpAddr, Instant>>,
     waiting: Slot<usize>,
@@ -59,8 +61,9 @@ pub struct Unknown;
 
 impl Finder {
     /// Asks this one; where there is none, everything that there is, is in the snapshot.
-    pub fn new(find: Option<Arc<dyn Find>>) -> Self {
-        Self { find, ..Self::default() }
+    pub fn new(tenant: TenantId, find: Option<Arc<dyn Find>>) -> Self {
+        let (outside, waiting, swapped) = (RefCell::default(), Slot::default(), Notify::default());
+        Self { tenant, find, outside, waiting, swapped }
     }
 
     /// A new snapshot is in place.
@@ -83,7 +86,7 @@ impl Finder {
         let Some(find) = &self.find else { return Ok(None) };
         let _place = Place::take(&self.waiting).ok_or(Unknown)?;
         let found = async {
-            match find.find(address).await {
+            match find.find(&self.tenant, address).await {
                 Found::Outside => {
                     self.remember(address);
                     Ok(None)
@@ -151,7 +154,7 @@ mod tests {
     struct Told(Option<Found>, Mutex<usize>);
 
     impl Find for Told {
-        fn find(&self, _address: IpAddr) -> BoxFuture<'static, Found> {
+        fn find(&self, _tenant: &TenantId, _address: IpAddr) -> BoxFuture<'static, Found> {
             *self.1.lock().unwrap() += 1;
             match self.0 {
                 Some(found) => Box::pin(std::future::ready(found)),
@@ -160,9 +163,13 @@ mod tests {
         }
     }
 
+    fn tenant() -> TenantId {
+        TenantId::Namespace("shop".try_into().unwrap())
+    }
+
     fn finder(found: Option<Found>) -> (Arc<Told>, Finder) {
         let told = Arc::new(Told(found, Mutex::new(0)));
-        (Arc::clone(&told), Finder::new(Some(told)))
+        (Arc::clone(&told), Finder::new(tenant(), Some(told)))
     }
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
@@ -225,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_cell_that_knows_everything_asks_nobody_and_nobody_is_asked_about_the_pod_itself() {
-        assert!(!Finder::default().is_open(ADDRESS));
+        assert!(!Finder::new(tenant(), None).is_open(ADDRESS));
         let (_, finder) = finder(None);
         assert!(finder.is_open(ADDRESS));
         for own in ["127.0.0.1", "::1", "0.0.0.0", "224.0.0.1"] {

@@ -4,7 +4,7 @@
 //! lowered; and where that was not noticed, a condition that cannot be compiled matches nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -26,6 +26,7 @@ use crate::snapshot::{ConsumerRoutes, Directory, Snapshot};
 mod clusters;
 mod differences;
 mod edits;
+mod guarded;
 mod matchers;
 mod policies;
 mod protections;
@@ -62,6 +63,7 @@ pub struct Compiler {
     services: Services,
     workloads: Workloads,
     policies: policies::Compiled,
+    guarded: Arc<HashSet<IpAddr>>,
     directory: Arc<Directory>,
     snapshots: BTreeMap<TenantId, Arc<Snapshot>>,
     node_addresses: Arc<[IpAddr]>,
@@ -100,6 +102,7 @@ impl Compiler {
         self.services.update(&self.clusters, &self.tables, &services);
         self.workloads.update(&mesh.workloads, &self.clusters, addresses);
         self.policies.update(mesh, &self.answers);
+        self.guarded = guarded::update(mesh, &self.guarded);
         self.update_directory();
         let unbudgeted = self.is_unbudgeted.then(|| unbudgeted(mesh));
         self.snapshots = self.snapshots(unbudgeted.as_ref().unwrap_or(mesh));
@@ -113,12 +116,14 @@ impl Compiler {
             endpoints: self.clusters.endpoints(),
             node_addresses: Arc::clone(&self.node_addresses),
             network: self.policies.network(),
+            guarded: Arc::clone(&self.guarded),
         };
         let old = &self.directory;
         let same = Arc::ptr_eq(&new.services, &old.services)
             && Arc::ptr_eq(&new.workloads, &old.workloads)
             && Arc::ptr_eq(&new.endpoints, &old.endpoints)
-            && Arc::ptr_eq(&new.network, &old.network);
+            && Arc::ptr_eq(&new.network, &old.network)
+            && Arc::ptr_eq(&new.guarded, &old.guarded);
         if !same {
             self.directory = Arc::new(new);
         }

@@ -243,6 +243,7 @@ impl<'a> Telling<'a> {
         };
         match policy::reconsider(self.snapshot, &asked) {
             Err(Denied::Waypoint) => return Some(self.behind(destination)),
+            Err(Denied::DestinationUnknown) => return Some(self.unknown(to)),
             Err(_) => return Some(self.kept_in(to)),
             Ok(()) if matches!(destination, Destination::Outside) => self.let_out(to),
             Ok(()) => {}

@@ -193,7 +193,10 @@ impl Telling<'_> {
                     .to_owned()
             }
             // Not of a receiver.
-            Denied::EgressForbidden | Denied::Waypoint | Denied::NetworkPolicy => denied.to_string(),
+            Denied::EgressForbidden
+            | Denied::DestinationUnknown
+            | Denied::Waypoint
+            | Denied::NetworkPolicy => denied.to_string(),
         };
         let by = match denied {
             Denied::PlaintextRefused { policy } => {

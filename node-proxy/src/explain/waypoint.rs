@@ -25,6 +25,20 @@ impl Telling<'_> {
         refusal
     }
 
+    /// Tells that a destination is somebody's of whom nothing can be taken in.
+    pub(super) fn unknown(&mut self, to: std::net::SocketAddr) -> Refusal {
+        let says = format!(
+            "{to} is somebody's of whom the control plane says what cannot be read, or is a Service's behind a waypoint that has no such port"
+        );
+        self.stage(Name::Egress, says.clone(), None);
+        Refusal {
+            reason: Reason::DestinationUnknown,
+            says,
+            by: None,
+            remedy: "`canopy status` says which resources are refused, and why; whoever wrote them would have to mend them".to_owned(),
+        }
+    }
+
     /// Tells that the Service of a backend is, if it is.
     pub(super) fn backend_behind(&mut self, cluster: &Cluster) -> Option<Refusal> {
         let waypoint = cluster.waypoint.clone()?;

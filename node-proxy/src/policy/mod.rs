@@ -76,6 +76,11 @@ pub enum Denied {
     /// The tenant may not connect to anything outside the mesh.
     #[error("the tenant's egress is limited to the mesh, and no ServiceEntry names the destination")]
     EgressForbidden,
+    /// It is somebody's, of whom nothing can be taken in.
+    #[error(
+        "the destination is somebody's of whom the control plane says what cannot be read or obeyed: it is not passed through"
+    )]
+    DestinationUnknown,
     /// A proxy has to be gone through that Canopy does not speak to.
     #[error("the destination is behind a waypoint, which Canopy does not speak to and does not go around")]
     Waypoint,
@@ -116,6 +121,7 @@ impl Denied {
     pub fn reason(&self) -> Reason {
         match self {
             Self::EgressForbidden => Reason::EgressForbidden,
+            Self::DestinationUnknown => Reason::DestinationUnknown,
             Self::Waypoint => Reason::Waypoint,
             Self::NetworkPolicy => Reason::NetworkPolicy,
             Self::PlaintextRefused { .. } => Reason::PlaintextRefused,
@@ -129,7 +135,11 @@ impl Denied {
     /// The object that decided, for the log.
     pub fn policy(&self) -> Option<&PolicyName> {
         match self {
-            Self::EgressForbidden | Self::Waypoint | Self::NetworkPolicy | Self::PolicyUnknown => None,
+            Self::EgressForbidden
+            | Self::DestinationUnknown
+            | Self::Waypoint
+            | Self::NetworkPolicy
+            | Self::PolicyUnknown => None,
             Self::PlaintextRefused { policy }
             | Self::PolicyDenied { policy }
             | Self::NoPolicyAllows { policy }
@@ -230,6 +240,11 @@ fn unless_left(snapshot: &Snapshot, receiver: &Workload, judged: Result<(), Deni
 fn judge(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Denied> {
     let Question { side, workload, origin, destination, caller } = *question;
     match (side, destination) {
+        (Side::Outbound, Destination::Outside)
+            if snapshot.directory.guarded.contains(&origin.destination.ip().to_canonical()) =>
+        {
+            Err(Denied::DestinationUnknown)
+        }
         (Side::Outbound, Destination::Outside) => {
             egress::admit_outside(snapshot, &workload.pod.namespace, origin.destination)
         }

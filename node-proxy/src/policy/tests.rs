@@ -138,6 +138,7 @@ fn denial_says_why_in_the_words_of_the_log() {
     for (denied, reason, named) in [
         (Denied::EgressForbidden, Reason::EgressForbidden, false),
         (Denied::Waypoint, Reason::Waypoint, false),
+        (Denied::DestinationUnknown, Reason::DestinationUnknown, false),
         (Denied::PolicyUnknown, Reason::PolicyUnknown, false),
         (Denied::NetworkPolicy, Reason::NetworkPolicy, false),
         (Denied::PlaintextRefused { policy: policy.clone() }, Reason::PlaintextRefused, true),

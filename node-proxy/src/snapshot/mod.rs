@@ -89,6 +89,9 @@ pub struct Directory {
     pub node_addresses: Arc<[IpAddr]>,
     /// Which NetworkPolicies are about which pod of this machine.
     pub network: Arc<Network>,
+    /// Addresses that are somebody's by whom nothing is answered here: of a resource that cannot be read, or of a Service behind a
+    /// waypoint, whatever port is dialled. They are not outside.
+    pub guarded: Arc<HashSet<IpAddr>>,
 }
 
 impl Directory {

@@ -36,7 +36,10 @@ impl Assembly {
         let pods =
             pods.into_iter().filter_map(|key| if let Key::Workload(pod) = key { Some(pod) } else { None });
         self.workloads.renew(&self.held, pods.collect(), &mut next, changes);
-        if !changes.is_empty() {
+        if dirty.guarded {
+            next.guarded = self.held.guarded().collect();
+        }
+        if !changes.is_empty() || next.guarded != self.mesh.guarded {
             next.version = self.mesh.version + 1;
             self.mesh = Arc::new(next);
         }

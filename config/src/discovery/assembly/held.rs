@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -26,11 +27,13 @@ pub(super) struct Entry {
     /// Why it is not taken as it is now.
     pub(super) rejected: Option<Bad>,
     pub(super) notes: Vec<Note>,
+    /// What is somebody's, and not reached.
+    pub(super) guarded: Vec<IpAddr>,
 }
 
 impl Entry {
     pub(super) fn good(object: Object, notes: Vec<Note>) -> Self {
-        Self { object: Some(object), is_stand_in: false, rejected: None, notes }
+        Self { object: Some(object), is_stand_in: false, rejected: None, notes, guarded: Vec::new() }
     }
 
     /// One that is refused: its last good version, else its stand-in.
@@ -41,7 +44,10 @@ impl Entry {
     ) -> Self {
         match kept {
             Some((object, notes)) => Self { rejected: Some(bad), ..Self::good(object, notes) },
-            None => Self { object: stand_in(), is_stand_in: true, rejected: Some(bad), notes: Vec::new() },
+            None => {
+                let (notes, guarded) = (Vec::new(), Vec::new());
+                Self { object: stand_in(), is_stand_in: true, rejected: Some(bad), notes, guarded }
+            }
         }
     }
 
@@ -61,13 +67,15 @@ pub(super) struct Dirty {
     pub(super) keys: BTreeSet<Key>,
     /// Whose namespaces are whose, and which there are.
     pub(super) tenants: bool,
+    /// What is somebody's, and not reached.
+    pub(super) guarded: bool,
     /// Resources of which there may be something else to tell.
     pub(super) told: BTreeSet<Id>,
 }
 
 impl Dirty {
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && !self.tenants
+        self.keys.is_empty() && !self.tenants && !self.guarded
     }
 }
 
@@ -86,6 +94,8 @@ pub(super) struct Held {
     /// The workloads that say that a policy is about them, by the name of its resource.
     naming: BTreeMap<String, BTreeSet<Id>>,
     remarkable: BTreeSet<Id>,
+    /// By how many resources each is.
+    guarded: BTreeMap<IpAddr, usize>,
     /// Names of the model that several resources are of.
     contended: BTreeSet<Key>,
 }
@@ -194,6 +204,7 @@ impl Held {
             return;
         }
         dirty.told.insert(id.clone());
+        self.guard(old.as_ref(), new.as_ref(), dirty);
         if new.as_ref().is_some_and(Entry::is_remarkable) {
             self.remarkable.insert(id.clone());
         } else {
@@ -213,6 +224,27 @@ impl Held {
         self.entries.extend(new.map(|new| (id.clone(), new)));
         if let Some((object, is_stand_in)) = linked {
             self.link(&id, &object, is_stand_in, dirty);
+        }
+    }
+
+    /// What is somebody's, and not reached.
+    pub(super) fn guarded(&self) -> impl Iterator<Item = IpAddr> {
+        self.guarded.keys().copied()
+    }
+
+    fn guard(&mut self, old: Option<&Entry>, new: Option<&Entry>, dirty: &mut Dirty) {
+        for address in new.into_iter().flat_map(|entry| &entry.guarded) {
+            let count = self.guarded.entry(*address).or_default();
+            *count += 1;
+            dirty.guarded |= *count == 1;
+        }
+        for address in old.into_iter().flat_map(|entry| &entry.guarded) {
+            let Some(count) = self.guarded.get_mut(address) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.guarded.remove(address);
+                dirty.guarded = true;
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     name::{PolicyName, ServiceName, TenantId},
 };
 
+mod guarded;
 mod istiod;
 mod kept;
 mod order;

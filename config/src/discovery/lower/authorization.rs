@@ -38,7 +38,11 @@ fn said(message: &messages::Authorization, body: &[u8], name: PolicyName) -> Res
         Ok(messages::Action::Deny) => Action::Deny,
         Err(_) => return Err(not_known("action", message.action)),
     };
-    let rules = rules(message, body)?;
+    let mut rules = rules(message, body)?;
+    // Whatever it is, it may narrow each of them.
+    if unknown::has_others(&fields(body)?, &KNOWN) || !message.extensions.is_empty() {
+        rules.iter_mut().for_each(|rule| rule.clauses.push(odd()));
+    }
     let is_odd = |one: &ConnectionMatch| one.unenforceable;
     let odd = rules.iter().flat_map(|rule| &rule.clauses).flat_map(|clause| &clause.any).any(is_odd);
     let notes = if odd { vec![Note::not_obeyed(unenforceable(action))] } else { Vec::new() };
@@ -70,6 +74,8 @@ fn unenforceable(action: Action) -> &'static str {
     }
 }
 
+/// The fields of a policy; the last are others' extensions, since ours is read elsewhere.
+const KNOWN: [u32; 7] = [1, 2, 3, 4, 5, 6, 7];
 const RULES: u32 = 5;
 const CLAUSES: u32 = 1;
 const MATCHES: u32 = 2;

@@ -8,19 +8,27 @@ use std::{
     future::pending,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use config::name::TenantId;
 
 use futures_util::{
     FutureExt, StreamExt,
     future::{BoxFuture, ready},
     stream::FuturesUnordered,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::cell::{Find, Found};
 
 /// Questions of one process that wait at a time.
 pub(super) const WAITING: usize = 64;
+/// How long one waits: who asked waits no longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The process's end: asks the daemon.
 #[derive(Debug)]
@@ -56,9 +64,13 @@ impl Asking {
 }
 
 impl Find for Asking {
-    fn find(&self, address: IpAddr) -> BoxFuture<'static, Found> {
+    fn find(&self, _tenant: &TenantId, address: IpAddr) -> BoxFuture<'static, Found> {
         let (answer, answered) = oneshot::channel();
         let mut waiting = self.waiting();
+        // Of questions that the daemon had no room for, nobody hears any more.
+        if waiting.len() >= 2 * WAITING {
+            waiting.retain(|_, all| all.iter().any(|one| !one.is_closed()));
+        }
         let others = waiting.entry(address).or_default();
         others.retain(|other| !other.is_closed());
         // One question is enough for all, unless the one before found no room.
@@ -96,13 +108,14 @@ impl Desk {
 pub(super) struct Answers {
     asked: mpsc::Receiver<IpAddr>,
     find: Option<Arc<dyn Find>>,
+    tenant: TenantId,
     open: FuturesUnordered<BoxFuture<'static, (IpAddr, Found)>>,
 }
 
 impl Answers {
     /// By this one; where there is none, nothing is ever asked for.
-    pub(super) fn new(find: Option<Arc<dyn Find>>, asked: mpsc::Receiver<IpAddr>) -> Self {
-        Self { asked, find, open: FuturesUnordered::new() }
+    pub(super) fn new(find: Option<Arc<dyn Find>>, tenant: TenantId, asked: mpsc::Receiver<IpAddr>) -> Self {
+        Self { asked, find, tenant, open: FuturesUnordered::new() }
     }
 
     /// The next answer, as it is told.
@@ -111,7 +124,8 @@ impl Answers {
         loop {
             tokio::select! {
                 Some(address) = self.asked.recv(), if self.open.len() < WAITING => {
-                    self.open.push(find.find(address).map(move |found| (address, found)).boxed());
+                    let found = timeout(PATIENCE, find.find(&self.tenant, address));
+                    self.open.push(found.map(move |found| (address, found.unwrap_or(Found::Unanswered))).boxed());
                 }
                 Some((address, found)) = self.open.next(), if !self.open.is_empty() => {
                     let is_known = match found {
@@ -133,11 +147,15 @@ mod tests {
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
 
+    fn tenant() -> TenantId {
+        TenantId::Namespace("shop".try_into().unwrap())
+    }
+
     #[derive(Debug)]
     struct Knows(IpAddr);
 
     impl Find for Knows {
-        fn find(&self, address: IpAddr) -> BoxFuture<'static, Found> {
+        fn find(&self, _tenant: &TenantId, address: IpAddr) -> BoxFuture<'static, Found> {
             ready(if address == self.0 { Found::Known } else { Found::Outside }).boxed()
         }
     }
@@ -146,8 +164,8 @@ mod tests {
     async fn what_a_process_asks_is_answered_by_the_daemon_and_asked_once_for_all_who_wait() {
         let (asking, mut sent) = Asking::new();
         let (desk, asked) = Desk::new();
-        let mut answers = Answers::new(Some(Arc::new(Knows(ADDRESS))), asked);
-        let waiting = [asking.find(ADDRESS), asking.find(ADDRESS), asking.find([10, 0, 0, 8].into())];
+        let mut answers = Answers::new(Some(Arc::new(Knows(ADDRESS))), tenant(), asked);
+        let waiting = [ADDRESS, ADDRESS, [10, 0, 0, 8].into()].map(|address| asking.find(&tenant(), address));
         for _ in 0..2 {
             desk.hear(sent.try_recv().unwrap());
             let (address, is_known) = answers.next().await;
@@ -163,10 +181,14 @@ mod tests {
     async fn who_finds_no_room_for_a_question_is_told_so_at_once() {
         let (asking, _sent) = Asking::new();
         let address = |last: u8| IpAddr::from([10, 0, 1, last]);
-        let waiting: Vec<_> = (0..64).map(|last| asking.find(address(last))).collect();
-        assert_eq!(asking.find(address(64)).await, Found::Unanswered);
+        let waiting: Vec<_> = (0..64).map(|last| asking.find(&tenant(), address(last))).collect();
+        assert_eq!(asking.find(&tenant(), address(64)).await, Found::Unanswered);
         drop(waiting);
         asking.hear(address(0), None);
         assert_eq!(asking.waiting().len(), 63, "what is answered is not kept");
+        for last in 65..=255 {
+            drop(asking.find(&tenant(), address(last)));
+        }
+        assert!(asking.waiting().len() <= 2 * WAITING, "nor, for ever, what nobody waits for");
     }
 }

@@ -103,7 +103,7 @@ impl Warden {
         runtime.block_on(async {
             let (ours, theirs) = packets::pair().map_err(LaneError::SetUp)?;
             let (desk, asked) = Desk::new();
-            let answers = Answers::new(parts.find.clone(), asked);
+            let answers = Answers::new(parts.find.clone(), parts.tenant.clone(), asked);
             let watch = Watch {
                 packets: Packets::new(ours).map_err(LaneError::SetUp)?,
                 page: Page::new(&parts.ledger).map_err(LaneError::SetUp)?,

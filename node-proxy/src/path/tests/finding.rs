@@ -5,6 +5,7 @@ use std::{
     sync::Mutex,
 };
 
+use config::name::TenantId;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
@@ -19,7 +20,7 @@ use crate::{
 struct Told(Mutex<Vec<(IpAddr, oneshot::Sender<Found>)>>);
 
 impl Find for Told {
-    fn find(&self, address: IpAddr) -> BoxFuture<'static, Found> {
+    fn find(&self, _tenant: &TenantId, address: IpAddr) -> BoxFuture<'static, Found> {
         let (answer, answered) = oneshot::channel();
         self.0.lock().unwrap().push((address, answer));
         Box::pin(async { answered.await.unwrap_or(Found::Unanswered) })

@@ -48,3 +48,18 @@ fn a_pod_that_names_a_waypoint_is_refused_by_its_own_address() {
         assert_eq!(world.cell.ledger.refusals(Reason::Waypoint), 2);
     });
 }
+
+#[test]
+fn what_is_somebodys_and_not_reached_is_not_taken_for_outside() {
+    on_a_cell(async {
+        let world = World::new();
+        let server = behind(&world).await;
+        let other_port = SocketAddr::new(server.vip.ip(), server.vip.port() + 1);
+        let of_refused = SocketAddr::from(([203, 0, 113, 7], 80));
+        for to in [other_port, of_refused] {
+            assert!(reads_reset(&mut world.dial(to).await).await, "{to}");
+        }
+        world.emptied(2).await;
+        assert_eq!(world.cell.ledger.refusals(Reason::DestinationUnknown), 2);
+    });
+}

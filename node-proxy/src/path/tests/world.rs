@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -218,11 +218,25 @@ impl World {
         let here = (!self.left.get()).then(|| self.tree.workload.pod.clone());
         let pods = here.iter().map(|pod| (pod.clone(), Arc::default())).collect();
         let network = Arc::new(Network { pods, namespaces: HashMap::new() });
-        snapshot.directory =
-            Arc::new(Directory { services, workloads, node_addresses, network, ..Directory::default() });
+        snapshot.directory = Arc::new(Directory {
+            services,
+            workloads,
+            node_addresses,
+            network,
+            guarded: self.guarded(),
+            ..Directory::default()
+        });
         let own = here.map(|pod| (pod, Arc::clone(&self.inbound_policy.borrow())));
         snapshot.policies = Arc::new(own.into_iter().collect());
         path::swap(&self.cell, Arc::new(snapshot));
+    }
+
+    /// What is behind a waypoint is, at whatever port.
+    fn guarded(&self) -> Arc<HashSet<IpAddr>> {
+        let services = self.services.borrow();
+        let behind = services.iter().filter(|(_, entry)| entry.cluster.waypoint.is_some());
+        let refused = IpAddr::from([203, 0, 113, 7]);
+        Arc::new(behind.map(|(vip, _)| vip.ip()).chain([refused]).collect())
     }
 
     /// Tells the cell of workloads, in place of those it knew.

@@ -197,3 +197,18 @@ fn a_policy_with_a_value_that_is_none_is_refused_whole() {
         assert_eq!(own_policy(&assembly.make(), "shop/x").action, Does::Unreadable, "{one:?}");
     }
 }
+
+#[test]
+fn a_word_about_a_policy_that_is_not_known_narrows_what_it_allows_to_nothing() {
+    let rule = Rule { clauses: Vec::new() };
+    for action in [Action::Allow, Action::Deny] {
+        let policy = authorization("shop/p", Scope::Namespace, action, vec![rule.clone()]);
+        let mut body = policy.encode_to_vec();
+        // Field 100, a number.
+        body.extend([0xa0, 0x06, 1]);
+        let made = made(vec![(Kind::Authorization, vec![resource("shop/p", body)])]);
+        let policy = made.mesh.authorization.values().next().unwrap();
+        let odd = policy.rules[0].clauses.iter().flat_map(|clause| &clause.any).any(|one| one.unenforceable);
+        assert!(odd, "{action:?}");
+    }
+}

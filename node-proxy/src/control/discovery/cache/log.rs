@@ -1,4 +1,4 @@
-//! The form of the cache's file: a magic, then frames of a length, a checksum and a record. Pure.
+//! The form of the cache's file: a magic, then frames of a length (twice, once with its bits turned), a checksum and a record. Pure.
 //!
 //! Read from bytes that may be anything. It must never panic, take more memory than a small multiple of its input, or give a
 //! resource out of a batch that was not written to its end.
@@ -168,9 +168,15 @@ impl Header {
 fn frame(bytes: &[u8], at: usize) -> Result<Option<(Record<'_>, usize)>, Unusable> {
     let rest = bytes.get(at..).unwrap_or_default();
     let Some((head, after)) = rest.split_first_chunk::<HEAD>() else { return Ok(None) };
-    let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    // A length that has changed would hide all that comes after it.
+    if number(0) != !number(4) {
+        let is_end = after.iter().all(|byte| *byte == 0);
+        return if is_end { Ok(None) } else { Err(Unusable::Damaged(at)) };
+    }
+    let length = number(0) as usize;
     let Some(payload) = after.get(..length) else { return Ok(None) };
-    if head[4..] != checksum(payload).to_le_bytes() {
+    if head[8..] != checksum(payload).to_le_bytes() {
         // A machine that stops may leave a last frame half written, or a file longer than what was written to it.
         let is_end = after.len() == length || rest.iter().all(|byte| *byte == 0);
         return if is_end { Ok(None) } else { Err(Unusable::Damaged(at)) };
@@ -213,7 +219,8 @@ impl<'a> Record<'a> {
         let payload = &out[start + HEAD..];
         let (length, sum) = (length_of(payload), checksum(payload));
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-        out[start + 4..start + HEAD].copy_from_slice(&sum.to_le_bytes());
+        out[start + 4..start + 8].copy_from_slice(&(!length).to_le_bytes());
+        out[start + 8..start + HEAD].copy_from_slice(&sum.to_le_bytes());
     }
 
     fn read(payload: &'a [u8]) -> Option<Self> {
@@ -285,9 +292,9 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// With the version of the form.
-const MAGIC: &[u8] = b"canopy discovery 1\n";
-/// Bytes before a record: its length and its checksum.
-const HEAD: usize = 12;
+const MAGIC: &[u8] = b"canopy discovery 2\n";
+/// Bytes before a record: its length twice, and its checksum.
+const HEAD: usize = 16;
 
 #[cfg(test)]
 mod tests;

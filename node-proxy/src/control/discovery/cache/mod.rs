@@ -180,9 +180,19 @@ impl Cache {
         let Some(open) = file else { return };
         if let Err(error) = write(open, path, header) {
             let path = path.display();
-            tracing::warn!(%error, "{path} cannot be written: it stays as it is until the next start of the daemon");
+            tracing::warn!(%error, "{path} cannot be written: there is no cache until the next start of the daemon");
             self.file = None;
+            self.discard();
         }
+    }
+}
+
+impl Cache {
+    /// What is in a file that does not go on would be believed at the next start, however old it is by then.
+    fn discard(&self) {
+        // Where neither can be done, the disk has more to say.
+        let _ = File::options().write(true).open(&self.path).and_then(|file| file.set_len(0));
+        let _ = fs::remove_file(&self.path);
     }
 }
 

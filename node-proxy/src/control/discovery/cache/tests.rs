@@ -152,7 +152,7 @@ fn a_disk_that_cannot_be_written_takes_the_cache_away_and_nothing_else() {
     cache.settle(&[]);
     cache.complete();
     drop(cache);
-    assert_eq!(found(directory.path()).0, pairs(&[("a", "1")]));
+    assert!(found(directory.path()).0.is_empty(), "what does not go on is not believed at the next start");
     let (cache, stored) = Cache::open(&file(directory.path()), header());
     assert!(cache.file.is_none() && !stored.is_complete, "no directory");
 }

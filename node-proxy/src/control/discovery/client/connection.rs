@@ -2,7 +2,11 @@
 //!
 //! Whatever a control plane sends or does not, this thread must not end before the daemon does, nor ask in a circle without a pause.
 
-use std::{net::IpAddr, sync::Arc, sync::mpsc, time::Duration, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::{Arc, mpsc},
+    time::{Duration, SystemTime},
+};
 
 use config::discovery::{Kind, Resource};
 use tokio::sync::{mpsc as queue, oneshot};
@@ -63,8 +67,11 @@ impl Connection {
         let mut pause = Backoff::between(FIRST, LONGEST);
         loop {
             self.has_spoken = false;
+            let began = tokio::time::Instant::now();
             let end = self.converse().await;
-            if self.has_spoken {
+            // One that speaks and ends at once, again and again, is as much of a burden as one that says nothing.
+            let has_lasted = self.has_spoken && began.elapsed() >= LASTING;
+            if has_lasted {
                 pause.reset();
             }
             let (error, is_clean) = match end {
@@ -74,8 +81,7 @@ impl Connection {
                 Err(End::Over) => return,
             };
             self.standing.away(&error, SystemTime::now());
-            // One that ends every stream at once is not asked in a circle.
-            if !is_clean || !self.has_spoken {
+            if !is_clean || !has_lasted {
                 tokio::time::sleep(pause.next(fastrand::f64())).await;
             }
         }
@@ -262,6 +268,8 @@ fn end(status: &Status) -> End {
     if is_clean { End::Clean(text) } else { End::Failed(text) }
 }
 
+/// A stream that ends sooner has not lasted.
+const LASTING: Duration = Duration::from_secs(1);
 /// The first pause before another try, and the longest.
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(15);

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use config::name::TenantId;
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, watch},
@@ -55,10 +56,22 @@ pub(in crate::control::discovery) struct Orders {
 /// What was asked for, by the names of resources and their aliases.
 #[derive(Debug, Default)]
 struct Table {
-    /// With when each was asked for last.
-    known: BTreeMap<String, (Answer, Instant)>,
+    known: BTreeMap<String, Known>,
     orders: Orders,
     most: usize,
+    /// How many of them each tenant has asked for first.
+    shares: BTreeMap<TenantId, usize>,
+    /// When it was last looked what can be forgotten.
+    swept: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Known {
+    answer: Answer,
+    /// When it was asked for last.
+    used: Instant,
+    /// Who asked first, if that was a tenant's pod.
+    by: Option<TenantId>,
 }
 
 impl Demand {
@@ -70,15 +83,24 @@ impl Demand {
 
     /// What is known of an address; asks for it where nothing is. From any thread.
     pub fn want(&self, address: IpAddr) -> Answer {
+        self.want_for(None, address)
+    }
+
+    /// The same of an address that a tenant's pod has dialled: each tenant has its share of the room.
+    fn want_for(&self, tenant: Option<&TenantId>, address: IpAddr) -> Answer {
         if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
             return Answer::Absent;
         }
-        self.want_name(&name_of(address.to_canonical()))
+        self.order(tenant, &name_of(address.to_canonical()))
     }
 
     /// What is known of what has this name; asks for it where nothing is.
     pub fn want_name(&self, name: &str) -> Answer {
-        let (answer, is_new) = self.table().want(name, Instant::now());
+        self.order(None, name)
+    }
+
+    fn order(&self, tenant: Option<&TenantId>, name: &str) -> Answer {
+        let (answer, is_new) = self.table().want(tenant, name, Instant::now());
         if is_new {
             self.0.ordered.notify_one();
         }
@@ -109,7 +131,7 @@ impl Demand {
         let mut table = self.table();
         for (name, answer) in answers {
             if let Some(known) = table.known.get_mut(name) {
-                known.0 = *answer;
+                known.answer = *answer;
             }
         }
         drop(table);
@@ -122,12 +144,12 @@ impl Demand {
 }
 
 impl Find for Demand {
-    fn find(&self, address: IpAddr) -> BoxFuture<'static, Found> {
-        let demand = self.clone();
+    fn find(&self, tenant: &TenantId, address: IpAddr) -> BoxFuture<'static, Found> {
+        let (demand, tenant) = (self.clone(), tenant.clone());
         Box::pin(async move {
             let mut answered = demand.answered();
             loop {
-                match demand.want(address) {
+                match demand.want_for(Some(&tenant), address) {
                     Answer::Present => return Found::Known,
                     Answer::Absent => return Found::Outside,
                     Answer::Refused | Answer::Full => return Found::Unanswered,
@@ -143,18 +165,33 @@ impl Find for Demand {
 
 impl Table {
     /// What is known, and whether that is new to ask for.
-    fn want(&mut self, name: &str, now: Instant) -> (Answer, bool) {
-        if let Some((answer, used)) = self.known.get_mut(name) {
-            *used = now;
-            return (*answer, false);
+    fn want(&mut self, tenant: Option<&TenantId>, name: &str, now: Instant) -> (Answer, bool) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.used = now;
+            if known.answer != Answer::Full {
+                return (known.answer, false);
+            }
+            // There may be room by now.
+            known.answer = Answer::Asked;
+            self.orders.want.push(name.to_owned());
+            return (Answer::Asked, true);
         }
-        if self.known.len() >= self.most {
+        let has_share = |table: &Self| {
+            let share = (table.most / SHARES).max(1);
+            tenant.is_none_or(|tenant| table.shares.get(tenant).is_none_or(|asked| *asked < share))
+        };
+        let has_room = |table: &Self| table.known.len() < table.most && has_share(table);
+        let is_swept = self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP);
+        if !has_room(self) && !is_swept {
             self.forget(now);
         }
-        if self.known.len() >= self.most {
+        if !has_room(self) {
             return (Answer::Full, false);
         }
-        self.known.insert(name.to_owned(), (Answer::Asked, now));
+        if let Some(tenant) = tenant {
+            *self.shares.entry(tenant.clone()).or_default() += 1;
+        }
+        self.known.insert(name.to_owned(), Known { answer: Answer::Asked, used: now, by: tenant.cloned() });
         self.orders.want.push(name.to_owned());
         (Answer::Asked, true)
     }
@@ -166,18 +203,27 @@ impl Table {
 
     /// Forgets what is nobody's, and of which nobody has asked for a while.
     fn forget(&mut self, now: Instant) {
-        let orders = &mut self.orders;
-        self.known.retain(|name, (answer, used)| {
-            let is_nobody = matches!(answer, Answer::Absent | Answer::Full);
-            let is_over = is_nobody && now.saturating_duration_since(*used) >= ABSENT;
+        self.swept = Some(now);
+        let (orders, shares) = (&mut self.orders, &mut self.shares);
+        self.known.retain(|name, known| {
+            let is_nobody = matches!(known.answer, Answer::Absent | Answer::Full);
+            let is_over = is_nobody && now.saturating_duration_since(known.used) >= ABSENT;
             if is_over {
                 orders.unwant.push(name.clone());
+                if let Some(asked) = known.by.as_ref().and_then(|by| shares.get_mut(by)) {
+                    *asked -= 1;
+                }
             }
             !is_over
         });
+        shares.retain(|_, asked| *asked > 0);
     }
 }
 
+/// Of the room, one tenant's pods may ask for this part.
+const SHARES: usize = 8;
+/// How often it is looked at most what can be forgotten, while there is no room.
+const SWEEP: Duration = Duration::from_secs(1);
 /// How long it is remembered that an address is nobody's, after somebody asked last.
 const ABSENT: Duration = Duration::from_secs(30);
 /// How often it is looked at what can be forgotten.
@@ -187,12 +233,20 @@ const LOOK: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
 
+    fn tenant() -> TenantId {
+        TenantId::Namespace("shop".try_into().unwrap())
+    }
+
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
 
     fn name(last: u8) -> String {
         name_of(ip(last))
+    }
+
+    fn known(answer: Answer, used: Instant) -> Known {
+        Known { answer, used, by: None }
     }
 
     fn table(most: usize) -> Table {
@@ -202,8 +256,8 @@ mod tests {
     #[test]
     fn an_address_is_asked_for_once_whoever_asks() {
         let (mut table, now) = (table(9), Instant::now());
-        assert_eq!(table.want(&name(1), now), (Answer::Asked, true));
-        assert_eq!(table.want(&name(1), now), (Answer::Asked, false));
+        assert_eq!(table.want(None, &name(1), now), (Answer::Asked, true));
+        assert_eq!(table.want(None, &name(1), now), (Answer::Asked, false));
         assert_eq!(table.orders(now), Orders { want: vec![name(1)], unwant: vec![] });
         assert_eq!(table.orders(now), Orders::default());
     }
@@ -211,28 +265,28 @@ mod tests {
     #[test]
     fn what_is_nobodys_is_remembered_while_it_is_asked_for_and_a_while_longer() {
         let (mut table, now) = (table(9), Instant::now());
-        table.want(&name(1), now);
+        table.want(None, &name(1), now);
         table.orders(now);
-        table.known.insert(name(1), (Answer::Absent, now));
-        assert_eq!(table.want(&name(1), now + ABSENT / 2), (Answer::Absent, false));
+        table.known.insert(name(1), known(Answer::Absent, now));
+        assert_eq!(table.want(None, &name(1), now + ABSENT / 2), (Answer::Absent, false));
         assert_eq!(table.orders(now + ABSENT), Orders::default());
         assert_eq!(table.orders(now + 2 * ABSENT), Orders { want: vec![], unwant: vec![name(1)] });
         assert!(table.known.is_empty());
-        assert_eq!(table.want(&name(1), now + 2 * ABSENT), (Answer::Asked, true));
+        assert_eq!(table.want(None, &name(1), now + 2 * ABSENT), (Answer::Asked, true));
     }
 
     #[test]
     fn there_is_room_for_so_many_and_what_is_nobodys_makes_room() {
         let (mut table, now) = (table(2), Instant::now());
-        table.want(&name(1), now);
-        table.want(&name(2), now);
-        assert_eq!(table.want(&name(3), now), (Answer::Full, false));
-        assert_eq!(table.want(&name(2), now), (Answer::Asked, false), "what is asked for stays so");
-        table.known.insert(name(1), (Answer::Absent, now));
-        table.known.insert(name(2), (Answer::Present, now));
-        assert_eq!(table.want(&name(3), now + ABSENT), (Answer::Asked, true));
+        table.want(None, &name(1), now);
+        table.want(None, &name(2), now);
+        assert_eq!(table.want(None, &name(3), now), (Answer::Full, false));
+        assert_eq!(table.want(None, &name(2), now), (Answer::Asked, false), "what is asked for stays so");
+        table.known.insert(name(1), known(Answer::Absent, now));
+        table.known.insert(name(2), known(Answer::Present, now));
+        assert_eq!(table.want(None, &name(3), now + ABSENT), (Answer::Asked, true));
         assert_eq!(
-            table.want(&name(2), now + 2 * ABSENT),
+            table.want(None, &name(2), now + 2 * ABSENT),
             (Answer::Present, false),
             "what is there is not forgotten"
         );
@@ -255,12 +309,12 @@ mod tests {
             (Answer::Refused, Found::Unanswered),
         ] {
             let demand = Demand::new(9);
-            let asked = tokio::spawn(demand.find(ip(1)));
+            let asked = tokio::spawn(demand.find(&tenant(), ip(1)));
             demand.ordered().await;
             demand.answer(&[(name(1), answer)]);
             assert_eq!(asked.await.unwrap(), found);
         }
-        assert_eq!(Demand::new(0).find(ip(1)).await, Found::Unanswered, "there is no room");
+        assert_eq!(Demand::new(0).find(&tenant(), ip(1)).await, Found::Unanswered, "there is no room");
     }
 
     #[tokio::test]
@@ -278,5 +332,22 @@ mod tests {
             "it is the same address"
         );
         assert_eq!(demand.want(ip(7)), Answer::Asked, "what nobody asked for takes no room");
+    }
+
+    #[test]
+    fn a_tenant_that_dials_everything_leaves_room_for_the_others() {
+        let (mut table, now, greedy) = (table(SHARES), Instant::now(), tenant());
+        assert_eq!(table.want(Some(&greedy), &name(1), now), (Answer::Asked, true));
+        assert_eq!(table.want(Some(&greedy), &name(2), now), (Answer::Full, false), "that is its share");
+        let other = TenantId::Namespace("bank".try_into().unwrap());
+        assert_eq!(table.want(Some(&other), &name(2), now), (Answer::Asked, true));
+        assert_eq!(
+            table.want(Some(&greedy), &name(2), now),
+            (Answer::Asked, false),
+            "who asked is all the same"
+        );
+        table.known.insert(name(1), Known { answer: Answer::Absent, used: now, by: Some(greedy.clone()) });
+        let later = now + ABSENT;
+        assert_eq!(table.want(Some(&greedy), &name(3), later), (Answer::Asked, true), "it is given back");
     }
 }

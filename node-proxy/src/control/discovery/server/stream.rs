@@ -126,9 +126,11 @@ impl Stream {
         }
         let Some(reader) = self.reader.clone() else { return Next::Wait };
         let nonce = (self.nonces + 1).to_string();
-        for (kind, subscription) in
-            self.kinds.iter_mut().filter(|(_, subscription)| !subscription.is_in_flight())
-        {
+        // Who is protected does not overtake what protects them.
+        let is_protecting = self.kinds.iter().any(|(kind, one)| kind.protects() && one.is_in_flight());
+        for (kind, subscription) in self.kinds.iter_mut().filter(|(kind, subscription)| {
+            !(subscription.is_in_flight() || is_protecting && **kind == Kind::Address)
+        }) {
             let left = subscription.look_up(shelf, &reader, SLICE, &mut self.encoded);
             if left > 0 && !subscription.is_full() {
                 return Next::Pause;
@@ -202,7 +204,7 @@ impl Stream {
 
     fn check(&self, kind: Kind, request: &Request) -> Result<(), Refusal> {
         let asked = self.kinds.get(&kind).map_or(0, Subscription::asked);
-        if asked + request.subscribe.len() > SUBSCRIPTIONS {
+        if asked + request.subscribe.len() > SUBSCRIPTIONS || request.initial_versions.len() > KNOWN {
             return Err(Refusal::TooMany);
         }
         let names = request.subscribe.iter().chain(request.initial_versions.keys());
@@ -218,6 +220,8 @@ const NODE_NAME: &str = "NODE_NAME";
 /// Names that a stream may be subscribed to at a time. A node that comes back asks for all that it has kept: with 200 Services of
 /// 20 endpoints, 4,200.
 const SUBSCRIPTIONS: usize = 100_000;
+/// Resources of one type that a node may say it has: twice as many as it takes.
+const KNOWN: usize = 200_000;
 /// Bytes of a name. Of Kubernetes' names the longest is that of a pod, with its cluster, its namespace and two slashes.
 const NAME_BYTES: usize = 1024;
 /// Types that are not served and answered nevertheless.
