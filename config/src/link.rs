@@ -112,10 +112,7 @@ pub(crate) enum Doubt {
 impl Candidate {
     /// The last good version, if it is another one.
     fn kept(&self) -> Option<&Arc<Lowered>> {
-        let is_it = |good: &Arc<Lowered>| {
-            self.fresh.as_ref().is_some_and(|fresh| Arc::ptr_eq(fresh, good) || fresh == good)
-        };
-        self.in_force.as_ref().filter(|good| !is_it(good))
+        self.in_force.as_ref().filter(|good| !claims::is_same(self.fresh.as_ref(), Some(good)))
     }
 
     /// Sorts the older before the younger, and both before those that do not say.

@@ -31,7 +31,7 @@ pub use self::{
 pub use crate::options::Options;
 
 mod basis;
-mod changes;
+pub(crate) mod changes;
 mod doubtful;
 mod excerpt;
 mod file;
@@ -259,8 +259,22 @@ impl Store {
     /// An object with its versions. Where several of one name contradict each other, none of them comes into force; where one
     /// is, a file that contradicts itself leaves it there, and other files have no say.
     fn candidate(&self, named: &Named<'_>, entry: &Entry<'_>) -> Candidate {
-        let Entry { read, object, index } = *entry;
-        let candidate = Candidate {
+        let candidate = self.as_read(*entry);
+        if let Some(good) = &candidate.in_force {
+            let stays = !named.contradicts_itself(entry) || candidate.fresh.as_ref() == Some(good);
+            return if stays { candidate } else { Candidate { fresh: None, ..candidate } };
+        }
+        match doubtful::of_rivals(&named.rivals(entry), &self.options) {
+            Some(both) => {
+                Candidate { fresh: None, stand_in: Some(both), doubt: Doubt::Contradicted, ..candidate }
+            }
+            None => candidate,
+        }
+    }
+
+    /// An object as its file has it, with the version in force.
+    fn as_read(&self, Entry { read, object, index }: Entry<'_>) -> Candidate {
+        Candidate {
             object: object.name.clone(),
             fresh: object.lowered.clone(),
             in_force: self.basis.good.get(&object.name).cloned(),
@@ -270,16 +284,6 @@ impl Store {
             index,
             vanished: false,
             doubt: Doubt::Unreadable,
-        };
-        if let Some(good) = &candidate.in_force {
-            let stays = candidate.fresh.as_ref() == Some(good) || !named.contradicts_itself(entry);
-            return if stays { candidate } else { Candidate { fresh: None, ..candidate } };
-        }
-        match doubtful::of_rivals(&named.rivals(entry), &self.options) {
-            Some(both) => {
-                Candidate { fresh: None, stand_in: Some(both), doubt: Doubt::Contradicted, ..candidate }
-            }
-            None => candidate,
         }
     }
 

@@ -290,7 +290,8 @@ impl Shelf {
         all.take_while(move |(at, _)| *at == address).map(|(_, name)| name)
     }
 
-    fn aliases_of(&self, name: &str) -> Vec<String> {
+    /// Other names by which a resource of [`Kind::Address`] is found.
+    pub fn aliases_of(&self, name: &str) -> Vec<String> {
         let pod = self.pods.get(name).map(|pod| addresses(pod));
         let addresses = pod.or_else(|| self.services.get(name).map(|service| service.vips.clone()));
         addresses.unwrap_or_default().into_iter().map(|address| format!("/{address}")).collect()

@@ -129,7 +129,8 @@ struct Contest<'a> {
     chosen: Vec<Option<&'a Arc<Lowered>>>,
 }
 
-fn is_same(one: Option<&Arc<Lowered>>, other: Option<&Arc<Lowered>>) -> bool {
+/// Whether two versions are one, or say the same.
+pub(super) fn is_same(one: Option<&Arc<Lowered>>, other: Option<&Arc<Lowered>>) -> bool {
     one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(one, other)) || one == other
 }
 

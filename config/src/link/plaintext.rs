@@ -22,6 +22,10 @@ pub(super) fn close(linking: &mut Linking) {
 
 /// The same of some pods, which have just been placed.
 pub(super) fn close_of(linking: &mut Linking, pods: &[PodName]) {
+    // Most edits place none.
+    if pods.is_empty() {
+        return;
+    }
     let policies = linking.mesh.peer_authentication.clone();
     let peers = Peers::of(&policies);
     for pod in pods {

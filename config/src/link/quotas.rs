@@ -104,8 +104,8 @@ fn beyond(linking: &mut Linking, candidates: &[Candidate]) -> BTreeMap<usize, (T
             beyond.insert(index, (tenant, field));
         }
     }
-    let bounded = rooms.into_iter().filter_map(|(tenant, room)| Some((tenant, room?)));
-    linking.rooms = bounded.map(|(tenant, room)| (tenant, Some(room))).collect();
+    rooms.retain(|_, room| room.is_some());
+    linking.rooms = rooms;
     for (tenant, _) in beyond.values() {
         linking.rooms.insert(tenant.clone(), None);
     }
@@ -123,13 +123,14 @@ pub(super) fn have_room(
     tenant: &TenantId,
     (before, after): (Option<u64>, Option<u64>),
 ) -> bool {
+    let whole = bounds(linking, tenant);
     if let Entry::Vacant(unknown) = linking.rooms.entry(tenant.clone()) {
         // None of its objects counted so far.
-        let budget = linking.mesh.tenants.get(tenant).map(|tenant| tenant.budget);
-        let is_bounded =
-            budget.is_some_and(|budget| budget.objects.is_some() || budget.compiled_bytes.is_some());
-        let Some(budget) = budget.filter(|_| is_bounded && before.is_none()) else { return !is_bounded };
-        unknown.insert(Some(Room::of(&budget)));
+        let Some(room) = whole else { return true };
+        if before.is_some() {
+            return false;
+        }
+        unknown.insert(Some(room));
     }
     let Some(Some(room)) = linking.rooms.get_mut(tenant) else { return false };
     if let Some(weight) = before {

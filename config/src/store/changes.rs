@@ -123,7 +123,7 @@ fn copy<K: Ord + Clone, V>(from: &BTreeMap<K, Arc<V>>, to: &mut BTreeMap<K, Arc<
 }
 
 /// Shares equal values and names the others, those that went included.
-fn share<K: Ord + Clone, V: PartialEq>(
+pub(crate) fn share<K: Ord + Clone, V: PartialEq>(
     before: &BTreeMap<K, Arc<V>>,
     after: &mut BTreeMap<K, Arc<V>>,
 ) -> Vec<K> {

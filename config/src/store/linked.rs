@@ -4,21 +4,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use super::{
-    Basis, Changes, Collected, Store, changes,
-    file::{FileRead, ReadObject},
-    room,
-    turns::Difference,
+    Basis, Changes, Collected, Store, changes, file::FileRead, named::Entry, room, turns::Difference,
     unevaluated,
 };
 use crate::{
     condition::Standing,
     finding::{Finding, ObjectRef},
-    link::{self, Candidate, Doubt, Edit, Linking},
+    link::{self, Edit, Linking},
     model::Mesh,
     object::Kind,
 };
@@ -45,15 +42,8 @@ pub(super) struct Restated(BTreeMap<ObjectRef, Option<Option<u64>>>);
 /// An object in the files as they were, and as they are.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place<'a> {
-    then: Option<Found<'a>>,
-    now: Option<Found<'a>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Found<'a> {
-    read: &'a FileRead,
-    object: &'a ReadObject,
-    index: usize,
+    then: Option<Entry<'a>>,
+    now: Option<Entry<'a>>,
 }
 
 impl Store {
@@ -116,7 +106,7 @@ impl Store {
     fn edit(&self, linked: &mut Linked, name: &ObjectRef, place: Place<'_>) -> Option<Edit> {
         let is_of_network = |kind| matches!(kind, Kind::Pod | Kind::NetworkPolicy);
         let known = linked.linking.candidate(name);
-        let was_there = |then: Found<'_>| {
+        let was_there = |then: Entry<'_>| {
             known.is_some_and(|known| known.file == then.read.file && known.index == then.index)
         };
         let is_known = match place.then {
@@ -136,30 +126,15 @@ impl Store {
             linked.room.as_mut()?.count(name, comes);
             linked.objects = if comes { linked.objects + 1 } else { linked.objects.saturating_sub(1) };
         }
-        let candidate = |Found { read, object, index }: Found<'_>| Candidate {
-            object: object.name.clone(),
-            fresh: object.lowered.clone(),
-            in_force: self.basis.good.get(name).cloned(),
-            stand_in: None,
-            file: Arc::clone(&read.file),
-            at: object.at,
-            index,
-            vanished: false,
-            doubt: Doubt::Unreadable,
-        };
-        Some(Edit { object: name.clone(), new: place.now.map(candidate) })
+        Some(Edit { object: name.clone(), new: place.now.map(|now| self.as_read(now)) })
     }
 
     /// Whether the version in force is of a file that may still have it in a part that is not accepted.
     fn may_be_lost(&self, linked: &Linked, name: &ObjectRef) -> bool {
         let Some(good) = self.basis.good.get(name) else { return false };
         let read = self.files.get(&*good.file);
-        read.is_some_and(|read| read.first_defect.is_some() || is_in(&linked.repeated.1, &read.file))
+        read.is_some_and(|read| read.first_defect.is_some() || linked.repeated.1.contains(&*read.file))
     }
-}
-
-fn is_in(files: &BTreeSet<PathBuf>, file: &Path) -> bool {
-    files.contains(file)
 }
 
 /// All objects of files that have changed. `None` if an object is there twice, or cannot be told by itself.
@@ -170,7 +145,7 @@ fn places<'a>(
     let mut places: BTreeMap<&ObjectRef, Place<'a>> = BTreeMap::new();
     for Difference { path, then, now } in files {
         let is_plain = |read: &Option<Arc<FileRead>>| read.as_ref().is_none_or(|read| read.is_plain());
-        if !is_plain(then) || !is_plain(now) || is_in(repeating, path) {
+        if !is_plain(then) || !is_plain(now) || repeating.contains(path) {
             return None;
         }
         for (read, is_now) in [(then, false), (now, true)] {
@@ -178,7 +153,7 @@ fn places<'a>(
             for (index, object) in read.objects.iter().enumerate() {
                 let place = places.entry(&object.name).or_default();
                 let side = if is_now { &mut place.now } else { &mut place.then };
-                if side.replace(Found { read, object, index }).is_some() {
+                if side.replace(Entry { read, object, index }).is_some() {
                     return None;
                 }
             }

@@ -81,11 +81,7 @@ impl<'a> Named<'a> {
     /// taken, what another one refuses would be let in.
     pub(super) fn rivals(&self, first: &Entry<'a>) -> Vec<Entry<'a>> {
         let Some(seconds) = self.seconds.get(&first.object.name) else { return Vec::new() };
-        let is_same = |other: &Entry<'_>| match (&first.object.lowered, &other.object.lowered) {
-            (Some(one), Some(other)) => lower::mean_the_same(one, other),
-            _ => false,
-        };
-        if !is_security(&first.object.name) || seconds.iter().all(is_same) {
+        if !is_security(&first.object.name) || seconds.iter().all(|other| first.means_the_same(other)) {
             return Vec::new();
         }
         std::iter::once(first).chain(seconds).copied().collect()
@@ -94,11 +90,8 @@ impl<'a> Named<'a> {
     /// Whether the file of a security object has another of its name that does not mean the same.
     pub(super) fn contradicts_itself(&self, first: &Entry<'a>) -> bool {
         self.rivals(first).iter().any(|rival| {
-            let is_same = match (&first.object.lowered, &rival.object.lowered) {
-                (Some(one), Some(other)) => lower::mean_the_same(one, other),
-                _ => false,
-            };
-            rival.index != first.index && *rival.read.file == *first.read.file && !is_same
+            let is_beside = rival.index != first.index && *rival.read.file == *first.read.file;
+            is_beside && !first.means_the_same(rival)
         })
     }
 
@@ -153,6 +146,12 @@ fn is_chosen(chosen: &BTreeMap<&ObjectRef, Entry<'_>>, entry: &Entry<'_>) -> boo
 }
 
 impl Entry<'_> {
+    /// Whether both are accepted and mean the same.
+    fn means_the_same(&self, other: &Entry<'_>) -> bool {
+        let both = self.object.lowered.as_ref().zip(other.object.lowered.as_ref());
+        both.is_some_and(|(one, other)| lower::mean_the_same(one, other))
+    }
+
     /// How near it is to the version in force: the same, or at least of the same file.
     fn closeness(&self, good: Option<&Lowered>) -> u8 {
         let Some(good) = good else { return 0 };

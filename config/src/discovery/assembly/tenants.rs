@@ -15,7 +15,7 @@ use crate::{
     lower::undescribed,
     model::{Budget, Egress, Isolation, Mesh, NamespaceFacts, Tenant},
     name::{Namespace, TenantId},
-    store::Changes,
+    store::{Changes, changes::share},
 };
 
 /// Renews tenants, membership and namespaces. Returns the namespaces whose pods may be of another tenant now, or go elsewhere.
@@ -46,10 +46,10 @@ pub(super) fn renew(held: &Held, mesh: &mut Mesh, changes: &mut Changes) -> BTre
         Some(Object::Namespace(facts)) => (namespace.clone(), Arc::clone(facts)),
         _ => (namespace.clone(), Arc::new(undescribed(namespace.clone()))),
     };
-    let namespaces: BTreeMap<Namespace, Arc<NamespaceFacts>> = held.namespaces().map(facts).collect();
-    changes.tenants.extend(replace(&mut mesh.tenants, tenants));
-    changes.namespaces.extend(replace(&mut mesh.namespaces, namespaces));
-    mesh.membership = membership;
+    let mut namespaces: BTreeMap<Namespace, Arc<NamespaceFacts>> = held.namespaces().map(facts).collect();
+    changes.tenants.extend(share(&mesh.tenants, &mut tenants));
+    changes.namespaces.extend(share(&mesh.namespaces, &mut namespaces));
+    (mesh.tenants, mesh.namespaces, mesh.membership) = (tenants, namespaces, membership);
     let after = egress_by_namespace(mesh);
     let all = before.keys().chain(after.keys());
     all.filter(|namespace| before.get(*namespace) != after.get(*namespace)).cloned().collect()
@@ -119,20 +119,4 @@ fn egress_by_namespace(mesh: &Mesh) -> BTreeMap<Namespace, (TenantId, Option<Egr
         (namespace.clone(), (id.clone(), mesh.tenants.get(id).map(|tenant| tenant.egress)))
     };
     mesh.membership.iter().map(of).collect()
-}
-
-/// Puts new values in the place of others, and names those that differ. Equal ones stay the same `Arc`.
-fn replace<K: Ord + Clone, V: PartialEq>(
-    current: &mut BTreeMap<K, Arc<V>>,
-    mut next: BTreeMap<K, Arc<V>>,
-) -> Vec<K> {
-    let mut changed: Vec<K> = current.keys().filter(|key| !next.contains_key(key)).cloned().collect();
-    for (key, value) in &mut next {
-        match current.get(key) {
-            Some(known) if known == value => *value = Arc::clone(known),
-            _ => changed.push(key.clone()),
-        }
-    }
-    *current = next;
-    changed
 }
