@@ -46,7 +46,7 @@ pub use self::{
 };
 pub use crate::tenancy::{Bound, Place, Places};
 
-mod finder;
+pub(crate) mod finder;
 mod handshakes;
 mod live;
 mod pressure;

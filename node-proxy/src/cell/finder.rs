@@ -20,7 +20,7 @@ use tokio::{
 };
 
 /// How long an answer is waited for, and then what was answered.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections of one cell that wait at a time. Those beyond are refused, since nobody's dialling around is to hold memory.
 const WAITING: usize = 1024;
 /// Addresses that are remembered to be outside.
@@ -73,12 +73,11 @@ impl Finder {
 
     /// Whether it is to be asked about an address that the snapshot does not have.
     pub fn is_open(&self, address: IpAddr) -> bool {
-        let own = address.is_loopback() || address.is_unspecified() || address.is_multicast();
         let is_remembered = || {
             let outside = self.outside.borrow();
             outside.get(&address).is_some_and(|until| Instant::now() < *until)
         };
-        self.find.is_some() && !own && !is_remembered()
+        self.find.is_some() && !is_nobodys(address) && !is_remembered()
     }
 
     /// Waits until `look` finds what there is at an address; `None` if it is outside.
@@ -120,6 +119,11 @@ impl Finder {
             outside.insert(address, now + REMEMBERED);
         }
     }
+}
+
+/// Whether an address is nobody's whom others could ask about: the pod's own, or of many.
+pub(crate) fn is_nobodys(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified() || address.is_multicast()
 }
 
 /// One of those who wait.

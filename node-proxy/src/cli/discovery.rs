@@ -1,6 +1,6 @@
 //! The options of `canopy run` about the control plane that the node follows.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use config::name::{ClusterDomain, NodeName, PodName};
@@ -54,7 +54,6 @@ pub(super) struct Discovery {
 #[derive(Debug)]
 pub(super) struct About {
     pub(super) node: Option<NodeName>,
-    pub(super) addresses: Vec<IpAddr>,
     /// As the certificate service calls it.
     pub(super) cluster: Option<String>,
     pub(super) domain: ClusterDomain,
@@ -98,7 +97,8 @@ impl Discovery {
             token: self.discovery_token,
             introduction: Introduction {
                 node,
-                addresses: about.addresses,
+                // Known when the daemon has looked for them.
+                addresses: Vec::new(),
                 pod,
                 cluster,
                 domain: about.domain,
@@ -137,7 +137,6 @@ mod tests {
         let line = <Line as clap::Parser>::try_parse_from(line).map_err(|error| error.to_string())?;
         line.discovery.choice(About {
             node: Some("node-1.example".try_into().unwrap()),
-            addresses: vec!["10.0.0.7".parse().unwrap()],
             cluster: None,
             domain: "cluster.local".try_into().unwrap(),
             trust_domain: "cluster.local".to_owned(),

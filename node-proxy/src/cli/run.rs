@@ -206,7 +206,6 @@ impl Run {
         let site = Site { cluster: self.certificates.cluster(), domain };
         let discovery = self.discovery.choice(About {
             node: node.clone(),
-            addresses: self.node_ips.clone(),
             cluster: site.cluster.clone(),
             domain: site.domain.clone(),
             trust_domain: self.trust_domain.clone(),

@@ -66,7 +66,7 @@ struct Seen {
 }
 
 /// Of one file: device, inode, size and time of change.
-type Stamp = (u64, u64, u64, i64, i64);
+pub(in crate::control) type Stamp = (u64, u64, u64, i64, i64);
 
 impl FileSource {
     /// The directory must be there now; later it may come and go.
@@ -220,12 +220,14 @@ fn is_end_of_writing(access: notify::event::AccessKind) -> bool {
     access == AccessKind::Close(AccessMode::Write)
 }
 
+/// The stamp of a file, if it is there.
+pub(in crate::control) fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+}
+
 fn look_at(directory: &Path) -> Option<Seen> {
     let entries = fs::read_dir(directory).ok()?.collect::<io::Result<Vec<_>>>().ok()?;
-    let stamp = |path: &Path| {
-        let found = fs::metadata(path).ok()?;
-        Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
-    };
     let mut files: Vec<_> = entries.iter().map(|entry| (entry.path(), stamp(&entry.path()))).collect();
     files.sort();
     Some(Seen { files })

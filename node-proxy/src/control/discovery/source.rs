@@ -40,6 +40,8 @@ pub struct DiscoverySource {
     assembly: Assembly,
     /// What of this node's own files counts; `None` before they were read.
     local: Option<Outcome>,
+    /// The pods in them that are on this machine.
+    pods: BTreeMap<PodName, Arc<Workload>>,
     progress: Progress,
     /// What was told last.
     told: Option<Told>,
@@ -92,6 +94,7 @@ impl DiscoverySource {
             domain,
             needed: BTreeSet::new(),
             local: None,
+            pods: BTreeMap::new(),
             progress,
             told: None,
             answers: Vec::new(),
@@ -134,7 +137,8 @@ impl DiscoverySource {
             }
             Event::Files => {
                 let Some(local) = self.files.take() else { return };
-                self.assembly.place(files::pods(&local));
+                self.pods = files::pods(&local);
+                self.assembly.place(self.pods.clone());
                 self.local = Some(local);
             }
         }
@@ -177,10 +181,9 @@ impl DiscoverySource {
         rejected.may_be_more |= local.rejected.may_be_more;
         let told = Told { mesh, findings, standings, rejected };
         if let Some(demand) = self.client.demand() {
-            let pods = files::pods(local);
-            let here = needs::namespaces(pods.values().map(|pod| &**pod));
+            let here = self.pods.keys().map(|pod| &pod.namespace).collect();
             self.needed = needs::services(&told.mesh, &here, &self.domain);
-            ask(&demand, &pods, &self.needed);
+            self.ask(&demand);
         }
         if self.told.as_ref().is_some_and(|before| before.says_the_same(&told)) {
             return None;
@@ -208,8 +211,18 @@ impl DiscoverySource {
 
     /// What is needed is asked for as long as it is: of what was not there, it is forgotten after a while that it was asked for.
     fn ask_again(&self) {
-        if let (Some(demand), Some(local)) = (self.client.demand(), &self.local) {
-            ask(&demand, &files::pods(local), &self.needed);
+        if let Some(demand) = self.client.demand() {
+            self.ask(&demand);
+        }
+    }
+
+    /// Asks for pods by their addresses, and for Services by name.
+    fn ask(&self, demand: &Demand) {
+        for address in self.pods.values().flat_map(|pod| &pod.addresses) {
+            demand.want(*address);
+        }
+        for service in &self.needed {
+            demand.want_name(service);
         }
     }
 
@@ -218,16 +231,6 @@ impl DiscoverySource {
         if let Some(demand) = self.client.demand() {
             demand.answer(&std::mem::take(&mut self.answers));
         }
-    }
-}
-
-/// Asks for pods by their addresses, and for Services by name.
-fn ask(demand: &Demand, pods: &BTreeMap<PodName, Arc<Workload>>, services: &BTreeSet<String>) {
-    for address in pods.values().flat_map(|pod| &pod.addresses) {
-        demand.want(*address);
-    }
-    for service in services {
-        demand.want_name(service);
     }
 }
 

@@ -53,7 +53,8 @@ impl Plane {
     pub(super) fn start(socket: Socket<'_>) -> Self {
         let (streams, accepted) = mpsc::channel();
         let (_ends, mut end) = queue::channel(1);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
         enum Bound {
             Unix(UnixListener),
             Tls(TcpListener, tokio_rustls::TlsAcceptor),
@@ -62,11 +63,11 @@ impl Plane {
         let bound = match socket {
             Socket::Unix(path) => {
                 let _ = std::fs::remove_file(path);
-                Bound::Unix(UnixListener::bind(path).unwrap())
+                Bound::Unix(UnixListener::bind(path).expect("a folder for the socket"))
             }
             Socket::Tls(listener, config) => {
-                listener.set_nonblocking(true).unwrap();
-                Bound::Tls(TcpListener::from_std(listener).unwrap(), config.into())
+                listener.set_nonblocking(true).expect("it is open");
+                Bound::Tls(TcpListener::from_std(listener).expect("within an event loop"), config.into())
             }
         };
         drop(guard);
@@ -75,11 +76,11 @@ impl Plane {
                 let streams = streams.clone();
                 match &bound {
                     Bound::Unix(listener) => {
-                        let (stream, _) = listener.accept().await.unwrap();
+                        let (stream, _) = listener.accept().await.expect("a client");
                         tokio::spawn(serve(stream, streams));
                     }
                     Bound::Tls(listener, acceptor) => {
-                        let (stream, _) = listener.accept().await.unwrap();
+                        let (stream, _) = listener.accept().await.expect("a client");
                         let Ok(stream) = acceptor.accept(stream).await else { continue };
                         tokio::spawn(serve(stream, streams));
                     }
@@ -125,11 +126,11 @@ impl Conversation {
     }
 
     pub(super) fn say(&self, response: Response) {
-        self.responses.send(Ok(response)).unwrap();
+        self.responses.send(Ok(response)).expect("the stream is open");
     }
 
     pub(super) fn fail(&self, status: Status) {
-        self.responses.send(Err(status)).unwrap();
+        self.responses.send(Err(status)).expect("the stream is open");
     }
 }
 

@@ -8,11 +8,9 @@ use std::{
     future::pending,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use config::name::TenantId;
-
 use futures_util::{
     FutureExt, StreamExt,
     future::{BoxFuture, ready},
@@ -23,12 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::cell::{Find, Found};
+use crate::cell::{Find, Found, finder};
 
 /// Questions of one process that wait at a time.
 pub(super) const WAITING: usize = 64;
-/// How long one waits: who asked waits no longer.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The process's end: asks the daemon.
 #[derive(Debug)]
@@ -124,7 +120,8 @@ impl Answers {
         loop {
             tokio::select! {
                 Some(address) = self.asked.recv(), if self.open.len() < WAITING => {
-                    let found = timeout(PATIENCE, find.find(&self.tenant, address));
+                    // Who asked waits no longer.
+                    let found = timeout(finder::PATIENCE, find.find(&self.tenant, address));
                     self.open.push(found.map(move |found| (address, found.unwrap_or(Found::Unanswered))).boxed());
                 }
                 Some((address, found)) = self.open.next(), if !self.open.is_empty() => {

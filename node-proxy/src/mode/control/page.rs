@@ -15,7 +15,10 @@ use prometheus_client::{
 use crate::{
     control::{
         Status,
-        discovery::server::{Figures, Held},
+        discovery::{
+            client::label,
+            server::{Figures, Held},
+        },
     },
     telemetry::server::Page,
 };
@@ -101,7 +104,7 @@ impl Scrape {
         let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), *kind)?;
         for of in Kind::ALL {
             let value = read(&self.figures.of(of));
-            let labels = [("type", last_word(of))];
+            let labels = [("type", label(of))];
             let series = family.encode_family(&labels)?;
             match kind {
                 MetricType::Counter => ConstCounter::new(value).encode(series)?,
@@ -110,11 +113,6 @@ impl Scrape {
         }
         Ok(())
     }
-}
-
-/// The last word of a type's URL.
-fn last_word(kind: Kind) -> &'static str {
-    kind.type_url().rsplit('.').next().unwrap_or_default()
 }
 
 fn gauge(value: u64) -> ConstGauge<i64> {

@@ -61,7 +61,6 @@ struct Change {
 #[derive(Debug, Default)]
 pub struct Stored {
     bytes: Vec<u8>,
-    live: Vec<(Kind, String)>,
     /// Whether a node may serve by it.
     pub is_complete: bool,
 }
@@ -113,13 +112,10 @@ impl Cache {
             batch: Vec::new(),
             is_complete: false,
         };
-        let live = match read(&bytes, &self.header) {
+        match read(&bytes, &self.header) {
             Ok(log) => open.adopt(&log),
-            Err(unusable) => {
-                open.file = self.put_aside(unusable)?;
-                Vec::new()
-            }
-        };
+            Err(unusable) => open.file = self.put_aside(unusable)?,
+        }
         // What was not written to its end is in nobody's way.
         open.file.set_len(open.length)?;
         if open.length == 0 {
@@ -127,7 +123,7 @@ impl Cache {
         }
         let is_complete = open.is_complete;
         self.file = Some(open);
-        Ok(Stored { bytes, live, is_complete })
+        Ok(Stored { bytes, is_complete })
     }
 
     /// Out of the way, but there for who wants to know; gives a new file.
@@ -200,19 +196,17 @@ impl Stored {
     /// The resources of one type after the other, so many at a time.
     pub fn batches<'a>(&'a self, header: &Header) -> impl Iterator<Item = (Kind, Vec<Resource>)> + use<'a> {
         // It was read before; reading again is cheaper than to hold what was read twice.
-        let log = read(&self.bytes, header).unwrap_or_default();
-        let chunks = self.live.chunk_by(|one, other| one.0 == other.0).flat_map(|kind| kind.chunks(AT_ONCE));
-        chunks.map(move |chunk| {
-            let resource = |(kind, name): &(Kind, String)| {
-                log.live.get(&(*kind, name.as_str())).map(|place| place.resource(name))
-            };
-            (chunk[0].0, chunk.iter().filter_map(resource).collect())
+        let mut rest = read(&self.bytes, header).unwrap_or_default().live.into_iter().peekable();
+        std::iter::from_fn(move || {
+            let kind = rest.peek()?.0.0;
+            let of_kind = std::iter::from_fn(|| rest.next_if(|((next, _), _)| *next == kind));
+            Some((kind, of_kind.take(AT_ONCE).map(|((_, name), place)| place.resource(name)).collect()))
         })
     }
 }
 
 impl Open {
-    fn adopt(&mut self, log: &Log<'_>) -> Vec<(Kind, String)> {
+    fn adopt(&mut self, log: &Log<'_>) {
         self.length = log.good as u64;
         self.is_complete = log.is_complete;
         for ((kind, name), place) in &log.live {
@@ -220,7 +214,6 @@ impl Open {
             let (at, length, is_refused) = (place.at as u64, place.length as u64, place.is_refused);
             self.live.insert((*kind, (*name).to_owned()), Spot { at, length, is_refused });
         }
-        log.live.keys().map(|(kind, name)| (*kind, (*name).to_owned())).collect()
     }
 
     fn write(&mut self, kind: Kind, set: &[Resource], removed: &[String]) -> io::Result<()> {

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::connection::name_of;
-use crate::cell::{Find, Found};
+use crate::cell::{Find, Found, finder::is_nobodys};
 
 /// A handle to ask by; all clones are of one table.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ impl Demand {
 
     /// The same of an address that a tenant's pod has dialled: each tenant has its share of the room.
     fn want_for(&self, tenant: Option<&TenantId>, address: IpAddr) -> Answer {
-        if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        if is_nobodys(address) {
             return Answer::Absent;
         }
         self.order(tenant, &name_of(address.to_canonical()))

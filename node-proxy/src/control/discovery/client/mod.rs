@@ -15,11 +15,9 @@ pub use self::{
     demand::{Answer, Demand},
     endpoint::{Server, Tls},
     node::Introduction,
-    standing::Standing,
+    standing::{Standing, label},
     state::{Answered, Batch, Pending, State, Step},
 };
-
-pub(super) use self::standing::label;
 
 mod connection;
 mod demand;

@@ -138,7 +138,7 @@ impl Standing {
 }
 
 /// The last part of its URL.
-pub(in crate::control::discovery) fn label(kind: Kind) -> &'static str {
+pub fn label(kind: Kind) -> &'static str {
     let url = kind.type_url();
     url.rsplit('.').next().unwrap_or(url)
 }

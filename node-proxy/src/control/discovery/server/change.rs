@@ -47,11 +47,11 @@ impl Change {
 
 fn called(shelf: &Shelf, names: &[Arc<str>]) -> HashSet<Arc<str>> {
     let nobody = Reader { node: None };
-    let resources = names.iter().filter_map(|name| shelf.get(Kind::Address, name, &nobody));
-    resources
-        .flat_map(|resource| {
-            let aliases = resource.aliases.into_iter().map(Arc::from);
-            aliases.chain([Arc::from(resource.name)])
+    let there = names.iter().filter(|name| shelf.version(Kind::Address, name, &nobody).is_some());
+    there
+        .flat_map(|name| {
+            let aliases = shelf.aliases_of(name).into_iter().map(Arc::from);
+            aliases.chain([Arc::clone(name)])
         })
         .collect()
 }

@@ -98,7 +98,7 @@ impl Stream {
                 // To a response of before, nothing is to be said any more. What is asked for besides counts all the same.
                 let sent = subscription.answered(&request.nonce);
                 if let (Some(sent), Some(error)) = (sent, &request.error) {
-                    let resources = subscription.not_taken(&sent, &error.message).resources;
+                    let resources = subscription.not_taken(&sent, &error.message);
                     notices.push(Notice::Nack { kind, message: error.message.clone(), resources });
                 }
                 subscription.alter(request, shelf);

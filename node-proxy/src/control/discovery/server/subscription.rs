@@ -50,13 +50,6 @@ struct InFlight {
     sent: Vec<Arc<str>>,
 }
 
-/// What of a response was not taken, as far as can be told.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotTaken {
-    /// The resources that the message names; if it names none, those that the response begins with.
-    pub(super) resources: Vec<(Arc<str>, Option<Version>)>,
-}
-
 /// What a response brings.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Contents {
@@ -122,14 +115,14 @@ impl Subscription {
         self.unsubscribe(request.unsubscribe.iter(), shelf);
     }
 
-    /// Takes an answer: whether it was to the response in flight.
+    /// Takes an answer: what the response had brought, if it was to the one in flight.
     pub(super) fn answered(&mut self, nonce: &str) -> Option<Vec<Arc<str>>> {
-        let sent = self.in_flight.take_if(|response| response.nonce == nonce)?;
-        Some(sent.sent)
+        self.in_flight.take_if(|response| response.nonce == nonce).map(|response| response.sent)
     }
 
-    /// What of a response was not taken. It counts as had all the same: until it changes, it would be refused again.
-    pub(super) fn not_taken(&self, sent: &[Arc<str>], message: &str) -> NotTaken {
+    /// What of a response was not taken, as far as can be told: the resources that the message names; if it names none, those that the
+    /// response begins with. It counts as had all the same: until it changes, it would be refused again.
+    pub(super) fn not_taken(&self, sent: &[Arc<str>], message: &str) -> Vec<(Arc<str>, Option<Version>)> {
         let named = sent.iter().filter(|name| message.contains(&***name));
         let mut names: Vec<&Arc<str>> =
             if sent.len() > SEARCHED { Vec::new() } else { named.take(TOLD).collect() };
@@ -137,7 +130,7 @@ impl Subscription {
             names = sent.iter().take(TOLD).collect();
         }
         let version = |name: &Arc<str>| self.had.get(name).copied().flatten();
-        NotTaken { resources: names.into_iter().map(|name| (Arc::clone(name), version(name))).collect() }
+        names.into_iter().map(|name| (Arc::clone(name), version(name))).collect()
     }
 
     /// Takes note of what has changed on the shelf.

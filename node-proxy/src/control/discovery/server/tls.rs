@@ -5,7 +5,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,7 +17,10 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::identity::{ALPN, provider};
+use crate::{
+    control::files::{Stamp, stamp},
+    identity::{ALPN, provider},
+};
 
 /// Where certificates are.
 #[derive(Debug, Clone)]
@@ -65,9 +67,6 @@ pub(super) struct Tls {
     config: Arc<ServerConfig>,
 }
 
-/// What tells two states of a file apart without reading it: device, inode, size, time of change.
-type Stamp = (u64, u64, u64, i64, i64);
-
 impl Tls {
     /// The files have to be right now; later they may be wrong for a while.
     pub(super) fn open(files: TlsFiles) -> Result<Self, TlsError> {
@@ -102,14 +101,10 @@ impl Tls {
 }
 
 fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
-    let stamp = |path: &PathBuf| {
-        let found = fs::metadata(path).ok()?;
-        Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
-    };
     [Some(&files.certificate), Some(&files.key), files.client_roots.as_ref()]
         .into_iter()
         .flatten()
-        .map(stamp)
+        .map(|path| stamp(path))
         .collect()
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use config::{
     discovery::service_name,
-    model::{BackendTarget, Filter, HttpRoute, Mesh, Rule, Scope, Workload},
+    model::{BackendTarget, Filter, HttpRoute, Mesh, Rule, Scope},
     name::{ClusterDomain, Namespace, ServiceName},
 };
 
@@ -24,11 +24,6 @@ pub(super) fn services(mesh: &Mesh, here: &BTreeSet<&Namespace>, domain: &Cluste
         _ => &[],
     });
     behind.chain(about).map(|service| service_name(domain, service)).collect()
-}
-
-/// The namespaces of pods of this machine.
-pub(super) fn namespaces<'a>(local: impl Iterator<Item = &'a Workload>) -> BTreeSet<&'a Namespace> {
-    local.map(|workload| &workload.pod.namespace).collect()
 }
 
 fn targets(route: &HttpRoute) -> impl Iterator<Item = &ServiceName> {
