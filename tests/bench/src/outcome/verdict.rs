@@ -119,7 +119,7 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
     let aa = measured(bar.of).map(|r| (r.min, r.max));
     let errors = errors(outcome, bar.case);
     let (verdict, why) = if errors > 0 {
-        (Judgement::Missed, format!("{errors} errors; there must be none in any subject"))
+        missed_by(errors)
     } else {
         let evidence = Evidence { median: median?, aa, rounds: outcome.rounds };
         if difference { judge_difference(&evidence, bar.bar) } else { judge(&evidence, bar) }
@@ -225,7 +225,7 @@ fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
     let errors = errors(outcome, ceiling.case);
     let percent = (figure / ceiling.most - 1.0).abs() * 100.0;
     let (verdict, why) = match figure <= ceiling.most {
-        _ if errors > 0 => (Judgement::Missed, format!("{errors} errors; there must be none in any subject")),
+        _ if errors > 0 => missed_by(errors),
         _ if outcome.rounds < LEAST_ROUNDS => (Judgement::Inconclusive, few_rounds()),
         true => (Judgement::Passed, format!("by {percent:.0} %")),
         false => (Judgement::Missed, format!("by {percent:.0} %")),
@@ -243,6 +243,11 @@ fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
         verdict,
         why,
     })
+}
+
+/// An error in any subject misses a bar.
+fn missed_by(errors: u64) -> (Judgement, String) {
+    (Judgement::Missed, format!("{errors} errors; there must be none in any subject"))
 }
 
 fn few_rounds() -> String {

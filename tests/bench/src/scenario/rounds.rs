@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use testkit::Process;
 
 use super::{Case, Group, Manner, Plan, Scenario, pieces::Pieces, wire};
@@ -16,7 +17,7 @@ use crate::{
     load::{LoadReport, LoadSpec},
     outcome::{Sample, Samples},
     role,
-    subject::{Setting, Subject},
+    subject::{Kind, Setting, Subject},
 };
 
 /// What a scenario of load yields.
@@ -177,22 +178,15 @@ impl Sitting<'_> {
         Ok(())
     }
 
-    /// One piece, measured again if a hypervisor took the CPUs away meanwhile. A piece with errors is never set aside.
+    /// One piece.
     fn undisturbed(
         &self,
         turn: Turn<'_>,
         rate: Option<f64>,
         measure_ms: u64,
     ) -> Result<LoadReport, BenchError> {
-        for repeated in 0.. {
-            let (stolen, begun) = (procfs::stolen_ns(), clock::now());
-            let report = self.load(turn, rate, measure_ms)?;
-            let share = (procfs::stolen_ns() - stolen) as f64 / (clock::now() - begun).max(1) as f64;
-            if share <= MOST_STOLEN || repeated == MOST_REPEATS || report.errors > 0 {
-                return Ok(LoadReport { repeated, ..report });
-            }
-        }
-        unreachable!("the last repeat returns")
+        let (report, repeated) = undisturbed(|| self.load(turn, rate, measure_ms), |report| report.errors)?;
+        Ok(LoadReport { repeated, ..report })
     }
 
     /// One run of the load generator, with the proof that the subject carried it.
@@ -250,9 +244,30 @@ fn sample(round: usize, turn: &Turn<'_>, pieces: &Pieces) -> Sample {
     }
 }
 
+/// A piece, and how often it was repeated: measured again if a hypervisor took the CPUs away meanwhile. One with errors is never set
+/// aside.
+pub(super) fn undisturbed<T>(
+    mut measure: impl FnMut() -> Result<T, BenchError>,
+    errors: impl Fn(&T) -> u64,
+) -> Result<(T, u32), BenchError> {
+    for repeated in 0.. {
+        let (stolen, begun) = (procfs::stolen_ns(), clock::now());
+        let piece = measure()?;
+        let share = (procfs::stolen_ns() - stolen) as f64 / (clock::now() - begun).max(1) as f64;
+        if share <= MOST_STOLEN || repeated == MOST_REPEATS || errors(&piece) > 0 {
+            return Ok((piece, repeated));
+        }
+    }
+    unreachable!("the last repeat returns")
+}
+
 /// Waits for a load generator to end, and takes its report.
-pub(super) fn finish_load(mut process: Process, spec: &LoadSpec) -> Result<LoadReport, BenchError> {
-    let limit = Duration::from_millis(spec.warm_up_ms + spec.measure_ms) + GRACE;
+pub(super) fn finish_load(process: Process, spec: &LoadSpec) -> Result<LoadReport, BenchError> {
+    finish(process, Duration::from_millis(spec.warm_up_ms + spec.measure_ms) + GRACE)
+}
+
+/// Waits for a process of the bench's own to end, and takes what it reports.
+pub(super) fn finish<T: DeserializeOwned>(mut process: Process, limit: Duration) -> Result<T, BenchError> {
     let ended = process.wait(limit);
     let output = process.output();
     match ended {
@@ -262,7 +277,7 @@ pub(super) fn finish_load(mut process: Process, spec: &LoadSpec) -> Result<LoadR
     }
 }
 
-/// What the subject counts must grow by what was sent; its counters may be published with some delay.
+/// The subject must have counted what was sent, where it counts.
 fn check_carried(
     case: &Case,
     subject: &Subject,
@@ -270,18 +285,32 @@ fn check_carried(
     report: &LoadReport,
 ) -> Result<(), BenchError> {
     let Some(before) = before else { return Ok(()) };
-    let http = case.port.is_http();
-    let sent = if http { report.exchanges_in_all } else { report.connections_in_all };
+    let sent = if case.port.is_http() {
+        ("requests", report.exchanges_in_all)
+    } else {
+        ("connections", report.connections_in_all)
+    };
+    check_counted(subject.kind, sent, report, || {
+        subject.carried(case.port).ok().flatten().unwrap_or(0).saturating_sub(before)
+    })
+}
+
+/// What a subject counts must grow by what was sent; its counters may be published with some delay.
+pub(super) fn check_counted(
+    kind: Kind,
+    (what, sent): (&'static str, u64),
+    report: &LoadReport,
+    count: impl Fn() -> u64,
+) -> Result<(), BenchError> {
     let mut counted = 0;
     let carried = clock::wait_until(COUNTERS, || {
-        counted = subject.carried(case.port).ok().flatten().unwrap_or(0).saturating_sub(before);
+        counted = count();
         counted >= sent
     });
     if carried || report.errors > 0 {
         return Ok(());
     }
-    let what = if http { "requests" } else { "connections" };
-    Err(BenchError::Bypassed { subject: subject.kind.name().into(), what, counted, sent })
+    Err(BenchError::Bypassed { subject: kind.name().into(), what, counted, sent })
 }
 
 /// Where every exchange is to be on connections of its own, the client's pod has begun two for each: the client's, and its
@@ -300,10 +329,10 @@ fn check_fresh(case: &Case, subject: &Subject, before: u64, report: &LoadReport)
 /// The common rate of the open loop, as a share of what the slowest subject does in the closed loop.
 const SHARE_OF_SLOWEST: f64 = 0.5;
 /// Share of one CPU's time that a hypervisor may take during a piece that counts.
-pub(super) const MOST_STOLEN: f64 = 0.02;
+const MOST_STOLEN: f64 = 0.02;
 /// How often a piece is measured again before it counts as it is.
-pub(super) const MOST_REPEATS: u32 = 4;
+const MOST_REPEATS: u32 = 4;
 /// What a load generator may take beyond its times.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// How late a subject's counters may be.
-pub(super) const COUNTERS: Duration = Duration::from_secs(3);
+const COUNTERS: Duration = Duration::from_secs(3);

@@ -127,16 +127,10 @@ impl Scene<'_> {
         let before = canopy.carried(Port::Http)?;
         let process = testkit::Process::start(self.nodes.here().netns(), role::command("load", &spec)?)?;
         let report = rounds::finish_load(process, &spec)?;
-        let sent = report.exchanges_in_all;
-        let mut counted = 0;
-        let carried = clock::wait_until(rounds::COUNTERS, || {
-            counted = canopy.carried(Port::Http).unwrap_or(0).saturating_sub(before);
-            counted >= sent
-        });
-        if carried || report.errors > 0 {
-            return Ok(report);
-        }
-        Err(BenchError::Bypassed { subject: Kind::Canopy.name().into(), what: "requests", counted, sent })
+        rounds::check_counted(Kind::Canopy, ("requests", report.exchanges_in_all), &report, || {
+            canopy.carried(Port::Http).unwrap_or(0).saturating_sub(before)
+        })?;
+        Ok(report)
     }
 }
 

@@ -113,11 +113,7 @@ fn who_tells_and_who_is_told_prove_who_they_are() -> Outcome {
         assert!(!is_ready(&daemon), "{wrong}");
         assert_eq!(shop.plane.totals()?.streams, 0, "{wrong}: {}", daemon.output());
     }
-    let _daemon = {
-        let mut daemon = shop.launch(&proving(&root))?;
-        daemon.wait_ready()?;
-        daemon
-    };
+    let _daemon = shop.daemon(&proving(&root))?;
     eventually("the Service answers", || shop.answers())?;
     let opened = shop.plane.wait("the stream", |events| events.iter().find_map(opened))?;
     assert_eq!((opened.authorization.as_str(), opened.cluster.as_str()), ("Bearer a-token", "east"));

@@ -22,7 +22,6 @@ struct Scene {
 
 const TENANT: &str = "apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {name: apart}\n\
     spec: {namespaces: [shop], isolation: process}\n";
-const OTHER: &str = "    backendRefs: [{name: nobody, port: 80}]";
 
 impl Scene {
     fn new() -> Result<Self, Failure> {
@@ -78,8 +77,8 @@ fn a_directory_that_is_served_is_obeyed_and_goes_on_while_nobody_serves_it() -> 
     scene.stage.manifests.remove("deny.yaml")?;
     eventually("and its end", || scene.answers(10))?;
     let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: bank}\nspec:\n  \
-        parentRefs: [{group: \"\", kind: Service, name: web}]\n  rules:\n  -";
-    scene.stage.manifests.write("route.yaml", &format!("{route}{}\n", OTHER.trim_start_matches("   ")))?;
+        parentRefs: [{group: \"\", kind: Service, name: web}]\n  rules:\n  - backendRefs: [{name: nobody, port: 80}]\n";
+    scene.stage.manifests.write("route.yaml", route)?;
     eventually("the route is obeyed", || !scene.answers(10))?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! The noise of the machine is in what is allowed, so the result is on one side of it or on the other; errors miss it, as any bar.
 
-use super::{Judgement, LEAST_ROUNDS, Verdict, errors, few_rounds};
+use super::{Judgement, LEAST_ROUNDS, Verdict, errors, few_rounds, missed_by};
 use crate::outcome::{Outcome, bars, percentile, sample::Metric};
 
 /// `None` where it was not measured.
@@ -21,7 +21,7 @@ pub(super) fn verdict(outcome: &Outcome, bar: &bars::Bar) -> Option<Verdict> {
     let aa = outcome.ratio(bar.case, bar.to, bar.to, bar.metric).map(|ratio| (ratio.min, ratio.max));
     let errors = errors(outcome, bar.case);
     let (verdict, why) = match median {
-        _ if errors > 0 => (Judgement::Missed, format!("{errors} errors; there must be none in any subject")),
+        _ if errors > 0 => missed_by(errors),
         _ if outcome.rounds < LEAST_ROUNDS => (Judgement::Inconclusive, few_rounds()),
         _ if quiet.is_empty() => (Judgement::Inconclusive, "no A/A run".into()),
         None => return None,

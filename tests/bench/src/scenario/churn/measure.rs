@@ -7,7 +7,7 @@ use std::{thread, time::Duration};
 
 use super::{ASKED, CHANGE, CHANGES, CONNECTIONS, QUIET, RATE, VICTIM, rounds, span::Span};
 use crate::{
-    Run, clock,
+    Run,
     error::BenchError,
     lab::{LOAD_CPU, backends::SMALL, procfs},
     load::{Exchange, LoadReport, LoadSpec, Manner},
@@ -111,17 +111,10 @@ struct Piece {
 
 /// Measured again if a hypervisor took the CPUs away meanwhile. A piece with errors is never set aside.
 fn undisturbed(subject: &mut Following, churns: bool, times: Times) -> Result<Piece, BenchError> {
-    for repeated in 0.. {
-        let (stolen, begun) = (procfs::stolen_ns(), clock::now());
-        let mut piece = load(subject, churns, times)?;
-        let share = (procfs::stolen_ns() - stolen) as f64 / (clock::now() - begun).max(1) as f64;
-        let errors = piece.victim.errors + piece.witnessed.wrong;
-        if share <= rounds::MOST_STOLEN || repeated == rounds::MOST_REPEATS || errors > 0 {
-            piece.victim.repeated = repeated;
-            return Ok(piece);
-        }
-    }
-    unreachable!("the last repeat returns")
+    let errors = |piece: &Piece| piece.victim.errors + piece.witnessed.wrong;
+    let (mut piece, repeated) = rounds::undisturbed(|| load(subject, churns, times), errors)?;
+    piece.victim.repeated = repeated;
+    Ok(piece)
 }
 
 fn load(subject: &mut Following, churns: bool, times: Times) -> Result<Piece, BenchError> {
@@ -134,21 +127,19 @@ fn load(subject: &mut Following, churns: bool, times: Times) -> Result<Piece, Be
         per_second: ASKED,
         lasts_ms,
     };
-    let mut witness = subject.client(Side::Aggressor).start(role::command("witness", &witness)?)?;
+    let witness = subject.client(Side::Aggressor).start(role::command("witness", &witness)?)?;
     let spec = victim_spec(subject, times);
     let victim = subject.client(Side::Victim).start(role::command("load", &spec)?)?;
     thread::sleep(Duration::from_millis(LEAD_MS));
     let span = Span::pass(subject, churns, times.span_ms())?;
     let victim = rounds::finish_load(victim, &spec)?;
-    let ended = witness.wait(Duration::from_millis(lasts_ms) + GRACE);
-    let output = witness.output();
-    if !ended.is_some_and(|status| status.success()) {
-        return Err(BenchError::Load(output));
-    }
-    check_carried(subject, before, &victim)?;
+    let witnessed = rounds::finish(witness, Duration::from_millis(lasts_ms) + rounds::GRACE)?;
+    rounds::check_counted(subject.kind, ("requests", victim.exchanges_in_all), &victim, || {
+        subject.carried().unwrap_or(0).saturating_sub(before)
+    })?;
     let refused = subject.refusals() - refusals;
     check_refused(subject.kind, refused, span.broken)?;
-    Ok(Piece { victim, span, witnessed: serde_json::from_str(output.trim())? })
+    Ok(Piece { victim, span, witnessed })
 }
 
 fn victim_spec(subject: &Following, times: Times) -> LoadSpec {
@@ -163,20 +154,6 @@ fn victim_spec(subject: &Following, times: Times) -> LoadSpec {
         watch: vec![subject.pid()],
         manner: Manner { favoured: true, ..Manner::default() },
     }
-}
-
-/// What the proxy counts must grow by what the victim sent; its counters may be published with some delay.
-fn check_carried(subject: &Following, before: u64, victim: &LoadReport) -> Result<(), BenchError> {
-    let sent = victim.exchanges_in_all;
-    let mut counted = 0;
-    let carried = clock::wait_until(rounds::COUNTERS, || {
-        counted = subject.carried().unwrap_or(0).saturating_sub(before);
-        counted >= sent
-    });
-    if carried || victim.errors > 0 {
-        return Ok(());
-    }
-    Err(BenchError::Bypassed { subject: subject.kind.name().into(), what: "requests", counted, sent })
 }
 
 /// What is broken is refused, and nothing else is. Some that come while another one is answered are answered together.
@@ -259,8 +236,6 @@ fn each(more: f64, changes: f64) -> f64 {
 const LEAD_MS: u64 = 150;
 /// How long the last change that counts may take to be seen.
 const LATEST_MS: u64 = 500;
-/// What the neighbour's client may take beyond its time.
-const GRACE: Duration = Duration::from_secs(30);
 const LEAST_US: f64 = 0.1;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use super::{Aggressor, CONNECTIONS, Case, RATE, UNSERVED_MS, rounds};
 use crate::{
-    Run, clock,
+    Run,
     error::BenchError,
     lab::{
         LOAD_CPU,
@@ -120,17 +120,10 @@ struct Piece {
 
 /// Measured again if a hypervisor took the CPUs away meanwhile. A piece with errors is never set aside.
 fn undisturbed(case: &Case, turn: &Turn<'_>, times: Times) -> Result<Piece, BenchError> {
-    for repeated in 0.. {
-        let (stolen, begun) = (procfs::stolen_ns(), clock::now());
-        let mut piece = load(case, turn, times)?;
-        let share = (procfs::stolen_ns() - stolen) as f64 / (clock::now() - begun).max(1) as f64;
-        let errors: u64 = piece.reports().map(|report| report.errors).sum();
-        if share <= rounds::MOST_STOLEN || repeated == rounds::MOST_REPEATS || errors > 0 {
-            piece.victim.iter_mut().chain(&mut piece.aggressor).for_each(|report| report.repeated = repeated);
-            return Ok(piece);
-        }
-    }
-    unreachable!("the last repeat returns")
+    let errors = |piece: &Piece| piece.reports().map(|report| report.errors).sum();
+    let (mut piece, repeated) = rounds::undisturbed(|| load(case, turn, times), errors)?;
+    piece.victim.iter_mut().chain(&mut piece.aggressor).for_each(|report| report.repeated = repeated);
+    Ok(piece)
 }
 
 fn load(case: &Case, turn: &Turn<'_>, times: Times) -> Result<Piece, BenchError> {
@@ -185,16 +178,9 @@ fn aggressor_spec(load: &Aggressor, subject: &Shared, times: Times) -> LoadSpec 
 /// What the proxy counts must grow by what the victim sent; its counters may be published with some delay.
 fn check_carried(subject: &Shared, before: u64, victim: Option<&LoadReport>) -> Result<(), BenchError> {
     let Some(report) = victim else { return Ok(()) };
-    let sent = report.exchanges_in_all;
-    let mut counted = 0;
-    let carried = clock::wait_until(rounds::COUNTERS, || {
-        counted = subject.carried().unwrap_or(0).saturating_sub(before);
-        counted >= sent
-    });
-    if carried || report.errors > 0 {
-        return Ok(());
-    }
-    Err(BenchError::Bypassed { subject: subject.kind.name().into(), what: "requests", counted, sent })
+    rounds::check_counted(subject.kind, ("requests", report.exchanges_in_all), report, || {
+        subject.carried().unwrap_or(0).saturating_sub(before)
+    })
 }
 
 impl Piece {
