@@ -16,7 +16,7 @@ test: ## every test, on real network namespaces and a real kernel
 	@scripts/setup test
 	@scripts/test
 
-bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|forms
+bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|forms
 	@scripts/setup bench
 	@scripts/bench $(SCENARIO)
 

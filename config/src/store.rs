@@ -26,6 +26,7 @@ use crate::{
 pub use self::{
     basis::{Basis, Written},
     changes::Changes,
+    excerpt::fill as show_lines,
     file::FileText,
 };
 pub use crate::options::Options;
@@ -114,6 +115,11 @@ impl Store {
     pub fn new(options: Options) -> Self {
         let mesh = Mesh { trust_domain: options.trust_domain.clone(), ..Mesh::default() };
         Self { options, mesh: Arc::new(mesh), ..Self::default() }
+    }
+
+    /// Lets go of the texts of the files that were given, for a caller that does not keep them either.
+    pub fn forget_texts(&mut self) {
+        self.latest.forget_texts();
     }
 
     /// The mesh as of the last [`Store::apply`].

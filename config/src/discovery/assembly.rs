@@ -135,7 +135,9 @@ impl Assembly {
                 (Entry { guarded, ..Entry::good(object, notes) }, None)
             }
             Err(bad) => {
-                let kept = known.and_then(Entry::last_good);
+                // By what was known before, it would be reached around the proxy that it names now.
+                let is_around = kind == Kind::Address && guard::names_waypoint(resource);
+                let kept = known.and_then(Entry::last_good).filter(|_| !is_around);
                 let stand_in = || stand_in::of(kind, resource, &self.options.root_namespace);
                 let Bad { reason, message } = bad.clone();
                 let name = resource.name.clone();

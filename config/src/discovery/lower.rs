@@ -3,7 +3,7 @@
 //! A resource that says everything of the model's own (the extension) is taken by that word, others by Istio's. What is not
 //! understood is refused, or counts as what opens nothing; it must never be left out in silence where that would open anything.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{Kind, Resource};
 use crate::{
@@ -132,6 +132,15 @@ impl Object {
             Self::Route(route) => Key::Route(route.name.clone()),
             Self::Kept(_) => Key::Kept,
             Self::NetworkEverywhere => Key::NetworkEverywhere,
+        }
+    }
+
+    /// The addresses that it is reached by.
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Self::Workload(held) => &held.workload.addresses,
+            Self::Service(held) => &held.service.vips,
+            _ => &[],
         }
     }
 

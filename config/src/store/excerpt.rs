@@ -8,8 +8,8 @@ use crate::{
     finding::{Finding, Severity},
 };
 
-/// Gives findings their lines. Findings are sorted by file, so each text is cut into lines once.
-pub(super) fn fill(findings: &mut [Finding], files: &BTreeMap<PathBuf, FileText>) {
+/// Gives findings their lines, of those files whose texts are here. Findings are sorted by file, so each text is cut into lines once.
+pub fn fill(findings: &mut [Finding], files: &BTreeMap<PathBuf, FileText>) {
     for of_one_file in findings.chunk_by_mut(|one, other| one.file == other.file) {
         let Some(FileText::Bytes(bytes)) = of_one_file.first().and_then(|finding| files.get(&*finding.file))
         else {

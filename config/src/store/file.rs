@@ -27,6 +27,8 @@ pub enum FileText {
     Bytes(Arc<[u8]>),
     /// It is there, but cannot be read, for this reason. Its objects stay as they were.
     Unreadable(Arc<str>),
+    /// It is there, as it was when it was given last: for who can tell without reading it. Of findings in it there are no lines.
+    AsBefore,
 }
 
 impl FileText {
@@ -34,7 +36,7 @@ impl FileText {
     pub fn says_nothing(&self) -> bool {
         match self {
             Self::Bytes(bytes) => document::says_nothing(bytes),
-            Self::Unreadable(_) => false,
+            Self::Unreadable(_) | Self::AsBefore => false,
         }
     }
 }
@@ -180,12 +182,16 @@ fn place_and_text(lines_before: u32, text: &str) -> (u32, [u64; 2]) {
     (lines_before, fingerprint_of(text.as_bytes()))
 }
 
+/// What is said of a file that is as it was before, but was never given.
+pub(super) const NEVER_GIVEN: &str = "was not read";
+
 /// Instead of the text, which would be held twice: 128 bits, so that no two versions meet by chance. Whoever
 /// makes two texts meet on purpose keeps back their own edit only.
 fn fingerprint(text: &FileText) -> [u64; 2] {
     match text {
         FileText::Bytes(bytes) => fingerprint_of(&**bytes),
         FileText::Unreadable(why) => fingerprint_of(&**why),
+        FileText::AsBefore => fingerprint_of(NEVER_GIVEN),
     }
 }
 

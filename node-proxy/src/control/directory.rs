@@ -27,13 +27,28 @@ pub struct DirectoryError {
     source: io::Error,
 }
 
+/// Whether it can be read.
+pub(super) fn check(directory: &Path) -> Result<(), DirectoryError> {
+    fs::read_dir(directory).map(drop).map_err(|source| DirectoryError { path: directory.to_owned(), source })
+}
+
 /// Every manifest file of a directory, by path.
 pub fn read(directory: &Path) -> Result<BTreeMap<PathBuf, FileText>, DirectoryError> {
+    read_others(directory, |_| false)
+}
+
+/// The same, but of files that are as they were before only that: they are not read.
+pub(super) fn read_others(
+    directory: &Path,
+    is_as_before: impl Fn(&Path) -> bool,
+) -> Result<BTreeMap<PathBuf, FileText>, DirectoryError> {
     let failed = |source| DirectoryError { path: directory.to_owned(), source };
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if is_manifest(&path) {
+        if is_as_before(&path) {
+            files.insert(path, FileText::AsBefore);
+        } else if is_manifest(&path) {
             let text =
                 read_file(&path).unwrap_or_else(|error| FileText::Unreadable(Arc::from(error.to_string())));
             files.insert(path, text);
@@ -49,7 +64,7 @@ fn is_manifest(path: &Path) -> bool {
     !is_hidden && matches!(ending, Some("yaml" | "yml" | "json")) && !path.is_dir()
 }
 
-fn read_file(path: &Path) -> io::Result<FileText> {
+pub(super) fn read_file(path: &Path) -> io::Result<FileText> {
     // Without O_NONBLOCK, a FIFO would hold whoever opens it until somebody writes.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {

@@ -13,17 +13,23 @@ use std::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use config::store::{FileText, Options, Outcome, Store};
+use config::{
+    finding::Finding,
+    store::{FileText, Options, Outcome, Store, show_lines},
+};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::time::Instant;
 
+use self::known::{Known, Stamps};
 use super::{
     ConfigSource,
     directory::{self, DirectoryError},
 };
+
+mod known;
 
 /// Looked for anyway, where events are missing: on network file systems, or when the directory was made again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,6 +48,8 @@ pub struct FileSource {
     watch: Option<Watch>,
     hints: (mpsc::SyncSender<()>, Receiver<()>),
     seen: Option<Seen>,
+    /// What need not be read again while it is unchanged.
+    known: Known,
     /// Files that say something, as the store has them.
     full: BTreeSet<PathBuf>,
     /// Those of them that are empty now, and since when.
@@ -71,13 +79,14 @@ pub(in crate::control) type Stamp = (u64, u64, u64, i64, i64);
 impl FileSource {
     /// The directory must be there now; later it may come and go.
     pub fn open(directory: &Path, options: Options) -> Result<Self, DirectoryError> {
-        directory::read(directory)?;
+        directory::check(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
             store: Store::new(options),
             watch: None,
             hints: mpsc::sync_channel(1),
             seen: None,
+            known: Known::default(),
             full: BTreeSet::new(),
             empty: BTreeMap::new(),
             look_at: Instant::now(),
@@ -112,12 +121,18 @@ impl FileSource {
             return None;
         }
         // Before reading: what changes meanwhile is seen as a change next time.
+        let stamps = seen.as_ref().map(|seen| Stamps::of(&seen.files, SystemTime::now())).unwrap_or_default();
         self.seen = seen;
-        match directory::read(&self.directory) {
+        match directory::read_others(&self.directory, |path| self.known.has(path, &stamps)) {
             Ok(mut files) => {
                 self.note_readable(None);
                 self.wait_for_writers(&mut files, Instant::now());
-                let outcome = self.store.apply_at(&files, self.opened.elapsed());
+                let mut outcome = self.store.apply_at(&files, self.opened.elapsed());
+                self.store.forget_texts();
+                let unread = unread(&files, &outcome.findings);
+                show_lines(&mut outcome.findings, &unread);
+                let is_settled = |path: &Path| self.full.contains(path) && !self.empty.contains_key(path);
+                self.known = Known::of(stamps, is_settled, &outcome.findings);
                 if let Some(again) = outcome.again {
                     // What was put off is looked at again, also if nothing changes.
                     self.look_at = self.look_at.min(Instant::now() + again);
@@ -215,6 +230,13 @@ impl ConfigSource for FileSource {
     }
 }
 
+/// The texts of files that were not read again, and of which there is something to say now.
+fn unread(files: &BTreeMap<PathBuf, FileText>, findings: &[Finding]) -> BTreeMap<PathBuf, FileText> {
+    let named: BTreeSet<&Path> = findings.iter().map(|finding| &*finding.file).collect();
+    let unread = named.into_iter().filter(|path| files.get(*path) == Some(&FileText::AsBefore));
+    unread.filter_map(|path| Some((path.to_owned(), directory::read_file(path).ok()?))).collect()
+}
+
 fn is_end_of_writing(access: notify::event::AccessKind) -> bool {
     use notify::event::{AccessKind, AccessMode};
     access == AccessKind::Close(AccessMode::Write)
@@ -268,6 +290,32 @@ mod tests {
         assert!(source.next(Duration::from_millis(1_500)).is_none());
         write(directory.path(), "two");
         assert_eq!(services(source.next(PATIENCE)), ["shop/two"]);
+    }
+
+    #[test]
+    fn the_line_of_a_finding_in_a_file_that_is_not_read_again_is_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+            metadata: {name: one-1, namespace: shop, labels: {kubernetes.io/service-name: one}}\n\
+            endpoints: [{addresses: [10.1.2.3]}]\nports: [{port: 80}]\n";
+        let service = SERVICE.replace("NAME", "one");
+        fs::write(at("z.yaml"), format!("{NAMESPACE}---\n{service}---\n{slice}")).unwrap();
+        // Until its stamp can be relied on.
+        std::thread::sleep(Duration::from_millis(300));
+        let mut following = source(directory.path());
+        assert_eq!(services(following.next(PATIENCE)), ["shop/one"]);
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x, namespace: bank}\n\
+            spec: {nodeName: far, containers: [{name: x}]}\nstatus: {podIP: 10.1.2.3}\n";
+        fs::write(at("a.yaml"), pod).unwrap();
+        let outcome = following.next(PATIENCE).unwrap();
+        let shown: Vec<_> =
+            outcome.findings.iter().filter(|finding| finding.file.ends_with("z.yaml")).collect();
+        assert!(
+            !shown.is_empty() && shown.iter().all(|finding| finding.excerpt.is_some()),
+            "{:#?}",
+            outcome.findings
+        );
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(crate) enum Verb {
     Routes,
     /// A victim's steady rate beside a tenant that changes its configuration a hundred times a second.
     Churn,
+    /// A control plane with 50,000 Services of 20 endpoints, and a node that uses 200 of them.
+    Scale,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
     /// docs/benchmarks.md.
@@ -96,6 +98,7 @@ impl Arguments {
             Verb::Denials,
             Verb::Routes,
             Verb::Churn,
+            Verb::Scale,
         ];
         self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
     }
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn without_a_scenario_all_are_measured() {
-        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 13);
+        assert_eq!(Arguments::parse_from(["bench"]).verbs().len(), 14);
         assert_eq!(Arguments::parse_from(["bench", "tcp", "report"]).verbs(), [Verb::Tcp, Verb::Report]);
     }
 }

@@ -18,6 +18,7 @@ mod pieces;
 mod plan;
 pub(crate) mod rounds;
 pub(crate) mod routes;
+pub(crate) mod scale;
 pub(crate) mod tenants;
 pub(crate) mod tiers;
 pub(crate) mod tunnels;

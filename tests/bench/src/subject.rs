@@ -25,6 +25,8 @@ pub(crate) use manifests::{Manifests, PodEntry, VIP};
 pub(crate) use shared::{Backed, Shared, Side};
 
 mod canopy;
+pub(crate) mod control;
+pub(crate) mod crowd;
 pub(crate) mod envoy;
 mod following;
 mod kind;

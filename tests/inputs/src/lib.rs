@@ -21,6 +21,10 @@ pub mod routing;
 // What an authority answers.
 pub mod answers;
 
+// What a control plane says, and what is kept of it.
+pub mod cached;
+pub mod discovered;
+
 mod head;
 
 /// The text that bytes begin with.

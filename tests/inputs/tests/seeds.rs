@@ -11,19 +11,21 @@ use std::{
 };
 
 use inputs::{
-    answers, baggage_forwarded, certificates, connect_request, detect, heads, lowering, routing, said,
-    scalars,
+    answers, baggage_forwarded, cached, certificates, connect_request, detect, discovered, heads, lowering,
+    routing, said, scalars,
 };
 
 /// What a target holds of bytes: it panics where that is not so.
 type Holds = fn(&[u8]);
 
-const TARGETS: [(&str, Holds); 10] = [
+const TARGETS: [(&str, Holds); 12] = [
     ("answers", answers::holds),
     ("baggage_forwarded", baggage_forwarded::holds),
+    ("cached", cached::holds),
     ("certificates", certificates::holds),
     ("connect_request", connect_request::holds),
     ("detect", detect::holds),
+    ("discovered", discovered::holds),
     ("heads", heads::holds),
     ("lowering", lowering::holds),
     ("routing", routing::holds),

@@ -229,7 +229,16 @@ impl Held {
 
     /// What is somebody's, and not reached.
     pub(super) fn guarded(&self) -> impl Iterator<Item = IpAddr> {
-        self.guarded.keys().copied()
+        self.guarded.keys().copied().chain(self.of_passed_over())
+    }
+
+    /// The addresses of those that do not count, as far as the one that does has not got them.
+    fn of_passed_over(&self) -> impl Iterator<Item = IpAddr> {
+        self.passed_over().flat_map(|(_, entry, first)| {
+            let of = |object: Option<&Object>| object.map(Object::addresses).unwrap_or_default().to_vec();
+            let first = of(self.entries.get(first).and_then(|entry| entry.object.as_ref()));
+            of(entry.object.as_ref()).into_iter().filter(move |address| !first.contains(address))
+        })
     }
 
     fn guard(&mut self, old: Option<&Entry>, new: Option<&Entry>, dirty: &mut Dirty) {
@@ -250,7 +259,7 @@ impl Held {
 
     fn link(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
         self.claims.entry(object.key()).or_default().insert((!is_stand_in, id.clone()));
-        self.note_contention(&object.key());
+        self.note_contention(&object.key(), dirty);
         if !is_stand_in {
             *self.accepted.entry(id.0).or_default() += 1;
         }
@@ -273,7 +282,7 @@ impl Held {
     fn unlink(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
         self.touch(object, dirty);
         take_out(&mut self.claims, &object.key(), &(!is_stand_in, id.clone()));
-        self.note_contention(&object.key());
+        self.note_contention(&object.key(), dirty);
         if let Some(count) = self.accepted.get_mut(&id.0).filter(|_| !is_stand_in) {
             *count -= 1;
         }
@@ -292,8 +301,9 @@ impl Held {
         }
     }
 
-    fn note_contention(&mut self, key: &Key) {
+    fn note_contention(&mut self, key: &Key, dirty: &mut Dirty) {
         let is_contended = self.claims.get(key).is_some_and(|claims| claims.len() > 1);
+        dirty.guarded |= is_contended || self.contended.contains(key);
         if is_contended && !matches!(key, Key::Kept | Key::NetworkEverywhere) {
             self.contended.insert(key.clone());
         } else {

@@ -43,6 +43,16 @@ pub(in crate::discovery) fn of(resource: &Resource, object: Option<&Object>, sit
     left
 }
 
+/// Whether a resource, of which perhaps nothing can be taken, names a proxy to go through.
+pub(in crate::discovery) fn names_waypoint(resource: &Resource) -> bool {
+    let message = <messages::Address as prost::Message>::decode(resource.body.as_slice()).ok();
+    match message.and_then(|message| message.r#type) {
+        Some(Type::Workload(workload)) => workload.waypoint.is_some(),
+        Some(Type::Service(service)) => service.waypoint.is_some() || !service.weighted_waypoints.is_empty(),
+        None => false,
+    }
+}
+
 /// Not those of whole networks: by naming one, a tenant would take all that is in it from everybody.
 fn single(addresses: &[NetworkAddress], site: &Site) -> Vec<IpAddr> {
     let is_whole = |one: &NetworkAddress| {

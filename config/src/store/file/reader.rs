@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Document, FileRead, FileText, ReadObject, fingerprint, generation, place_and_text};
+use super::{Document, FileRead, FileText, NEVER_GIVEN, ReadObject, fingerprint, generation, place_and_text};
 use crate::{
     document::{self, Node, Part},
     finding::{Finding, Position, Reason, Severity},
@@ -50,12 +50,8 @@ pub(in crate::store) fn read(
                 reader.part(part);
             }
         }
-        FileText::Unreadable(why) => {
-            let at = Position { line: 1, column: 1 };
-            let message = format!("cannot be read: {why}");
-            reader.read.is_mute = true;
-            reader.unread(Reason::Unreadable, at, message);
-        }
+        FileText::Unreadable(why) => reader.unreadable(why),
+        FileText::AsBefore => reader.unreadable(NEVER_GIVEN),
     }
     reader.locate(text);
     let mut read = reader.finish();
@@ -250,6 +246,12 @@ impl Reader<'_> {
         for (name, position) in names {
             self.find(Finding { object: Some(name), position, ..of_one.clone() });
         }
+    }
+
+    /// Nothing is known of it.
+    fn unreadable(&mut self, why: &str) {
+        self.read.is_mute = true;
+        self.unread(Reason::Unreadable, Position { line: 1, column: 1 }, format!("cannot be read: {why}"));
     }
 
     /// The root namespace speaks for everybody. Where another one is named as well, either may only be a word in what the

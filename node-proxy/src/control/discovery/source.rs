@@ -24,10 +24,11 @@ use config::{
 };
 use tokio::time::Instant;
 
-use self::files::Files;
+use self::{answers::Answers, files::Files};
 use super::client::{self, Answer, Batch, Client, Demand, Event, Taken, label};
 use crate::control::ConfigSource;
 
+mod answers;
 mod files;
 mod needs;
 
@@ -46,7 +47,7 @@ pub struct DiscoverySource {
     /// What was told last.
     told: Option<Told>,
     /// Answers that count when what they are about is in force.
-    answers: Vec<(String, Answer)>,
+    answers: Answers,
     domain: ClusterDomain,
     /// Services that are asked for since what is known refers to them.
     needed: BTreeSet<String>,
@@ -82,6 +83,7 @@ impl DiscoverySource {
         domain: ClusterDomain,
     ) -> io::Result<Self> {
         let (sender, events) = mpsc::channel();
+        let assembly = Assembly::new(reading, domain.clone()).on_network(&client.introduction.network);
         let progress = Progress::new(client.wildcards().collect(), Instant::now());
         let files = Files::follow(files, sender.clone())?;
         let client = Client::start(client, sender)?;
@@ -90,14 +92,14 @@ impl DiscoverySource {
             events,
             client,
             files,
-            assembly: Assembly::new(reading, domain.clone()),
+            assembly,
             domain,
             needed: BTreeSet::new(),
             local: None,
             pods: BTreeMap::new(),
             progress,
             told: None,
-            answers: Vec::new(),
+            answers: Answers::default(),
         })
     }
 
@@ -156,7 +158,7 @@ impl DiscoverySource {
                 Some(resource) if is_refused(resource) => Answer::Refused,
                 Some(_) => Answer::Present,
             };
-            self.answers.push((wanted, answer));
+            self.answers.push(wanted, answer);
         }
         rejections
     }
@@ -229,7 +231,8 @@ impl DiscoverySource {
     /// What was told before this is in force now.
     fn publish(&mut self) {
         if let Some(demand) = self.client.demand() {
-            demand.answer(&std::mem::take(&mut self.answers));
+            let answers = self.answers.due(&self.needed, &demand, Instant::now());
+            demand.answer(&answers);
         }
     }
 }

@@ -41,6 +41,12 @@ impl Ran {
         let of = |(thread, now): (&u32, &u64)| now.saturating_sub(before.0.get(thread).copied().unwrap_or(0));
         self.0.iter().map(of).sum()
     }
+
+    /// The same of one thread.
+    pub(crate) fn of_since(&self, thread: u32, before: &Self) -> u64 {
+        let of = |ran: &Self| ran.0.get(&thread).copied().unwrap_or(0);
+        of(self).saturating_sub(of(before))
+    }
 }
 
 /// Time that a hypervisor gave to somebody else while this machine's CPUs wanted it, all CPUs together. Exact to a tick
@@ -146,6 +152,8 @@ mod tests {
         let ran = now.since(&ran);
         assert!((40_000_000..2_000_000_000).contains(&ran), "{ran}");
         assert_eq!(now.since(&now), 0);
+        let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        assert!((40_000_000..2_000_000_000).contains(&now.of_since(thread, &Ran::default())), "its own");
         assert!((40_000_000..2_000_000_000).contains(&used), "{used}");
         assert!(memory(pid).unwrap().rss > 100_000);
     }

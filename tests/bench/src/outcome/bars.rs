@@ -135,6 +135,10 @@ pub(crate) const CEILINGS: &[Ceiling] = &[
     memory("mtls", "idle-client", 250.0 * MIB),
     memory("mtls", "idle-server", 250.0 * MIB),
     Ceiling { scenario: "churn", case: "change", metric: "p99_us", most: 10_000.0 },
+    Ceiling { scenario: "scale", case: "control-start", metric: "p50_us", most: 30_000_000.0 },
+    memory("scale", "control-memory", 1_536.0 * MIB),
+    Ceiling { scenario: "scale", case: "change-interested", metric: "cpu_us_per_request", most: 1_000.0 },
+    memory("scale", "node-200", 40.0 * MIB),
 ];
 
 const KIB: f64 = 1_024.0;

@@ -220,6 +220,7 @@ fn of_figure(outcome: &Outcome, ceiling: &bars::Ceiling) -> Option<Verdict> {
     let figure = match ceiling.metric {
         "rss_bytes" => row.rss_bytes,
         "p99_us" => row.p99_us,
+        "cpu_us_per_request" => row.cpu_us_per_request,
         _ => row.p50_us,
     };
     let errors = errors(outcome, ceiling.case);

@@ -34,7 +34,7 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
         let name = &outcome.scenario;
         line(&mut text, &format!("### {name}\n"));
         line(&mut text, &provenance(outcome));
-        if outcome.scenario != "memory" {
+        if !["memory", "scale"].contains(&name.as_str()) {
             line(&mut text, &format!("![{name}](benchmarks/{name}.svg)\n"));
         }
         line(&mut text, &scenario(outcome));
@@ -190,6 +190,12 @@ fn memory(rows: &[&Row]) -> String {
             "further-process" => "each further tenant of 10, a process of its own: private memory",
             "start" => "start to first captured request",
             "one-more" => "one route more of 10,000: from its file's appearance to the first answer",
+            "control-start" => "50,000 Services of 20 endpoints: start of the control plane, until it serves",
+            "control-memory" => "its memory then",
+            "change" => "one endpoint that no node has asked for: CPU time of the control plane",
+            "change-interested" => "for each node that has asked for it: CPU time beside that",
+            "change-node" => "the same at that node: CPU time of the daemon",
+            "node-200" => "a node that uses 200 of the Services: memory above what it has before",
             "one-more-envoy" => "the same of Envoy, whose file is all of its routes",
             "tunnel-client" => "each idle tunnel, the client's daemon",
             "tunnel-server" => "each idle tunnel, the server's daemon",
@@ -197,7 +203,13 @@ fn memory(rows: &[&Row]) -> String {
             "idle-server" => "10 000 idle connections through a pair, the server's daemon",
             other => other,
         };
-        let figure = if r.rss_bytes > 0.0 { size(r.rss_bytes) } else { format!("{:.0} ms", r.p50_us / 1e3) };
+        let figure = match r {
+            Row { rss_bytes, .. } if *rss_bytes > 0.0 => size(*rss_bytes),
+            Row { cpu_us_per_request, .. } if *cpu_us_per_request > 0.0 => {
+                format!("{cpu_us_per_request:.0} µs")
+            }
+            Row { p50_us, .. } => format!("{:.0} ms", p50_us / 1e3),
+        };
         line(&mut text, &format!("| {what} | {figure} |"));
     }
     text
@@ -223,6 +235,7 @@ fn figure_of(v: &Verdict) -> (String, fn(f64) -> String) {
     match single {
         verdict::ERRORS => (format!("{}: {}, errors", v.case, v.of), |value| format!("{value:.0}")),
         "rss_bytes" => (v.case.clone(), size),
+        "cpu_us_per_request" => (format!("{}: CPU time", v.case), |value| format!("{value:.0} µs")),
         "p99_us" => (format!("{}: {}, p99", v.case, v.of), |value| format!("{:.1} ms", value / 1e3)),
         "" if v.difference => {
             (format!("{}: {} above {}, {}", v.case, v.of, v.to, v.metric), |value| format!("{value:.1} µs"))

@@ -108,8 +108,11 @@ impl Canopy {
         if kind == Kind::CanopyUnbudgeted {
             command.args(["--budgets", "off"]);
         }
-        if kind == Kind::CanopyFollowing {
+        if matches!(kind, Kind::CanopyFollowing | Kind::CanopyOnDemand) {
             command.arg("--discovery").arg(control_plane(&directory));
+        }
+        if kind == Kind::CanopyOnDemand {
+            command.arg("--discovery-on-demand");
         }
         command.arg("--redirect").arg(kind.steering().flag()).arg("--access-log");
         if setting.access_log {

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     CanopyFollowing,
     /// Envoy that follows one.
     EnvoyFollowing,
+    /// The daemon that asks one for what its pods dial.
+    CanopyOnDemand,
 }
 
 /// How many routes there are.
@@ -98,7 +100,7 @@ impl Kind {
         match self {
             Self::Direct | Self::DirectAcross => "direct",
             Self::Canopy | Self::CanopyPair(_) | Self::CanopyTo(_) | Self::CanopyBudgeted => "canopy-node",
-            Self::CanopyRouted(_) | Self::CanopyFollowing => "canopy-node",
+            Self::CanopyRouted(_) | Self::CanopyFollowing | Self::CanopyOnDemand => "canopy-node",
             Self::CanopyUnbudgeted => "canopy-node-unbudgeted",
             Self::CanopyBy(Steering::Ebpf) => "canopy-node-ebpf",
             Self::CanopyBy(Steering::Iptables) => "canopy-node-iptables",

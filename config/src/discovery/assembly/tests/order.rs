@@ -189,6 +189,7 @@ fn check_changes(before: &Made, after: &Made) -> Result<(), TestCaseError> {
     check!(authorization);
     check!(peer_authentication);
     check!(network_policies);
-    prop_assert_eq!(after.mesh.version, before.mesh.version + u64::from(!after.changes.is_empty()));
+    let differs = !after.changes.is_empty() || after.mesh.guarded != before.mesh.guarded;
+    prop_assert_eq!(after.mesh.version, before.mesh.version + u64::from(differs));
     Ok(())
 }

@@ -245,9 +245,9 @@ enum Next {
     Ended,
 }
 
-/// The name by which an address of this network is asked for.
-pub(super) fn name_of(address: IpAddr) -> String {
-    format!("/{address}")
+/// The name by which an address of a network is asked for.
+pub(super) fn name_of(network: &str, address: IpAddr) -> String {
+    format!("{network}/{address}")
 }
 
 /// The stream's other half has ended: why is what the next response says.

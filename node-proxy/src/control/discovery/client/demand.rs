@@ -26,6 +26,8 @@ pub struct Demand(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Of which the addresses are.
+    network: String,
     table: Mutex<Table>,
     ordered: Notify,
     answered: watch::Sender<u64>,
@@ -75,10 +77,11 @@ struct Known {
 }
 
 impl Demand {
-    /// A table with room for `most` names.
-    pub fn new(most: usize) -> Self {
+    /// A table with room for `most` names, of addresses of a network.
+    pub fn new(most: usize, network: &str) -> Self {
         let table = Mutex::new(Table { most, ..Table::default() });
-        Self(Arc::new(Shared { table, ordered: Notify::new(), answered: watch::Sender::new(0) }))
+        let network = network.to_owned();
+        Self(Arc::new(Shared { network, table, ordered: Notify::new(), answered: watch::Sender::new(0) }))
     }
 
     /// What is known of an address; asks for it where nothing is. From any thread.
@@ -91,7 +94,7 @@ impl Demand {
         if is_nobodys(address) {
             return Answer::Absent;
         }
-        self.order(tenant, &name_of(address.to_canonical()))
+        self.order(tenant, &name_of(&self.0.network, address.to_canonical()))
     }
 
     /// What is known of what has this name; asks for it where nothing is.
@@ -242,7 +245,7 @@ mod tests {
     }
 
     fn name(last: u8) -> String {
-        name_of(ip(last))
+        name_of("", ip(last))
     }
 
     fn known(answer: Answer, used: Instant) -> Known {
@@ -294,11 +297,18 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_for_what_is_no_address_of_anybody() {
-        let demand = Demand::new(9);
+        let demand = Demand::new(9, "");
         for nobody in ["127.0.0.1", "::1", "0.0.0.0", "224.0.0.1"] {
             assert_eq!(demand.want(nobody.parse().unwrap()), Answer::Absent, "{nobody}");
         }
         assert_eq!(demand.orders(), Orders::default());
+    }
+
+    #[test]
+    fn an_address_is_asked_for_as_one_of_the_nodes_own_network() {
+        let demand = Demand::new(9, "lan");
+        demand.want(ip(1));
+        assert_eq!(demand.orders().want, ["lan/10.0.0.1"]);
     }
 
     #[tokio::test]
@@ -308,18 +318,18 @@ mod tests {
             (Answer::Absent, Found::Outside),
             (Answer::Refused, Found::Unanswered),
         ] {
-            let demand = Demand::new(9);
+            let demand = Demand::new(9, "");
             let asked = tokio::spawn(demand.find(&tenant(), ip(1)));
             demand.ordered().await;
             demand.answer(&[(name(1), answer)]);
             assert_eq!(asked.await.unwrap(), found);
         }
-        assert_eq!(Demand::new(0).find(&tenant(), ip(1)).await, Found::Unanswered, "there is no room");
+        assert_eq!(Demand::new(0, "").find(&tenant(), ip(1)).await, Found::Unanswered, "there is no room");
     }
 
     #[tokio::test]
     async fn who_waits_is_told_when_there_is_an_answer() {
-        let demand = Demand::new(9);
+        let demand = Demand::new(9, "");
         let mut answered = demand.answered();
         assert_eq!(demand.want(ip(1)), Answer::Asked);
         demand.ordered().await;

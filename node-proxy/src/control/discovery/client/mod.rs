@@ -84,7 +84,7 @@ impl Client {
     pub fn start(options: Options, events: mpsc::Sender<Event>) -> io::Result<Self> {
         let (running, mut ends) = watch::channel(());
         let standing = Arc::new(Standing::new(options.server.to_string(), SystemTime::now()));
-        let demand = options.on_demand.map(Demand::new);
+        let demand = options.on_demand.map(|most| Demand::new(most, &options.introduction.network));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (told, asked) = (Arc::clone(&standing), demand.clone());
         thread::Builder::new().name("discovery".to_owned()).stack_size(STACK_BYTES).spawn(move || {

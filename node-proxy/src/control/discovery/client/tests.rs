@@ -43,6 +43,7 @@ fn options(socket: &Path) -> Options {
             pod: PodName::new("mesh".try_into().unwrap(), "canopy".try_into().unwrap()),
             cluster: "east".to_owned(),
             domain: "cluster.local".try_into().unwrap(),
+            network: String::new(),
         },
         on_demand: None,
         cache: None,

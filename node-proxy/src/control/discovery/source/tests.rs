@@ -70,6 +70,7 @@ fn start(
             pod: PodName::new("mesh".try_into().unwrap(), "canopy".try_into().unwrap()),
             cluster: "east".to_owned(),
             domain: "cluster.local".try_into().unwrap(),
+            network: String::new(),
         },
         on_demand: None,
         cache: Some(directory.join("cache")),
