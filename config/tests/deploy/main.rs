@@ -5,6 +5,7 @@ mod chart;
 mod manifests;
 mod options;
 mod overlays;
+mod prose;
 mod rights;
 mod schema;
 mod telemetry;
