@@ -74,7 +74,7 @@ const CASES: [(&str, By); 35] = [
         By::Nobody,
     ),
     (
-        "{namespaces: [a], budget: {bytesPerSecond: {in: 1k, out: 2e3}, descriptors: 16, compiledBytes: .5Gi}}",
+        "{namespaces: [a], budget: {bytesPerSecond: {in: 1k, out: \"2e3\"}, descriptors: 16, compiledBytes: .5Gi}}",
         By::Nobody,
     ),
     (
