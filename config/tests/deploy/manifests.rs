@@ -20,7 +20,7 @@ pub(crate) fn text(path: &str) -> String {
 
 /// The documents of a text of YAML.
 pub(crate) fn documents(yaml: &str) -> Vec<Value> {
-    let parts = yaml.split("\n---\n").filter(|part| part.lines().any(|line| is_content(line)));
+    let parts = yaml.split("\n---\n").filter(|part| part.lines().any(is_content));
     parts
         .map(|part| serde_yaml::from_str(part).unwrap_or_else(|error| panic!("{error}, in:\n{part}")))
         .collect()

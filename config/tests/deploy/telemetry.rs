@@ -32,16 +32,17 @@ fn questions() -> Vec<(String, String)> {
     let rules = &documents(&text("deploy/monitoring/alerts.yaml"))[0];
     let alerts = items(&rules["spec"]["groups"][0]["rules"]);
     let mut found: Vec<_> = alerts
-        .map(|alert| (alert["alert"].to_string(), alert["expr"].as_str().unwrap().to_owned()))
+        .map(|alert| (alert["alert"].to_string(), alert["expr"].as_str().expect("a text").to_owned()))
         .collect();
     let dashboard: Value =
         serde_json::from_str(&text("deploy/monitoring/dashboard.json")).expect("a dashboard");
     for panel in items(&dashboard["panels"]) {
-        let asked = items(&panel["targets"]).map(|target| target["expr"].as_str().unwrap().to_owned());
+        let asked =
+            items(&panel["targets"]).map(|target| target["expr"].as_str().expect("a text").to_owned());
         found.extend(asked.map(|question| (panel["title"].to_string(), question)));
     }
     for variable in items(&dashboard["templating"]["list"]).filter(|variable| variable["type"] == "query") {
-        found.push((variable["name"].to_string(), variable["query"].as_str().unwrap().to_owned()));
+        found.push((variable["name"].to_string(), variable["query"].as_str().expect("a text").to_owned()));
     }
     found
 }
