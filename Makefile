@@ -1,6 +1,6 @@
 # The front door. Each verb does its own set-up (scripts/setup) and says what it is doing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fuzz clean setup
+.PHONY: help demo test bench lint fuzz image clean setup
 SCENARIO ?=
 SECONDS ?= 30
 HOLD ?=
@@ -27,6 +27,10 @@ lint: ## format, clippy, rustdoc, licences, size and shape
 fuzz: ## every fuzz target for SECONDS=30 each
 	@scripts/setup fuzz
 	@SECONDS_EACH=$(SECONDS) scripts/fuzz
+
+image: ## the container image, at most 30 MiB, and its list of parts: target/image
+	@scripts/setup image
+	@scripts/image
 
 setup: ## only the set-up: packages, bpf-linker, cargo-deny
 	@scripts/setup test

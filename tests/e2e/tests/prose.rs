@@ -93,7 +93,8 @@ fn pages() -> Vec<std::path::PathBuf> {
         "docs/operations.md",
         "docs/security.md",
     ];
-    let concepts = fs::read_dir(repository().join("docs/concepts")).into_iter().flatten().flatten();
+    let folders = ["docs/concepts", "docs/operations"].map(|folder| repository().join(folder));
+    let concepts = folders.into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
     let concepts =
         concepts.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "md"));
     names

@@ -1,0 +1,104 @@
+//! Kustomizations hold together: what they list is there, what is there is listed, and what they patch is in the base.
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::Value;
+
+use crate::manifests::{BASE, base, documents, files, is, items, repository, strings, text};
+
+const OVERLAYS: &str = "deploy/daemonset/overlays";
+
+fn overlays() -> Vec<String> {
+    let folder = repository().join(OVERLAYS);
+    let names = fs::read_dir(folder).expect("overlays").flatten().map(|entry| entry.file_name());
+    names.map(|name| format!("{OVERLAYS}/{}", name.to_string_lossy())).collect()
+}
+
+#[test]
+fn every_file_of_a_kustomization_is_there_and_every_file_there_is_of_one() {
+    let mut folders = overlays();
+    assert!(folders.len() >= 5, "{folders:?}");
+    folders.extend([BASE.to_owned(), "deploy/monitoring".to_owned()]);
+    for folder in folders {
+        let kustomization = &documents(&text(&format!("{folder}/kustomization.yaml")))[0];
+        let mut listed: BTreeSet<String> = strings(&kustomization["resources"]).into_iter().collect();
+        listed.extend(
+            items(&kustomization["patches"]).filter_map(|patch| patch["path"].as_str().map(str::to_owned)),
+        );
+        listed.extend(items(&kustomization["configMapGenerator"]).flat_map(|map| strings(&map["files"])));
+        assert!(!listed.contains("../../base") || folder.starts_with(OVERLAYS));
+        listed.remove("../../base");
+        listed.insert("kustomization.yaml".to_owned());
+        let there = files(&folder);
+        let there: BTreeSet<String> =
+            there.iter().map(|path| path.replace(&format!("{folder}/"), "")).collect();
+        assert_eq!(listed, there, "{folder}");
+    }
+}
+
+/// The patches of an overlay, from files and from its own text.
+fn patches(folder: &str) -> Vec<Value> {
+    let kustomization = &documents(&text(&format!("{folder}/kustomization.yaml")))[0];
+    items(&kustomization["patches"])
+        .flat_map(|patch| match patch["path"].as_str() {
+            Some(path) => documents(&text(&format!("{folder}/{path}"))),
+            None => documents(patch["patch"].as_str().expect("a patch is a file or a text")),
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_patched_is_in_the_base_down_to_its_containers_volumes_and_variables() {
+    let base = base();
+    let mut seen = 0;
+    for folder in overlays() {
+        for patch in patches(&folder) {
+            let (kind, name) = (patch["kind"].as_str().unwrap(), patch["metadata"]["name"].as_str().unwrap());
+            let target = base.iter().find(|(_, object)| is(object, kind, name));
+            let (_, target) = target.unwrap_or_else(|| panic!("{folder}: the base has no {kind} {name}"));
+            assert_eq!(target["metadata"]["namespace"], patch["metadata"]["namespace"], "{folder}");
+            seen += 1;
+            let (target, patch) = (&target["spec"]["template"]["spec"], &patch["spec"]["template"]["spec"]);
+            for container in items(&patch["containers"]) {
+                let of = items(&target["containers"]).find(|other| other["name"] == container["name"]);
+                let of = of.unwrap_or_else(|| {
+                    panic!("{folder}: {kind} {name} has no container {}", container["name"])
+                });
+                for variable in items(&container["env"]) {
+                    let there = items(&of["env"]).any(|other| other["name"] == variable["name"]);
+                    assert!(
+                        there,
+                        "{folder}: {} is not in the base: an addition, or a slip?",
+                        variable["name"]
+                    );
+                }
+                let mounted = items(&container["volumeMounts"]).map(|mount| &mount["name"]);
+                for name in mounted {
+                    let volumes = items(&target["volumes"]).chain(items(&patch["volumes"]));
+                    assert!(
+                        volumes.into_iter().any(|volume| volume["name"] == *name),
+                        "{folder}: no volume {name}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(seen >= 8, "{seen} patches were looked at");
+}
+
+#[test]
+fn the_example_is_opted_in_and_its_tenant_lists_it() {
+    let folder = format!("{OVERLAYS}/opt-in-example");
+    let object = |file: &str| documents(&text(&format!("{folder}/{file}"))).remove(0);
+    let namespace = object("namespace.yaml");
+    assert_eq!(namespace["metadata"]["labels"]["canopy.mesh/mode"], "node");
+    assert_eq!(
+        strings(&object("tenant.yaml")["spec"]["namespaces"]),
+        [namespace["metadata"]["name"].as_str().unwrap()]
+    );
+    let workloads = documents(&text(&format!("{folder}/workloads.yaml")));
+    assert_eq!(workloads.iter().filter(|object| object["kind"] == "Deployment").count(), 2);
+    for object in workloads {
+        assert_eq!(object["metadata"]["namespace"], namespace["metadata"]["name"]);
+    }
+}
