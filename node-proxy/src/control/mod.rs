@@ -28,6 +28,7 @@ pub mod directory;
 pub mod discovery;
 mod files;
 pub mod names;
+pub mod sandboxes;
 mod standings;
 mod status;
 
