@@ -21,6 +21,9 @@ pub mod routing;
 // What an authority answers.
 pub mod answers;
 
+// What other plugins and a runtime say of a pod's network.
+pub mod networks;
+
 mod head;
 
 /// The text that bytes begin with.

@@ -11,14 +11,14 @@ use std::{
 };
 
 use inputs::{
-    answers, baggage_forwarded, certificates, connect_request, detect, heads, lowering, routing, said,
-    scalars,
+    answers, baggage_forwarded, certificates, connect_request, detect, heads, lowering, networks, routing,
+    said, scalars,
 };
 
 /// What a target holds of bytes: it panics where that is not so.
 type Holds = fn(&[u8]);
 
-const TARGETS: [(&str, Holds); 10] = [
+const TARGETS: [(&str, Holds); 11] = [
     ("answers", answers::holds),
     ("baggage_forwarded", baggage_forwarded::holds),
     ("certificates", certificates::holds),
@@ -26,6 +26,7 @@ const TARGETS: [(&str, Holds); 10] = [
     ("detect", detect::holds),
     ("heads", heads::holds),
     ("lowering", lowering::holds),
+    ("networks", networks::holds),
     ("routing", routing::holds),
     ("said", said::holds),
     ("scalars", scalars::holds),
