@@ -125,7 +125,12 @@ fn a_person_who_runs_it_is_told_what_it_is() {
 }
 
 fn canopy(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_canopy")).env_clear().arg("cni").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_canopy"))
+        .env_clear()
+        .arg("cni")
+        .args(arguments)
+        .output()
+        .expect("the program")
 }
 
 #[test]

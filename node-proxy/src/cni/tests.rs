@@ -294,8 +294,8 @@ async fn a_uid_that_the_runtime_does_not_say_is_asked_for() {
     let asked = node.gate(&[Verdict::Enrolled]);
     node.api(json!({"canopy.mesh/mode": "node"}), json!({})).await;
     node.starts("by the API server").await;
-    let asked = asked.lock().unwrap();
-    assert!(matches!(&asked[..], [Ask::Add(attachment)] if attachment.uid == "u"), "{asked:?}");
+    let said = std::mem::take(&mut *asked.lock().unwrap());
+    assert!(matches!(&said[..], [Ask::Add(attachment)] if attachment.uid == "u"), "{said:?}");
     let node = Node { uid: false, ..Node::new() };
     node.gate(&[Verdict::Enrolled]);
     assert!(node.fails("by nobody").await.contains("K8S_POD_UID"));
@@ -349,8 +349,7 @@ async fn operations_are_of_the_version_that_has_them() {
 
 #[test]
 fn only_by_the_plugins_name_and_without_arguments_is_the_program_the_plugin() {
-    let is_called =
-        |arguments: &[&str]| super::is_called(&arguments.iter().map(Into::into).collect::<Vec<_>>());
-    assert!(is_called(&["/opt/cni/bin/canopy-cni"]) && is_called(&["canopy-cni"]));
-    assert!(!is_called(&["/opt/cni/bin/canopy-cni", "run"]) && !is_called(&["canopy"]) && !is_called(&[]));
+    let is_it = |arguments: &[&str]| is_called(&arguments.iter().map(Into::into).collect::<Vec<_>>());
+    assert!(is_it(&["/opt/cni/bin/canopy-cni"]) && is_it(&["canopy-cni"]));
+    assert!(!is_it(&["/opt/cni/bin/canopy-cni", "run"]) && !is_it(&["canopy"]) && !is_it(&[]));
 }

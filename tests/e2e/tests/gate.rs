@@ -122,7 +122,7 @@ fn while_the_daemon_is_away_a_pod_starts_as_its_namespace_says_and_nobodys_pod_i
         std::fs::read_to_string(&cache).is_ok_and(|text| text.contains("nobodys"))
     })?;
     drop(daemon);
-    let pods = ["closed", "open", "nobodys", "unheard"].map(|name| gated.stage.node.pod(name, "web"));
+    let pods = ["closed", "open", "nobodys", "unheard"].map(|name| gated.stage.node.pod(name, name));
     for (pod, expected) in pods.into_iter().zip([
         Err("no daemon enrols the pod"),
         Ok("starts uncaptured"),

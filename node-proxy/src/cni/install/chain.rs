@@ -18,6 +18,9 @@ pub enum Problem {
     /// It is JSON, and no network's configuration.
     #[error("it has neither `plugins` nor a `type`, as a network's configuration does; it is left as it is")]
     NoPlugins,
+    /// Nobody in it makes a network.
+    #[error("it has no other plugin than this one, which makes no network; it is left as it is")]
+    Alone,
     /// Its version has no chains.
     #[error(
         "its cniVersion is {0}, and chains are since 0.3.0 (known here are {known}); it is left as it is: have your network plugin write a newer one",
@@ -40,10 +43,16 @@ pub fn chain(text: &str, entry: &Value) -> Result<Option<String>, Problem> {
     }
     if !network.contains_key("plugins") {
         let alone = Value::Object(network.clone());
+        if is_own(&alone) {
+            return Err(Problem::Alone);
+        }
         let list = json!({"cniVersion": version, "name": network.get("name"), "plugins": [alone, entry]});
         return print(&list).map(Some);
     }
     let plugins = plugins(&mut network)?;
+    if plugins.iter().all(is_own) {
+        return Err(Problem::Alone);
+    }
     match plugins.iter_mut().find(|plugin| is_own(plugin)) {
         Some(own) if own == entry => return Ok(None),
         Some(own) => *own = entry.clone(),
@@ -188,10 +197,12 @@ mod tests {
             ("", "it is no JSON object"),
             ("{\"plugins\": [", "it is no JSON object"),
             ("[]", "it is no JSON object"),
-            ("{}", "neither `plugins` nor"),
-            (r#"{"cniVersion":"1.0.0","plugins":{}}"#, "neither `plugins` nor"),
-            (r#"{"cniVersion":"1.0.0","plugins":[]}"#, "neither `plugins` nor"),
-            (r#"{"cniVersion":"1.0.0","plugins":[{"name":"x"}]}"#, "neither `plugins` nor"),
+            ("{}", "it has neither `plugins` nor"),
+            (r#"{"cniVersion":"1.0.0","plugins":{}}"#, "it has neither `plugins` nor"),
+            (r#"{"cniVersion":"1.0.0","plugins":[]}"#, "it has neither `plugins` nor"),
+            (r#"{"cniVersion":"1.0.0","plugins":[{"name":"x"}]}"#, "it has neither `plugins` nor"),
+            (r#"{"cniVersion":"1.0.0","type":"canopy-cni"}"#, "it has no other plugin"),
+            (r#"{"cniVersion":"1.0.0","plugins":[{"type":"canopy-cni"}]}"#, "it has no other plugin"),
             (r#"{"cniVersion":"0.2.0","type":"bridge"}"#, "its cniVersion is 0.2.0"),
             (r#"{"type":"bridge"}"#, "its cniVersion is 0.1.0"),
         ] {
