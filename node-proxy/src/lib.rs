@@ -38,6 +38,9 @@ pub mod forest;
 
 pub mod control;
 
+// The plugin by which pods come to the gate of `control`.
+pub mod cni;
+
 // What is told of decisions, by those who make them.
 pub mod explain;
 

@@ -18,6 +18,7 @@ mod cell;
 mod certificate;
 mod certificates;
 mod check;
+mod cni;
 mod completions;
 mod control;
 mod diff;
@@ -79,6 +80,7 @@ enum Verb {
     Release(release::Release),
     Certificate(certificate::Certificate),
     Root(root::Root),
+    Cni(cni::Cni),
     Completions(completions::Completions),
     Cell(cell::Cell),
 }
@@ -93,7 +95,12 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 
 /// Parses the command line and runs the verb.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().verb {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    // The runtime calls its plugins by their file's name, and says nothing on their command line.
+    if crate::cni::is_called(&arguments) {
+        arguments.push("cni".into());
+    }
+    let outcome = match Cli::parse_from(arguments).verb {
         Verb::Check(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
@@ -109,6 +116,7 @@ pub fn main() -> ExitCode {
         Verb::Release(verb) => verb.run(),
         Verb::Certificate(verb) => verb.run(),
         Verb::Root(verb) => verb.run(),
+        Verb::Cni(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),
         Verb::Cell(verb) => verb.run(),
     };

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     admin::owners,
+    control::gate,
     forest::{Lanes, OnStop},
     hbone::Site,
     mode::node::{self, NodeOptions, RedirectChoice},
@@ -88,6 +89,15 @@ pub(super) struct Run {
     /// The name of this node: pods whose spec.nodeName is another are not on this machine.
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
+    /// The socket of the gate, at which the CNI plugin (`canopy cni`) has pods enrolled before they start; without it there is no gate.
+    #[arg(long, value_name = "PATH", env = "CANOPY_GATE_SOCKET")]
+    gate_socket: Option<PathBuf>,
+    /// A file that says what is known of namespaces, for the CNI plugin, while neither this daemon nor the API server is there.
+    #[arg(long, value_name = "FILE", requires = "gate_socket", env = "CANOPY_GATE_CACHE")]
+    gate_cache: Option<PathBuf>,
+    /// The socket of another CNI agent that hands over pods' network namespaces (istio-cni's ztunnel.sock), in place of the plugin.
+    #[arg(long, value_name = "PATH", env = "CANOPY_ZDS_SOCKET")]
+    zds_socket: Option<PathBuf>,
     #[command(flatten)]
     discovery: Discovery,
     #[command(flatten)]
@@ -210,8 +220,11 @@ impl Run {
             domain: site.domain.clone(),
             trust_domain: self.trust_domain.clone(),
         })?;
+        let cache = self.gate_cache;
         node::run(NodeOptions {
             discovery,
+            gate: self.gate_socket.map(|socket| gate::Options { socket, cache }),
+            zds: self.zds_socket,
             config: self.config,
             admin_socket: self.daemon.socket(),
             showback: self.showback_file,

@@ -27,7 +27,9 @@ pub mod compile;
 pub mod directory;
 pub mod discovery;
 mod files;
+pub mod gate;
 pub mod names;
+pub mod sandboxes;
 mod standings;
 mod status;
 

@@ -25,6 +25,7 @@ use super::{
     accounting::Auditor,
     costs::{self, NodeCosts},
     describe::{CellDescription, ForestDescription, TreeDescription, Usage},
+    enrolments::Enrolments,
     supervisor::Supervisor,
     watch::Watch,
 };
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     /// What tenants' owners are told.
     pub(super) events: Events,
     watch: Mutex<Watch>,
+    /// Which pods have a tree, for those who wait for one.
+    pub(super) enrolments: watch::Sender<Enrolments>,
 }
 
 /// What the supervisor publishes.
@@ -198,6 +201,11 @@ impl ForestHandle {
     pub fn standing(&self) -> (u64, usize, usize) {
         let standing = self.shared.standing();
         (standing.version, standing.planted, standing.waiting)
+    }
+
+    /// Which pods of this node have a tree, and which wait for one, and whenever that changes.
+    pub fn enrolments(&self) -> watch::Receiver<Enrolments> {
+        self.shared.enrolments.subscribe()
     }
 
     /// Where the forest is in its life.

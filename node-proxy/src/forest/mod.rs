@@ -19,11 +19,12 @@ use crate::{
     upstream::connect::Connect,
 };
 
-pub use self::{growth::Lanes, handle::ForestHandle, phase::Phase};
+pub use self::{enrolments::Enrolments, growth::Lanes, handle::ForestHandle, phase::Phase};
 
 // What others see of it.
 pub mod costs;
 pub mod describe;
+mod enrolments;
 mod handle;
 mod phase;
 

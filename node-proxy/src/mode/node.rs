@@ -18,6 +18,7 @@ use config::{
     store,
 };
 use ebpf_redirect::{FenceChoice, RedirectError};
+use tokio::task::JoinSet;
 
 use super::{hours::Hours, signals::Signals, sources, steering::Steering};
 use crate::{
@@ -30,7 +31,9 @@ use crate::{
         compile::Compiler,
         directory::DirectoryError,
         discovery::client,
+        gate::{self, Gate, GateError},
         names::{Names, Pace, System},
+        sandboxes::Places,
     },
     forest::{ForestHandle, Lanes, OnStop, Phase, Settings},
     hbone::Site,
@@ -53,6 +56,10 @@ pub struct NodeOptions {
     pub config: PathBuf,
     /// The control plane to follow, if one is; of the directory then Pods alone count.
     pub discovery: Option<client::Options>,
+    /// Where pods are enrolled before they start, if anywhere.
+    pub gate: Option<gate::Options>,
+    /// The CNI agent that tells of pods in the plugin's place, if one does.
+    pub zds: Option<PathBuf>,
     /// Where the admin socket is made.
     pub admin_socket: PathBuf,
     /// Where tenants' owners find theirs.
@@ -158,6 +165,9 @@ pub enum RunError {
     /// No admin socket.
     #[error(transparent)]
     Admin(#[from] admin::server::AdminError),
+    /// No gate.
+    #[error(transparent)]
+    Gate(#[from] GateError),
     /// No embedded authority.
     #[error(transparent)]
     Authority(#[from] embedded::DirectoryError),
@@ -285,6 +295,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Where the daemon is spoken to. All of it is had before anything of a predecessor's is touched.
 struct Doors {
     admin: admin::server::Server,
+    gate: Option<Gate>,
     metrics: server::Server,
     signals: Signals,
 }
@@ -293,6 +304,7 @@ impl Doors {
     async fn open(options: &NodeOptions) -> Result<Self, RunError> {
         Ok(Self {
             admin: admin::server::Server::bind(&options.admin_socket)?,
+            gate: options.gate.as_ref().map(Gate::open).transpose()?,
             metrics: server::Server::bind(options.metrics_addr).await?,
             signals: Signals::new().map_err(|source| RunError::System { what: "signals", source })?,
         })
@@ -306,7 +318,17 @@ async fn serve(
     access_log: &Writer,
     control: impl FnOnce() -> io::Result<Control>,
 ) -> Result<(), RunError> {
-    let Doors { admin, metrics, mut signals } = doors;
+    let Doors { admin, gate, metrics, mut signals } = doors;
+    let (own, places) =
+        (gate::Own { forest: daemon.forest.clone(), status: Arc::clone(&daemon.status) }, Places::default());
+    let own = Arc::new(own);
+    let mut gates = JoinSet::new();
+    if let Some(gate) = gate {
+        gates.spawn(gate.serve(places.clone(), Arc::clone(&own) as Arc<_>));
+    }
+    if let Some(socket) = options.zds.clone() {
+        gates.spawn(gate::zds::follow(socket, places, own));
+    }
     tokio::spawn(admin.serve(Arc::clone(daemon) as Arc<_>));
     let owned = daemon.forest.clone();
     tokio::spawn(admin::owners::serve(options.owners, Arc::clone(daemon) as Arc<_>, move || owned.owners()));
@@ -338,6 +360,8 @@ async fn serve(
     }
     daemon.hours.end(&daemon.forest);
     tracing::info!(within = ?options.drain, "draining; a second signal ends the daemon at once");
+    // Nothing new is enrolled from here on: pods wait for the next daemon, and are not told to.
+    gates.abort_all();
     drop(control);
     tokio::select! {
         drained = tokio::time::timeout(options.drain + LAST, daemon.forest.drain(options.drain)) => {

@@ -25,6 +25,9 @@ pub mod answers;
 pub mod cached;
 pub mod discovered;
 
+// What other plugins and a runtime say of a pod's network.
+pub mod networks;
+
 mod head;
 
 /// The text that bytes begin with.

@@ -12,13 +12,13 @@ use std::{
 
 use inputs::{
     answers, baggage_forwarded, cached, certificates, connect_request, detect, discovered, heads, lowering,
-    routing, said, scalars,
+    networks, routing, said, scalars,
 };
 
 /// What a target holds of bytes: it panics where that is not so.
 type Holds = fn(&[u8]);
 
-const TARGETS: [(&str, Holds); 12] = [
+const TARGETS: [(&str, Holds); 13] = [
     ("answers", answers::holds),
     ("baggage_forwarded", baggage_forwarded::holds),
     ("cached", cached::holds),
@@ -28,6 +28,7 @@ const TARGETS: [(&str, Holds); 12] = [
     ("discovered", discovered::holds),
     ("heads", heads::holds),
     ("lowering", lowering::holds),
+    ("networks", networks::holds),
     ("routing", routing::holds),
     ("said", said::holds),
     ("scalars", scalars::holds),

@@ -43,6 +43,10 @@ impl Supervisor {
             planted: self.trees.len(),
             waiting: self.waiting.len(),
         };
+        let planted = self.trees.values().map(|tree| &tree.workload);
+        let waiting = self.waiting.values().map(|waiting| (&waiting.workload, &waiting.problem));
+        let version = self.mesh.version;
+        self.shared.enrolments.send_if_modified(|known| known.take_up(version, planted, waiting));
     }
 
     /// Tells tenants' owners what is news to them.

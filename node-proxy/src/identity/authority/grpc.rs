@@ -86,7 +86,7 @@ pub(crate) fn bearer(file: &Path, remedy: &str) -> Result<MetadataValue<Ascii>, 
     Ok(value)
 }
 
-async fn ready(channel: Channel) -> Result<Grpc<Channel>, Status> {
+pub(crate) async fn ready(channel: Channel) -> Result<Grpc<Channel>, Status> {
     let mut client = Grpc::new(channel);
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     Ok(client)

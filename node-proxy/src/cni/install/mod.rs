@@ -1,0 +1,236 @@
+//! The plugin on a node: its file beside the others', its way to the API server, its place in the chain. Put there, kept there, taken away.
+//!
+//! Every step writes beside and renames, and does nothing where it is done: who dies half-way is mended by the next. The chain comes last and
+//! goes first, so that it never names a plugin that is not there. Nothing of anybody else's may be lost.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use self::{account::Account, chain::Problem, networks::Networks};
+use super::NAME;
+use crate::sys::replace::{Mode, replace_with};
+
+pub mod account;
+pub mod chain;
+mod networks;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+/// What is to be installed, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where networks are configured, as this process sees it.
+    pub conf_dir: PathBuf,
+    /// The same as the container runtime sees it, which runs the plugin.
+    pub conf_dir_of_host: PathBuf,
+    /// Where plugins are, as this process sees it.
+    pub bin_dir: PathBuf,
+    /// The file to chain into; by default the first, as the runtime takes it.
+    pub conf_name: Option<String>,
+    /// This program.
+    pub program: PathBuf,
+    /// How the plugin asks the API server; `None` where it is not to.
+    pub account: Option<Account>,
+    /// What else the plugin is told.
+    pub told: Told,
+}
+
+/// What the plugin is told by its part of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The daemon's gate, as the host sees it.
+    pub gate: PathBuf,
+    /// What the daemon leaves of namespaces on disk.
+    pub cache: Option<PathBuf>,
+    /// Namespaces whose pods pass unasked.
+    pub exempt: Vec<String>,
+    /// How long a pod may wait, in seconds.
+    pub seconds: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A file was written.
+    Wrote(PathBuf),
+    /// The plugin was chained into a network.
+    Chained(PathBuf),
+    /// It was taken out of one.
+    Unchained(PathBuf),
+    /// A file was taken away.
+    Removed(PathBuf),
+}
+
+/// It could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// There is no network.
+    #[error(
+        "there is no network in {}: install your network plugin first, or name its directory with --cni-conf-dir",
+        directory.display()
+    )]
+    NoNetwork {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// There is none of that name.
+    #[error("there is no {} (--cni-conf-name)", path.display())]
+    NoSuchNetwork {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The network that the runtime takes cannot be chained into.
+    #[error("{}: {problem}", path.display())]
+    Network {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        problem: Problem,
+    },
+    /// Another file is where the list of a single plugin would be.
+    #[error("{} is to become the list {}, which is there and somebody else's; remove one of them", single.display(), list.display())]
+    Both {
+        /// The single plugin's configuration.
+        single: PathBuf,
+        /// The list.
+        list: PathBuf,
+    },
+    /// Somebody writes it all the time.
+    #[error("{} is written by somebody else all the time; is another installer fighting for it?", path.display())]
+    Contended {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What the system said.
+    #[error("{}: cannot be {what}", path.display())]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Says which file a system's error is about.
+fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> InstallError {
+    let path = path.to_owned();
+    move |source| InstallError::System { path, what, source }
+}
+
+impl Options {
+    fn binary(&self) -> PathBuf {
+        self.bin_dir.join(NAME)
+    }
+
+    /// The plugin's part of a chain, which it reads on the host.
+    fn entry(&self) -> Value {
+        let Told { gate, cache, exempt, seconds } = &self.told;
+        let mut entry =
+            json!({"type": NAME, "gate": gate, "exemptNamespaces": exempt, "timeoutSeconds": seconds});
+        if let Some(cache) = cache {
+            entry["cache"] = json!(cache);
+        }
+        if self.account.is_some() {
+            entry["kubeconfig"] = json!(self.conf_dir_of_host.join(account::KUBECONFIG));
+        }
+        entry
+    }
+}
+
+/// Makes everything as it should be; what that took, in the order in which it was done.
+///
+/// # Errors
+/// The first step that could not be done; what it would have changed is as it was.
+pub fn install(options: &Options) -> Result<Vec<Change>, InstallError> {
+    let mut changes = Vec::new();
+    let binary = options.binary();
+    if !is_same_file(&options.program, &binary).map_err(failed(&binary, "compared"))? {
+        copy(&options.program, &binary).map_err(failed(&binary, "written"))?;
+        changes.push(Change::Wrote(binary));
+    }
+    if let Some(account) = &options.account {
+        changes.extend(account.write(&options.conf_dir)?.into_iter().map(Change::Wrote));
+    }
+    let networks = Networks::new(&options.conf_dir, options.conf_name.as_deref());
+    changes.extend(networks.chain(&options.entry())?);
+    Ok(changes)
+}
+
+/// Takes everything away. `keep_binary`: pods that began with it are ended with it by runtimes that remember the chain of each
+/// (CRI-O), and cannot be without.
+///
+/// # Errors
+/// As of [`install`]; what comes before it is done, and the next try goes on.
+pub fn uninstall(conf_dir: &Path, bin_dir: &Path, keep_binary: bool) -> Result<Vec<Change>, InstallError> {
+    let mut changes = Networks::new(conf_dir, None).unchain()?;
+    let mut files = vec![conf_dir.join(account::KUBECONFIG), conf_dir.join(account::ROOTS)];
+    if !keep_binary {
+        files.push(bin_dir.join(NAME));
+    }
+    for path in files {
+        match fs::remove_file(&path) {
+            Ok(()) => changes.push(Change::Removed(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&path, "removed")(error)),
+        }
+    }
+    Ok(changes)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut program = fs::File::open(from)?;
+    replace_with(to, Mode(0o755), |file| io::copy(&mut program, file).map(drop))
+}
+
+/// Whether two files have one content, and the second may be run.
+fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(there) = fs::metadata(other) else { return Ok(false) };
+    if !there.is_file() || there.permissions().mode() & 0o111 == 0 || there.len() != fs::metadata(one)?.len()
+    {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (fs::File::open(one)?, fs::File::open(other)?);
+    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        let (count, other_count) = (fill(&mut one, &mut left)?, fill(&mut other, &mut right)?);
+        if left[..count] != right[..other_count] {
+            return Ok(false);
+        }
+        if count == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+/// As many bytes as there are, or as fit.
+fn fill(file: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wrote(path) => write!(f, "wrote {}", path.display()),
+            Self::Chained(path) => write!(f, "chained {NAME} into {}", path.display()),
+            Self::Unchained(path) => write!(f, "took {NAME} out of {}", path.display()),
+            Self::Removed(path) => write!(f, "removed {}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! How a pod stands with this daemon, as whoever waits for it is told: a pure decision over what is in force and what is enrolled.
+//!
+//! A pod is who its UID says: one that is started anew under an old name is another. It must never call a pod enrolled that is enrolled in
+//! another sandbox's namespace.
+
+use std::{path::Path, sync::Arc};
+
+use config::{
+    model::{Egress, Mesh, Workload},
+    name::{Namespace, PodName},
+};
+use tokio::sync::watch;
+
+use super::mode::{MODE, Mode, Terms};
+use crate::{
+    control::Status,
+    forest::{Enrolments, ForestHandle},
+    sys::netns::Netns,
+};
+
+/// Whom the gate asks how a pod stands.
+pub trait Registry: Send + Sync + std::fmt::Debug + 'static {
+    /// How it stands now.
+    fn standing(&self, pod: &PodName, uid: &str, netns: &Path) -> Standing;
+
+    /// Whenever that may have changed.
+    fn changes(&self) -> watch::Receiver<Enrolments>;
+
+    /// What is in force.
+    fn mesh(&self) -> Arc<Mesh>;
+}
+
+/// How a pod stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is known of it.
+    Unknown,
+    /// It is not this daemon's.
+    Outside(String),
+    /// It is this daemon's, and not enrolled yet; what is in the way, if anything is.
+    Waiting(Option<String>),
+    /// It is steered and fenced, where it is.
+    Enrolled,
+}
+
+/// The daemon itself.
+#[derive(Debug)]
+pub struct Own {
+    /// Its cells and trees.
+    pub forest: ForestHandle,
+    /// What is in force.
+    pub status: Arc<Status>,
+}
+
+impl Registry for Own {
+    fn standing(&self, pod: &PodName, uid: &str, netns: &Path) -> Standing {
+        let mesh = self.mesh();
+        let enrolments = self.forest.enrolments();
+        judge(pod, uid, &mesh, &enrolments.borrow(), |path| is_same(path, netns))
+    }
+
+    fn changes(&self) -> watch::Receiver<Enrolments> {
+        self.forest.enrolments()
+    }
+
+    fn mesh(&self) -> Arc<Mesh> {
+        Arc::clone(&self.status.in_force().mesh)
+    }
+}
+
+/// Whether two paths name one namespace.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || Netns::id_at(one).is_some_and(|id| Netns::id_at(other) == Some(id))
+}
+
+/// How a pod stands. `is_there`: whether a path names the namespace that its sandbox has.
+fn judge(
+    pod: &PodName,
+    uid: &str,
+    mesh: &Mesh,
+    enrolments: &Enrolments,
+    is_there: impl Fn(&Path) -> bool,
+) -> Standing {
+    let is_it = |workload: &Workload| {
+        workload.pod == *pod && workload.uid.as_deref().is_none_or(|known| known == uid)
+    };
+    let is_here = |workload: &Workload| is_it(workload) && workload.netns.as_deref().is_some_and(&is_there);
+    if enrolments.planted.iter().any(|workload| is_here(workload)) {
+        return Standing::Enrolled;
+    }
+    if let Some((_, problem)) = enrolments.waiting.iter().find(|(workload, _)| is_here(workload)) {
+        return Standing::Waiting(Some(problem.clone()));
+    }
+    let Some(workload) = mesh.workloads.get(pod).filter(|workload| is_it(workload)) else {
+        return Standing::Unknown;
+    };
+    if workload.netns.is_some() {
+        // What is in force has another sandbox of it, or the forest is about to take it up.
+        return Standing::Waiting(None);
+    }
+    let own = workload.labels.get(MODE).map(String::as_str);
+    match terms(mesh, &pod.namespace).unwrap_or_default().with_pod(own).mode {
+        Mode::Node => Standing::Waiting(None),
+        Mode::Sidecar => {
+            Standing::Outside("its proxy is a sidecar of its own (canopy.mesh/mode: sidecar)".to_owned())
+        }
+        Mode::Off => Standing::Outside(
+            "neither its namespace nor itself is labelled canopy.mesh/mode: node".to_owned(),
+        ),
+    }
+}
+
+/// What a namespace says of its pods, where it is known.
+pub(super) fn terms(mesh: &Mesh, namespace: &Namespace) -> Option<Terms> {
+    let facts = mesh.namespaces.get(namespace)?;
+    let tenant = mesh.membership.get(namespace).and_then(|tenant| mesh.tenants.get(tenant));
+    let kept = tenant.is_some_and(|tenant| tenant.egress == Egress::Mesh);
+    Some(Terms::of(|name| facts.labels.get(name).map(String::as_str), kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use config::{
+        identity::{Identity, TrustDomain},
+        model::NamespaceFacts,
+        name::{Name, ServiceAccount, TenantId},
+    };
+
+    use super::*;
+
+    fn workload(uid: &str, netns: Option<&str>, mode: Option<&str>) -> Arc<Workload> {
+        let namespace = Namespace::try_from("shop").unwrap();
+        let identity = Identity {
+            trust_domain: TrustDomain::default(),
+            namespace: namespace.clone(),
+            service_account: ServiceAccount::try_from("default").unwrap(),
+        };
+        let pod = PodName::new(namespace.clone(), Name::try_from("cart").unwrap());
+        Arc::new(Workload {
+            uid: Some(uid.to_owned()),
+            netns: netns.map(Into::into),
+            labels: mode.map(|mode| (MODE.to_owned(), mode.to_owned())).into_iter().collect(),
+            ..Workload::new(pod, TenantId::Namespace(namespace), identity)
+        })
+    }
+
+    fn mesh(mode: Option<&str>, workloads: &[&Arc<Workload>]) -> Mesh {
+        let name = Namespace::try_from("shop").unwrap();
+        let labels = mode.map(|mode| (MODE.to_owned(), mode.to_owned())).into_iter().collect();
+        Mesh {
+            version: 1,
+            namespaces: [(name.clone(), Arc::new(NamespaceFacts { name, labels }))].into(),
+            workloads: workloads
+                .iter()
+                .map(|workload| (workload.pod.clone(), Arc::clone(workload)))
+                .collect(),
+            ..Mesh::default()
+        }
+    }
+
+    #[test]
+    fn a_pod_stands_as_what_is_in_force_and_what_is_enrolled_say_of_its_uid_and_its_namespace() {
+        let (here, there) = (workload("u", Some("/ns"), None), workload("u", Some("/old"), None));
+        let (bare, other, none) = (workload("u", None, None), workload("v", Some("/ns"), None), Vec::new());
+        let (out, sidecar, own) = (
+            workload("u", None, Some("off")),
+            workload("u", None, Some("sidecar")),
+            workload("u", None, Some("node")),
+        );
+        let planted = |of: &Arc<Workload>| Enrolments {
+            version: 1,
+            planted: vec![Arc::clone(of)],
+            waiting: Vec::new(),
+        };
+        let stuck = Enrolments {
+            version: 1,
+            planted: none,
+            waiting: vec![(Arc::clone(&here), "no port".to_owned())],
+        };
+        let nothing = Enrolments::default();
+        let (node, off) = (Some("node"), None);
+        for (what, mesh, enrolments, expected) in [
+            ("enrolled", mesh(node, &[&here]), &planted(&here), "enrolled"),
+            ("no longer in the mesh, and enrolled still", mesh(node, &[]), &planted(&here), "enrolled"),
+            ("enrolled where it was before", mesh(node, &[&there]), &planted(&there), "waiting"),
+            ("another of its name is enrolled", mesh(node, &[&other]), &planted(&other), "unknown"),
+            ("stuck", mesh(node, &[&here]), &stuck, "waiting: no port"),
+            ("not taken up yet", mesh(node, &[&here]), &nothing, "waiting"),
+            ("its sandbox is not known yet", mesh(node, &[&bare]), &nothing, "waiting"),
+            ("not known yet", mesh(node, &[]), &nothing, "unknown"),
+            ("not opted in", mesh(off, &[&bare]), &nothing, "outside"),
+            ("opted out", mesh(node, &[&out]), &nothing, "outside"),
+            ("a sidecar", mesh(node, &[&sidecar]), &nothing, "outside"),
+            ("opted in by itself", mesh(off, &[&own]), &nothing, "waiting"),
+        ] {
+            let standing = match judge(&here.pod, "u", &mesh, enrolments, |path| path == Path::new("/ns")) {
+                Standing::Enrolled => "enrolled".to_owned(),
+                Standing::Unknown => "unknown".to_owned(),
+                Standing::Outside(_) => "outside".to_owned(),
+                Standing::Waiting(None) => "waiting".to_owned(),
+                Standing::Waiting(Some(problem)) => format!("waiting: {problem}"),
+            };
+            assert_eq!(standing, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn one_namespace_by_two_paths_is_one() {
+        assert!(is_same(Path::new("/proc/self/ns/net"), Path::new("/proc/thread-self/ns/net")));
+        assert!(!is_same(Path::new("/proc/self/ns/net"), Path::new("/proc/self/ns/mnt")));
+        assert!(!is_same(Path::new("/nowhere"), Path::new("/nowhere/else")));
+    }
+}

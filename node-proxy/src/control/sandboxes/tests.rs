@@ -1,0 +1,119 @@
+//! What is known of sandboxes, by whoever told it.
+
+use config::name::{Name, Namespace};
+
+use super::*;
+
+pub(super) fn sandbox(uid: &str, container: &str) -> Sandbox {
+    Sandbox {
+        uid: uid.to_owned(),
+        pod: PodName::new(Namespace::try_from("shop").unwrap(), Name::try_from("cart").unwrap()),
+        container: container.to_owned(),
+        netns: Some(format!("/run/netns/{container}").into()),
+        addresses: vec![IpAddr::from([10, 0, 0, 1])],
+        handler: Handler::default(),
+    }
+}
+
+fn container(places: &Places, uid: &str) -> Option<String> {
+    places.of(uid).map(|sandbox| sandbox.container.clone())
+}
+
+#[test]
+fn a_pod_that_is_started_anew_is_where_the_gate_says_before_the_runtime_runs_it() {
+    let places = Places::default();
+    places.found(vec![Arc::new(sandbox("u", "first"))]);
+    assert_eq!(container(&places, "u").as_deref(), Some("first"));
+    places.told(sandbox("u", "second")).unwrap();
+    assert_eq!(container(&places, "u").as_deref(), Some("second"));
+    // The runtime still lists what ends.
+    places.found(vec![Arc::new(sandbox("u", "first"))]);
+    places.left("first");
+    assert_eq!(container(&places, "u").as_deref(), Some("second"), "the end of one is not the other's");
+    assert_eq!(places.all().len(), 1);
+}
+
+#[test]
+fn what_the_gate_told_stays_until_the_runtime_has_listed_it_and_no_longer_does() {
+    let places = Places::default();
+    places.told(sandbox("u", "c")).unwrap();
+    places.found(Vec::new());
+    assert!(places.of("u").is_some(), "it is not ready yet");
+    places.found(vec![Arc::new(sandbox("u", "c"))]);
+    assert!(places.of("u").is_some());
+    places.found(Vec::new());
+    assert!(places.of("u").is_none(), "its end was not told while the daemon was away");
+}
+
+#[test]
+fn what_is_not_among_all_that_there_are_is_gone() {
+    let places = Places::default();
+    places.told(sandbox("a", "1")).unwrap();
+    places.told(sandbox("b", "2")).unwrap();
+    places.only(&["2".to_owned()]);
+    assert!(places.of("a").is_none() && places.of("b").is_some());
+}
+
+#[test]
+fn changes_are_counted_and_what_is_said_twice_is_none() {
+    let places = Places::default();
+    let mut changes = places.changes();
+    let mut has_changed = || {
+        let has = changes.has_changed().unwrap();
+        changes.mark_unchanged();
+        has
+    };
+    places.told(sandbox("u", "c")).unwrap();
+    assert!(has_changed());
+    places.told(sandbox("u", "c")).unwrap();
+    assert!(!has_changed());
+    places.found(vec![Arc::new(sandbox("v", "d"))]);
+    assert!(has_changed());
+    places.found(vec![Arc::new(sandbox("v", "d"))]);
+    assert!(!has_changed());
+    places.left("nobody");
+    assert!(!has_changed());
+    places.left("c");
+    assert!(has_changed());
+}
+
+#[test]
+fn more_sandboxes_than_a_node_can_have_are_refused_once_those_without_a_namespace_are_forgotten() {
+    let places = Places::default();
+    let lasting =
+        |uid: usize| Sandbox { netns: Some("/proc/self/ns/net".into()), ..sandbox(&uid.to_string(), "c") };
+    for uid in 0..MOST - 1 {
+        places.told(lasting(uid)).unwrap();
+    }
+    places.told(sandbox("gone", "c")).unwrap();
+    places.told(lasting(MOST)).unwrap();
+    assert!(places.of("gone").is_none(), "its namespace is nowhere");
+    assert!(places.told(lasting(MOST + 1)).is_err());
+    assert!(
+        places.told(Sandbox { container: "d".to_owned(), ..lasting(0) }).is_ok(),
+        "it takes its own place"
+    );
+}
+
+#[test]
+fn pods_without_a_network_of_their_own_or_with_a_kernel_of_their_own_are_unfit() {
+    let run_by = |name: &str, kind: &str| Sandbox {
+        handler: Handler { name: name.to_owned(), kind: kind.to_owned() },
+        ..sandbox("u", "c")
+    };
+    for (name, kind, own) in [
+        ("", "", None),
+        ("runc", "io.containerd.runc.v2", None),
+        ("crun", "", None),
+        ("untrusted", "io.containerd.runsc.v1", Some("io.containerd.runsc.v1")),
+        ("kata-qemu", "", Some("kata-qemu")),
+        ("gvisor", "", Some("gvisor")),
+    ] {
+        assert_eq!(
+            run_by(name, kind).unfit(),
+            own.map(|own| Unfit::OwnKernel(own.to_owned())),
+            "{name} {kind}"
+        );
+    }
+    assert_eq!(Sandbox { netns: None, ..sandbox("u", "c") }.unfit(), Some(Unfit::HostNetwork));
+}
