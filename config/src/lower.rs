@@ -23,7 +23,7 @@ pub(crate) use self::{
     http_route::{
         BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft, TargetDraft, failure,
     },
-    metadata::{MODE, MODE_NODE, NETNS},
+    metadata::{MODE, NETNS},
     namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft, netns_of},
     quantity::parse as quantity_of,

@@ -15,7 +15,11 @@ use std::{
 
 use config::{discovery::Site, model::Mesh};
 use node_proxy::{
-    control::{Status, discovery::server::Streams},
+    control::{
+        Status,
+        discovery::server::Streams,
+        kubernetes::{self, Standing},
+    },
     mode::control::page,
     telemetry::server::Page,
 };
@@ -56,7 +60,8 @@ fn every_metric_is_documented_with_its_type_and_its_labels() {
     let site = Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
     let streams = Streams::new(site);
     let status = Arc::<Status>::default();
-    let shown = page::ControlPage::new(streams.figures(), status);
+    let cluster = Arc::new(Standing::new(&kubernetes::cluster()));
+    let shown = page::ControlPage::new(streams.figures(), status, Some(cluster));
     assert!(!shown.is_ready(), "nothing is served yet");
     streams.stock(&Arc::new(Mesh { version: 3, ..Mesh::default() }));
     assert!(shown.is_ready());

@@ -27,6 +27,7 @@ pub mod compile;
 pub mod directory;
 pub mod discovery;
 mod files;
+pub mod kubernetes;
 pub mod names;
 mod standings;
 mod status;
