@@ -215,6 +215,22 @@ fn a_pod_in_a_sandbox_is_out_of_the_mesh_and_told_so_where_it_was_meant_to_be_in
 }
 
 #[test]
+fn what_an_api_server_has_taken_is_no_slip_and_nobody_is_told_what_others_act_on_unless_it_protects_something()
+ {
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, namespace: shop}\n\
+        spec: {action: ALLOW, ofTomorrow: {}}\n";
+    let text = pod("p", 1, "", "ofTomorrow: 1, tolerations: [{key: k}], ") + policy;
+    let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))]);
+    for (of_cluster, rejected, others) in [(false, 2, 1), (true, 1, 0)] {
+        let outcome = Store::new(Options { of_cluster, ..Options::default() }).apply(&files);
+        assert_eq!(rejections(&outcome), rejected, "{:#?}", outcome.findings);
+        let left = outcome.findings.iter().filter(|finding| finding.reason == Reason::LeftToOthers);
+        assert_eq!(left.count(), others);
+        assert_eq!(outcome.mesh.workloads.len(), usize::from(of_cluster));
+    }
+}
+
+#[test]
 fn namespaces_have_their_labels_and_their_own_name_which_they_cannot_forge() {
     let text = "kind: Namespace\napiVersion: v1\nmetadata:\n  name: shop\n  labels: {team: a, kubernetes.io/metadata.name: bank}\n";
     let outcome =

@@ -3,7 +3,7 @@
 //! Everything that can fail at start fails before anybody is served. It carries no connection, and must never need what a node needs:
 //! neither root nor the kernel's hooks.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use config::{
     discovery::Site,
@@ -146,7 +146,7 @@ const NO_NODE: &str = "control-plane.invalid";
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use config::store::{FileText, Store};
 

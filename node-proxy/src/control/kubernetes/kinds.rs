@@ -158,6 +158,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_is_what_the_documented_role_may_read() {
+        let page = include_str!("../../../../docs/control-plane.md");
+        let rules = page.lines().filter(|line| line.contains("verbs: [get, list, watch]"));
+        let between = |line: &'static str, from: &str, to: char| {
+            line.split_once(from).and_then(|(_, rest)| rest.split(to).next()).unwrap_or_default()
+        };
+        let mut allowed: Vec<(&str, &str)> = Vec::new();
+        for rule in rules {
+            let group = between(rule, "apiGroups: [", ']').trim_matches('"');
+            let resources = between(rule, "resources: [", ']').split(", ");
+            allowed.extend(resources.map(|resource| (group, resource)));
+        }
+        let mut read: Vec<_> =
+            cluster().iter().map(|watched| (watched.resource.group, watched.resource.plural)).collect();
+        read.sort_unstable();
+        allowed.sort_unstable();
+        assert_eq!(read, allowed);
+    }
+
+    #[test]
     fn paths_are_the_api_servers_and_files_are_called_as_owners_call_their_objects() {
         let route = &RESOURCES[5];
         assert_eq!(route.path("v1"), "/apis/gateway.networking.k8s.io/v1/httproutes");

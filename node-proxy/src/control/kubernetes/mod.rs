@@ -139,7 +139,7 @@ impl KubernetesSource {
             ledger,
             hints,
             view: View::new(capture),
-            store: Store::new(reading),
+            store: Store::new(store::Options { of_cluster: true, ..reading }),
             is_serving: false,
             is_due: false,
             again: None,

@@ -49,6 +49,8 @@ pub(super) struct PodFacts {
     pub(super) mode: Option<String>,
     pub(super) host_network: bool,
     pub(super) phase: Option<String>,
+    /// Whether it has one yet.
+    pub(super) address: bool,
     pub(super) runtime_class: Option<String>,
     pub(super) overhead: bool,
     /// What its annotation says of its network namespace: its author's word.
@@ -100,9 +102,11 @@ struct Spec {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Status {
     phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
 }
 
 impl Object {
@@ -148,6 +152,7 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
                 node: spec.node_name,
                 mode,
                 host_network: spec.host_network.unwrap_or(false),
+                address: status.pod_ip.is_some_and(|address| !address.is_empty()),
                 phase: status.phase,
                 runtime_class: spec.runtime_class_name,
                 overhead: spec.overhead.is_some_and(|overhead| !overhead.is_empty()),
@@ -247,6 +252,7 @@ mod tests {
             mode: owned("off"),
             host_network: true,
             phase: owned("Failed"),
+            address: false,
             runtime_class: owned("kata"),
             overhead: true,
             netns: owned("/proc/1/ns/net"),

@@ -163,6 +163,10 @@ impl View {
 
     /// A pod as its file says it; `None` if nothing is to be said of it.
     fn shown(&mut self, facts: &PodFacts, text: FileText) -> Option<FileText> {
+        if !facts.address {
+            // Every pod begins so, and nobody is to be told: it is no workload yet.
+            return None;
+        }
         let handler = facts.runtime_class.as_ref().and_then(|class| self.handlers.get(class)).cloned();
         let netns = self.netns(facts, handler.as_deref());
         if netns.is_none() && self.is_alone() {

@@ -103,6 +103,7 @@ fn a_pod_is_released_by_its_label_by_its_end_and_when_it_is_gone() {
         |pod: &mut Value| pod["metadata"]["labels"] = json!({ "canopy.mesh/mode": "off" }),
         |pod: &mut Value| pod["status"]["phase"] = json!("Succeeded"),
         |pod: &mut Value| pod["spec"]["hostNetwork"] = json!(true),
+        |pod: &mut Value| pod["status"]["podIP"] = json!(null),
         |pod: &mut Value| pod["spec"]["nodeName"] = json!("elsewhere"),
         |pod: &mut Value| pod["metadata"]["uid"] = json!("uid-of-one-whose-sandbox-is-not-made"),
         |pod: &mut Value| pod["spec"]["runtimeClassName"] = json!("gvisor"),
