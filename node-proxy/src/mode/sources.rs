@@ -53,6 +53,9 @@ pub(super) fn manifests(
         (Manifests::Kubernetes(access), Some(node)) => {
             let alone = options.discovery.is_some();
             let watched = if alone { kubernetes::pods_of(node.as_str()) } else { kubernetes::cluster() };
+            tracing::warn!(
+                "where a pod's network namespace is is taken from its annotation canopy.mesh/netns: keep it to administrators by admission"
+            );
             let capture = Capture { node: node.clone(), sandboxes: Box::new(Annotated), alone };
             let (access, capture) = (access.clone(), Some(capture));
             let options = kubernetes::Options { access, watched, reading, capture };

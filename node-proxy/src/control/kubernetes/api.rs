@@ -39,6 +39,11 @@ pub(super) enum ApiError {
     /// It has too much to do.
     #[error("the API server asks to come back later ({status})")]
     Busy { status: u16, after: Option<Duration> },
+    /// It does not know us.
+    #[error(
+        "the API server does not know us ({status}): {message}. Is the token or the certificate still valid?"
+    )]
+    Unknown { status: u16, message: String },
     /// It does not let us.
     #[error(
         "the API server refuses ({status}): {message}. Give the service account the ClusterRole of docs/control-plane.md"
@@ -145,7 +150,8 @@ impl From<Refusal> for ApiError {
         match status {
             404 => Self::NotInstalled,
             410 => Self::Gone,
-            401 | 403 => Self::Refused { status, message },
+            401 => Self::Unknown { status, message },
+            403 => Self::Refused { status, message },
             429 | 503 => {
                 let after = details.and_then(|details| details.retry_after_seconds).map(Duration::from_secs);
                 Self::Busy { status, after }
