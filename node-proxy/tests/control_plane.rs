@@ -46,8 +46,10 @@ fn every_option_is_documented_with_its_variable_and_its_default() {
     let known: BTreeSet<&str> = documented.iter().filter_map(|row| row[0].strip_prefix("--")).collect();
     assert_eq!(options, known);
     for row in documented {
-        let (_, of) =
-            help.split_once(&format!("\n      {} ", row[0])).unwrap_or_else(|| panic!("{}", row[0]));
+        // A flag has no value behind it.
+        let beginning = |end: char| format!("\n      {}{end}", row[0]);
+        let found = help.split_once(&beginning(' ')).or_else(|| help.split_once(&beginning('\n')));
+        let (_, of) = found.unwrap_or_else(|| panic!("{}", row[0]));
         let of = of.split("\n      --").next().unwrap_or_default();
         assert!(of.contains(&format!("[env: {}=", row[1])), "{row:?}: {of}");
         let default = of.split_once("[default: ").map(|(_, rest)| rest.split(']').next().unwrap_or_default());

@@ -102,7 +102,7 @@ impl Control {
         let tls = self.certificate.zip(self.key);
         let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
         Ok(ControlOptions {
-            manifests: self.manifests.choice(),
+            manifests: self.manifests.choice()?,
             listen: self.listen,
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key, client_roots }),
             metrics_addr: self.metrics_addr,

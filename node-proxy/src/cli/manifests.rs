@@ -18,19 +18,23 @@ pub(super) struct Manifests {
     /// The kubeconfig, with --kubernetes; several, separated by colons, are merged.
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
-    /// The context in the kubeconfig [default: its current one].
-    #[arg(long, value_name = "NAME", env = "CANOPY_KUBERNETES_CONTEXT", requires = "kubernetes")]
+    /// The context in the kubeconfig, with --kubernetes [default: its current one].
+    #[arg(long, value_name = "NAME", env = "CANOPY_KUBERNETES_CONTEXT")]
     context: Option<String>,
 }
 
 impl Manifests {
-    pub(super) fn choice(self) -> Choice {
+    pub(super) fn choice(self) -> Result<Choice, String> {
         match self.config.filter(|_| !self.kubernetes) {
-            Some(directory) => Choice::Directory(directory),
+            Some(_) if self.context.is_some() => {
+                Err("--context: there is no cluster without --kubernetes: leave it out, or give that"
+                    .to_owned())
+            }
+            Some(directory) => Ok(Choice::Directory(directory)),
             None => {
                 let given = self.kubeconfig.iter().flat_map(env::split_paths);
                 let kubeconfig = given.filter(|path| !path.as_os_str().is_empty()).collect();
-                Choice::Kubernetes(Access { kubeconfig, context: self.context })
+                Ok(Choice::Kubernetes(Access { kubeconfig, context: self.context }))
             }
         }
     }
@@ -50,7 +54,7 @@ mod tests {
 
     fn choice(arguments: &[&str]) -> Result<Choice, String> {
         let line = Line::try_parse_from([&["canopy"], arguments].concat());
-        line.map(|line| line.manifests.choice()).map_err(|error| error.to_string())
+        line.map_err(|error| error.to_string())?.manifests.choice()
     }
 
     #[test]

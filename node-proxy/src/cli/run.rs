@@ -214,7 +214,7 @@ impl Run {
         })?;
         node::run(NodeOptions {
             discovery,
-            manifests: self.manifests.choice(),
+            manifests: self.manifests.choice()?,
             admin_socket: self.daemon.socket(),
             showback: self.showback_file,
             owners: self.owners_dir.unwrap_or_else(|| owners::default_directory(&self.daemon.instance)),

@@ -81,7 +81,7 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
     if let Err(error) = descriptors::prepare() {
         tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
     }
-    let (source, cluster) = source(&options)?;
+    let Followed { source, cluster } = follow(&options)?;
     let streams = Arc::new(Streams::new(options.site.clone()));
     let status = Arc::new(Status::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -113,10 +113,16 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
 }
 
 /// What is read, and how it stands with the cluster if that is one.
-fn source(options: &ControlOptions) -> Result<(Box<dyn ConfigSource>, Option<Arc<Standing>>), ControlError> {
+struct Followed {
+    source: Box<dyn ConfigSource>,
+    cluster: Option<Arc<Standing>>,
+}
+
+fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
     match &options.manifests {
         Manifests::Directory(directory) => {
-            Ok((Box::new(FileSource::open(directory, reading(options))?), None))
+            let source = Box::new(FileSource::open(directory, reading(options))?);
+            Ok(Followed { source, cluster: None })
         }
         Manifests::Kubernetes(access) => {
             let source = KubernetesSource::start(kubernetes::Options {
@@ -125,8 +131,8 @@ fn source(options: &ControlOptions) -> Result<(Box<dyn ConfigSource>, Option<Arc
                 reading: reading(options),
                 capture: None,
             })?;
-            let standing = source.standing();
-            Ok((Box::new(Reported::start(source, access)?), Some(standing)))
+            let cluster = Some(source.standing());
+            Ok(Followed { source: Box::new(Reported::start(source, access)?), cluster })
         }
     }
 }

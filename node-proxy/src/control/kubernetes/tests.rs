@@ -1,6 +1,6 @@
 //! What becomes of the configuration when things happen to a cluster, and to its API server.
 
-use config::{model::Mesh, opt_in::NETNS};
+use config::{finding::Severity, model::Mesh, opt_in::NETNS};
 use serde_json::{Value, json};
 
 use super::{
@@ -138,10 +138,11 @@ fn what_is_wrong_with_an_object_is_said_of_it_by_its_name_and_its_last_good_vers
         }
     };
     assert_eq!(names(&outcome.mesh), ["one"]);
-    let said: Vec<String> = outcome.findings.iter().map(ToString::to_string).collect();
-    assert!(said[0].starts_with("Service/shop/one.json:"), "{said:?}");
-    assert!(said[0].contains("Service shop/one: spec.ports[0].port:"), "{said:?}");
-    assert_eq!(outcome.findings[0].excerpt.as_deref().map(str::trim), Some("\"port\": 99999"));
+    let rejected = outcome.findings.iter().find(|finding| finding.severity == Severity::Rejected).unwrap();
+    let said = rejected.to_string();
+    assert!(said.starts_with("Service/shop/one.json:"), "{said}");
+    assert!(said.contains("Service shop/one: spec.ports[0].port:"), "{said}");
+    assert_eq!(rejected.excerpt.as_deref().map(str::trim), Some("\"port\": 99999"));
 }
 
 #[test]
@@ -324,7 +325,7 @@ fn a_node_is_given_its_own_pods_that_are_opted_in_and_asks_for_no_others() {
     let node: config::name::NodeName = "here".try_into().unwrap();
     let capture = Capture { node: node.clone(), sandboxes: Box::new(Annotated), alone: true };
     let reading = store::Options { node: Some(node), ..store::Options::default() };
-    let watched = kinds::pods_of("here");
+    let watched = pods_of("here");
     let options = Options { watched, reading, capture: Some(capture), ..options(&cluster) };
     let mut source = KubernetesSource::start_at(options, pace()).unwrap();
     let outcome = until(&mut source, |_| true);
