@@ -18,7 +18,7 @@ pub(super) struct Manifests {
     /// The kubeconfig, with --kubernetes; several, separated by colons, are merged.
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
-    /// The context in the kubeconfig, with --kubernetes [default: its current one].
+    /// The context in the kubeconfig, with --kubernetes; without this, its current one.
     #[arg(long, value_name = "NAME", env = "CANOPY_KUBERNETES_CONTEXT")]
     context: Option<String>,
 }
