@@ -12,6 +12,9 @@ pub mod pattern;
 // The model: what all sources lower into.
 pub mod model;
 
+// Whether a pod is in the mesh.
+pub mod opt_in;
+
 // The model as resources of a control plane.
 pub mod discovery;
 

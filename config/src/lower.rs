@@ -23,7 +23,7 @@ pub(crate) use self::{
     http_route::{
         BackendDraft, FilterDraft, ParentDraft, ReferenceDraft, RouteDraft, RuleDraft, TargetDraft, failure,
     },
-    metadata::{MODE, MODE_NODE, NETNS},
+    metadata::{MODE, NETNS},
     namespace::{NamespaceDraft, undescribed},
     pod::{Membership, PodDraft, WorkloadDraft, netns_of},
     quantity::parse as quantity_of,
@@ -117,6 +117,7 @@ pub(crate) struct Lowering {
 /// Lowers one object; findings say why where it is not accepted.
 pub(crate) fn lower(file: &Arc<Path>, object: &Object, options: &Options) -> Lowering {
     let mut context = Context::new(file, object);
+    context.of_cluster = options.of_cluster;
     schema::check(&mut context, &object.root, object.kind.as_str());
     let draft = if context.rejected { None } else { draft(&mut context, object, options) };
     if draft.is_none() && !context.rejected {
@@ -179,13 +180,22 @@ pub(crate) struct Context<'a> {
     object: &'a Object,
     findings: Vec<Finding>,
     rejected: bool,
+    /// An API server has taken it.
+    of_cluster: bool,
     /// Made when the first place is asked for.
     paths: OnceCell<Paths<'a>>,
 }
 
 impl<'a> Context<'a> {
     fn new(file: &'a Arc<Path>, object: &'a Object) -> Self {
-        Self { file, object, findings: Vec::new(), rejected: false, paths: OnceCell::new() }
+        Self {
+            file,
+            object,
+            findings: Vec::new(),
+            rejected: false,
+            of_cluster: false,
+            paths: OnceCell::new(),
+        }
     }
 
     /// Where a node is, for findings that are made when it is no longer at hand.
@@ -228,6 +238,11 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn push(&mut self, severity: Severity, reason: Reason, place: Place, message: String) {
+        let severity = match reason {
+            Reason::LeftToOthers if self.of_cluster => return,
+            Reason::UnknownField if self.of_cluster && self.object.kind.is_fact() => Severity::NotObeyed,
+            _ => severity,
+        };
         self.rejected |= severity == Severity::Rejected;
         // One object cannot fill the report: the first few findings are what its author needs.
         if self.findings.len() < FINDINGS_PER_OBJECT

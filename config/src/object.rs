@@ -112,6 +112,15 @@ impl Kind {
         }
     }
 
+    /// Whether Kubernetes itself has it, and it says what is there and not what may be: whoever reads it without a field knows less
+    /// of it, and nothing wrong.
+    pub(crate) fn is_fact(self) -> bool {
+        matches!(
+            self,
+            Self::Namespace | Self::ServiceAccount | Self::Pod | Self::Service | Self::EndpointSlice
+        )
+    }
+
     fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::Tenant)
     }

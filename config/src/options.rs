@@ -21,6 +21,9 @@ pub struct Options {
     pub node_addresses: Vec<IpAddr>,
     /// How much is read at most.
     pub limits: Limits,
+    /// Whether an API server has taken what is read: of its own kinds, a field that is not known here is one of a later version and no
+    /// slip, and nobody has to be told what other parts of Kubernetes act on.
+    pub of_cluster: bool,
     /// Whether no tenant is held to its budget of objects: for measuring what budgets cost.
     pub unbudgeted: bool,
 }

@@ -153,6 +153,9 @@ fn membership_in_the_mesh_is_the_pods_word_then_its_namespaces() {
     let labelled =
         "kind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: node}}\n";
     let off = ", labels: {canopy.mesh/mode: 'off'}";
+    let on = ", labels: {canopy.mesh/mode: node}";
+    let taken_out =
+        "kind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: 'off'}}\n";
     let off_with_netns =
         ", labels: {canopy.mesh/mode: 'off'}, annotations: {canopy.mesh/netns: /run/netns/x}";
     let ambient = ", annotations: {ambient.istio.io/redirection: enabled}";
@@ -165,11 +168,65 @@ fn membership_in_the_mesh_is_the_pods_word_then_its_namespaces() {
         (plain, off_with_netns, false),
         (labelled, "", true),
         (labelled, off, false),
+        (plain, on, true),
+        (taken_out, on, true),
+        (taken_out, "", false),
     ] {
         let outcome = apply(&format!("{namespace}{}", pod("p", 1, metadata, "")), None);
         let found = workload(&outcome, "p");
         assert_eq!(found.meshed, meshed, "{namespace}{metadata}");
         assert_eq!(found.netns.is_some(), metadata == NETNS, "{namespace}{metadata}");
+    }
+}
+
+#[test]
+fn a_pod_of_a_tenant_that_is_kept_to_the_mesh_does_not_leave_it_by_its_label_where_its_network_namespace_is_elsewhere()
+ {
+    let text = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: node}}\n---\n\
+        apiVersion: canopy.mesh/v1alpha1\nkind: Tenant\nmetadata: {name: t}\nspec: {namespaces: [shop], egress: mesh}\n";
+    let off = pod("p", 1, ", labels: {canopy.mesh/mode: 'off'}", "");
+    assert!(workload(&apply(&format!("{text}{off}"), None), "p").meshed);
+}
+
+#[test]
+fn a_pod_in_a_sandbox_is_out_of_the_mesh_and_told_so_where_it_was_meant_to_be_in() {
+    let labelled =
+        "kind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: node}}\n";
+    let plain = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n";
+    let handler = ", annotations: {canopy.mesh/runtime-handler: HANDLER}";
+    for (namespace, metadata, class, meshed, told) in [
+        (labelled, "", "gvisor", false, true),
+        (plain, NETNS, "kata", false, true),
+        (plain, "", "gvisor", false, false),
+        (labelled, ", labels: {canopy.mesh/mode: 'off'}", "gvisor", false, false),
+        (labelled, "", "fast", true, false),
+        (labelled, &handler.replace("HANDLER", "runsc"), "fast", false, true),
+        (labelled, &handler.replace("HANDLER", "runc"), "kata", true, false),
+    ] {
+        let pod = pod("p", 1, metadata, &format!("runtimeClassName: {class}, "));
+        let outcome = apply(&format!("{namespace}{pod}"), None);
+        let found = workload(&outcome, "p");
+        assert_eq!((found.meshed, found.netns), (meshed, None), "{class} {metadata}");
+        let fields = outcome.findings.iter().filter(|finding| finding.reason == Reason::NotAWorkload);
+        let fields: Vec<&str> = fields.map(|finding| &*finding.field).collect();
+        let expected = if told { vec!["spec.runtimeClassName"] } else { vec![] };
+        assert_eq!(fields, expected, "{class} {metadata}: {:#?}", outcome.findings);
+    }
+}
+
+#[test]
+fn what_an_api_server_has_taken_is_no_slip_and_nobody_is_told_what_others_act_on_unless_it_protects_something()
+ {
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, namespace: shop}\n\
+        spec: {action: ALLOW, ofTomorrow: {}}\n";
+    let text = pod("p", 1, "", "ofTomorrow: 1, tolerations: [{key: k}], ") + policy;
+    let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))]);
+    for (of_cluster, rejected, others) in [(false, 2, 1), (true, 1, 0)] {
+        let outcome = Store::new(Options { of_cluster, ..Options::default() }).apply(&files);
+        assert_eq!(rejections(&outcome), rejected, "{:#?}", outcome.findings);
+        let left = outcome.findings.iter().filter(|finding| finding.reason == Reason::LeftToOthers);
+        assert_eq!(left.count(), others);
+        assert_eq!(outcome.mesh.workloads.len(), usize::from(of_cluster));
     }
 }
 

@@ -15,7 +15,11 @@ use std::{
 
 use config::{discovery::Site, model::Mesh};
 use node_proxy::{
-    control::{Status, discovery::server::Streams},
+    control::{
+        Status,
+        discovery::server::Streams,
+        kubernetes::{self, Standing},
+    },
     mode::control::page,
     telemetry::server::Page,
 };
@@ -42,8 +46,10 @@ fn every_option_is_documented_with_its_variable_and_its_default() {
     let known: BTreeSet<&str> = documented.iter().filter_map(|row| row[0].strip_prefix("--")).collect();
     assert_eq!(options, known);
     for row in documented {
-        let (_, of) =
-            help.split_once(&format!("\n      {} ", row[0])).unwrap_or_else(|| panic!("{}", row[0]));
+        // A flag has no value behind it.
+        let beginning = |end: char| format!("\n      {}{end}", row[0]);
+        let found = help.split_once(&beginning(' ')).or_else(|| help.split_once(&beginning('\n')));
+        let (_, of) = found.unwrap_or_else(|| panic!("{}", row[0]));
         let of = of.split("\n      --").next().unwrap_or_default();
         assert!(of.contains(&format!("[env: {}=", row[1])), "{row:?}: {of}");
         let default = of.split_once("[default: ").map(|(_, rest)| rest.split(']').next().unwrap_or_default());
@@ -56,7 +62,8 @@ fn every_metric_is_documented_with_its_type_and_its_labels() {
     let site = Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
     let streams = Streams::new(site);
     let status = Arc::<Status>::default();
-    let shown = page::ControlPage::new(streams.figures(), status);
+    let cluster = Arc::new(Standing::new(&kubernetes::cluster()));
+    let shown = page::ControlPage::new(streams.figures(), status, Some(cluster));
     assert!(!shown.is_ready(), "nothing is served yet");
     streams.stock(&Arc::new(Mesh { version: 3, ..Mesh::default() }));
     assert!(shown.is_ready());

@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, net::IpAddr, ops::Bound, sync::Arc};
 use super::{Candidate, Linking, Owner, Refusal, as_pod, claims, tenants, whole};
 use crate::{
     finding::{ObjectRef, Reason, Severity},
-    lower::{Draft, Lowered, MODE, MODE_NODE, Membership, NETNS, WorkloadDraft},
+    lower::{Draft, Lowered, MODE, Membership, NETNS, WorkloadDraft},
     model::{Exclusions, Workload},
     name::{Name, Namespace, PodName},
     object::Kind,
+    opt_in::{self, Asked, Decision},
 };
 
 /// Addresses of nodes, as far as pods tell: of every version, so that they do not depend on which is accepted.
@@ -24,7 +25,7 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
         check_host_network(linking, lowered);
         return Ok(());
     };
-    let netns = claims::netns_here(draft, linking.node.as_ref());
+    let netns = claims::netns_here(draft, linking.node.as_ref()).filter(|_| draft.sandbox.is_none());
     claims::take(linking, lowered)?;
     let pod = &draft.workload.pod;
     check_account(linking, lowered, draft);
@@ -35,7 +36,7 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     workload.tenant = tenants::of(linking, &pod.namespace);
     if tenants::is_kept(linking, &workload.tenant) {
         workload.netns = netns.cloned();
-        workload.meshed = is_meshed(linking, draft);
+        workload.meshed = is_meshed(linking, draft, true);
         keep_to_the_mesh(linking, lowered, draft, &mut workload);
     } else if draft.off_place.is_some() {
         workload.netns = None;
@@ -43,8 +44,9 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
         report_not_captured(linking, lowered, draft);
     } else {
         workload.netns = netns.cloned();
-        workload.meshed = is_meshed(linking, draft);
+        workload.meshed = is_meshed(linking, draft, false);
     }
+    report_sandbox(linking, lowered, draft);
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
     Ok(())
@@ -67,6 +69,20 @@ fn report_not_captured(linking: &mut Linking, lowered: &Lowered, draft: &Workloa
         let message = "the pod is out of the mesh by its label canopy.mesh/mode: it is not captured";
         linking.find(lowered, (Severity::NotObeyed, Reason::NotObeyed), place, message.to_owned());
     }
+}
+
+/// A pod that is meant to be in, and cannot be.
+fn report_sandbox(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft) {
+    let Some((sandbox, place)) = &draft.sandbox else { return };
+    let is_asked_for = draft.netns_place.is_some() || mode(linking, draft, false) == Decision::Node;
+    if !is_asked_for || draft.off_place.is_some() {
+        return;
+    }
+    let message = format!(
+        "not captured, and out of the mesh: {}. Give it a runtimeClassName without a sandbox, or take it out by the label {MODE}: off",
+        opt_in::Why::Sandboxed(sandbox)
+    );
+    linking.find(lowered, (Severity::Warning, Reason::NotAWorkload), place, message);
 }
 
 /// Nothing that is done in a pod's own network can keep a pod that has none: who may write such pods is for admission to say.
@@ -111,14 +127,21 @@ fn keep_to_the_mesh(
     workload.exclusions = Exclusions { inbound_ports, ..Exclusions::default() };
 }
 
-fn is_meshed(linking: &Linking, draft: &WorkloadDraft) -> bool {
-    let namespace = linking.mesh.namespaces.get(&draft.workload.pod.namespace);
+/// Of a pod that `is_kept` to the mesh, its own label takes it out of nothing.
+fn is_meshed(linking: &Linking, draft: &WorkloadDraft, is_kept: bool) -> bool {
     match draft.membership {
         Membership::On => true,
-        Membership::AsNamespace => {
-            namespace.is_some_and(|facts| facts.labels.get(MODE).is_some_and(|mode| mode == MODE_NODE))
-        }
+        Membership::AsNamespace => draft.sandbox.is_none() && mode(linking, draft, is_kept) == Decision::Node,
     }
+}
+
+/// Who carries a pod by its labels and its namespace's. Pods of the node's network, and pods that have ended, are none here.
+fn mode<'a>(linking: &'a Linking, draft: &'a WorkloadDraft, is_kept: bool) -> Decision<'a> {
+    let namespace = linking.mesh.namespaces.get(&draft.workload.pod.namespace);
+    let namespace = namespace.and_then(|facts| facts.labels.get(MODE)).map(String::as_str);
+    let pod = draft.workload.labels.get(MODE).map(String::as_str);
+    let pod = pod.filter(|_| !(is_kept && draft.off_place.is_some()));
+    opt_in::decide(&Asked { namespace, pod, ..Asked::default() })
 }
 
 /// The identity is taken from the name alone, so a missing account is worth a word, not a refusal.

@@ -8,20 +8,21 @@ use crate::{
     finding::{Reason, Severity},
     name::{Name, Namespace},
     object::Kind,
+    opt_in::RUNTIME_HANDLER,
 };
 
-pub(crate) const NETNS: &str = "canopy.mesh/netns";
+pub(crate) use crate::opt_in::{MODE, NETNS};
+
 pub(super) const EXCLUDE_OUTBOUND_PORTS: &str = "canopy.mesh/exclude-outbound-ports";
 pub(super) const EXCLUDE_OUTBOUND_CIDRS: &str = "canopy.mesh/exclude-outbound-cidrs";
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "canopy.mesh/exclude-inbound-ports";
 
-/// The label that opts a namespace in, or one of its pods out.
-pub(crate) const MODE: &str = "canopy.mesh/mode";
-pub(crate) const MODE_NODE: &str = "node";
-pub(crate) const MODE_OFF: &str = "off";
+/// What the label of namespaces and pods says of those that are in, and out.
+pub(super) const MODE_NODE: &str = "node";
+pub(super) const MODE_OFF: &str = "off";
 
-const POD_ANNOTATIONS: [&str; 4] =
-    [NETNS, EXCLUDE_OUTBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_INBOUND_PORTS];
+const POD_ANNOTATIONS: [&str; 5] =
+    [NETNS, RUNTIME_HANDLER, EXCLUDE_OUTBOUND_PORTS, EXCLUDE_OUTBOUND_CIDRS, EXCLUDE_INBOUND_PORTS];
 
 /// Reads `metadata`; `None` (with a finding) if a name in it is invalid.
 pub(super) fn read(context: &mut Context<'_>, root: &Node, kind: Kind) -> Option<Meta> {

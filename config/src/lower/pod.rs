@@ -35,6 +35,8 @@ pub(crate) struct WorkloadDraft {
     /// Its tenant is its namespace until `link` knows better.
     pub(crate) workload: Workload,
     pub(crate) membership: Membership,
+    /// The sandbox with a network of its own that it runs in, if it does, and where it says so.
+    pub(crate) sandbox: Option<(String, Place)>,
     /// Where it takes itself out of the mesh, if it does.
     pub(crate) off_place: Option<Place>,
     pub(crate) ready: bool,
@@ -82,7 +84,8 @@ pub(super) fn lower(
         Some(node) => Some(context.name::<NodeName>(node)?),
         None => None,
     };
-    let membership = membership::read(context, root);
+    let sandbox = membership::sandbox(context, root);
+    let membership = membership::read(context, root, sandbox.is_some());
     let netns = annotations::netns(context, root);
     let identity = Identity { trust_domain: domain.clone(), namespace: namespace.clone(), service_account };
     let pod = PodName::new(namespace.clone(), meta.name);
@@ -100,6 +103,7 @@ pub(super) fn lower(
     let draft = WorkloadDraft {
         workload,
         membership,
+        sandbox,
         off_place: membership::off_place(context, root),
         ready: is_ready(root),
         account_place: context.place(account_node.unwrap_or(spec)),

@@ -13,6 +13,7 @@ use config::{
 
 use super::{
     Outcome,
+    manifests::Manifests,
     run::{LogFormat, start_log},
 };
 use crate::{
@@ -28,6 +29,8 @@ use crate::{
 Examples:
   canopy control --config examples/two-tenants --listen unix:/run/canopy/control.sock
   canopy control --config /etc/canopy --listen 0.0.0.0:15012 --certificate tls.crt --key tls.key --client-roots nodes.crt
+  canopy control --kubernetes --listen 0.0.0.0:15012 --certificate tls.crt --key tls.key --client-roots nodes.crt
+                                        the objects of the cluster, within a pod or by a kubeconfig
 
 The directory is watched: an edit is sent to the nodes that it concerns. A broken edit keeps the last good version of that object and
 says so. Nodes go on with what they have while no control plane runs.
@@ -35,9 +38,8 @@ says so. Nodes go on with what they have while no control plane runs.
 Whoever may read reads the whole mesh: who calls whom, who is let in where, and every address. docs/control-plane.md tells how to
 secure it.")]
 pub(super) struct Control {
-    /// The directory of Kubernetes manifests (.yaml, .yml, .json).
-    #[arg(long, value_name = "DIR", env = "CANOPY_CONFIG")]
-    config: PathBuf,
+    #[command(flatten)]
+    manifests: Manifests,
     /// Where nodes find it: unix:PATH, or IP:PORT; may be repeated. Without --certificate, only loopback addresses.
     #[arg(
         long,
@@ -100,7 +102,7 @@ impl Control {
         let tls = self.certificate.zip(self.key);
         let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
         Ok(ControlOptions {
-            config: self.config,
+            manifests: self.manifests.choice()?,
             listen: self.listen,
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key, client_roots }),
             metrics_addr: self.metrics_addr,

@@ -26,6 +26,7 @@ mod discovery;
 mod events;
 mod explain;
 mod log;
+mod manifests;
 mod names;
 mod offline;
 mod release;

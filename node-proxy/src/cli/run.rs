@@ -24,6 +24,7 @@ use super::{
     certificates::Certificates,
     discovery::{About, Discovery},
     log::{Flush, LogQueue, hear_panics},
+    manifests::Manifests,
     names::Names,
     tunnels::Tunnels,
 };
@@ -45,6 +46,8 @@ Examples:
   canopy run --config /etc/canopy --access-log /var/log/canopy/access.log --log-format json
   canopy run --config DIR --discovery unix:/run/canopy/control.sock --discovery-cache /var/lib/canopy/discovery
                                         all but this machine's Pods from a control plane
+  canopy run --kubernetes --node NODE --discovery https://canopy-control.canopy-system:15012 --discovery-root FILE
+                                        this node's own pods from the cluster, all else from a control plane
   canopy run --config DIR --instance blue --metrics-addr 127.0.0.1:15021
                                         a second daemon beside another
 
@@ -54,9 +57,8 @@ object and says so. `canopy validate DIR` tells beforehand. SIGHUP reopens the a
 SIGTERM and Ctrl-C drain. Then the pods' connections are refused until the next start, so that a restart opens nothing that a
 policy forbids; `canopy release` lets them go, and --on-stop open does so for pods that no policy protects.")]
 pub(super) struct Run {
-    /// The directory of Kubernetes manifests (.yaml, .yml, .json).
-    #[arg(long, value_name = "DIR", env = "CANOPY_CONFIG")]
-    config: PathBuf,
+    #[command(flatten)]
+    manifests: Manifests,
     #[command(flatten)]
     daemon: Daemon,
     /// The directory of tenants' owners' sockets [default: /run/canopy-owners/INSTANCE].
@@ -225,7 +227,7 @@ impl Run {
             discovery,
             gate: self.gate_socket.map(|socket| gate::Options { socket, cache }),
             zds: self.zds_socket,
-            config: self.config,
+            manifests: self.manifests.choice()?,
             admin_socket: self.daemon.socket(),
             showback: self.showback_file,
             owners: self.owners_dir.unwrap_or_else(|| owners::default_directory(&self.daemon.instance)),

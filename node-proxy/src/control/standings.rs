@@ -128,7 +128,7 @@ fn without_message<S: Serializer>(condition: &&Condition, serializer: S) -> Resu
 }
 
 /// What an owner is told of a condition: where somebody else has what the object claims, not who, nor in which file.
-fn for_owner(condition: &Condition) -> &str {
+pub(super) fn for_owner(condition: &Condition) -> &str {
     match condition.reason {
         "Conflict" | "NotPermitted" => {
             "it claims what is another's, or not its to claim: whoever runs the node sees whose"

@@ -3,7 +3,7 @@
 //! Everything that can fail at start fails before anybody is served. It carries no connection, and must never need what a node needs:
 //! neither root nor the kernel's hooks.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use config::{
     discovery::Site,
@@ -13,12 +13,13 @@ use config::{
 };
 
 use self::page::ControlPage;
-use super::signals::Signals;
+use super::{Manifests, signals::Signals};
 use crate::{
     control::{
-        FileSource, Status,
+        ConfigSource, FileSource, Status,
         directory::DirectoryError,
         discovery::server::{Feed, FeedError, Listen, ServeError, Server, Streams, TlsFiles},
+        kubernetes::{self, KubernetesError, KubernetesSource, Reported, Standing},
     },
     sys::descriptors,
     telemetry::server,
@@ -29,8 +30,8 @@ pub mod page;
 /// What the control plane is told on its command line.
 #[derive(Debug, Clone)]
 pub struct ControlOptions {
-    /// The directory of manifests.
-    pub config: PathBuf,
+    /// Where the objects of the mesh are.
+    pub manifests: Manifests,
     /// Where nodes find it.
     pub listen: Vec<Listen>,
     /// Its certificate, if it speaks TLS.
@@ -51,6 +52,9 @@ pub enum ControlError {
     /// No configuration.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// No cluster.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     /// Nowhere to serve, or no certificate.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -77,7 +81,7 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
     if let Err(error) = descriptors::prepare() {
         tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
     }
-    let files = FileSource::open(&options.config, reading(&options))?;
+    let Followed { source, cluster } = follow(&options)?;
     let streams = Arc::new(Streams::new(options.site.clone()));
     let status = Arc::new(Status::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -85,7 +89,7 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
         let metrics = server::Server::bind(options.metrics_addr).await?;
         let served = Server::open(&options.listen, options.tls.clone(), Arc::clone(&streams)).await?;
         let mut signals = Signals::new().map_err(system("signals"))?;
-        let page = ControlPage::new(streams.figures(), Arc::clone(&status));
+        let page = ControlPage::new(streams.figures(), Arc::clone(&status), cluster);
         tokio::spawn(metrics.show(Arc::new(page)));
         for listen in served.addresses().map_err(system("the address of a socket"))? {
             let metrics = options.metrics_addr;
@@ -99,13 +103,38 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
             };
             tracing::info!(%listen, clients, %metrics, "the mesh is served");
         }
-        let _feed = Feed::start(Box::new(files), streams, status)?;
+        let _feed = Feed::start(source, streams, status)?;
         tokio::select! {
             () = served.serve() => {}
             () = signals.stop() => tracing::info!("ended; nodes go on with what they have"),
         }
         Ok(())
     })
+}
+
+/// What is read, and how it stands with the cluster if that is one.
+struct Followed {
+    source: Box<dyn ConfigSource>,
+    cluster: Option<Arc<Standing>>,
+}
+
+fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
+    match &options.manifests {
+        Manifests::Directory(directory) => {
+            let source = Box::new(FileSource::open(directory, reading(options))?);
+            Ok(Followed { source, cluster: None })
+        }
+        Manifests::Kubernetes(access) => {
+            let source = KubernetesSource::start(kubernetes::Options {
+                access: access.clone(),
+                watched: kubernetes::cluster(),
+                reading: reading(options),
+                capture: None,
+            })?;
+            let cluster = Some(source.standing());
+            Ok(Followed { source: Box::new(Reported::start(source, access)?), cluster })
+        }
+    }
 }
 
 /// No pod is on this machine, whatever network namespaces they name: each node knows its own, and those of two may be called alike.
@@ -123,7 +152,7 @@ const NO_NODE: &str = "control-plane.invalid";
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use config::store::{FileText, Store};
 
@@ -132,7 +161,7 @@ mod tests {
     #[test]
     fn pods_of_two_nodes_may_have_network_namespaces_of_one_name() {
         let options = ControlOptions {
-            config: PathBuf::new(),
+            manifests: Manifests::Directory(PathBuf::new()),
             listen: Vec::new(),
             tls: None,
             metrics_addr: SocketAddr::from(([127, 0, 0, 1], 0)),

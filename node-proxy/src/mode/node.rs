@@ -20,18 +20,19 @@ use config::{
 use ebpf_redirect::{FenceChoice, RedirectError};
 use tokio::task::JoinSet;
 
-use super::{hours::Hours, signals::Signals, sources, steering::Steering};
+use super::{Manifests, hours::Hours, signals::Signals, sources, steering::Steering};
 use crate::{
     admin,
     app::{Daemon, Origin},
     cell::Limits,
     control::{
-        Control, FileSource, Status,
+        Control, Status,
         capacity::Weighed,
         compile::Compiler,
         directory::DirectoryError,
         discovery::client,
         gate::{self, Gate, GateError},
+        kubernetes::KubernetesError,
         names::{Names, Pace, System},
         sandboxes::Places,
     },
@@ -52,9 +53,9 @@ use crate::{
 /// What the node daemon is told on its command line.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
-    /// The directory of manifests.
-    pub config: PathBuf,
-    /// The control plane to follow, if one is; of the directory then Pods alone count.
+    /// Where manifests are. In a cluster, this node is named.
+    pub manifests: Manifests,
+    /// The control plane to follow, if one is; of the manifests then Pods alone count.
     pub discovery: Option<client::Options>,
     /// Where pods are enrolled before they start, if anywhere.
     pub gate: Option<gate::Options>,
@@ -159,6 +160,12 @@ pub enum RunError {
     /// No configuration.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// No cluster.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+    /// No name.
+    #[error("--kubernetes: name this node, as the cluster calls it: --node NAME (spec.nodeName of this pod)")]
+    NoNode,
     /// No access log.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -215,15 +222,15 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         unbudgeted: !options.budgets,
         ..store::Options::default()
     };
-    let files = FileSource::open(&options.config, reading.clone())?;
+    let manifests = sources::manifests(&options, reading.clone())?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let hours = Hours::open(options.showback.clone()).map_err(system("the showback file"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
     let doors = runtime.block_on(Doors::open(&options))?;
     let identity = sources::certificates(&options)?;
-    let configured =
-        sources::configuration(&options, files, reading.clone()).map_err(system("discovery's threads"))?;
+    let configured = sources::configuration(&options, manifests, reading.clone())
+        .map_err(system("discovery's threads"))?;
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
     let steering =
         Steering::open(options.redirect, options.fence, &options.instance).map_err(RunError::Redirect)?;
@@ -255,7 +262,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let dropped = access_log.dropped();
     let origin = Arc::new(Origin {
         instance: options.instance.clone(),
-        directory: options.config.clone(),
+        directory: options.manifests.directory(),
         reading,
         domain: options.site.domain.clone(),
     });

@@ -7,12 +7,16 @@ use std::{io, sync::Arc};
 use config::store;
 use rustls::time_provider::DefaultTimeProvider;
 
-use super::node::{Certificates, NodeOptions, RunError};
+use super::{
+    Manifests,
+    node::{Certificates, NodeOptions, RunError},
+};
 use crate::{
     cell::Find,
     control::{
         ConfigSource, FileSource,
         discovery::{client::Standing, source::DiscoverySource},
+        kubernetes::{self, Annotated, Capture, KubernetesSource},
     },
     identity::{
         authority::{
@@ -38,17 +42,39 @@ pub(super) struct Configured {
     pub(super) find: Option<Arc<dyn Find>>,
 }
 
+/// Begins to read manifests. Of a cluster, a node that follows a control plane reads which of its own pods it carries, and no more.
+pub(super) fn manifests(
+    options: &NodeOptions,
+    reading: store::Options,
+) -> Result<Box<dyn ConfigSource>, RunError> {
+    match (&options.manifests, &options.node) {
+        (Manifests::Directory(directory), _) => Ok(Box::new(FileSource::open(directory, reading)?)),
+        (Manifests::Kubernetes(_), None) => Err(RunError::NoNode),
+        (Manifests::Kubernetes(access), Some(node)) => {
+            let alone = options.discovery.is_some();
+            let watched = if alone { kubernetes::pods_of(node.as_str()) } else { kubernetes::cluster() };
+            tracing::warn!(
+                "where a pod's network namespace is is taken from its annotation canopy.mesh/netns: keep it to administrators by admission"
+            );
+            let capture = Capture { node: node.clone(), sandboxes: Box::new(Annotated), alone };
+            let (access, capture) = (access.clone(), Some(capture));
+            let options = kubernetes::Options { access, watched, reading, capture };
+            Ok(Box::new(KubernetesSource::start(options)?))
+        }
+    }
+}
+
 /// Begins to follow it.
 pub(super) fn configuration(
     options: &NodeOptions,
-    files: FileSource,
+    manifests: Box<dyn ConfigSource>,
     reading: store::Options,
 ) -> io::Result<Configured> {
     let Some(mut client) = options.discovery.clone() else {
-        return Ok(Configured { source: Box::new(files), standing: None, find: None });
+        return Ok(Configured { source: manifests, standing: None, find: None });
     };
     client.introduction.addresses = reading.node_addresses.clone();
-    let source = DiscoverySource::start(client, Box::new(files), reading, options.site.domain.clone())?;
+    let source = DiscoverySource::start(client, manifests, reading, options.site.domain.clone())?;
     let standing = Some(source.standing());
     let find = source.demand().map(|demand| Arc::new(demand) as Arc<dyn Find>);
     Ok(Configured { source: Box::new(source), standing, find })

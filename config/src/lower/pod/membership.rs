@@ -8,6 +8,7 @@ use crate::{
     document::Node,
     finding::{Reason, Severity},
     lower::{Context, Place, metadata},
+    opt_in::{self, Runtime},
 };
 
 /// What a pod says of its membership in the mesh, its label `canopy.mesh/mode: off` aside: whether that is obeyed depends on
@@ -25,17 +26,31 @@ const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// Says that a pod takes the tunnel's protocol by itself.
 const TUNNEL: &str = "networking.istio.io/tunnel";
 
-pub(super) fn read(context: &mut Context<'_>, root: &Node) -> Membership {
+pub(super) fn read(context: &mut Context<'_>, root: &Node, is_sandboxed: bool) -> Membership {
     let label = |key| root.at_path(&["metadata", "labels", key]);
     let netns = metadata::annotation(root, metadata::NETNS);
     let known = [metadata::MODE_OFF, metadata::MODE_NODE].map(Some);
     if let Some(mode) = label(metadata::MODE).filter(|mode| !known.contains(&mode.text())) {
-        let message = "does nothing: the mode of a pod is off, or what its namespace says";
+        let message = "does nothing: the mode of a pod is node or off, or what its namespace says";
         context.note(Severity::NotObeyed, Reason::NotObeyed, mode, message);
     }
     let redirected = metadata::annotation(root, REDIRECTION).and_then(Node::text) == Some("enabled");
     let tunnels = label(TUNNEL).and_then(Node::text) == Some("http");
-    if netns.is_some() || redirected || tunnels { Membership::On } else { Membership::AsNamespace }
+    // What is within a sandbox cannot be captured, wherever its network namespace is.
+    let captured = netns.is_some() && !is_sandboxed;
+    if captured || redirected || tunnels { Membership::On } else { Membership::AsNamespace }
+}
+
+/// The sandbox with a network stack of its own that a pod runs in, if it does.
+pub(super) fn sandbox(context: &Context<'_>, root: &Node) -> Option<(String, Place)> {
+    let class = root.at_path(&["spec", "runtimeClassName"])?;
+    let overhead = root.at_path(&["spec", "overhead"]);
+    let runtime = Runtime {
+        class: class.text(),
+        handler: metadata::annotation(root, opt_in::RUNTIME_HANDLER).and_then(Node::text),
+        overhead: overhead.is_some_and(|overhead| !overhead.entries().is_empty()),
+    };
+    Some((opt_in::sandbox(&runtime)?.to_owned(), context.place(class)))
 }
 
 /// Where a pod says that it is out, whatever its namespace says.

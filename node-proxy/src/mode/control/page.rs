@@ -19,6 +19,7 @@ use crate::{
             client::label,
             server::{Figures, Held},
         },
+        kubernetes,
     },
     telemetry::server::Page,
 };
@@ -37,12 +38,19 @@ struct Scrape {
 }
 
 impl ControlPage {
-    /// What these say.
-    pub fn new(figures: Arc<Figures>, status: Arc<Status>) -> Self {
+    /// What these say, and how it stands with the cluster, if one is followed.
+    pub fn new(
+        figures: Arc<Figures>,
+        status: Arc<Status>,
+        cluster: Option<Arc<kubernetes::Standing>>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("canopy");
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the control plane", version);
         registry.register_collector(Box::new(Scrape { figures: Arc::clone(&figures), status }));
+        if let Some(cluster) = cluster {
+            registry.register_collector(Box::new(kubernetes::Scrape(cluster)));
+        }
         Self { registry, figures }
     }
 }

@@ -1,0 +1,228 @@
+//! Whether a pod is in the mesh, and who carries it: what its namespace says, what the pod says, and what it is.
+//!
+//! One decision for all who need it: who captures pods, who starts them, and who tells others how they are reached. Pure, so that
+//! they cannot differ. Whose pods are kept to the mesh whatever they say (`spec.egress` of a Tenant) is not decided here.
+
+use std::fmt;
+
+/// The label of namespaces and pods by which they are opted in, or out.
+pub const MODE: &str = "canopy.mesh/mode";
+/// The annotation that names a pod's network namespace. In a cluster, the node writes it, and nobody's word for it is taken.
+pub const NETNS: &str = "canopy.mesh/netns";
+/// The annotation that says which handler a pod's RuntimeClass has. In a cluster, who reads RuntimeClasses writes it.
+pub const RUNTIME_HANDLER: &str = "canopy.mesh/runtime-handler";
+
+/// What a label [`MODE`] can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// `node`: the daemon of its node carries it.
+    Node,
+    /// `sidecar`: a proxy within it does.
+    Sidecar,
+    /// `off`: nobody does.
+    Off,
+}
+
+/// What is known of a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The label of its namespace.
+    pub namespace: Option<&'a str>,
+    /// Its own label, which counts for more.
+    pub pod: Option<&'a str>,
+    /// `spec.hostNetwork`.
+    pub host_network: bool,
+    /// `status.phase`.
+    pub phase: Option<&'a str>,
+    /// What it runs on.
+    pub runtime: Runtime<'a>,
+}
+
+/// What a pod runs on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Runtime<'a> {
+    /// `spec.runtimeClassName`.
+    pub class: Option<&'a str>,
+    /// `handler` of the RuntimeClass of that name, where it is known.
+    pub handler: Option<&'a str>,
+    /// Whether there is `spec.overhead`: what the sandbox itself costs.
+    pub overhead: bool,
+}
+
+/// Who carries a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// The daemon of its node.
+    Node,
+    /// A proxy within it.
+    Sidecar,
+    /// Nobody: it is a workload outside the mesh, reached in plaintext where PeerAuthentication lets it.
+    Out(Why<'a>),
+}
+
+/// Why nobody carries a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why<'a> {
+    /// Nobody has asked for it.
+    NotAsked,
+    /// A label says `off`.
+    TakenOut,
+    /// It shares the node's network.
+    HostNetwork,
+    /// It has ended, and its address may be another's.
+    Ended,
+    /// It was asked for and cannot be: it has a network stack of its own, in this sandbox.
+    Sandboxed(&'a str),
+}
+
+impl Mode {
+    /// What a label says; `None` if it is no mode.
+    pub fn of(label: &str) -> Option<Self> {
+        match label {
+            "node" => Some(Self::Node),
+            "sidecar" => Some(Self::Sidecar),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// Decides.
+pub fn decide<'a>(asked: &Asked<'a>) -> Decision<'a> {
+    if asked.host_network {
+        return Decision::Out(Why::HostNetwork);
+    }
+    if matches!(asked.phase, Some("Succeeded" | "Failed")) {
+        return Decision::Out(Why::Ended);
+    }
+    // A word that is none says nothing: of a pod, its namespace decides then.
+    match asked.pod.and_then(Mode::of).or(asked.namespace.and_then(Mode::of)) {
+        None => Decision::Out(Why::NotAsked),
+        Some(Mode::Off) => Decision::Out(Why::TakenOut),
+        // Within the sandbox, so that its stack is no obstacle.
+        Some(Mode::Sidecar) => Decision::Sidecar,
+        Some(Mode::Node) => match sandbox(&asked.runtime) {
+            Some(sandbox) => Decision::Out(Why::Sandboxed(sandbox)),
+            None => Decision::Node,
+        },
+    }
+}
+
+/// The sandbox with a network stack of its own that a pod runs in: its connections never meet this node's kernel, so no hook sees
+/// them. Told by the handler where it is known, since a class may have any name.
+pub fn sandbox<'a>(runtime: &Runtime<'a>) -> Option<&'a str> {
+    let name = runtime.handler.or(runtime.class)?;
+    if SANDBOXES.iter().any(|sandbox| is_of(name, sandbox)) {
+        return Some(name);
+    }
+    let is_plain = PLAIN.iter().any(|plain| is_of(name, plain));
+    // Of a container that shares the kernel nobody declares what its sandbox costs.
+    (runtime.overhead && !is_plain).then_some(name)
+}
+
+/// Whether a handler is of this runtime: it, or a variant of it, as `kata-qemu`.
+fn is_of(name: &str, runtime: &str) -> bool {
+    name.strip_prefix(runtime)
+        .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+}
+
+/// Handlers that give a pod a kernel or a network stack of its own: gVisor, Kata Containers and what stands on it.
+const SANDBOXES: [&str; 9] =
+    ["runsc", "gvisor", "kata", "peerpods", "firecracker", "cloud-hypervisor", "qemu", "hyperv", "quark"];
+/// Handlers that run containers on the node's kernel.
+const PLAIN: [&str; 4] = ["runc", "crun", "youki", "nvidia"];
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked => {
+                f.write_str("neither its namespace nor itself is labelled canopy.mesh/mode: node")
+            }
+            Self::TakenOut => f.write_str("its label canopy.mesh/mode, or its namespace's, says off"),
+            Self::HostNetwork => f.write_str("it shares the node's network"),
+            Self::Ended => f.write_str("it has ended"),
+            Self::Sandboxed(sandbox) => write!(
+                f,
+                "it runs in a sandbox ({sandbox}) with a network stack of its own, which this node's kernel does not see"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: Option<&str> = Some("node");
+
+    fn labels<'a>(namespace: Option<&'a str>, pod: Option<&'a str>) -> Asked<'a> {
+        Asked { namespace, pod, ..Asked::default() }
+    }
+
+    #[test]
+    fn a_pods_label_counts_for_more_than_its_namespaces_and_a_word_that_is_none_for_nothing() {
+        use Decision::{Node, Out, Sidecar};
+        let (off, sidecar, slip) = (Some("off"), Some("sidecar"), Some("Node"));
+        for (namespace, pod, expected) in [
+            (None, None, Out(Why::NotAsked)),
+            (NODE, None, Node),
+            (sidecar, None, Sidecar),
+            (off, None, Out(Why::TakenOut)),
+            (slip, None, Out(Why::NotAsked)),
+            (None, NODE, Node),
+            (off, NODE, Node),
+            (sidecar, NODE, Node),
+            (NODE, off, Out(Why::TakenOut)),
+            (None, off, Out(Why::TakenOut)),
+            (NODE, sidecar, Sidecar),
+            (NODE, slip, Node),
+            (off, slip, Out(Why::TakenOut)),
+            (None, slip, Out(Why::NotAsked)),
+        ] {
+            assert_eq!(decide(&labels(namespace, pod)), expected, "{namespace:?} {pod:?}");
+        }
+    }
+
+    #[test]
+    fn pods_of_the_nodes_network_and_pods_that_ended_are_never_in_whatever_labels_say() {
+        for (host_network, phase, expected) in [
+            (true, None, Decision::Out(Why::HostNetwork)),
+            (true, Some("Succeeded"), Decision::Out(Why::HostNetwork)),
+            (false, Some("Succeeded"), Decision::Out(Why::Ended)),
+            (false, Some("Failed"), Decision::Out(Why::Ended)),
+            (false, Some("Pending"), Decision::Node),
+            (false, Some("Running"), Decision::Node),
+            (false, Some("Unknown"), Decision::Node),
+        ] {
+            let asked = Asked { host_network, phase, ..labels(NODE, NODE) };
+            assert_eq!(decide(&asked), expected, "{host_network} {phase:?}");
+        }
+    }
+
+    #[test]
+    fn sandboxes_are_refused_by_handler_where_it_is_known_else_by_class_and_overhead() {
+        for (class, handler, overhead, expected) in [
+            (None, None, false, None),
+            (Some("gvisor"), None, false, Some("gvisor")),
+            (Some("kata-qemu"), None, true, Some("kata-qemu")),
+            (Some("kata"), Some("runc"), false, None),
+            (Some("fast"), Some("runsc"), false, Some("runsc")),
+            (Some("fast"), Some("kata_clh"), false, Some("kata_clh")),
+            (Some("gpu"), Some("nvidia"), true, None),
+            (Some("gpu"), Some("nvidia-legacy"), false, None),
+            (Some("own"), Some("vmm"), true, Some("vmm")),
+            (Some("own"), Some("vmm"), false, None),
+            (Some("own"), None, true, Some("own")),
+            (Some("katarina"), None, false, None),
+            (None, None, true, None),
+        ] {
+            let runtime = Runtime { class, handler, overhead };
+            assert_eq!(sandbox(&runtime), expected, "{runtime:?}");
+            let decision = decide(&Asked { runtime, ..labels(NODE, None) });
+            let refused = expected.map(|sandbox| Decision::Out(Why::Sandboxed(sandbox)));
+            assert_eq!(decision, refused.unwrap_or(Decision::Node), "{runtime:?}");
+            // A sidecar is within it.
+            assert_eq!(decide(&Asked { runtime, ..labels(Some("sidecar"), None) }), Decision::Sidecar);
+        }
+    }
+}
