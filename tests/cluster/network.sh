@@ -6,29 +6,36 @@ BRIDGE=canopy-nodes
 PODS_BRIDGE=canopy-pods
 NETNS=canopy-node-2
 
-# Everything is in one 10.N.0.0/16: nodes in .0.0/24, pods from .64.0 on with a /24 of each node, Services from .128.0 on; and, where the
+# Everything is in one /16 ($block, as "10.213"): nodes in .0.0/24, pods from .64.0 on with a /24 of each node, Services from .128.0 on; and, where the
 # machine has IPv6, in one /48 in the same way.
-node_address() { echo "10.$block.0.$1"; }
-node_address6() { echo "fdca:ca0b:$block::$1"; }
-service_address() { echo "10.$block.128.$1"; }
-services4() { echo "10.$block.128.0/20"; }
-services6() { echo "fdca:ca0b:$block:200::/112"; }
+node_address() { echo "$block.0.$1"; }
+node_address6() { echo "fdca:ca0b:${block#*.}::$1"; }
+service_address() { echo "$block.128.$1"; }
+services4() { echo "$block.128.0/20"; }
+services6() { echo "fdca:ca0b:${block#*.}:200::/112"; }
 services() { both "$(services4)" "$(services6)"; }
-pods() { both "10.$block.64.0/18" "fdca:ca0b:$block:100::/56"; }
+pods() { both "$block.64.0/18" "fdca:ca0b:${block#*.}:100::/56"; }
 node_addresses() { both "$(node_address "$1")" "$(node_address6 "$1")"; }
 
 # both IPV4 IPV6: as Kubernetes wants it where a cluster has both.
 both() { if has_v6; then echo "$1,$2"; else echo "$1"; fi; }
 has_v6() { [ "$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null)" = 0 ]; }
 
-# The first block that no route of this machine has anything to do with.
+# The first block that no route of this machine has anything to do with; where all of 10.0.0.0/8 leads somewhere, of the addresses that are
+# for measurements (RFC 2544).
 choose_block() {
-    for block in {213..250}; do
-        [ -z "$(ip -4 route show table all root "10.$block.0.0/16"; ip -4 route show table all match "10.$block.0.0/16" | grep -v '^default')" ] || continue
+    for block in 10.{213..250} 198.{18,19}; do
+        [ -z "$(routes_of "$block.0.0/16")" ] || continue
         echo "$block" >"$state/block"
         return
     done
-    die "no 10.N.0.0/16 with N from 213 to 250 is free: each has a route on this machine (ip route)"
+    die "no 10.N.0.0/16 with N from 213 to 250 is free, nor 198.18.0.0/15: each has a route on this machine (ip route)"
+}
+
+# routes_of NETWORK: the routes to it, to a part of it or to what it is part of, but for those to everywhere.
+routes_of() {
+    ip -4 route show table all root "$1"
+    ip -4 route show table all match "$1" | grep -v -e '^default' -e ' default ' || true
 }
 
 # set_here NAME VALUE: a sysctl of this machine, put back by forget_network.
@@ -65,6 +72,7 @@ network() {
     # Answers of a pod's neighbour on the same bridge have to pass by the rules that made it the Service's.
     [ -d /proc/sys/net/bridge ] || modprobe br_netfilter || die "the kernel has no br_netfilter, without which Services do not work on a bridge"
     choose_block
+    nft list tables >"$state/tables" 2>/dev/null
     ! iptables -t nat -S 2>/dev/null | grep -q CNI-HOSTPORT || : >"$state/host-ports-of-others"
     set_here net.ipv4.ip_forward 1
     set_here net.bridge.bridge-nf-call-iptables 1
@@ -123,13 +131,14 @@ pod_routes() {
 
 # Takes back whatever of all this is there.
 forget_network() {
-    local program saved=()
+    local program family saved=()
     nft delete table ip kube-proxy 2>/dev/null || true
     nft delete table ip6 kube-proxy 2>/dev/null || true
     for program in iptables ip6tables; do
         forget_host_ports "$program"
         while forward "$program" -D 2>/dev/null; do :; done
     done
+    for family in ip ip6; do forget_table "$family nat"; done
     # Routes end with their links. A link may be going already, with a namespace that is no more.
     for link in "$NETNS" "$PODS_BRIDGE" "$BRIDGE"; do ip link delete "$link" 2>/dev/null || true; done
     ! ip netns list | grep -qw "$NETNS" || ip netns delete "$NETNS"
@@ -154,4 +163,16 @@ forget_host_ports() {
             "$1" -t nat "$verb" "$chain"
         done
     done
+}
+
+# forget_table "FAMILY NAME": one that iptables has made for the host ports' chains, and that nobody has put a rule into since.
+forget_table() {
+    local table
+    ! grep -qx "table $1" "$state/tables" 2>/dev/null || return 0
+    # shellcheck disable=SC2086
+    table=$(nft list table $1 2>/dev/null) || return 0
+    # Of nothing but its own heading, its chains, what they hook, and braces.
+    ! grep -qvE '^(table .*\{|[[:space:]]*chain .*\{|[[:space:]]*type .* hook .*;|[[:space:]]*\}|)$' <<<"$table" || return 0
+    # shellcheck disable=SC2086
+    nft delete table $1
 }
