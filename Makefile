@@ -1,12 +1,12 @@
 # The front door. Each verb does its own set-up (scripts/setup) and says what it is doing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fuzz image clean setup
+.PHONY: help demo test cluster cluster-down test-cluster bench lint fuzz image clean setup
 SCENARIO ?=
 SECONDS ?= 30
 HOLD ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## two tenants, five pods, real servers, captured traffic; two minutes, leaves nothing behind
 	@scripts/setup demo
@@ -15,6 +15,18 @@ demo: ## two tenants, five pods, real servers, captured traffic; two minutes, le
 test: ## every test, on real network namespaces and a real kernel
 	@scripts/setup test
 	@scripts/test
+
+cluster: ## a real Kubernetes of two nodes, built from source the first time (nine minutes), then up in 15 s
+	@scripts/setup cluster
+	@scripts/cluster up
+
+cluster-down: ## stop it, with all that it made
+	@scripts/cluster down
+
+test-cluster: ## the tests that need a real Kubernetes, on the one that is up or on one of their own
+	@scripts/setup build
+	@scripts/setup cluster
+	@scripts/test-cluster
 
 bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|forms
 	@scripts/setup bench

@@ -5,12 +5,13 @@ tools=$root/target/tools
 GO=go1.26.0
 
 # go_build NAME HOW_LONG MODULE PROGRAM PACKAGE…: builds packages of a module into target/tools, of which PROGRAM is one; a moment
-# where they are there already. What was built is known by what it was built from.
+# where they are there already. What was built is known by what it was built from. $go_link is for the linker, beside stripping.
+go_link=
 go_build() {
     local name=$1 how_long=$2 module=$3 program=$4 stamp go
     shift 4
     has go || die "Go is missing, which builds $name for the tests: apt-get install golang-go"
-    stamp=$(find "$module" -maxdepth 1 \( -name 'go.*' -o -name '*.go' \) -print0 | sort -z | xargs -0 cat | sha256sum | cut -d ' ' -f 1)
+    stamp=$(find "$module" \( -name 'go.*' -o -name '*.go' \) -print0 | sort -z | xargs -0 cat | sha256sum | cut -d ' ' -f 1)
     if [ -x "$tools/$program" ] && [ "$(cat "$tools/$name.stamp" 2>/dev/null)" = "$stamp" ]; then
         return
     fi
@@ -18,7 +19,7 @@ go_build() {
     mkdir -p "$tools"
     rm -f "$tools/$name.stamp"
     go=$(modern_go)
-    GOTOOLCHAIN=auto "$go" -C "$module" build -trimpath -buildvcs=false -ldflags '-s -w' -o "$tools/" "$@"
+    GOTOOLCHAIN=auto "$go" -C "$module" build -trimpath -buildvcs=false -ldflags "-s -w $go_link" -o "$tools/" "$@"
     echo "$stamp" >"$tools/$name.stamp"
 }
 

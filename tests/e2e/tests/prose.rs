@@ -89,6 +89,7 @@ fn pages() -> Vec<std::path::PathBuf> {
         "README.md",
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
+        "docs/cluster.md",
         "docs/control-plane.md",
         "docs/operations.md",
         "docs/security.md",

@@ -17,6 +17,9 @@ pub use process::Process;
 pub use scratch::name as unique_name;
 pub use wire::{Capture, Segment};
 
+// A cluster that is there already, in place of such a node.
+pub use cluster::{Cluster, Space};
+
 // What runs in the pods.
 pub use server::Server;
 pub use traffic::{Tally, Traffic};
@@ -33,6 +36,7 @@ pub mod pki;
 pub use daemon::{Daemon, Options, sample};
 pub mod manifests;
 
+mod cluster;
 mod daemon;
 mod error;
 mod netns;

@@ -19,14 +19,15 @@ pub(crate) fn ip_batch(netns: &str, lines: &str) -> Result<(), KitError> {
 
 /// Runs a program to its end; what it printed. `remedy` is what to do where it is not installed.
 pub(crate) fn finish(command: &mut Command, remedy: &str) -> Result<String, KitError> {
-    output_of(command, "", remedy)
+    finish_fed(command, "", remedy)
 }
 
 fn run(command: &mut Command, input: &str) -> Result<String, KitError> {
-    output_of(command, input, "apt-get install iproute2")
+    finish_fed(command, input, "apt-get install iproute2")
 }
 
-fn output_of(command: &mut Command, input: &str, remedy: &str) -> Result<String, KitError> {
+/// As [`finish`], for a program that reads `input` first.
+pub(crate) fn finish_fed(command: &mut Command, input: &str, remedy: &str) -> Result<String, KitError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::piped())
