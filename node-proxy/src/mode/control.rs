@@ -6,6 +6,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use config::{
+    Limits,
     discovery::Site,
     identity::TrustDomain,
     name::{NodeName, RootNamespace},
@@ -143,9 +144,13 @@ fn reading(options: &ControlOptions) -> store::Options {
         trust_domain: options.trust_domain.clone(),
         root_namespace: options.root_namespace.clone(),
         node: NodeName::try_from(NO_NODE).ok(),
+        limits: Limits { objects: OBJECTS, ..Limits::default() },
         ..store::Options::default()
     }
 }
+
+/// Objects that a mesh may have: ten times what a node reads of files by itself. Within it, an edit costs what it changes.
+const OBJECTS: usize = 1_000_000;
 
 /// No node's name: nobody can have a name that ends so (RFC 6761).
 const NO_NODE: &str = "control-plane.invalid";

@@ -215,6 +215,7 @@ mod tests {
         match &object.text {
             FileText::Bytes(bytes) => std::str::from_utf8(bytes).unwrap(),
             FileText::Unreadable(why) => why,
+            FileText::AsBefore => "as before",
         }
     }
 
