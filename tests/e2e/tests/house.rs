@@ -132,7 +132,8 @@ fn every_program_that_is_installed_is_one_that_something_runs() -> Outcome {
             texts.push(fs::read_to_string(file)?);
         }
     }
-    let scripts = ["go.sh", "image", "sbom", "shape"].map(|name| fs::read_to_string(repository().join("scripts").join(name)));
+    let scripts = ["go.sh", "image", "sbom", "shape"]
+        .map(|name| fs::read_to_string(repository().join("scripts").join(name)));
     let scripts = scripts.into_iter().collect::<Result<Vec<_>, _>>()?.join("\n");
     for program in wanted {
         let in_rust = texts.iter().any(|text| text.contains(&format!("\"{program}\"")));
