@@ -132,9 +132,16 @@ fn every_program_that_is_installed_is_one_that_something_runs() -> Outcome {
             texts.push(fs::read_to_string(file)?);
         }
     }
-    let scripts = ["go.sh", "image", "sbom", "shape"]
-        .map(|name| fs::read_to_string(repository().join("scripts").join(name)));
-    let scripts = scripts.into_iter().collect::<Result<Vec<_>, _>>()?.join("\n");
+    let mut scripts = ["go.sh", "image", "pack-image", "kubernetes", "cluster", "sbom", "shape"]
+        .map(|name| fs::read_to_string(repository().join("scripts").join(name)))
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    for entry in fs::read_dir(repository().join("tests/cluster"))?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "sh") {
+            scripts.push(fs::read_to_string(entry.path())?);
+        }
+    }
+    let scripts = scripts.join("\n");
     for program in wanted {
         let in_rust = texts.iter().any(|text| text.contains(&format!("\"{program}\"")));
         let in_scripts = scripts.split_whitespace().any(|word| word == program);
