@@ -40,15 +40,8 @@ pub(super) struct Discovery {
     #[arg(long, value_name = "NAME", env = "CANOPY_DISCOVERY_CLUSTER", value_parser = cluster_name, requires = "discovery")]
     discovery_cluster: Option<String>,
     /// What the control plane calls the network of this node's pods, if it has a name there: addresses of others are not dialled.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "CANOPY_DISCOVERY_NETWORK",
-        requires = "discovery",
-        default_value = "",
-        hide_default_value = true
-    )]
-    discovery_network: String,
+    #[arg(long, value_name = "NAME", env = "CANOPY_DISCOVERY_NETWORK", requires = "discovery")]
+    discovery_network: Option<String>,
     /// The pod that the daemon runs in, as NAMESPACE/NAME: istiod compares its namespace with the token's [default: canopy-system/NODE].
     #[arg(long, value_name = "POD", env = "CANOPY_DISCOVERY_POD", value_parser = pod, requires = "discovery")]
     discovery_pod: Option<PodName>,
@@ -112,7 +105,7 @@ impl Discovery {
                 pod,
                 cluster,
                 domain: about.domain,
-                network: self.discovery_network,
+                network: self.discovery_network.unwrap_or_default(),
             },
             on_demand: self.discovery_on_demand.then_some(MOST),
             cache: self.discovery_cache,
