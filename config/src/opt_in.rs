@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The label of namespaces and pods by which they are opted in, or out.
 pub const MODE: &str = "canopy.mesh/mode";
 /// The annotation that names a pod's network namespace. In a cluster, the node writes it, and nobody's word for it is taken.
@@ -12,14 +14,16 @@ pub const NETNS: &str = "canopy.mesh/netns";
 /// The annotation that says which handler a pod's RuntimeClass has. In a cluster, who reads RuntimeClasses writes it.
 pub const RUNTIME_HANDLER: &str = "canopy.mesh/runtime-handler";
 
-/// What a label [`MODE`] can say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a label [`MODE`] can say; where nothing is said, nobody carries the pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// `node`: the daemon of its node carries it.
     Node,
     /// `sidecar`: a proxy within it does.
     Sidecar,
     /// `off`: nobody does.
+    #[default]
     Off,
 }
 

@@ -5,8 +5,8 @@
 
 use std::{
     convert::Infallible,
-    fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown},
+    io,
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,13 +23,16 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::UnixStream,
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
 use super::Subject;
-use crate::explain::Ask;
+use crate::{
+    explain::Ask,
+    sys::private::{Private, Taken, is_trusted},
+};
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -70,8 +73,7 @@ pub enum AdminError {
 /// The bound admin socket. The file goes when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
-    path: PathBuf,
+    door: Private,
     audience: Audience,
 }
 
@@ -92,7 +94,7 @@ pub enum Audience {
 impl Audience {
     /// Whether a peer of this user may ask.
     fn includes(&self, peer: u32, own: u32) -> bool {
-        may_ask(peer, own) || matches!(self, Self::Owner { uid, .. } if *uid == peer)
+        is_trusted(peer, own) || matches!(self, Self::Owner { uid, .. } if *uid == peer)
     }
 
     fn tenant(&self) -> Option<&str> {
@@ -106,9 +108,12 @@ impl Audience {
 impl Server {
     /// Makes the socket, taking the place of one that nobody answers on any more.
     pub fn bind(path: &Path) -> Result<Self, AdminError> {
-        clear_stale(path)?;
-        let listener = listen(path).map_err(|source| refusal(path, source))?;
-        Ok(Self { listener, path: path.to_owned(), audience: Audience::Administrators })
+        let door = Private::bind(path).map_err(|taken| match taken {
+            Taken::InUse => AdminError::InUse { path: path.to_owned() },
+            Taken::NotASocket => AdminError::NotASocket { path: path.to_owned() },
+            Taken::System(source) => refusal(path, source),
+        })?;
+        Ok(Self { door, audience: Audience::Administrators })
     }
 
     /// As [`Server::bind`], for one tenant's owner, in a directory that is there.
@@ -130,15 +135,15 @@ impl Server {
         loop {
             while connections.try_join_next().is_some() {}
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match self.listener.accept().await {
-                Ok((stream, _)) if is_allowed(&stream, &audience) => {
+            match self.door.accept_if(|peer, own| audience.includes(peer, own)).await {
+                Ok(Some(stream)) => {
                     let (subject, audience) = (Arc::clone(&subject), Arc::clone(&audience));
                     connections.spawn(async move {
                         serve_connection(stream, subject, audience).await;
                         drop(place);
                     });
                 }
-                Ok(_) => tracing::warn!("a stranger's connection to the admin socket was refused"),
+                Ok(None) => tracing::warn!("a stranger's connection to the admin socket was refused"),
                 Err(error) => {
                     tracing::warn!(%error, "the admin socket did not accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -148,50 +153,12 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 fn refusal(path: &Path, source: io::Error) -> AdminError {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::PermissionDenied => AdminError::NotAllowed { path },
         _ => AdminError::Bind { path, source },
     }
-}
-
-fn clear_stale(path: &Path) -> Result<(), AdminError> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !found.file_type().is_socket() {
-        return Err(AdminError::NotASocket { path: path.to_owned() });
-    }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(AdminError::InUse { path: path.to_owned() });
-    }
-    fs::remove_file(path).map_err(|source| AdminError::Bind { path: path.to_owned(), source })
-}
-
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    // Until this line the umask decides, so credentials are checked at every connection as well.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-fn is_allowed(stream: &UnixStream, audience: &Audience) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| audience.includes(peer.uid(), own))
-}
-
-/// Root and the daemon's own user.
-fn may_ask(peer: u32, own: u32) -> bool {
-    peer == 0 || peer == own
 }
 
 async fn serve_connection(stream: UnixStream, subject: Arc<dyn Subject>, audience: Arc<Audience>) {
@@ -315,17 +282,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_root_and_the_daemons_own_user_may_ask() {
-        assert!(may_ask(0, 1000) && may_ask(1000, 1000));
-        assert!(!may_ask(1001, 1000) && !may_ask(1001, 0));
-    }
-
-    #[test]
     fn a_tenants_socket_is_for_its_owner_besides_and_for_nobody_else() {
         let owner = Audience::Owner { tenant: "shop".to_owned(), uid: 1234 };
         let asks = |peer| owner.includes(peer, 1000);
         assert_eq!([0, 1000, 1234, 1235].map(asks), [true, true, true, false]);
-        assert!(!Audience::Administrators.includes(1234, 1000));
+        let administers = |peer, own| Audience::Administrators.includes(peer, own);
+        assert!(administers(0, 1000) && administers(1000, 1000));
+        assert!(!administers(1234, 1000) && !administers(1001, 0));
     }
 
     #[test]

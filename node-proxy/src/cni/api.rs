@@ -16,16 +16,15 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-    version::TLS13,
-};
+use rustls::{ClientConfig, pki_types::ServerName, version::TLS13};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use crate::identity::{authority::report, provider};
+use crate::identity::{
+    authority::{dial, report},
+    provider,
+};
 
 /// Labels.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -194,17 +193,10 @@ impl Api {
 }
 
 fn tls(roots: &Path) -> io::Result<ClientConfig> {
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&fs::read(roots)?) {
-        let certificate = certificate.map_err(io::Error::other)?;
-        store.add(certificate).map_err(io::Error::other)?;
-    }
-    if store.is_empty() {
-        return Err(io::Error::other("there is no certificate in it"));
-    }
+    let roots = dial::roots(roots).map_err(io::Error::other)?;
     let builder = ClientConfig::builder_with_provider(Arc::new(provider()));
     let builder = builder.with_protocol_versions(&[&TLS13]).map_err(io::Error::other)?;
-    Ok(builder.with_root_certificates(store).with_no_client_auth())
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Without a pod's specification (Kubernetes API concepts, "Metadata-only fetches"); a server that cannot sends all.

@@ -3,8 +3,10 @@
 //! What a daemon says goes before all. Without its word a pod of nobody starts, and one that is captured never starts uncaptured unless its
 //! namespace says so.
 
+use config::opt_in::Mode;
+
 use super::answer::{Code, Failure};
-use crate::control::gate::mode::{Mode, OnFailure, Terms};
+use crate::control::gate::mode::{OnFailure, Terms};
 
 /// What is known of the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 use std::{io, path::Path, time::Duration};
 
+use config::opt_in::MODE;
 use tokio::{
     net::UnixStream,
     time::{Instant, sleep, timeout},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::control::gate::{
     cache::Namespaces,
-    mode::{MODE, Terms},
+    mode::Terms,
     protocol::{Answer, Ask, Attachment, Request, Verdict, receive, send},
 };
 

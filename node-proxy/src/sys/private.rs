@@ -38,9 +38,14 @@ impl Private {
 
     /// The next who comes in; `None` for a stranger.
     pub async fn accept(&self) -> io::Result<Option<UnixStream>> {
+        self.accept_if(is_trusted).await
+    }
+
+    /// The same, by another's word of who is none: by the peer's user, and this process's own.
+    pub async fn accept_if(&self, may: impl Fn(u32, u32) -> bool) -> io::Result<Option<UnixStream>> {
         let (stream, _) = self.listener.accept().await?;
         let own = rustix::process::geteuid().as_raw();
-        Ok(stream.peer_cred().is_ok_and(|peer| is_trusted(peer.uid(), own)).then_some(stream))
+        Ok(stream.peer_cred().is_ok_and(|peer| may(peer.uid(), own)).then_some(stream))
     }
 
     /// Its file.
@@ -78,7 +83,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Root and the process's own user.
-fn is_trusted(peer: u32, own: u32) -> bool {
+pub fn is_trusted(peer: u32, own: u32) -> bool {
     peer == 0 || peer == own
 }
 

@@ -19,8 +19,7 @@ use crate::{
 
 /// Those of an Address; `object` is what it was taken for, if it was.
 pub(in crate::discovery) fn of(resource: &Resource, object: Option<&Object>, site: &Site) -> Vec<IpAddr> {
-    let message = <messages::Address as prost::Message>::decode(resource.body.as_slice()).ok();
-    let said = match message.and_then(|message| message.r#type) {
+    let said = match said(resource) {
         Some(Type::Workload(workload)) if workload.network_mode != NetworkMode::Standard as i32 => {
             return Vec::new();
         }
@@ -31,11 +30,7 @@ pub(in crate::discovery) fn of(resource: &Resource, object: Option<&Object>, sit
         Some(Type::Service(service)) => single(&service.addresses, site),
         None => resource.aliases.iter().filter_map(|alias| alias_of(alias, site)).collect(),
     };
-    let is_reached = |address: &IpAddr| match object {
-        Some(Object::Workload(held)) => held.workload.addresses.contains(address),
-        Some(Object::Service(held)) => held.service.vips.contains(address),
-        _ => false,
-    };
+    let is_reached = |address: &IpAddr| object.is_some_and(|object| object.addresses().contains(address));
     let mut left: Vec<IpAddr> =
         said.into_iter().filter(|address| !is_reached(address) && unusable(*address).is_none()).collect();
     left.sort();
@@ -43,10 +38,14 @@ pub(in crate::discovery) fn of(resource: &Resource, object: Option<&Object>, sit
     left
 }
 
+/// What an Address is by its own words, as far as they can be read.
+fn said(resource: &Resource) -> Option<Type> {
+    <messages::Address as prost::Message>::decode(resource.body.as_slice()).ok()?.r#type
+}
+
 /// Whether a resource, of which perhaps nothing can be taken, names a proxy to go through.
 pub(in crate::discovery) fn names_waypoint(resource: &Resource) -> bool {
-    let message = <messages::Address as prost::Message>::decode(resource.body.as_slice()).ok();
-    match message.and_then(|message| message.r#type) {
+    match said(resource) {
         Some(Type::Workload(workload)) => workload.waypoint.is_some(),
         Some(Type::Service(service)) => service.waypoint.is_some() || !service.weighted_waypoints.is_empty(),
         None => false,

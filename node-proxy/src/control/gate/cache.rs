@@ -110,10 +110,11 @@ mod tests {
     use config::{
         model::{Labels, NamespaceFacts},
         name::Namespace,
+        opt_in::{MODE, Mode},
     };
 
     use super::{
-        super::mode::{MODE, Mode, ON_FAILURE, OnFailure},
+        super::mode::{ON_FAILURE, OnFailure},
         *,
     };
 

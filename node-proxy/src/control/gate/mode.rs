@@ -2,26 +2,12 @@
 //!
 //! Pure, and the same for the daemon, for its cache on disk and for the plugin: they must never disagree about a pod.
 
+use config::opt_in::{MODE, Mode};
 use serde::{Deserialize, Serialize};
 
-/// The label of a namespace, or of a pod, that says who captures it.
-pub const MODE: &str = "canopy.mesh/mode";
 /// The label of a namespace that says how its pods start while no daemon is there. A pod's own says nothing: who writes a pod is not who
 /// decides that it may go without policies.
 pub const ON_FAILURE: &str = "canopy.mesh/on-failure";
-
-/// Who captures a pod.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The node's daemon.
-    Node,
-    /// A proxy in the pod.
-    Sidecar,
-    /// Nobody.
-    #[default]
-    Off,
-}
 
 /// How pods start while no daemon is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,18 +32,6 @@ pub struct Terms {
     /// Its tenant is kept to the mesh (`spec.egress: mesh`), from which no label takes them.
     #[serde(default)]
     pub kept: bool,
-}
-
-impl Mode {
-    /// As a label says it; a label that says anything else says nothing.
-    pub fn of(label: &str) -> Option<Self> {
-        match label {
-            "node" => Some(Self::Node),
-            "sidecar" => Some(Self::Sidecar),
-            "off" => Some(Self::Off),
-            _ => None,
-        }
-    }
 }
 
 impl Terms {

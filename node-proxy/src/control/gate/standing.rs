@@ -8,10 +8,11 @@ use std::{path::Path, sync::Arc};
 use config::{
     model::{Egress, Mesh, Workload},
     name::{Namespace, PodName},
+    opt_in::{MODE, Mode},
 };
 use tokio::sync::watch;
 
-use super::mode::{MODE, Mode, Terms};
+use super::mode::Terms;
 use crate::{
     control::Status,
     forest::{Enrolments, ForestHandle},

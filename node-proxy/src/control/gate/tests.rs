@@ -5,7 +5,10 @@ use std::{
     sync::{Mutex, atomic::AtomicU64, atomic::Ordering::Relaxed},
 };
 
-use config::model::{Mesh, NamespaceFacts};
+use config::{
+    model::{Mesh, NamespaceFacts},
+    opt_in::{MODE, Mode},
+};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -190,12 +193,12 @@ async fn what_namespaces_say_is_kept_on_disk_as_it_changes() {
     let world = World::start(Standing::Unknown);
     let namespace = |mode: &str| {
         let name = Namespace::try_from("shop").unwrap();
-        let labels = [(mode::MODE.to_owned(), mode.to_owned())].into();
+        let labels = [(MODE.to_owned(), mode.to_owned())].into();
         let namespaces = [(name.clone(), Arc::new(NamespaceFacts { name, labels }))].into();
         Arc::new(Mesh { version: 1, namespaces, ..Mesh::default() })
     };
     let path = world.options.cache.clone().unwrap();
-    for (label, expected) in [("node", mode::Mode::Node), ("off", mode::Mode::Off)] {
+    for (label, expected) in [("node", Mode::Node), ("off", Mode::Off)] {
         *world.told.mesh.lock().unwrap() = namespace(label);
         world.told.changes.send_modify(|enrolments| enrolments.version += 1);
         let written = async {

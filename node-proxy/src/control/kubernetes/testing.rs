@@ -85,25 +85,26 @@ impl Cluster {
         let (bound, address) = std::sync::mpsc::channel();
         let served = Arc::clone(&inner);
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
             runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                bound.send(listener.local_addr().unwrap()).unwrap();
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("the network of a test");
+                bound.send(listener.local_addr().expect("it is bound")).expect("it is waited for");
                 tokio::select! {
                     () = serve(listener, served) => {}
                     _ = ends.changed() => {}
                 }
             });
         });
-        let address = address.recv().unwrap();
-        let files = tempfile::tempdir().unwrap();
+        let address = address.recv().expect("it is bound");
+        let files = tempfile::tempdir().expect("a directory");
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{ "name": "c", "cluster": { "server": format!("http://{address}") } }],
             "users": [{ "name": "c", "user": { "token": "a-secret" } }],
             "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
         });
-        std::fs::write(files.path().join("config"), kubeconfig.to_string()).unwrap();
+        std::fs::write(files.path().join("config"), kubeconfig.to_string()).expect("it can be written");
         Self { inner, address, files, _running: running }
     }
 
@@ -138,7 +139,8 @@ impl Cluster {
         let mut state = self.state();
         state.version += 1;
         let version = state.version;
-        let mut object = state.objects.get_mut(path).unwrap().remove(key).expect("it is there");
+        let mut object =
+            state.objects.get_mut(path).expect("a kind that is there").remove(key).expect("it is there");
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         state.log.push((version, path.to_owned(), json!({ "type": "DELETED", "object": object })));
         drop(state);
@@ -147,7 +149,7 @@ impl Cluster {
 
     /// An object goes without a word: nobody who watches hears of it.
     pub(super) fn lose(&self, path: &str, key: &str) {
-        self.state().objects.get_mut(path).unwrap().remove(key).expect("it is there");
+        self.state().objects.get_mut(path).expect("a kind that is there").remove(key).expect("it is there");
     }
 
     /// Whoever watches is told how far it is.
@@ -220,7 +222,7 @@ impl Cluster {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap()
+        self.inner.state.lock().expect("no test panics with it")
     }
 
     fn look(&self) {
@@ -235,7 +237,7 @@ fn key(object: &Value) -> String {
 
 async fn serve(listener: TcpListener, inner: Arc<Inner>) {
     loop {
-        let (stream, _) = listener.accept().await.unwrap();
+        let (stream, _) = listener.accept().await.expect("the network of a test");
         let inner = Arc::clone(&inner);
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&inner), request));
@@ -248,17 +250,17 @@ async fn serve(listener: TcpListener, inner: Arc<Inner>) {
 async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default();
-    let decoded = percent_encoding::percent_decode_str(query).decode_utf8().unwrap().into_owned();
+    let decoded = percent_encoding::percent_decode_str(query).decode_utf8().expect("text").into_owned();
     let query: BTreeMap<String, String> = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .map(|(key, value)| {
-            let value = percent_encoding::percent_decode_str(value).decode_utf8().unwrap();
+            let value = percent_encoding::percent_decode_str(value).decode_utf8().expect("text");
             (key.to_owned(), value.into_owned())
         })
         .collect();
-    let token = request.headers().get("authorization").map(|token| token.to_str().unwrap().to_owned());
-    let mut state = inner.state.lock().unwrap();
+    let token = request.headers().get("authorization").map(|token| token.to_str().expect("text").to_owned());
+    let mut state = inner.state.lock().expect("no test panics with it");
     state.asked.push(format!("{path}?{decoded}"));
     state.tokens.extend(token);
     if let Some(status) = state.faults.status {
@@ -269,9 +271,9 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Answer,
     }
     let number = |key: &str| query.get(key).and_then(|text| text.parse::<u64>().ok());
     if query.contains_key("watch") {
-        let from = number("resourceVersion").unwrap();
+        let from = number("resourceVersion").expect("a watch says from when");
         let short = state.faults.short_watches;
-        let last = Duration::from_secs(number("timeoutSeconds").unwrap());
+        let last = Duration::from_secs(number("timeoutSeconds").expect("a watch says how long"));
         drop(state);
         let (events, body) = mpsc::channel(16);
         let selector = query.get("fieldSelector").cloned();
@@ -287,7 +289,7 @@ fn list(state: &State, path: &str, query: &BTreeMap<String, String>) -> Answer {
     let limit = query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
     let (version, from) = match query.get("continue").and_then(|token| token.split_once(':')) {
         None => (state.version, 0),
-        Some((version, from)) => (version.parse().unwrap(), from.parse().unwrap()),
+        Some((version, from)) => (version.parse().expect("a version"), from.parse().expect("a place")),
     };
     if from > 0 {
         if let Some(status) = state.faults.pages {
@@ -324,11 +326,11 @@ async fn tell(
     events: mpsc::Sender<Result<Frame<Bytes>, io::Error>>,
 ) {
     let mut changed = inner.changed.subscribe();
-    let dropped = inner.state.lock().unwrap().dropped;
+    let dropped = inner.state.lock().expect("no test panics with it").dropped;
     let told = async {
         loop {
             let (lines, over) = {
-                let state = inner.state.lock().unwrap();
+                let state = inner.state.lock().expect("no test panics with it");
                 let is_new = |entry: &&(u64, String, Value)| entry.0 > from && entry.1 == path;
                 let new = state.log.iter().filter(is_new);
                 let new = new.filter(|entry| {
@@ -372,10 +374,10 @@ fn streamed(mut body: mpsc::Receiver<Result<Frame<Bytes>, io::Error>>) -> Answer
 
 fn refusal(status: u16) -> Answer {
     let said = json!({ "kind": "Status", "code": status, "message": format!("it is {status}") });
-    whole(StatusCode::from_u16(status).unwrap(), said.to_string())
+    whole(StatusCode::from_u16(status).expect("a status"), said.to_string())
 }
 
 fn whole(status: StatusCode, text: String) -> Answer {
     let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
-    Response::builder().status(status).body(body.boxed()).unwrap()
+    Response::builder().status(status).body(body.boxed()).expect("an answer")
 }

@@ -52,21 +52,24 @@ pub(crate) async fn dial(server: Server<'_>) -> Result<TlsStream<TcpStream>, Aut
     }
 }
 
+/// The roots of a file, PEM; or why there are none.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(roots) }
+}
+
 fn config(server: &Server<'_>) -> Result<ClientConfig, AuthorityError> {
     let setup = |path: &Path, problem: String, remedy: &str| AuthorityError::Setup {
         problem: format!("{}: {problem}", path.display()),
         remedy: remedy.to_owned(),
     };
     let bad_root = |problem: String| setup(server.root, problem, server.remedy);
-    let text = fs::read(server.root).map_err(|error| bad_root(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| bad_root(error.to_string()))?;
-        roots.add(certificate).map_err(|error| bad_root(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(bad_root("there is no certificate in it".to_owned()));
-    }
+    let roots = roots(server.root).map_err(bad_root)?;
     let builder = ClientConfig::builder_with_provider(Arc::new(tls::provider()));
     let builder = builder.with_protocol_versions(&[&TLS13]).map_err(|error| bad_root(error.to_string()))?;
     let builder = builder.with_root_certificates(roots);

@@ -3,18 +3,14 @@
 //! A Unix socket is for root and the server's own user, whatever its mode says. A port without TLS must never be one that other
 //! machines reach.
 
-use std::{
-    fmt, fs, io,
-    net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
+use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+use crate::sys::{
+    private::{Private, Taken},
+    socket,
 };
-
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-
-use crate::sys::socket;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +59,7 @@ pub enum ListenError {
 /// A bound place. A Unix socket's file goes when this is dropped.
 #[derive(Debug)]
 pub(super) enum Door {
-    Unix { listener: UnixListener, path: PathBuf },
+    Unix(Private),
     Tcp { listener: TcpListener, secure: bool },
 }
 
@@ -79,10 +75,11 @@ impl Door {
     pub(super) async fn open(at: &Listen, secure: bool) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Bind { at: at.clone(), source };
         match at {
-            Listen::Unix(path) => {
-                clear_stale(path)?;
-                Ok(Self::Unix { listener: listen(path).map_err(failed)?, path: path.clone() })
-            }
+            Listen::Unix(path) => Private::bind(path).map(Self::Unix).map_err(|taken| match taken {
+                Taken::InUse => ListenError::InUse { path: path.clone() },
+                Taken::NotASocket => ListenError::NotASocket { path: path.clone() },
+                Taken::System(source) => failed(source),
+            }),
             Listen::Tcp(address) => {
                 if !secure && !address.ip().to_canonical().is_loopback() {
                     return Err(ListenError::InTheClear { address: *address });
@@ -97,7 +94,7 @@ impl Door {
     /// Where it is bound; the port is the kernel's choice where 0 was asked for.
     pub(super) fn address(&self) -> io::Result<Listen> {
         match self {
-            Self::Unix { path, .. } => Ok(Listen::Unix(path.clone())),
+            Self::Unix(socket) => Ok(Listen::Unix(socket.path().to_owned())),
             Self::Tcp { listener, .. } => Ok(Listen::Tcp(listener.local_addr()?)),
         }
     }
@@ -105,28 +102,17 @@ impl Door {
     /// The next who comes in; `None` for one who may not.
     pub(super) async fn accept(&self) -> io::Result<Option<Caller>> {
         match self {
-            Self::Unix { listener, path } => {
-                let (stream, _) = listener.accept().await?;
-                let own = rustix::process::geteuid().as_raw();
-                if stream.peer_cred().is_ok_and(|peer| may_read(peer.uid(), own)) {
-                    return Ok(Some(Caller::Unix(stream)));
+            Self::Unix(socket) => {
+                let caller = socket.accept().await?.map(Caller::Unix);
+                if caller.is_none() {
+                    tracing::warn!(socket = %socket.path().display(), "a stranger's connection was refused");
                 }
-                tracing::warn!(socket = %path.display(), "a stranger's connection was refused");
-                Ok(None)
+                Ok(caller)
             }
             Self::Tcp { listener, secure } => {
                 let (stream, from) = listener.accept().await?;
                 Ok(Some(Caller::Tcp { stream, from, secure: *secure }))
             }
-        }
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        if let Self::Unix { path, .. } = self {
-            // Gone already is as good.
-            let _ = fs::remove_file(path);
         }
     }
 }
@@ -156,38 +142,13 @@ impl fmt::Display for Listen {
     }
 }
 
-fn clear_stale(path: &Path) -> Result<(), ListenError> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !found.file_type().is_socket() {
-        return Err(ListenError::NotASocket { path: path.to_owned() });
-    }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(ListenError::InUse { path: path.to_owned() });
-    }
-    let at = Listen::Unix(path.to_owned());
-    fs::remove_file(path).map_err(|source| ListenError::Bind { at, source })
-}
-
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    // Until this line the umask decides, so credentials are checked at every connection as well.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-/// Root and the server's own user.
-fn may_read(peer: u32, own: u32) -> bool {
-    peer == 0 || peer == own
-}
-
 /// How long a node's kernel may leave what was sent without a word.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -200,12 +161,6 @@ mod tests {
         for wrong in ["", "15012", ":15012", "localhost:15012", "/run/x.sock"] {
             assert!(parse(wrong).unwrap_err().contains("unix:PATH"), "{wrong}");
         }
-    }
-
-    #[test]
-    fn only_root_and_the_servers_own_user_may_read() {
-        assert!(may_read(0, 1000) && may_read(1000, 1000));
-        assert!(!may_read(1001, 1000) && !may_read(1001, 0));
     }
 
     #[tokio::test]
