@@ -165,11 +165,20 @@ impl LabPod {
         })
     }
 
-    /// A connection of the proxy's out of the pod.
+    /// A connection of the proxy's out of the pod. A neighbour that does not answer in time, as on a machine that stands still for a
+    /// while, has the kernel say that there is no route: it is asked again then.
     pub(crate) fn through(&self, redirect: &KernelRedirect, to: SocketAddr) -> TcpStream {
-        let socket = self.own_socket(redirect, to);
-        socket.connect_timeout(&to.into(), PATIENCE).expect("connect");
-        socket.into()
+        let mut connected = None;
+        eventually("a connection out of the pod", || {
+            let socket = self.own_socket(redirect, to);
+            match socket.connect_timeout(&to.into(), PATIENCE) {
+                Ok(()) => connected = Some(socket),
+                Err(error) if error.raw_os_error() == Some(libc::EHOSTUNREACH) => {}
+                Err(error) => panic!("connect to {to}: {error}"),
+            }
+            connected.is_some()
+        });
+        connected.expect("eventually there").into()
     }
 }
 
