@@ -53,3 +53,28 @@ fn slices_that_say_different_things_of_one_address_are_told_and_neither_counts_w
         assert_eq!((protocol, told.len()), (AppProtocol::Http1, 0), "{slices:?}");
     }
 }
+
+#[test]
+fn the_api_servers_own_slice_names_a_node_and_no_other_slice_does() {
+    let node: std::net::IpAddr = [192, 0, 2, 1].into();
+    let of = |service: &str, slice: &str, namespace: &str| {
+        let meta = |name| format!("metadata: {{name: {name}, namespace: {namespace}");
+        let ports = "ports: [{port: 443, targetPort: 6443}]";
+        let text = format!(
+            "apiVersion: v1\nkind: Service\n{}}}\nspec: {{clusterIP: 10.0.0.1, {ports}}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n{}, labels: {{kubernetes.io/service-name: {service}}}}}\n\
+             addressType: IPv4\nports: [{{port: 6443}}]\nendpoints: [{{addresses: [{node}]}}]\n",
+            meta(service),
+            meta(slice)
+        );
+        let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))]);
+        let options = Options { node_addresses: vec![node], ..Options::default() };
+        let outcome = Store::new(options).apply(&files);
+        let ports = outcome.mesh.services.values().flat_map(|service| &service.ports);
+        ports.flat_map(|port| &port.endpoints).count()
+    };
+    assert_eq!(of("kubernetes", "kubernetes", "default"), 1);
+    assert_eq!(of("kubernetes", "mine", "default"), 0);
+    assert_eq!(of("kubernetes", "kubernetes", "forum"), 0);
+    assert_eq!(of("web", "web", "default"), 0);
+}

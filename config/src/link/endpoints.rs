@@ -49,6 +49,7 @@ fn trespass(
             "{address} is Pod {pod}, of another namespace: a slice names its own namespace's pods only"
         )),
         Some(Owner::Pod(_)) => None,
+        _ if is_the_api_servers(slice) => None,
         // Before anything else is asked: a Service that has it too makes it no other.
         _ if linking.own_addresses.contains(&address) => {
             Some(format!("{address} is an address of this node: name the pod's own address"))
@@ -63,6 +64,13 @@ fn trespass(
         }
         _ => None,
     }
+}
+
+/// Whether a slice is the one that the API server keeps of itself, which has no pods: its addresses are nodes' on most clusters. Who
+/// else writes it is overruled by it within ten seconds, and what it names is reached by nobody's name but its own.
+fn is_the_api_servers(slice: &Lowered) -> bool {
+    let object = &slice.object;
+    object.namespace.as_deref() == Some("default") && *object.name == *"kubernetes"
 }
 
 /// Whether a slice named an address before a Service had it: among newcomers, the older comes first.

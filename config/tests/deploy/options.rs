@@ -36,7 +36,7 @@ fn arguments_are_verbs_and_flags_that_the_documentation_names() {
     for (kind, name, wanted) in [
         ("Deployment", "canopy-control", "control --kubernetes"),
         ("DaemonSet", "canopy-node", "run --kubernetes"),
-        ("DaemonSet", "canopy-cni", "cni install"),
+        ("DaemonSet", "canopy-cni", "cni install --watch"),
     ] {
         let arguments = &object(kind, name)["spec"]["template"]["spec"]["containers"][0]["args"];
         let line: Vec<_> = items(arguments).filter_map(serde_json::Value::as_str).collect();

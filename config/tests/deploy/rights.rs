@@ -20,6 +20,9 @@ const LIMITING: [&str; 7] = [
     "ciliumclusterwidenetworkpolicies",
 ];
 
+/// What says in which sandbox a pod is, beside what is lowered.
+const SANDBOXES: &str = "runtimeclasses";
+
 /// `VERB RESOURCE` of a role, for each verb and resource.
 fn granted(role: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -42,7 +45,7 @@ fn the_control_plane_reads_the_kinds_that_are_lowered_and_those_that_limit_the_n
         name => format!("{name}s"),
     };
     let wanted: BTreeSet<String> =
-        config::kinds().map(plural).chain(LIMITING.into_iter().map(str::to_owned)).collect();
+        config::kinds().map(plural).chain(LIMITING.into_iter().chain([SANDBOXES]).map(str::to_owned)).collect();
     let role = object("ClusterRole", "canopy-control");
     for verb in ["get", "list", "watch"] {
         let rights = granted(&role);
@@ -87,9 +90,10 @@ fn the_control_plane_writes_statuses_events_its_lease_and_asks_about_tokens() {
 }
 
 #[test]
-fn a_node_reads_pods_and_the_plugin_looks_at_one_pod_and_its_namespace() {
+fn a_node_reads_which_pods_it_carries_and_the_plugin_looks_at_one_pod_and_its_namespace() {
     let rights = |name| granted(&object("ClusterRole", name));
-    assert_eq!(rights("canopy-node"), of(["get pods", "list pods", "watch pods"]));
+    let read = |verb| ["namespaces", "pods", SANDBOXES].map(|kind| format!("{verb} {kind}"));
+    assert_eq!(rights("canopy-node"), ["get", "list", "watch"].into_iter().flat_map(read).collect());
     assert_eq!(rights("canopy-cni"), of(["get namespaces", "get pods"]));
 }
 
