@@ -20,7 +20,7 @@ use crate::{
     options::Options,
 };
 
-use self::findings::Stage;
+use self::{findings::Stage, workloads::OfANode};
 
 // In the order in which they run: each needs what those before it settled.
 mod claims;
@@ -137,10 +137,10 @@ struct Refusal {
 pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linking {
     let mesh = Mesh { trust_domain: options.trust_domain.clone(), ..Mesh::default() };
     let node = options.node.clone();
-    let node_addresses = workloads::node_addresses(candidates);
-    let reserved = claims::reserve(candidates, node.as_ref(), &node_addresses);
+    let of_nodes = workloads::all_of_nodes(candidates);
+    let reserved = claims::reserve(candidates, node.as_ref(), &of_nodes);
     let own_addresses = options.node_addresses.iter().copied().collect();
-    let mut linking = Linking { mesh, node, node_addresses, own_addresses, reserved, ..Linking::default() };
+    let mut linking = Linking { mesh, node, of_nodes, own_addresses, reserved, ..Linking::default() };
     let (of, base) = (|kind: Kind| of_kind(candidates, kind), Stage::Base);
     of(Kind::Namespace).for_each(|candidate| linking.settle(base, candidate, tenants::know_namespace));
     of(Kind::ServiceAccount).for_each(|candidate| linking.settle(base, candidate, |_, _| Ok(())));
@@ -190,7 +190,7 @@ pub(crate) struct Linking {
     /// What has been given away so far.
     taken: claims::Holders,
     /// Addresses of nodes, by pods' word.
-    node_addresses: BTreeSet<IpAddr>,
+    of_nodes: BTreeSet<OfANode>,
     /// Addresses of the node that reads, by its own.
     own_addresses: BTreeSet<IpAddr>,
     /// The names that each tenant has the node look up.

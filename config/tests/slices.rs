@@ -78,3 +78,32 @@ fn the_api_servers_own_slice_names_a_node_and_no_other_slice_does() {
     assert_eq!(of("kubernetes", "kubernetes", "forum"), 0);
     assert_eq!(of("web", "web", "default"), 0);
 }
+
+#[test]
+fn a_slice_names_a_node_where_a_pod_of_its_namespace_is_on_the_nodes_network_for_as_long_as_it_is() {
+    let slice = |namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: {namespace}}}\nspec: {{ports: [{{port: 80}}]}}\n---\n{}",
+            slice("a", "").replace("{name: a,", &format!("{{name: a, namespace: {namespace},"))
+        )
+    };
+    let pod = |namespace: &str, network: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: agent, namespace: {namespace}}}\n\
+             spec: {{{network}containers: [{{name: a}}]}}\nstatus: {{hostIP: 10.1.0.1, podIP: 10.1.0.{}}}\n",
+            if network.is_empty() { 9 } else { 1 }
+        )
+    };
+    let mut store = Store::new(Options::default());
+    let mut endpoints = |pod: String| {
+        let text = |text: String| FileText::from(text.as_str());
+        let files = [("forum.yaml", slice("forum")), ("pod.yaml", pod), ("shop.yaml", slice("shop"))];
+        let files = files.map(|(name, it)| (PathBuf::from(name), text(it)));
+        let outcome = store.apply(&BTreeMap::from(files));
+        outcome.mesh.services.values().map(|service| service.ports[0].endpoints.len()).collect::<Vec<_>>()
+    };
+    let host = "hostNetwork: true, ";
+    assert_eq!(endpoints(pod("shop", "")), [0, 0], "of forum and of shop");
+    assert_eq!(endpoints(pod("shop", host)), [0, 1]);
+    assert_eq!(endpoints(pod("forum", host)), [1, 1], "shop's is in force");
+}

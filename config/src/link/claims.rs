@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Candidate, Linking, Refusal, as_pod, as_service};
+use super::{Candidate, Linking, Refusal, as_pod, as_service, workloads::OfANode};
 use crate::{
     finding::Reason,
     lower::{Draft, Lowered, Place, WorkloadDraft},
@@ -105,12 +105,12 @@ fn taken(thing: &Thing, place: &Place, holder: &Lowered) -> Refusal {
 pub(super) fn reserve(
     candidates: &[Candidate],
     node: Option<&NodeName>,
-    node_addresses: &BTreeSet<IpAddr>,
+    of_nodes: &BTreeSet<OfANode>,
 ) -> Holders {
     let in_force = candidates.iter().filter(|candidate| candidate.in_force.is_some()).collect::<Vec<_>>();
     let mut contest =
         Contest { in_force, node, holders: BTreeMap::new(), wanted: BTreeMap::new(), chosen: Vec::new() };
-    contest.enter(node_addresses);
+    contest.enter(of_nodes);
     contest.settle();
     let chosen = contest.chosen.into_iter().flatten();
     chosen
@@ -135,7 +135,7 @@ pub(super) fn is_same(one: Option<&Arc<Lowered>>, other: Option<&Arc<Lowered>>) 
 }
 
 impl<'a> Contest<'a> {
-    fn enter(&mut self, node_addresses: &BTreeSet<IpAddr>) {
+    fn enter(&mut self, of_nodes: &BTreeSet<OfANode>) {
         for index in 0..self.in_force.len() {
             let candidate = self.in_force[index];
             let had = self.things(candidate.in_force.as_ref());
@@ -143,7 +143,7 @@ impl<'a> Contest<'a> {
             // A Service that wants the address of a node will be refused, whoever else wants it.
             let hopeless = fresh.is_some_and(|fresh| as_service(fresh).is_some())
                 && self.things(fresh).iter().any(|thing| {
-                    matches!(thing, Thing::Address(address) if node_addresses.contains(address))
+                    matches!(thing, Thing::Address(address) if of_nodes.contains(&OfANode::Address(*address)))
                         && !had.contains(thing)
                 });
             self.holders.extend(had.into_iter().map(|thing| (thing, index)));

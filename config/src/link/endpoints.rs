@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::{
-    Candidate, Linking, Owner, Refusal, age, as_pod, as_service, claims::Thing, findings::Stage, workloads,
+    Candidate, Linking, Owner, Refusal, age, as_pod, as_service,
+    claims::Thing,
+    findings::Stage,
+    workloads::{self, OfANode},
 };
 use crate::{
     finding::{Reason, Severity},
@@ -49,7 +52,7 @@ fn trespass(
             "{address} is Pod {pod}, of another namespace: a slice names its own namespace's pods only"
         )),
         Some(Owner::Pod(_)) => None,
-        _ if is_the_api_servers(slice) => None,
+        _ if is_the_api_servers(slice) || is_of_a_pod_on_it(linking, slice, address) => None,
         // Before anything else is asked: a Service that has it too makes it no other.
         _ if linking.own_addresses.contains(&address) => {
             Some(format!("{address} is an address of this node: name the pod's own address"))
@@ -59,7 +62,7 @@ fn trespass(
             Some(format!("{address} is the cluster address of Service {service}: name its pods instead"))
         }
         // Not where the slice in force has it: whoever writes a pod may write any address as its node's.
-        None if linking.node_addresses.contains(&address) && !had_already(linking, address) => {
+        None if linking.is_a_nodes(address) && !had_already(linking, address) => {
             Some(format!("{address} is the address of a node: name the pod's own address"))
         }
         _ => None,
@@ -71,6 +74,13 @@ fn trespass(
 fn is_the_api_servers(slice: &Lowered) -> bool {
     let object = &slice.object;
     object.namespace.as_deref() == Some("default") && *object.name == *"kubernetes"
+}
+
+/// Whether a pod of the slice's namespace is on a node's network and so has the node's address: who may have such a pod listens there
+/// as it is.
+fn is_of_a_pod_on_it(linking: &Linking, slice: &Lowered, address: IpAddr) -> bool {
+    let shared = |namespace| linking.of_nodes.contains(&OfANode::SharedWith(namespace, address));
+    slice.object.namespace.clone().is_some_and(shared)
 }
 
 /// Whether a slice named an address before a Service had it: among newcomers, the older comes first.

@@ -5,12 +5,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     path::Path,
     sync::Arc,
 };
 
-use super::{Candidate, Edit, Linking, as_service, claims, claims::Thing, quotas, tenants};
+use super::{
+    Candidate, Edit, Linking, as_service, claims,
+    claims::Thing,
+    quotas, tenants,
+    workloads::{OfANode, of_nodes},
+};
 use crate::{
     finding::ObjectRef,
     lower::{Draft, Lowered},
@@ -26,8 +30,8 @@ pub(super) struct Quiet {
     pub(super) is_unbudgeted: bool,
     /// Who wants each thing, in any version.
     claims: BTreeMap<Thing, Vec<ObjectRef>>,
-    /// How many pods say of an address that it is a node's.
-    nodes: BTreeMap<IpAddr, usize>,
+    /// How many pods say each thing of a node's address.
+    nodes: BTreeMap<OfANode, usize>,
     /// The first object of each namespace: it makes the namespace be there.
     first: BTreeMap<Namespace, ObjectRef>,
     /// Linking the same once more might decide otherwise, since other versions are in force by then.
@@ -64,11 +68,11 @@ impl Quiet {
         things.iter().all(|thing| self.claims.get(thing).is_some_and(|by| by[..] == [object.clone()]))
     }
 
-    /// Counts a pod's word about addresses of nodes, or takes it back. Whether the addresses are the same as before.
-    fn count_nodes(&mut self, addresses: &BTreeSet<IpAddr>, is_there: bool) -> bool {
+    /// Counts a pod's word about addresses of nodes, or takes it back. Whether all that is said is the same as before.
+    fn count_nodes(&mut self, said: &BTreeSet<OfANode>, is_there: bool) -> bool {
         let mut is_same = true;
-        for address in addresses {
-            let count = self.nodes.entry(*address).or_default();
+        for one in said {
+            let count = self.nodes.entry(one.clone()).or_default();
             is_same &= *count != usize::from(!is_there);
             *count = if is_there { *count + 1 } else { count.saturating_sub(1) };
         }
@@ -87,17 +91,13 @@ impl Candidate {
         self.fresh.iter().chain(&self.in_force).flat_map(|version| things(version, node)).collect()
     }
 
-    fn nodes(&self) -> BTreeSet<IpAddr> {
-        self.fresh.iter().chain(&self.in_force).flat_map(|version| nodes(version)).copied().collect()
+    fn nodes(&self) -> BTreeSet<OfANode> {
+        self.fresh.iter().chain(&self.in_force).flat_map(|version| of_nodes(version)).collect()
     }
 }
 
 fn things(version: &Lowered, node: Option<&NodeName>) -> BTreeSet<Thing> {
     claims::things(version, node).into_iter().map(|(thing, _)| thing).collect()
-}
-
-fn nodes(version: &Lowered) -> &[IpAddr] {
-    if let Draft::Pod(pod) = &version.draft { &pod.node_addresses } else { &[] }
 }
 
 impl Linking {
@@ -136,7 +136,7 @@ impl Linking {
             return;
         }
         let wanted = candidate.things(self.node.as_ref());
-        let says_the_same = candidate.in_force.iter().all(|before| nodes(before) == nodes(used));
+        let says_the_same = candidate.in_force.iter().all(|before| of_nodes(before).eq(of_nodes(used)));
         if !is_used(&candidate.fresh) || !says_the_same || !self.quiet.is_alone(&wanted, object) {
             self.quiet.is_unsettled = true;
             return;
@@ -218,8 +218,7 @@ impl Linking {
         let (had, wanted) = (things_of(old), things_of(new.as_ref()));
         let nodes_of = |candidate: Option<&Candidate>| candidate.map(Candidate::nodes).unwrap_or_default();
         let (said, says) = (nodes_of(old), nodes_of(new.as_ref()));
-        let is_nodes =
-            |thing: &Thing| matches!(thing, Thing::Address(address) if self.node_addresses.contains(address));
+        let is_nodes = |thing: &Thing| matches!(thing, Thing::Address(address) if self.is_a_nodes(*address));
         let is_service = new.iter().flat_map(|new| &new.fresh).any(|fresh| as_service(fresh).is_some());
         if is_service && wanted.iter().any(is_nodes) {
             return false;

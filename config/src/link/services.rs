@@ -10,7 +10,7 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     for (vip, place) in draft.vips.iter().zip(&draft.vip_places) {
         // One that is in force stays so: whoever writes a pod may write any address as its node's. What the node itself
         // calls its own is not asked: proxies and caches of names give a node the very addresses of Services.
-        if linking.node_addresses.contains(vip) && !has_already(linking, vip, lowered) {
+        if linking.is_a_nodes(*vip) && !has_already(linking, vip, lowered) {
             let message = format!("{vip} is the address of a node: choose another address");
             return Err(Refusal { place: place.clone(), reason: Reason::NotPermitted, message });
         }

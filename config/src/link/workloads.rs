@@ -12,12 +12,36 @@ use crate::{
     opt_in::{self, Asked, Decision},
 };
 
-/// Addresses of nodes, as far as pods tell: of every version, so that they do not depend on which is accepted.
-pub(super) fn node_addresses(candidates: &[Candidate]) -> BTreeSet<IpAddr> {
+/// What a pod says of an address of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum OfANode {
+    /// That it is one.
+    Address(IpAddr),
+    /// That a pod of this namespace has it, being on the node's network.
+    SharedWith(Arc<str>, IpAddr),
+}
+
+/// What a version of an object says of nodes' addresses.
+pub(super) fn of_nodes(version: &Lowered) -> impl Iterator<Item = OfANode> {
+    let pod = if let Draft::Pod(pod) = &version.draft { Some(pod) } else { None };
+    let shared = version.object.namespace.iter().flat_map(move |namespace| {
+        let addresses = pod.into_iter().flat_map(|pod| &pod.host_addresses);
+        addresses.map(|address| OfANode::SharedWith(Arc::clone(namespace), *address))
+    });
+    pod.into_iter().flat_map(|pod| &pod.node_addresses).copied().map(OfANode::Address).chain(shared)
+}
+
+impl Linking {
+    /// Whether a pod says of an address that it is a node's.
+    pub(super) fn is_a_nodes(&self, address: IpAddr) -> bool {
+        self.of_nodes.contains(&OfANode::Address(address))
+    }
+}
+
+/// The same of all candidates: of every version, so that it does not depend on which is accepted.
+pub(super) fn all_of_nodes(candidates: &[Candidate]) -> BTreeSet<OfANode> {
     let versions = candidates.iter().flat_map(|candidate| candidate.fresh.iter().chain(&candidate.in_force));
-    let pods =
-        versions.filter_map(|version| if let Draft::Pod(pod) = &version.draft { Some(pod) } else { None });
-    pods.flat_map(|pod| pod.node_addresses.iter().copied()).collect()
+    versions.flat_map(|version| of_nodes(version)).collect()
 }
 
 pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(), Refusal> {

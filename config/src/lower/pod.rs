@@ -26,6 +26,8 @@ pub(crate) struct PodDraft {
     /// Addresses that belong to a node, by this pod's word: endpoints may not name them.
     pub(crate) node_addresses: Vec<IpAddr>,
     /// Where it asks for the node's network, if it does.
+    /// Those of a pod on the node's network, which are the node's as well.
+    pub(crate) host_addresses: Vec<IpAddr>,
     pub(crate) host_network_place: Option<Place>,
 }
 
@@ -67,11 +69,12 @@ pub(super) fn lower(
     if host_network.is_some() {
         node_addresses.extend(&addresses);
     }
+    let host_addresses = if host_network.is_some() { addresses.clone() } else { Vec::new() };
     let host_network_place = host_network.map(|node| context.place(node));
     let skipped = why_no_workload(root, host_network, addresses.is_empty());
     if let Some((severity, node, message)) = skipped {
         context.note(severity, Reason::NotAWorkload, node, message);
-        return Some(PodDraft { workload: None, node_addresses, host_network_place });
+        return Some(PodDraft { workload: None, node_addresses, host_addresses, host_network_place });
     }
     at_most_one_per_family(context, root, &addresses);
     let namespace = meta.namespace?;
@@ -112,7 +115,7 @@ pub(super) fn lower(
         around_places: annotations::around_places(context, root),
         inbound_place: annotations::inbound_place(context, root),
     };
-    Some(PodDraft { workload: Some(draft), node_addresses, host_network_place })
+    Some(PodDraft { workload: Some(draft), node_addresses, host_addresses, host_network_place })
 }
 
 /// Why a pod is no workload, if it is none.

@@ -44,8 +44,10 @@ fn the_control_plane_reads_the_kinds_that_are_lowered_and_those_that_limit_the_n
         name if name.ends_with('y') => format!("{}ies", name.trim_end_matches('y')),
         name => format!("{name}s"),
     };
-    let wanted: BTreeSet<String> =
-        config::kinds().map(plural).chain(LIMITING.into_iter().chain([SANDBOXES]).map(str::to_owned)).collect();
+    let wanted: BTreeSet<String> = config::kinds()
+        .map(plural)
+        .chain(LIMITING.into_iter().chain([SANDBOXES]).map(str::to_owned))
+        .collect();
     let role = object("ClusterRole", "canopy-control");
     for verb in ["get", "list", "watch"] {
         let rights = granted(&role);
