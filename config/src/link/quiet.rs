@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     finding::ObjectRef,
-    lower::{Draft, Lowered},
+    lower::Lowered,
     name::{Namespace, NodeName},
     object::Kind,
 };
