@@ -38,6 +38,15 @@ pub enum RedirectError {
         "no cgroup v2 is mounted, where the connect hooks belong: mount -t cgroup2 none /sys/fs/cgroup/unified (or boot with systemd.unified_cgroup_hierarchy=1)"
     )]
     NoCgroup2,
+    /// What is mounted of cgroup v2 is a part of it, as a container has it.
+    #[error(
+        "of cgroup v2 a part is mounted alone ({path}), and the connect hooks belong at the root of the machine's: in a container, mount \
+         the host's /sys/fs/cgroup (hostPath) over it, or give it the host's cgroup namespace"
+    )]
+    PartOfCgroup2 {
+        /// Where a part is mounted.
+        path: PathBuf,
+    },
     /// There is no bpf file system to keep steering alive in, and none could be mounted.
     #[error(
         "no bpf file system at {path}, and it cannot be mounted: mount -t bpf bpf {path}, in a container mount the host's"
@@ -180,6 +189,7 @@ impl RedirectError {
             Self::Permission { .. } => "redirect_permission",
             Self::NoPrograms => "redirect_no_programs",
             Self::NoCgroup2 => "redirect_no_cgroup2",
+            Self::PartOfCgroup2 { .. } => "redirect_part_of_cgroup2",
             Self::NoBpffs { .. } => "redirect_no_bpffs",
             Self::InstanceName { .. } => "redirect_instance_name",
             Self::InstanceInUse { .. } => "redirect_instance_in_use",

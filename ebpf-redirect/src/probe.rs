@@ -109,5 +109,6 @@ fn netns_cookie() -> Result<(), RedirectError> {
 const ROOT: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN";
 const KERNEL: &str = "update the kernel, or steer by iptables";
 const NO_FENCE: &str = "update the kernel; until then pods run without the fence (--fence auto)";
-const CGROUP2: &str = "mount -t cgroup2 none /sys/fs/cgroup/unified";
+const CGROUP2: &str =
+    "mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, mount the host's /sys/fs/cgroup";
 const BPFFS: &str = "mount -t bpf bpf /sys/fs/bpf; in a container, mount the host's";

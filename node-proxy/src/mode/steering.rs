@@ -146,6 +146,7 @@ fn is_lack_of_the_machine(error: &RedirectError) -> bool {
         RedirectError::Hook { .. }
             | RedirectError::Object { .. }
             | RedirectError::NoCgroup2
+            | RedirectError::PartOfCgroup2 { .. }
             | RedirectError::NoBpffs { .. }
             | RedirectError::NoPrograms
     )

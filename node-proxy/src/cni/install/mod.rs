@@ -10,13 +10,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use self::{account::Account, chain::Problem, networks::Networks};
+use self::{account::Account, chain::Problem, networks::Networks, program::Compared};
 use super::NAME;
-use crate::sys::replace::{Mode, replace_with};
 
 pub mod account;
 pub mod chain;
 mod networks;
+mod program;
 pub mod watch;
 
 #[cfg(test)]
@@ -151,10 +151,15 @@ impl Options {
 /// # Errors
 /// The first step that could not be done; what it would have changed is as it was.
 pub fn install(options: &Options) -> Result<Vec<Change>, InstallError> {
+    install_again(options, &mut Compared::default())
+}
+
+/// The same for whoever looks again and again: files of which nothing has changed since they were compared are not read.
+fn install_again(options: &Options, compared: &mut Compared) -> Result<Vec<Change>, InstallError> {
     let mut changes = Vec::new();
     let binary = options.binary();
-    if !is_same_file(&options.program, &binary).map_err(failed(&binary, "compared"))? {
-        copy(&options.program, &binary).map_err(failed(&binary, "written"))?;
+    if !compared.are_same(&options.program, &binary).map_err(failed(&binary, "compared"))? {
+        program::copy(&options.program, &binary).map_err(failed(&binary, "written"))?;
         changes.push(Change::Wrote(binary));
     }
     if let Some(account) = &options.account {
@@ -184,44 +189,6 @@ pub fn uninstall(conf_dir: &Path, bin_dir: &Path, keep_binary: bool) -> Result<V
         }
     }
     Ok(changes)
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let mut program = fs::File::open(from)?;
-    replace_with(to, Mode(0o755), |file| io::copy(&mut program, file).map(drop))
-}
-
-/// Whether two files have one content, and the second may be run.
-fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
-    let Ok(there) = fs::metadata(other) else { return Ok(false) };
-    if !there.is_file() || there.permissions().mode() & 0o111 == 0 || there.len() != fs::metadata(one)?.len()
-    {
-        return Ok(false);
-    }
-    let (mut one, mut other) = (fs::File::open(one)?, fs::File::open(other)?);
-    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
-    loop {
-        let (count, other_count) = (fill(&mut one, &mut left)?, fill(&mut other, &mut right)?);
-        if left[..count] != right[..other_count] {
-            return Ok(false);
-        }
-        if count == 0 {
-            return Ok(true);
-        }
-    }
-}
-
-/// As many bytes as there are, or as fit.
-fn fill(file: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    Ok(filled)
 }
 
 impl std::fmt::Display for Change {

@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 use notify::{RecursiveMode, Watcher};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Options, install};
+use super::{Options, install_again, program::Compared};
 use crate::identity::authority::report;
 
 /// How often it is looked in any case: tokens are renewed by then, and a directory that cannot be watched is looked at.
@@ -24,9 +24,9 @@ pub async fn keep(options: &Options) {
     if let Err(error) = &watcher {
         tracing::warn!(%error, every = ?EVERY, "the directories cannot be watched; they are looked at from time to time");
     }
-    let (mut said, mut first) = (None, true);
+    let (mut said, mut first, mut compared) = (None, true, Compared::default());
     loop {
-        match install(options) {
+        match install_again(options, &mut compared) {
             Ok(changes) => {
                 let is_repaired = !changes.is_empty() && !first;
                 for change in changes {

@@ -20,6 +20,7 @@ use config::{model::Budget, name::TenantId};
 use crate::tenancy::cpu::{
     hierarchy,
     layout::{self, Version},
+    own,
 };
 
 /// Threads of a cell's process: it has four, and one more for each lane to come.
@@ -190,8 +191,8 @@ fn started_in(own: PathBuf) -> PathBuf {
 }
 
 /// The directory of that group in the hierarchy that has a controller, and which version it is.
-fn find(mounts: &str, own: &str, controller: &str) -> Option<(PathBuf, Version)> {
-    layout::own_group(mounts, own, controller).map(|(version, own)| (started_in(own), version))
+fn find(mounts: &str, groups: &str, controller: &str) -> Option<(PathBuf, Version)> {
+    own::locate(mounts, groups, controller).map(|(version, own)| (started_in(own), version))
 }
 
 /// Removes what daemons left that were killed, at the start of one: also those of one that had its number, as in a container each has.

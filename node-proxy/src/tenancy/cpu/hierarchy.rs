@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::layout::{self, Version};
+use super::{
+    layout::{self, Version},
+    own,
+};
 use crate::sys::clock::ThreadId;
 
 /// The groups of this process.
@@ -224,7 +227,7 @@ fn remove(path: &Path) -> bool {
 
 fn own_group() -> Result<(Version, PathBuf), HierarchyError> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    layout::own_group(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), "cpu")
+    own::locate(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), "cpu")
         .ok_or(HierarchyError::NotThere)
 }
 

@@ -73,20 +73,33 @@ pub fn throttled(stat: &str) -> Duration {
     nanos.or_else(|| value("throttled_usec").map(Duration::from_micros)).unwrap_or_default()
 }
 
+/// Where a group is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In this directory.
+    At(PathBuf),
+    /// In this one or below it: what is mounted begins above the own cgroup namespace, and how far above is nowhere said.
+    Below(PathBuf),
+}
+
 /// The group that this process is in, by `/proc/self/mountinfo` and `/proc/self/cgroup`; `None` where no hierarchy that is
 /// mounted has the controller.
-pub fn own_group(mounts: &str, groups: &str, controller: &str) -> Option<(Version, PathBuf)> {
+pub fn own_group(mounts: &str, groups: &str, controller: &str) -> Option<(Version, Whereabouts)> {
     let has = |list: &str| list.split(',').any(|one| one == controller);
-    let v1 =
-        mounts.lines().filter_map(Mount::read).find(|mount| mount.kind == "cgroup" && has(mount.options));
-    if let Some(mount) = v1 {
+    let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::read).collect();
+    // Of two that are mounted on one place, the later one is seen.
+    let is_seen = |index: usize| mounts[index + 1..].iter().all(|later| later.point != mounts[index].point);
+    let find = |is_it: &dyn Fn(&Mount<'_>) -> bool| {
+        (0..mounts.len()).find(|index| is_it(&mounts[*index]) && is_seen(*index)).map(|index| &mounts[index])
+    };
+    if let Some(mount) = find(&|mount| mount.kind == "cgroup" && has(mount.options)) {
         let path = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
             has(controllers).then_some(path)
         });
         return Some((Version::V1, mount.place(path?)));
     }
-    let mount = mounts.lines().filter_map(Mount::read).find(|mount| mount.kind == "cgroup2")?;
+    let mount = find(&|mount| mount.kind == "cgroup2")?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     Some((Version::V2, mount.place(path)))
 }
@@ -109,10 +122,13 @@ impl<'a> Mount<'a> {
         Some(Self { root, point, kind, options })
     }
 
-    /// Where a group of the hierarchy is found under this mount, which may be of a part of it.
-    fn place(&self, group: &str) -> PathBuf {
+    /// Where a group of the hierarchy is found under this mount, which may be of a part of it, or of what is above the own part.
+    fn place(&self, group: &str) -> Whereabouts {
+        if self.root.starts_with("/..") {
+            return Whereabouts::Below(self.point.into());
+        }
         let below = group.strip_prefix(self.root.trim_end_matches('/')).unwrap_or(group);
-        Path::new(self.point).join(below.trim_start_matches('/'))
+        Whereabouts::At(Path::new(self.point).join(below.trim_start_matches('/')))
     }
 }
 
@@ -149,7 +165,11 @@ mod tests {
 
     #[test]
     fn own_group_is_found_in_either_version_also_where_only_a_part_is_mounted() {
-        let own = |mounts: &str, groups: &str| own_group(mounts, groups, "cpu");
+        let own = |mounts: &str, groups: &str| match own_group(mounts, groups, "cpu") {
+            Some((version, Whereabouts::At(path))) => Some((version, path)),
+            None => None,
+            below => panic!("{below:?}"),
+        };
         let v1 = own(HYBRID, "3:cpuset:/x\n2:cpuacct:/y\n1:cpu,cpuacct:/kubepods/pod1\n0::/z\n");
         assert_eq!(v1, Some((Version::V1, "/sys/fs/cgroup/cpu/kubepods/pod1".into())));
         let part = "50 40 0:29 /kubepods/pod1 /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
@@ -159,6 +179,19 @@ mod tests {
             own("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n", "0::/system.slice/c\n");
         assert_eq!(v2, Some((Version::V2, "/sys/fs/cgroup/system.slice/c".into())));
         assert_eq!(own("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n", "0::/\n"), None);
+    }
+
+    #[test]
+    fn in_a_container_with_the_hosts_hierarchy_the_own_group_is_somewhere_below_and_with_its_own_part_alone_there()
+     {
+        let own = "410 400 0:27 / /sys/fs/cgroup ro - cgroup2 cgroup rw,nsdelegate\n";
+        let hosts = "412 400 0:27 /../../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = |mounts: &str| own_group(mounts, "0::/\n", "cpu");
+        assert_eq!(found(own), Some((Version::V2, Whereabouts::At("/sys/fs/cgroup".into()))));
+        let over = format!("{own}{hosts}");
+        assert_eq!(found(&over), Some((Version::V2, Whereabouts::Below("/sys/fs/cgroup".into()))));
+        let beside = format!("{own}{}", hosts.replace("/sys/fs/cgroup", "/host"));
+        assert_eq!(found(&beside), Some((Version::V2, Whereabouts::At("/sys/fs/cgroup".into()))));
     }
 
     #[test]

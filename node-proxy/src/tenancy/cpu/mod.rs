@@ -14,6 +14,8 @@ pub mod pace;
 
 pub mod layout;
 
+pub mod own;
+
 pub mod hierarchy;
 
 pub mod means;
