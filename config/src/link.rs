@@ -140,7 +140,9 @@ pub(crate) fn link(candidates: &[Candidate], options: &Options) -> Linking {
     let of_nodes = workloads::all_of_nodes(candidates);
     let reserved = claims::reserve(candidates, node.as_ref(), &of_nodes);
     let own_addresses = options.node_addresses.iter().copied().collect();
-    let mut linking = Linking { mesh, node, of_nodes, own_addresses, reserved, ..Linking::default() };
+    let of_cluster = options.of_cluster;
+    let mut linking =
+        Linking { mesh, node, of_cluster, of_nodes, own_addresses, reserved, ..Linking::default() };
     let (of, base) = (|kind: Kind| of_kind(candidates, kind), Stage::Base);
     of(Kind::Namespace).for_each(|candidate| linking.settle(base, candidate, tenants::know_namespace));
     of(Kind::ServiceAccount).for_each(|candidate| linking.settle(base, candidate, |_, _| Ok(())));
@@ -174,6 +176,8 @@ pub(crate) struct Linking {
     pub(crate) mesh: Mesh,
     /// The node that reads, if it has a name.
     node: Option<NodeName>,
+    /// Network namespaces are the node's word, and no pod's to be taken in by.
+    of_cluster: bool,
     pub(crate) findings: Findings,
     /// The version of each object that the mesh is made of.
     pub(crate) used: Arc<Versions>,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     identity::TrustDomain,
     name::{EntryName, Namespace, PodName, PolicyName, PortName, RouteName, ServiceName, TenantId},
+    opt_in::Kept,
 };
 
 pub use self::budget::{Budget, Effect};
@@ -98,6 +99,18 @@ pub struct Tenant {
     pub owner: Option<u32>,
     /// Objects of its namespaces for which its budget has no room.
     pub left_out: u64,
+}
+
+impl Tenant {
+    /// Whether it keeps its pods to the mesh, as far as labels go. Only a `Tenant` object can say so: where a namespace by itself is kept,
+    /// that stands in for one that cannot be read.
+    pub fn kept(&self) -> Kept {
+        match (self.egress, &self.id) {
+            (Egress::Any, _) => Kept::No,
+            (Egress::Mesh, TenantId::Namespace(_)) => Kept::Perhaps,
+            (Egress::Mesh, TenantId::Tenant(_)) => Kept::Yes,
+        }
+    }
 }
 
 /// The isolation class of a cell.

@@ -1,7 +1,7 @@
 //! Whether a pod is in the mesh, and who carries it: what its namespace says, what the pod says, and what it is.
 //!
 //! One decision for all who need it: who captures pods, who starts them, and who tells others how they are reached. Pure, so that
-//! they cannot differ. Whose pods are kept to the mesh whatever they say (`spec.egress` of a Tenant) is not decided here.
+//! they cannot differ. No label may take a pod out whose tenant is kept to the mesh.
 
 use std::fmt;
 
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// The label of namespaces and pods by which they are opted in, or out.
 pub const MODE: &str = "canopy.mesh/mode";
+/// The label of a namespace that says how its pods start while no daemon is there. A pod's own says nothing: who writes a pod is not who
+/// decides that it may go without policies.
+pub const ON_FAILURE: &str = "canopy.mesh/on-failure";
 /// The annotation that names a pod's network namespace. In a cluster, the node writes it, and nobody's word for it is taken.
 pub const NETNS: &str = "canopy.mesh/netns";
 /// The annotation that says which handler a pod's RuntimeClass has. In a cluster, who reads RuntimeClasses writes it.
@@ -27,6 +30,42 @@ pub enum Mode {
     Off,
 }
 
+/// How pods start while no daemon is there: what a label [`ON_FAILURE`] can say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Not at all: they wait.
+    #[default]
+    Closed,
+    /// Uncaptured, until a daemon is there.
+    Open,
+}
+
+impl OnFailure {
+    /// What a label says; `None` if it is neither.
+    pub fn of(label: &str) -> Option<Self> {
+        match label {
+            "closed" => Some(Self::Closed),
+            "open" => Some(Self::Open),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a tenant keeps its pods to the mesh (`spec.egress: mesh`), as far as labels go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// Labels decide.
+    #[default]
+    No,
+    /// Its Tenant cannot be read, and may keep it: no label takes a pod out. What nobody has labelled stays out, so that a slip in a
+    /// Tenant reaches no namespace that nobody ever meant to be in.
+    Perhaps,
+    /// Its Tenant says so: they are in, whatever labels say or do not say.
+    Yes,
+}
+
 /// What is known of a pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asked<'a> {
@@ -34,6 +73,8 @@ pub struct Asked<'a> {
     pub namespace: Option<&'a str>,
     /// Its own label, which counts for more.
     pub pod: Option<&'a str>,
+    /// Its tenant's word, which counts for most.
+    pub kept: Kept,
     /// `spec.hostNetwork`.
     pub host_network: bool,
     /// `status.phase`.
@@ -89,6 +130,15 @@ impl Mode {
             _ => None,
         }
     }
+
+    /// As a label says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Sidecar => "sidecar",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Decides.
@@ -99,8 +149,7 @@ pub fn decide<'a>(asked: &Asked<'a>) -> Decision<'a> {
     if matches!(asked.phase, Some("Succeeded" | "Failed")) {
         return Decision::Out(Why::Ended);
     }
-    // A word that is none says nothing: of a pod, its namespace decides then.
-    match asked.pod.and_then(Mode::of).or(asked.namespace.and_then(Mode::of)) {
+    match labelled(asked) {
         None => Decision::Out(Why::NotAsked),
         Some(Mode::Off) => Decision::Out(Why::TakenOut),
         // Within the sandbox, so that its stack is no obstacle.
@@ -109,6 +158,17 @@ pub fn decide<'a>(asked: &Asked<'a>) -> Decision<'a> {
             Some(sandbox) => Decision::Out(Why::Sandboxed(sandbox)),
             None => Decision::Node,
         },
+    }
+}
+
+/// What labels come to. A word that is none says nothing: of a pod, its namespace decides then.
+fn labelled(asked: &Asked<'_>) -> Option<Mode> {
+    let (pod, namespace) = (asked.pod.and_then(Mode::of), asked.namespace.and_then(Mode::of));
+    match asked.kept {
+        Kept::No => pod.or(namespace),
+        // Nobody sees to what a proxy within the pod lets out, so that `sidecar` would be a way around, too.
+        Kept::Perhaps => pod.filter(|mode| *mode == Mode::Node).or(namespace.map(|_| Mode::Node)),
+        Kept::Yes => Some(Mode::Node),
     }
 }
 
@@ -124,10 +184,14 @@ pub fn sandbox<'a>(runtime: &Runtime<'a>) -> Option<&'a str> {
     (runtime.overhead && !is_plain).then_some(name)
 }
 
-/// Whether a handler is of this runtime: it, or a variant of it, as `kata-qemu`.
+/// Whether a handler is of this runtime: it, or a variant of it, as `kata-qemu`; or what containerd calls it, as
+/// `io.containerd.kata.v2`.
 fn is_of(name: &str, runtime: &str) -> bool {
-    name.strip_prefix(runtime)
-        .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+    let is = |part: &str| {
+        part.strip_prefix(runtime)
+            .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+    };
+    name.split('.').any(is)
 }
 
 /// Handlers that give a pod a kernel or a network stack of its own: gVisor, Kata Containers and what stands on it.
@@ -188,6 +252,35 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_that_is_kept_to_the_mesh_is_taken_out_by_no_label_and_by_none_at_all_only_where_it_cannot_be_read()
+     {
+        use Decision::{Node, Out};
+        let (off, sidecar, slip, out) = (Some("off"), Some("sidecar"), Some("Node"), Out(Why::NotAsked));
+        for (namespace, pod, perhaps) in [
+            (NODE, None, Node),
+            (NODE, off, Node),
+            (NODE, sidecar, Node),
+            (off, None, Node),
+            (sidecar, None, Node),
+            (off, off, Node),
+            (None, NODE, Node),
+            (None, None, out),
+            (None, off, out),
+            (None, sidecar, out),
+            (slip, slip, out),
+        ] {
+            let decided = |kept| decide(&Asked { kept, ..labels(namespace, pod) });
+            assert_eq!(decided(Kept::Yes), Node, "{namespace:?} {pod:?}");
+            assert_eq!(decided(Kept::Perhaps), perhaps, "{namespace:?} {pod:?}");
+        }
+        let host = Asked { kept: Kept::Yes, host_network: true, ..labels(NODE, None) };
+        assert_eq!(decide(&host), Out(Why::HostNetwork), "there is nothing to capture");
+        let runtime = Runtime { class: Some("kata"), ..Runtime::default() };
+        let own_kernel = Asked { kept: Kept::Yes, runtime, ..labels(NODE, None) };
+        assert_eq!(decide(&own_kernel), Out(Why::Sandboxed("kata")));
+    }
+
+    #[test]
     fn pods_of_the_nodes_network_and_pods_that_ended_are_never_in_whatever_labels_say() {
         for (host_network, phase, expected) in [
             (true, None, Decision::Out(Why::HostNetwork)),
@@ -218,6 +311,8 @@ mod tests {
             (Some("own"), Some("vmm"), false, None),
             (Some("own"), None, true, Some("own")),
             (Some("katarina"), None, false, None),
+            (Some("fast"), Some("io.containerd.runsc.v1"), false, Some("io.containerd.runsc.v1")),
+            (Some("gpu"), Some("io.containerd.runc.v2"), true, None),
             (None, None, true, None),
         ] {
             let runtime = Runtime { class, handler, overhead };

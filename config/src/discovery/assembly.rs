@@ -3,7 +3,11 @@
 //! The mesh is a function of what is held, never of the order in which it came. A resource that cannot be read leaves its last good
 //! version in force, and what protects never goes without one: must never open anything, nor stall what others say.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
 use self::{
     held::{Dirty, Entry, Held, Id},
@@ -23,6 +27,7 @@ use crate::{
 };
 
 mod build;
+mod early;
 mod held;
 mod tenants;
 mod told;
@@ -52,6 +57,7 @@ pub struct Assembly {
     dirty: Dirty,
     mesh: Arc<Mesh>,
     workloads: workloads::State,
+    early: early::Early,
     told: Told,
 }
 
@@ -68,6 +74,7 @@ impl Assembly {
             held,
             dirty: Dirty::default(),
             workloads: workloads::State::default(),
+            early: early::Early::default(),
             told: Told::default(),
         }
     }
@@ -93,6 +100,15 @@ impl Assembly {
     /// capture leaves alone.
     pub fn place(&mut self, local: BTreeMap<PodName, Arc<Workload>>) {
         self.dirty.keys.extend(self.workloads.place(local).into_iter().map(Key::Workload));
+    }
+
+    /// Says which of the pods that are [on this machine](Self::place) are enrolled before anybody can tell of them: those that wait at
+    /// the gate, whose addresses the API server has only once they have passed it. They are in the mesh as this machine knows them, go out
+    /// as themselves, and take no connection until they are told of.
+    pub fn expect(&mut self, pods: BTreeSet<PodName>) {
+        let others: Vec<PodName> = self.early.expect(pods).collect();
+        self.dirty.tenants |= !others.is_empty();
+        self.dirty.keys.extend(others.into_iter().map(Key::Workload));
     }
 
     /// Puts the mesh together anew, as far as anything changed.

@@ -9,6 +9,7 @@ use crate::{
     lower::{Draft, Lowered, NamespaceDraft, undescribed},
     model::{Budget, Egress, Isolation, Tenant},
     name::{Namespace, TenantId},
+    opt_in::Kept,
 };
 
 /// Namespaces that every cluster has without a manifest.
@@ -103,7 +104,12 @@ pub(super) fn check_namespace(linking: &mut Linking, lowered: &Lowered) {
 
 /// Whether a tenant's pods are kept to the mesh.
 pub(super) fn is_kept(linking: &Linking, tenant: &TenantId) -> bool {
-    linking.mesh.tenants.get(tenant).is_some_and(|tenant| tenant.egress == Egress::Mesh)
+    kept(linking, tenant) != Kept::No
+}
+
+/// The same, as far as labels go.
+pub(super) fn kept(linking: &Linking, tenant: &TenantId) -> Kept {
+    linking.mesh.tenants.get(tenant).map(|tenant| tenant.kept()).unwrap_or_default()
 }
 
 fn join(linking: &mut Linking, namespace: &Namespace) {

@@ -9,7 +9,7 @@ use crate::{
     model::{Exclusions, Workload},
     name::{Name, Namespace, PodName},
     object::Kind,
-    opt_in::{self, Asked, Decision},
+    opt_in::{self, Asked, Decision, Kept},
 };
 
 /// What a pod says of an address of a node.
@@ -58,19 +58,20 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     }
     let mut workload = draft.workload.clone();
     workload.tenant = tenants::of(linking, &pod.namespace);
-    if tenants::is_kept(linking, &workload.tenant) {
-        workload.netns = netns.cloned();
-        workload.meshed = is_meshed(linking, draft, true);
-        keep_to_the_mesh(linking, lowered, draft, &mut workload);
-    } else if draft.off_place.is_some() {
-        workload.netns = None;
-        workload.meshed = false;
+    let kept = tenants::kept(linking, &workload.tenant);
+    let is_asked_for = carried_by(linking, draft, kept) == Decision::Node;
+    let is_captured = is_asked_for && draft.sandbox.is_none();
+    let is_taken_out = draft.off_place.is_some() && kept == Kept::No;
+    workload.netns = netns.filter(|_| is_captured).cloned();
+    workload.meshed = is_captured || (draft.membership == Membership::Elsewhere && !is_taken_out);
+    if kept != Kept::No {
+        keep_to_the_mesh(linking, lowered, draft, (&mut workload, is_captured));
+    } else if is_taken_out {
         report_not_captured(linking, lowered, draft);
-    } else {
-        workload.netns = netns.cloned();
-        workload.meshed = is_meshed(linking, draft, false);
     }
-    report_sandbox(linking, lowered, draft);
+    if is_asked_for {
+        report_sandbox(linking, lowered, draft);
+    }
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
     Ok(())
@@ -89,7 +90,7 @@ pub(super) fn of_namespace<'a>(
 }
 
 fn report_not_captured(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft) {
-    if let Some(place) = &draft.netns_place {
+    if let Some(place) = draft.netns_place.as_ref().filter(|_| !linking.of_cluster) {
         let message = "the pod is out of the mesh by its label canopy.mesh/mode: it is not captured";
         linking.find(lowered, (Severity::NotObeyed, Reason::NotObeyed), place, message.to_owned());
     }
@@ -98,10 +99,6 @@ fn report_not_captured(linking: &mut Linking, lowered: &Lowered, draft: &Workloa
 /// A pod that is meant to be in, and cannot be.
 fn report_sandbox(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft) {
     let Some((sandbox, place)) = &draft.sandbox else { return };
-    let is_asked_for = draft.netns_place.is_some() || mode(linking, draft, false) == Decision::Node;
-    if !is_asked_for || draft.off_place.is_some() {
-        return;
-    }
     let message = format!(
         "not captured, and out of the mesh: {}. Give it a runtimeClassName without a sandbox, or take it out by the label {MODE}: off",
         opt_in::Why::Sandboxed(sandbox)
@@ -130,14 +127,22 @@ fn keep_to_the_mesh(
     linking: &mut Linking,
     lowered: &Lowered,
     draft: &WorkloadDraft,
-    workload: &mut Workload,
+    (workload, is_captured): (&mut Workload, bool),
 ) {
     let tenant = &workload.tenant;
-    if workload.netns.is_none() && workload.node.is_some() && workload.node == linking.node {
-        let message = format!(
-            "is on this node and names no network namespace ({NETNS}), so it is not captured, although spec.egress of Tenant {tenant} \
-             is mesh: add the annotation"
-        );
+    let is_here = workload.node.is_some() && workload.node == linking.node;
+    if is_captured && is_here && workload.netns.is_none() {
+        let message = if linking.of_cluster {
+            format!(
+                "is on this node, and nobody has said yet where its network namespace is, so it is not captured, although spec.egress of \
+                 Tenant {tenant} is mesh: is the container runtime followed (--container-runtime)?"
+            )
+        } else {
+            format!(
+                "is on this node and names no network namespace ({NETNS}), so it is not captured, although spec.egress of Tenant {tenant} \
+                 is mesh: add the annotation"
+            )
+        };
         linking.find(lowered, (Severity::Warning, Reason::NotPermitted), &whole(lowered), message);
     }
     let message = format!(
@@ -151,21 +156,16 @@ fn keep_to_the_mesh(
     workload.exclusions = Exclusions { inbound_ports, ..Exclusions::default() };
 }
 
-/// Of a pod that `is_kept` to the mesh, its own label takes it out of nothing.
-fn is_meshed(linking: &Linking, draft: &WorkloadDraft, is_kept: bool) -> bool {
-    match draft.membership {
-        Membership::On => true,
-        Membership::AsNamespace => draft.sandbox.is_none() && mode(linking, draft, is_kept) == Decision::Node,
-    }
-}
-
-/// Who carries a pod by its labels and its namespace's. Pods of the node's network, and pods that have ended, are none here.
-fn mode<'a>(linking: &'a Linking, draft: &'a WorkloadDraft, is_kept: bool) -> Decision<'a> {
+/// Who carries a pod, as if it had no sandbox of its own. Pods of the node's network, and pods that have ended, are none here.
+fn carried_by<'a>(linking: &'a Linking, draft: &'a WorkloadDraft, kept: Kept) -> Decision<'a> {
     let namespace = linking.mesh.namespaces.get(&draft.workload.pod.namespace);
     let namespace = namespace.and_then(|facts| facts.labels.get(MODE)).map(String::as_str);
     let pod = draft.workload.labels.get(MODE).map(String::as_str);
-    let pod = pod.filter(|_| !(is_kept && draft.off_place.is_some()));
-    opt_in::decide(&Asked { namespace, pod, ..Asked::default() })
+    // In files, whoever names a pod's network namespace asks for it by that, and only the label `off` is more.
+    let is_named = draft.netns_place.is_some() && !linking.of_cluster;
+    let is_out = draft.off_place.is_some() && kept == Kept::No;
+    let pod = if is_named && !is_out { Some(opt_in::Mode::Node.as_str()) } else { pod };
+    opt_in::decide(&Asked { namespace, pod, kept, ..Asked::default() })
 }
 
 /// The identity is taken from the name alone, so a missing account is worth a word, not a refusal.

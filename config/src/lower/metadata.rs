@@ -8,7 +8,7 @@ use crate::{
     finding::{Reason, Severity},
     name::{Name, Namespace},
     object::Kind,
-    opt_in::RUNTIME_HANDLER,
+    opt_in::{Mode, ON_FAILURE, OnFailure, RUNTIME_HANDLER},
 };
 
 pub(crate) use crate::opt_in::{MODE, NETNS};
@@ -17,8 +17,7 @@ pub(super) const EXCLUDE_OUTBOUND_PORTS: &str = "canopy.mesh/exclude-outbound-po
 pub(super) const EXCLUDE_OUTBOUND_CIDRS: &str = "canopy.mesh/exclude-outbound-cidrs";
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "canopy.mesh/exclude-inbound-ports";
 
-/// What the label of namespaces and pods says of those that are in, and out.
-pub(super) const MODE_NODE: &str = "node";
+/// What the label of namespaces and pods says of those that are out.
 pub(super) const MODE_OFF: &str = "off";
 
 const POD_ANNOTATIONS: [&str; 5] =
@@ -82,14 +81,40 @@ fn own_annotations(context: &mut Context<'_>, meta: &Node, kind: Kind) {
 /// A label in Canopy's own group that does nothing is a slip, or meant to make somebody part of a tenant.
 fn own_labels(context: &mut Context<'_>, meta: &Node, kind: Kind) {
     for entry in meta.get("labels").map_or(&[][..], Node::entries) {
-        let known = matches!(kind, Kind::Namespace | Kind::Pod) && entry.key == MODE;
+        let known = match kind {
+            Kind::Namespace => entry.key == MODE || entry.key == ON_FAILURE,
+            Kind::Pod => entry.key == MODE,
+            _ => false,
+        };
         if entry.key.starts_with("canopy.mesh/") && !known {
             let message = format!(
-                "does nothing: the one label of canopy.mesh is {MODE}, of namespaces and pods. Whose a namespace is, the Tenant says \
-                 that lists it"
+                "does nothing: the labels of canopy.mesh are {MODE}, of namespaces and pods, and {ON_FAILURE}, of namespaces. Whose a \
+                 namespace is, the Tenant says that lists it"
             );
             context.note(Severity::Warning, Reason::UnknownField, &entry.node, message);
         }
+    }
+}
+
+/// Says of a mode what it does not do. `of` whom it is.
+pub(super) fn check_mode(context: &mut Context<'_>, root: &Node, of: &str) {
+    let Some(node) = root.at_path(&["metadata", "labels", MODE]) else { return };
+    let message = match node.text().and_then(Mode::of) {
+        Some(Mode::Node | Mode::Off) => return,
+        Some(Mode::Sidecar) => {
+            format!("has no {of} carried: there is no sidecar of Canopy's yet. Say node, or off")
+        }
+        None => format!("does nothing: the mode of a {of} is node, sidecar or off"),
+    };
+    context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
+}
+
+/// Says of what is to be while no daemon is there that it is neither.
+pub(super) fn check_on_failure(context: &mut Context<'_>, root: &Node) {
+    let Some(node) = root.at_path(&["metadata", "labels", ON_FAILURE]) else { return };
+    if node.text().and_then(OnFailure::of).is_none() {
+        let message = "does nothing: say open or closed; pods wait for a daemon as with closed";
+        context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
     }
 }
 

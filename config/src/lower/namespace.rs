@@ -25,7 +25,8 @@ pub(crate) struct NamespaceDraft {
 pub(super) fn lower(context: &mut Context<'_>, root: &Node) -> Option<NamespaceDraft> {
     let name: Namespace = context.name(root.at_path(&["metadata", "name"])?)?;
     let labels = metadata::texts(root.at_path(&["metadata", "labels"]));
-    check_mode(context, root);
+    metadata::check_mode(context, root, "namespace");
+    metadata::check_on_failure(context, root);
     check_own_name(context, root, &name);
     let mode = root.at_path(&["metadata", "labels", metadata::MODE]);
     let off = mode.filter(|node| node.text() == Some(metadata::MODE_OFF));
@@ -50,19 +51,5 @@ fn check_own_name(context: &mut Context<'_>, root: &Node, name: &Namespace) {
         let message =
             format!("not obeyed: in every cluster this label is the namespace's own name, {name}: remove it");
         context.note(Severity::Warning, Reason::NotPermitted, node, message);
-    }
-}
-
-fn check_mode(context: &mut Context<'_>, root: &Node) {
-    let mode = root.at_path(&["metadata", "labels", metadata::MODE]);
-    if let Some(node) =
-        mode.filter(|node| !matches!(node.text(), Some(metadata::MODE_NODE | metadata::MODE_OFF)))
-    {
-        let message = format!(
-            "does nothing: the mode of a namespace is {} or {}",
-            metadata::MODE_NODE,
-            metadata::MODE_OFF
-        );
-        context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn lower(
         None => None,
     };
     let sandbox = membership::sandbox(context, root);
-    let membership = membership::read(context, root, sandbox.is_some());
+    let membership = membership::read(context, root);
     let netns = annotations::netns(context, root);
     let identity = Identity { trust_domain: domain.clone(), namespace: namespace.clone(), service_account };
     let pod = PodName::new(namespace.clone(), meta.name);

@@ -70,6 +70,8 @@ fn values_choose_the_image_the_authority_and_whether_there_is_a_plugin() {
     chosen["image"] = json!({"repository": "mirror/canopy", "tag": "0.2.0", "pullPolicy": "Never"});
     chosen["ca"] = json!({"source": "spire:/run/spire/private/admin.sock", "root": "/x", "istioRootConfigMap": "",
                           "spireDirectory": "/run/spire/private"});
+    chosen["node"]["runtimeDirectory"] = json!("/run/crio");
+    chosen["node"]["runtimeSocket"] = json!("crio.sock");
     chosen["cni"]["enabled"] = json!(false);
     chosen["admission"]["enabled"] = json!(false);
     let chart = rendered(&chosen, "mesh");
@@ -87,6 +89,9 @@ fn values_choose_the_image_the_authority_and_whether_there_is_a_plugin() {
     assert_eq!(authority["value"], "spire:/run/spire/private/admin.sock");
     assert!(items(&pod["volumes"]).any(|volume| volume["hostPath"]["path"] == "/run/spire/private"));
     assert!(items(&container["volumeMounts"]).any(|mount| mount["name"] == "spire"));
+    let runtime = items(&container["env"]).find(|variable| variable["name"] == "CANOPY_CONTAINER_RUNTIME");
+    assert_eq!(runtime.unwrap()["value"], "unix:///run/container-runtime/crio.sock");
+    assert!(items(&pod["volumes"]).any(|volume| volume["hostPath"]["path"] == "/run/crio"));
     assert!(!items(&pod["volumes"]).any(|volume| volume["name"] == "istio-root"));
 }
 

@@ -20,8 +20,8 @@ const LIMITING: [&str; 7] = [
     "ciliumclusterwidenetworkpolicies",
 ];
 
-/// What says in which sandbox a pod is, beside what is lowered.
-const SANDBOXES: &str = "runtimeclasses";
+/// What decides beside them which pods are in the mesh, and is no kind of the store's.
+const RUNTIME_CLASSES: &str = "runtimeclasses";
 
 /// `VERB RESOURCE` of a role, for each verb and resource.
 fn granted(role: &Value) -> BTreeSet<String> {
@@ -46,7 +46,7 @@ fn the_control_plane_reads_the_kinds_that_are_lowered_and_those_that_limit_the_n
     };
     let wanted: BTreeSet<String> = config::kinds()
         .map(plural)
-        .chain(LIMITING.into_iter().chain([SANDBOXES]).map(str::to_owned))
+        .chain(LIMITING.into_iter().chain([RUNTIME_CLASSES]).map(str::to_owned))
         .collect();
     let role = object("ClusterRole", "canopy-control");
     for verb in ["get", "list", "watch"] {
@@ -92,10 +92,12 @@ fn the_control_plane_writes_statuses_events_its_lease_and_asks_about_tokens() {
 }
 
 #[test]
-fn a_node_reads_which_pods_it_carries_and_the_plugin_looks_at_one_pod_and_its_namespace() {
+fn a_node_reads_pods_and_what_decides_about_them_and_the_plugin_looks_at_one_pod_and_its_namespace() {
     let rights = |name| granted(&object("ClusterRole", name));
-    let read = |verb| ["namespaces", "pods", SANDBOXES].map(|kind| format!("{verb} {kind}"));
-    assert_eq!(rights("canopy-node"), ["get", "list", "watch"].into_iter().flat_map(read).collect());
+    let read = ["pods", "namespaces", "tenants", RUNTIME_CLASSES];
+    let verbs = ["get", "list", "watch"];
+    let wanted = read.iter().flat_map(|kind| verbs.map(|verb| format!("{verb} {kind}")));
+    assert_eq!(rights("canopy-node"), wanted.collect());
     assert_eq!(rights("canopy-cni"), of(["get namespaces", "get pods"]));
 }
 

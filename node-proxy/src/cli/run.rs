@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     admin::owners,
-    control::gate,
+    control::{gate, sandboxes::cri},
     forest::{Lanes, OnStop},
     hbone::Site,
     mode::node::{self, NodeOptions, RedirectChoice},
@@ -97,6 +97,10 @@ pub(super) struct Run {
     /// A file that says what is known of namespaces, for the CNI plugin, while neither this daemon nor the API server is there.
     #[arg(long, value_name = "FILE", requires = "gate_socket", env = "CANOPY_GATE_CACHE")]
     gate_cache: Option<PathBuf>,
+    /// The container runtime's socket, by which it is known where the pods of a cluster are (containerd: unix:///run/containerd/containerd.sock,
+    /// CRI-O: unix:///run/crio/crio.sock). With --kubernetes, no annotation of a pod is believed then.
+    #[arg(long, value_name = "SOCKET", env = "CANOPY_CONTAINER_RUNTIME")]
+    container_runtime: Option<cri::Socket>,
     /// The socket of another CNI agent that hands over pods' network namespaces (istio-cni's ztunnel.sock), in place of the plugin.
     #[arg(long, value_name = "PATH", env = "CANOPY_ZDS_SOCKET")]
     zds_socket: Option<PathBuf>,
@@ -226,6 +230,7 @@ impl Run {
         node::run(NodeOptions {
             discovery,
             gate: self.gate_socket.map(|socket| gate::Options { socket, cache }),
+            runtime: self.container_runtime,
             zds: self.zds_socket,
             manifests: self.manifests.choice()?,
             admin_socket: self.daemon.socket(),

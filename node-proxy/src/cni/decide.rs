@@ -3,10 +3,10 @@
 //! What a daemon says goes before all. Without its word a pod of nobody starts, and one that is captured never starts uncaptured unless its
 //! namespace says so.
 
-use config::opt_in::Mode;
+use config::opt_in::{Mode, OnFailure};
 
 use super::answer::{Code, Failure};
-use crate::control::gate::mode::{OnFailure, Terms};
+use crate::control::gate::mode::OfPod;
 
 /// What is known of the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Facts {
     /// What the daemon says.
     pub(super) gate: Gate,
     /// Whose it is by the API server, or by the daemon's cache; or why nobody can tell.
-    pub(super) terms: Result<Terms, String>,
+    pub(super) terms: Result<OfPod, String>,
     /// There is no more time.
     pub(super) is_late: bool,
 }
@@ -61,7 +61,7 @@ pub(super) fn decide(facts: &Facts) -> Decision {
         (Gate::Refused(_), _) if !facts.is_late => Decision::Wait,
         (Gate::Refused(why), _) => again("the pod cannot be enrolled", why),
         (_, Ok(terms)) if terms.mode != Mode::Node => Decision::Start,
-        (Gate::Away(why), Ok(Terms { on_failure: OnFailure::Open, .. })) => Decision::StartOpen(why.clone()),
+        (Gate::Away(why), Ok(OfPod { on_failure: OnFailure::Open, .. })) => Decision::StartOpen(why.clone()),
         (Gate::Unasked, _) => Decision::Wait,
         (Gate::Away(_) | Gate::Unknown(_), _) if !facts.is_late => Decision::Wait,
         (Gate::Away(why), Ok(_)) => {
@@ -93,7 +93,7 @@ mod tests {
     /// Every combination that there is: exempt, daemon, terms, time; what comes of it.
     #[test]
     fn every_pod_is_decided_as_the_table_says() {
-        let terms = |mode, on_failure| Ok(Terms { mode, on_failure, kept: false });
+        let terms = |mode, on_failure| Ok(OfPod { mode, on_failure });
         let all = [
             ("closed", terms(Mode::Node, OnFailure::Closed)),
             ("open", terms(Mode::Node, OnFailure::Open)),
@@ -149,7 +149,7 @@ mod tests {
             Decision::Fail(failure) => failure.to_string(),
             other => format!("{other:?}"),
         };
-        let closed = Ok(Terms { mode: Mode::Node, ..Terms::default() });
+        let closed = Ok(OfPod { mode: Mode::Node, on_failure: OnFailure::Closed });
         let away = said(&facts(Gate::Away("no socket".to_owned()), closed));
         assert!(away.contains("no socket") && away.contains("canopy.mesh/on-failure: open"), "{away}");
         let unknown = said(&facts(Gate::Away("no socket".to_owned()), Err("no API".to_owned())));

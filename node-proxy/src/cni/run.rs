@@ -20,7 +20,7 @@ use super::{
 };
 use crate::control::gate::{
     cache::Namespaces,
-    mode::Terms,
+    mode::{OfPod, Terms},
     protocol::{Answer, Ask, Attachment, Request, Verdict, receive, send},
 };
 
@@ -111,7 +111,7 @@ struct Asker<'a> {
     call: &'a Call,
     pod: &'a Pod,
     network: &'a Network,
-    known: Option<Terms>,
+    known: Option<OfPod>,
     uid: Option<String>,
     asked: u32,
 }
@@ -157,7 +157,7 @@ impl Asker<'_> {
     }
 
     /// Asks whose the pod is: the API server, else what the daemon left on disk.
-    async fn terms(&mut self) -> Result<Terms, String> {
+    async fn terms(&mut self) -> Result<OfPod, String> {
         if let Some(terms) = self.known {
             return Ok(terms);
         }
@@ -172,13 +172,16 @@ impl Asker<'_> {
             });
         match self.api().await {
             Ok((labels, own, uid)) => {
-                let kept = cached.is_ok_and(|terms| terms.kept);
+                let kept = cached.map(|terms| terms.kept).unwrap_or_default();
                 let terms = Terms::of(|name| labels.get(name).map(String::as_str), kept);
-                let terms = terms.with_pod(own.get(MODE).map(String::as_str));
+                let terms = terms.for_pod(own.get(MODE).map(String::as_str));
                 (self.known, self.uid) = (Some(terms), Some(uid));
                 Ok(terms)
             }
-            Err(api) => cached.map_err(|cache| format!("{api}; {cache}")),
+            Err(api) => match cached {
+                Ok(terms) => Ok(terms.for_pod(None)),
+                Err(cache) => Err(format!("{api}; {cache}")),
+            },
         }
     }
 

@@ -223,7 +223,7 @@ async fn while_the_daemon_is_away_the_labels_that_the_api_server_has_decide() {
 async fn without_the_api_server_the_cache_decides_and_what_nobody_knows_waits_and_fails() {
     let node = Node::new();
     let cache = |namespaces: Value| {
-        let text = json!({"version": 1, "namespaces": namespaces}).to_string();
+        let text = json!({"version": 2, "namespaces": namespaces}).to_string();
         std::fs::write(node.at("namespaces.json"), text).unwrap();
     };
     let message = node.fails("nothing is known").await;
@@ -232,6 +232,8 @@ async fn without_the_api_server_the_cache_decides_and_what_nobody_knows_waits_an
     assert!(node.fails("not of this namespace").await.contains("does not have namespace shop"));
     cache(json!({"shop": {"mode": "off"}}));
     node.starts("known to be off").await;
+    cache(json!({"shop": {"mode": "off", "kept": "yes"}}));
+    node.fails("kept to the mesh, whatever its label says").await;
     cache(json!({"shop": {"mode": "node"}}));
     node.fails("known to be captured").await;
     cache(json!({"shop": {"mode": "node", "on_failure": "open"}}));
@@ -251,7 +253,7 @@ async fn a_pod_of_nobody_is_not_held_up_by_a_daemon_that_has_not_heard_of_it() {
 async fn a_label_takes_no_pod_out_of_a_tenant_that_is_kept_to_the_mesh_while_the_daemon_is_away() {
     let node = Node::new();
     node.api(json!({"canopy.mesh/mode": "node"}), json!({"canopy.mesh/mode": "off"})).await;
-    let cached = json!({"version": 1, "namespaces": {"shop": {"mode": "node", "kept": true}}});
+    let cached = json!({"version": 2, "namespaces": {"shop": {"mode": "node", "kept": "yes"}}});
     std::fs::write(node.at("namespaces.json"), cached.to_string()).unwrap();
     node.fails("it is kept").await;
 }

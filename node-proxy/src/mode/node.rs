@@ -34,7 +34,7 @@ use crate::{
         gate::{self, Gate, GateError},
         kubernetes::KubernetesError,
         names::{Names, Pace, System},
-        sandboxes::Places,
+        sandboxes::{Places, cri},
     },
     forest::{ForestHandle, Lanes, OnStop, Phase, Settings},
     hbone::Site,
@@ -59,6 +59,8 @@ pub struct NodeOptions {
     pub discovery: Option<client::Options>,
     /// Where pods are enrolled before they start, if anywhere.
     pub gate: Option<gate::Options>,
+    /// The container runtime, which knows where the pods of a cluster are.
+    pub runtime: Option<cri::Socket>,
     /// The CNI agent that tells of pods in the plugin's place, if one does.
     pub zds: Option<PathBuf>,
     /// Where the admin socket is made.
@@ -222,14 +224,15 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         unbudgeted: !options.budgets,
         ..store::Options::default()
     };
-    let manifests = sources::manifests(&options, reading.clone())?;
+    let places = Places::default();
+    let manifests = sources::manifests(&options, &places, reading.clone())?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let hours = Hours::open(options.showback.clone()).map_err(system("the showback file"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
     let doors = runtime.block_on(Doors::open(&options))?;
     let identity = sources::certificates(&options)?;
-    let configured = sources::configuration(&options, manifests, reading.clone())
+    let configured = sources::configuration(&options, (manifests, &places), reading.clone())
         .map_err(system("discovery's threads"))?;
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
     let steering =
@@ -277,7 +280,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         let compiler = if options.budgets { compiler } else { compiler.without_budgets() };
         move || Control::start(Box::new(source), forest, status, compiler, names)
     };
-    runtime.block_on(serve(options, &daemon, doors, &access_log, control))
+    runtime.block_on(serve(options, &daemon, (doors, places), &access_log, control))
 }
 
 /// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks.
@@ -321,14 +324,12 @@ impl Doors {
 async fn serve(
     options: NodeOptions,
     daemon: &Arc<Daemon>,
-    doors: Doors,
+    (doors, places): (Doors, Places),
     access_log: &Writer,
     control: impl FnOnce() -> io::Result<Control>,
 ) -> Result<(), RunError> {
     let Doors { admin, gate, metrics, mut signals } = doors;
-    let (own, places) =
-        (gate::Own { forest: daemon.forest.clone(), status: Arc::clone(&daemon.status) }, Places::default());
-    let own = Arc::new(own);
+    let own = Arc::new(gate::Own { forest: daemon.forest.clone(), status: Arc::clone(&daemon.status) });
     let mut gates = JoinSet::new();
     if let Some(gate) = gate {
         gates.spawn(gate.serve(places.clone(), Arc::clone(&own) as Arc<_>));

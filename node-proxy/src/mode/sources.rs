@@ -16,7 +16,8 @@ use crate::{
     control::{
         ConfigSource, FileSource,
         discovery::{client::Standing, source::DiscoverySource},
-        kubernetes::{self, Annotated, Capture, KubernetesSource},
+        kubernetes::{self, Annotated, Capture, KubernetesSource, Sandboxes},
+        sandboxes::{Places, cri},
     },
     identity::{
         authority::{
@@ -45,6 +46,7 @@ pub(super) struct Configured {
 /// Begins to read manifests. Of a cluster, a node that follows a control plane reads which of its own pods it carries, and no more.
 pub(super) fn manifests(
     options: &NodeOptions,
+    places: &Places,
     reading: store::Options,
 ) -> Result<Box<dyn ConfigSource>, RunError> {
     match (&options.manifests, &options.node) {
@@ -53,10 +55,7 @@ pub(super) fn manifests(
         (Manifests::Kubernetes(access), Some(node)) => {
             let alone = options.discovery.is_some();
             let watched = if alone { kubernetes::pods_of(node.as_str()) } else { kubernetes::cluster() };
-            tracing::warn!(
-                "where a pod's network namespace is is taken from its annotation canopy.mesh/netns: keep it to administrators by admission"
-            );
-            let capture = Capture { node: node.clone(), sandboxes: Box::new(Annotated), alone };
+            let capture = Capture { node: node.clone(), sandboxes: sandboxes(options, places)?, alone };
             let (access, capture) = (access.clone(), Some(capture));
             let options = kubernetes::Options { access, watched, reading, capture };
             Ok(Box::new(KubernetesSource::start(options)?))
@@ -64,10 +63,26 @@ pub(super) fn manifests(
     }
 }
 
+/// Who knows where pods are: the container runtime, or a CNI agent that tells of all of them. The gate alone does not, since it tells of
+/// none that ran before.
+fn sandboxes(options: &NodeOptions, places: &Places) -> Result<Box<dyn Sandboxes>, RunError> {
+    let system = |source| RunError::System { what: "the container runtime's thread", source };
+    if let Some(socket) = options.runtime.clone() {
+        cri::follow(socket, places.clone()).map_err(system)?;
+    } else if options.zds.is_none() {
+        tracing::warn!(
+            "where a pod's network namespace is is taken from its annotation canopy.mesh/netns, which must be kept to administrators by \
+             admission: name the container runtime's socket (--container-runtime)"
+        );
+        return Ok(Box::new(Annotated));
+    }
+    Ok(Box::new(places.clone()))
+}
+
 /// Begins to follow it.
 pub(super) fn configuration(
     options: &NodeOptions,
-    manifests: Box<dyn ConfigSource>,
+    (manifests, places): (Box<dyn ConfigSource>, &Places),
     reading: store::Options,
 ) -> io::Result<Configured> {
     let Some(mut client) = options.discovery.clone() else {
@@ -75,6 +90,7 @@ pub(super) fn configuration(
     };
     client.introduction.addresses = reading.node_addresses.clone();
     let source = DiscoverySource::start(client, manifests, reading, options.site.domain.clone())?;
+    let source = source.with_gate(places.clone());
     let standing = Some(source.standing());
     let find = source.demand().map(|demand| Arc::new(demand) as Arc<dyn Find>);
     Ok(Configured { source: Box::new(source), standing, find })

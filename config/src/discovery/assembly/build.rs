@@ -23,7 +23,7 @@ impl Assembly {
         let mut next = Mesh::clone(&self.mesh);
         if dirty.tenants {
             self.note_everywhere(dirty);
-            for namespace in tenants::renew(&self.held, &mut next, changes) {
+            for namespace in tenants::renew(&self.held, self.early.namespaces(), &mut next, changes) {
                 dirty.keys.extend(self.held.pods_of(&namespace));
             }
         }
@@ -35,7 +35,8 @@ impl Assembly {
         others.iter().for_each(|key| self.renew_one(key, &mut next, changes));
         let pods =
             pods.into_iter().filter_map(|key| if let Key::Workload(pod) = key { Some(pod) } else { None });
-        self.workloads.renew(&self.held, pods.collect(), &mut next, changes);
+        self.workloads.renew((&self.held, &self.early), pods.collect(), &mut next, changes);
+        self.early.close(&self.held, &mut next, changes);
         if dirty.guarded {
             next.guarded = self.held.guarded().collect();
         }

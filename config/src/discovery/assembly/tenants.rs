@@ -18,8 +18,15 @@ use crate::{
     store::{Changes, changes::share},
 };
 
-/// Renews tenants, membership and namespaces. Returns the namespaces whose pods may be of another tenant now, or go elsewhere.
-pub(super) fn renew(held: &Held, mesh: &mut Mesh, changes: &mut Changes) -> BTreeSet<Namespace> {
+/// Renews tenants, membership and namespaces, those `besides` among them of which nothing is held. Returns the namespaces whose pods may
+/// be of another tenant now, or go elsewhere.
+pub(super) fn renew<'a>(
+    held: &'a Held,
+    besides: impl Iterator<Item = &'a Namespace>,
+    mesh: &mut Mesh,
+    changes: &mut Changes,
+) -> BTreeSet<Namespace> {
+    let all: BTreeSet<&Namespace> = held.namespaces().chain(besides).collect();
     let before = egress_by_namespace(mesh);
     let kept = Kept::of(held);
     let mut membership: BTreeMap<Namespace, TenantId> = BTreeMap::new();
@@ -35,7 +42,7 @@ pub(super) fn renew(held: &Held, mesh: &mut Mesh, changes: &mut Changes) -> BTre
             tenants.insert(tenant.id.clone(), tenant);
         }
     }
-    for namespace in held.namespaces() {
+    for namespace in all.iter().copied() {
         if !membership.contains_key(namespace) {
             let id = TenantId::Namespace(namespace.clone());
             membership.insert(namespace.clone(), id.clone());
@@ -46,7 +53,7 @@ pub(super) fn renew(held: &Held, mesh: &mut Mesh, changes: &mut Changes) -> BTre
         Some(Object::Namespace(facts)) => (namespace.clone(), Arc::clone(facts)),
         _ => (namespace.clone(), Arc::new(undescribed(namespace.clone()))),
     };
-    let mut namespaces: BTreeMap<Namespace, Arc<NamespaceFacts>> = held.namespaces().map(facts).collect();
+    let mut namespaces: BTreeMap<Namespace, Arc<NamespaceFacts>> = all.into_iter().map(facts).collect();
     changes.tenants.extend(share(&mesh.tenants, &mut tenants));
     changes.namespaces.extend(share(&mesh.namespaces, &mut namespaces));
     (mesh.tenants, mesh.namespaces, mesh.membership) = (tenants, namespaces, membership);

@@ -11,6 +11,7 @@ use super::{
     super::lower::{Key, Object},
     Changes,
     build::{put, same},
+    early::Early,
     held::Held,
     told,
 };
@@ -54,7 +55,7 @@ impl State {
     /// Makes pods anew; those, too, whose ports somebody else may have closed or opened.
     pub(super) fn renew(
         &mut self,
-        resources: &Held,
+        (resources, early): (&Held, &Early),
         mut pods: BTreeSet<PodName>,
         next: &mut Mesh,
         changes: &mut Changes,
@@ -77,7 +78,9 @@ impl State {
                 _ => {
                     self.asking.remove(&pod);
                     self.closed.remove(&pod);
-                    None
+                    let here = self.local.get(&pod).filter(|_| early.has(&pod));
+                    let here = here.filter(|local| local.netns.is_some());
+                    here.map(|local| same(place(local, Some(local), next), next.workloads.get(&pod)))
                 }
             };
             put(&mut next.workloads, &pod, workload, &mut changes.workloads);

@@ -24,7 +24,7 @@ pub(crate) struct Attempt {
 /// A row: what the page calls it, and the ways in which it is tried.
 pub(crate) type Row = (&'static str, fn() -> Vec<Attempt>);
 
-pub(crate) const ROWS: [Row; 40] = [
+pub(crate) const ROWS: [Row; 41] = [
     ("a Service with the cluster IP of another's", || vec![more(&vip("web", "bank"), "")]),
     ("a Service with the address of another's pod", || {
         vec![more(&pod("web", "bank"), ""), more(&pod("far", "bank"), "")]
@@ -156,7 +156,12 @@ pub(crate) const ROWS: [Row; 40] = [
     }),
     ("a Namespace that takes its pods out of the mesh although its Tenant keeps them", || {
         let text = namespace("forum", "canopy.mesh/mode: 'off'");
-        vec![edit("forum", (namespace_file("forum"), text)).about(own("forum"))]
+        vec![edit("forum", (namespace_file("forum"), text))]
+    }),
+    ("a Namespace that takes its pods out of the mesh, its Tenant not keeping them", || {
+        let text = namespace("forum", "canopy.mesh/mode: 'off'");
+        let given = vec![(tenant_file("forum"), tenant("forum", "forum", "egress: any"))];
+        vec![Attempt { given, ..edit("forum", (namespace_file("forum"), text)).about(own("forum")) }]
     }),
     ("a Pod that labels or annotates itself into another tenant", || {
         let labels = "labels: {app: web, canopy.mesh/tenant: bank}";

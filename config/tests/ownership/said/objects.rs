@@ -112,7 +112,7 @@ pub(crate) const ROWS: [Row; 19] = [
         Written { of, said: vec![said(&text)], calls: own(of) }
     }),
     ("ServiceAccount", |by| one(by, "ServiceAccount", "name: more", |_| String::new())),
-    ("Namespace, its labels", |by| {
+    ("Namespace, its labels, its Tenant `egress: mesh`", |by| {
         let of = if by == Writer::Platform { "bank" } else { by.namespace().1 };
         Written { of, said: vec![(namespace_file(of), namespace(of, "team: web"))], calls: own(of) }
     }),

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use self::{answers::Answers, files::Files};
 use super::client::{self, Answer, Batch, Client, Demand, Event, Taken, label};
-use crate::control::ConfigSource;
+use crate::control::{ConfigSource, sandboxes::Places};
 
 mod answers;
 mod files;
@@ -43,6 +43,8 @@ pub struct DiscoverySource {
     local: Option<Outcome>,
     /// The pods in them that are on this machine.
     pods: BTreeMap<PodName, Arc<Workload>>,
+    /// Who knows which of them wait at the gate, where there is one.
+    places: Option<Places>,
     progress: Progress,
     /// What was told last.
     told: Option<Told>,
@@ -97,10 +99,17 @@ impl DiscoverySource {
             needed: BTreeSet::new(),
             local: None,
             pods: BTreeMap::new(),
+            places: None,
             progress,
             told: None,
             answers: Answers::default(),
         })
+    }
+
+    /// Has pods enrolled that wait at the gate, of which no control plane can tell before they have passed it.
+    #[must_use]
+    pub fn with_gate(self, places: Places) -> Self {
+        Self { places: Some(places), ..self }
     }
 
     /// How it stands with the control plane.
@@ -141,6 +150,12 @@ impl DiscoverySource {
                 let Some(local) = self.files.take() else { return };
                 self.pods = files::pods(&local);
                 self.assembly.place(self.pods.clone());
+                if let Some(places) = &self.places {
+                    let is_early =
+                        |pod: &&Arc<Workload>| pod.uid.as_deref().is_some_and(|uid| places.is_told(uid));
+                    let early = self.pods.values().filter(is_early).map(|pod| pod.pod.clone());
+                    self.assembly.expect(early.collect());
+                }
                 self.local = Some(local);
             }
         }

@@ -17,7 +17,7 @@ use super::{mode::Terms, standing::terms};
 use crate::sys::replace::{Mode, replace};
 
 /// The version of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// A file that is larger is none of the daemon's: 10,000 namespaces are 1.2 MB.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
@@ -110,13 +110,10 @@ mod tests {
     use config::{
         model::{Labels, NamespaceFacts},
         name::Namespace,
-        opt_in::{MODE, Mode},
+        opt_in::{Kept, MODE, Mode, ON_FAILURE, OnFailure},
     };
 
-    use super::{
-        super::mode::{ON_FAILURE, OnFailure},
-        *,
-    };
+    use super::*;
 
     fn mesh(version: u64, namespaces: &[(&str, &[(&str, &str)])]) -> Mesh {
         let facts = namespaces.iter().map(|(name, labels)| {
@@ -139,7 +136,7 @@ mod tests {
         let read = Namespaces::read(&path).unwrap();
         assert_eq!(
             read.terms("shop"),
-            Some(Terms { mode: Mode::Node, on_failure: OnFailure::Open, kept: false })
+            Some(Terms { mode: Some(Mode::Node), on_failure: OnFailure::Open, kept: Kept::No })
         );
         assert_eq!((read.terms("other"), read.terms("new")), (Some(Terms::default()), None));
         // Not written again without need: one that was removed stays so.
@@ -147,7 +144,8 @@ mod tests {
         cache.keep(&mesh(2, &[("shop", &[(MODE, "node"), (ON_FAILURE, "open")]), ("other", &[])])).await;
         assert!(!path.exists());
         cache.keep(&mesh(3, &[("shop", &[(MODE, "off")])])).await;
-        assert_eq!(Namespaces::read(&path).unwrap().terms("shop"), Some(Terms::default()));
+        let off = Terms { mode: Some(Mode::Off), ..Terms::default() };
+        assert_eq!(Namespaces::read(&path).unwrap().terms("shop"), Some(off));
     }
 
     #[test]
@@ -157,13 +155,13 @@ mod tests {
         for text in [
             "",
             "{",
-            r#"{"version":2,"namespaces":{}}"#,
-            r#"{"version":1,"namespaces":{"shop":{"mode":"nod"}}}"#,
+            r#"{"version":1,"namespaces":{}}"#,
+            r#"{"version":2,"namespaces":{"shop":{"mode":"nod"}}}"#,
         ] {
             fs::write(&path, text).unwrap();
             assert!(Namespaces::read(&path).is_err(), "{text}");
         }
-        fs::write(&path, r#"{"version":1,"namespaces":{"shop":{"mode":"node"}}}"#).unwrap();
+        fs::write(&path, r#"{"version":2,"namespaces":{"shop":{"mode":"node"}}}"#).unwrap();
         assert!(Namespaces::read(&path).is_ok());
     }
 }

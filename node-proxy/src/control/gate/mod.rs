@@ -18,7 +18,7 @@ use self::{
     cache::Cache,
     protocol::{Answer, Ask, Attachment, Request, VERSION, Verdict, receive, send},
 };
-use super::sandboxes::{Handler, Places, Sandbox};
+use super::sandboxes::{Handler, Places, Sandbox, spelt};
 use crate::sys::private::{Private, Taken};
 
 pub use self::standing::{Own, Registry, Standing};
@@ -169,8 +169,10 @@ async fn hangs_up(stream: &mut UnixStream) {
 }
 
 async fn decide(ask: Ask, places: &Places, registry: &dyn Registry) -> Verdict {
+    let here = |attachment: Attachment| Attachment { netns: spelt(&attachment.netns), ..attachment };
     match ask {
         Ask::Add(attachment) => {
+            let attachment = here(attachment);
             let until = Instant::now() + Duration::from_millis(attachment.patience_ms).min(LONGEST_PATIENCE);
             let sandbox = match sandbox(&attachment) {
                 Ok(sandbox) => sandbox,
@@ -182,10 +184,13 @@ async fn decide(ask: Ask, places: &Places, registry: &dyn Registry) -> Verdict {
             }
             wait(&pod, &attachment, registry, until).await
         }
-        Ask::Check(attachment) => match sandbox(&attachment) {
-            Ok(sandbox) => wait(&sandbox.pod, &attachment, registry, Instant::now()).await,
-            Err(why) => Verdict::Misunderstood { why },
-        },
+        Ask::Check(attachment) => {
+            let attachment = here(attachment);
+            match sandbox(&attachment) {
+                Ok(sandbox) => wait(&sandbox.pod, &attachment, registry, Instant::now()).await,
+                Err(why) => Verdict::Misunderstood { why },
+            }
+        }
         Ask::Del { container } => {
             places.left(&container);
             Verdict::Done

@@ -1,60 +1,57 @@
-//! Whether a pod is this daemon's to capture, by the labels of its namespace and its own; and how it starts while no daemon is there.
+//! What a namespace says of its pods, and its tenant of the namespace, as it is kept for the time without a daemon.
 //!
-//! Pure, and the same for the daemon, for its cache on disk and for the plugin: they must never disagree about a pod.
+//! Pure, and the same for the daemon, for its cache on disk and for the plugin. Whose a pod is is decided by [`opt_in`] alone: they must
+//! never disagree about it.
 
-use config::opt_in::{MODE, Mode};
+use config::opt_in::{self, Asked, Decision, Kept, MODE, Mode, ON_FAILURE, OnFailure};
 use serde::{Deserialize, Serialize};
-
-/// The label of a namespace that says how its pods start while no daemon is there. A pod's own says nothing: who writes a pod is not who
-/// decides that it may go without policies.
-pub const ON_FAILURE: &str = "canopy.mesh/on-failure";
-
-/// How pods start while no daemon is there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// Not at all: they wait.
-    #[default]
-    Closed,
-    /// Uncaptured, until a daemon is there.
-    Open,
-}
 
 /// What a namespace says of its pods, and what is said of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Who captures those that say nothing themselves.
-    #[serde(default)]
-    pub mode: Mode,
+    /// Who captures those that say nothing themselves, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// How they start while no daemon is there.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// Its tenant is kept to the mesh (`spec.egress: mesh`), from which no label takes them.
+    /// Whether its tenant keeps them to the mesh.
     #[serde(default)]
-    pub kept: bool,
+    pub kept: Kept,
+}
+
+/// What comes of them for one of its pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfPod {
+    /// Who captures it.
+    pub mode: Mode,
+    /// How it starts while no daemon is there.
+    pub on_failure: OnFailure,
 }
 
 impl Terms {
-    /// Of a namespace with these labels, whose tenant is kept to the mesh, or is not.
-    pub fn of<'a>(label: impl Fn(&str) -> Option<&'a str>, kept: bool) -> Self {
-        let on_failure = match label(ON_FAILURE) {
-            Some("open") => OnFailure::Open,
-            _ => OnFailure::Closed,
-        };
-        let mode = match label(MODE).and_then(Mode::of) {
-            Some(Mode::Off) if kept => Mode::Node,
-            mode => mode.unwrap_or_default(),
-        };
-        Self { mode, on_failure, kept }
+    /// Of a namespace with these labels, and whose tenant is so.
+    pub fn of<'a>(label: impl Fn(&str) -> Option<&'a str>, kept: Kept) -> Self {
+        let on_failure = label(ON_FAILURE).and_then(OnFailure::of).unwrap_or_default();
+        Self { mode: label(MODE).and_then(Mode::of), on_failure, kept }
     }
 
-    /// Of one of its pods, by that pod's own label.
-    pub fn with_pod(self, label: Option<&str>) -> Self {
-        match label.and_then(Mode::of) {
-            Some(Mode::Off) if self.kept => self,
-            Some(mode) => Self { mode, ..self },
-            None => self,
-        }
+    /// Who carries one of its pods, by that pod's own label. What it runs on is not known here.
+    pub fn decide(self, pod: Option<&str>) -> Decision<'static> {
+        let namespace = self.mode.map(Mode::as_str);
+        // A label's word, as one that lives long enough.
+        let pod = pod.and_then(Mode::of).map(Mode::as_str);
+        opt_in::decide(&Asked { namespace, pod, kept: self.kept, ..Asked::default() })
+    }
+
+    /// What comes of them for one of its pods, by that pod's own label.
+    pub fn for_pod(self, pod: Option<&str>) -> OfPod {
+        let mode = match self.decide(pod) {
+            Decision::Node => Mode::Node,
+            Decision::Sidecar => Mode::Sidecar,
+            Decision::Out(_) => Mode::Off,
+        };
+        OfPod { mode, on_failure: self.on_failure }
     }
 }
 
@@ -65,21 +62,22 @@ mod tests {
     #[test]
     fn a_pods_own_label_goes_before_its_namespaces_but_out_of_a_mesh_that_keeps_it() {
         for (namespace, pod, kept, expected) in [
-            (None, None, false, Mode::Off),
-            (Some("node"), None, false, Mode::Node),
-            (Some("sidecar"), None, false, Mode::Sidecar),
-            (Some("Node"), None, false, Mode::Off),
-            (Some("node"), Some("off"), false, Mode::Off),
-            (Some("node"), Some("off"), true, Mode::Node),
-            (Some("node"), Some("sidecar"), false, Mode::Sidecar),
-            (Some("node"), Some("of"), false, Mode::Node),
-            (None, Some("node"), false, Mode::Node),
-            (Some("off"), Some("node"), false, Mode::Node),
-            (Some("off"), None, true, Mode::Node),
-            (None, None, true, Mode::Off),
+            (None, None, Kept::No, Mode::Off),
+            (Some("node"), None, Kept::No, Mode::Node),
+            (Some("sidecar"), None, Kept::No, Mode::Sidecar),
+            (Some("Node"), None, Kept::No, Mode::Off),
+            (Some("node"), Some("off"), Kept::No, Mode::Off),
+            (Some("node"), Some("off"), Kept::Perhaps, Mode::Node),
+            (Some("node"), Some("sidecar"), Kept::No, Mode::Sidecar),
+            (Some("node"), Some("of"), Kept::No, Mode::Node),
+            (None, Some("node"), Kept::No, Mode::Node),
+            (Some("off"), Some("node"), Kept::No, Mode::Node),
+            (Some("off"), None, Kept::Yes, Mode::Node),
+            (None, None, Kept::Perhaps, Mode::Off),
+            (None, None, Kept::Yes, Mode::Node),
         ] {
             let terms = Terms::of(|name| (name == MODE).then_some(namespace).flatten(), kept);
-            assert_eq!(terms.with_pod(pod).mode, expected, "{namespace:?} {pod:?} {kept}");
+            assert_eq!(terms.for_pod(pod).mode, expected, "{namespace:?} {pod:?} {kept:?}");
         }
     }
 
@@ -91,7 +89,7 @@ mod tests {
             (Some("Open"), OnFailure::Closed),
             (Some("open"), OnFailure::Open),
         ] {
-            let terms = Terms::of(|name| (name == ON_FAILURE).then_some(label).flatten(), false);
+            let terms = Terms::of(|name| (name == ON_FAILURE).then_some(label).flatten(), Kept::No);
             assert_eq!(terms.on_failure, expected);
         }
     }

@@ -6,9 +6,9 @@
 use std::{path::Path, sync::Arc};
 
 use config::{
-    model::{Egress, Mesh, Workload},
+    model::{Mesh, Workload},
     name::{Namespace, PodName},
-    opt_in::{MODE, Mode},
+    opt_in::{Decision, MODE},
 };
 use tokio::sync::watch;
 
@@ -100,14 +100,17 @@ fn judge(
         return Standing::Waiting(None);
     }
     let own = workload.labels.get(MODE).map(String::as_str);
-    match terms(mesh, &pod.namespace).unwrap_or_default().with_pod(own).mode {
-        Mode::Node => Standing::Waiting(None),
-        Mode::Sidecar => {
+    match terms(mesh, &pod.namespace).unwrap_or_default().decide(own) {
+        Decision::Node if workload.meshed => Standing::Waiting(None),
+        // Whoever read what it runs on has refused it.
+        Decision::Node => Standing::Outside(
+            "it was asked for and cannot be captured, by what it runs on: `canopy status` has the reason"
+                .to_owned(),
+        ),
+        Decision::Sidecar => {
             Standing::Outside("its proxy is a sidecar of its own (canopy.mesh/mode: sidecar)".to_owned())
         }
-        Mode::Off => Standing::Outside(
-            "neither its namespace nor itself is labelled canopy.mesh/mode: node".to_owned(),
-        ),
+        Decision::Out(why) => Standing::Outside(why.to_string()),
     }
 }
 
@@ -115,7 +118,7 @@ fn judge(
 pub(super) fn terms(mesh: &Mesh, namespace: &Namespace) -> Option<Terms> {
     let facts = mesh.namespaces.get(namespace)?;
     let tenant = mesh.membership.get(namespace).and_then(|tenant| mesh.tenants.get(tenant));
-    let kept = tenant.is_some_and(|tenant| tenant.egress == Egress::Mesh);
+    let kept = tenant.map(|tenant| tenant.kept()).unwrap_or_default();
     Some(Terms::of(|name| facts.labels.get(name).map(String::as_str), kept))
 }
 
@@ -141,6 +144,7 @@ mod tests {
             uid: Some(uid.to_owned()),
             netns: netns.map(Into::into),
             labels: mode.map(|mode| (MODE.to_owned(), mode.to_owned())).into_iter().collect(),
+            meshed: true,
             ..Workload::new(pod, TenantId::Namespace(namespace), identity)
         })
     }
@@ -168,6 +172,7 @@ mod tests {
             workload("u", None, Some("sidecar")),
             workload("u", None, Some("node")),
         );
+        let refused = Arc::new(Workload { meshed: false, ..Workload::clone(&bare) });
         let planted = |of: &Arc<Workload>| Enrolments {
             version: 1,
             planted: vec![Arc::clone(of)],
@@ -189,6 +194,7 @@ mod tests {
             ("not taken up yet", mesh(node, &[&here]), &nothing, "waiting"),
             ("its sandbox is not known yet", mesh(node, &[&bare]), &nothing, "waiting"),
             ("not known yet", mesh(node, &[]), &nothing, "unknown"),
+            ("in a sandbox of its own kernel", mesh(node, &[&refused]), &nothing, "outside"),
             ("not opted in", mesh(off, &[&bare]), &nothing, "outside"),
             ("opted out", mesh(node, &[&out]), &nothing, "outside"),
             ("a sidecar", mesh(node, &[&sidecar]), &nothing, "outside"),

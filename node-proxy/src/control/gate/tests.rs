@@ -204,7 +204,7 @@ async fn what_namespaces_say_is_kept_on_disk_as_it_changes() {
         let written = async {
             let is_so = || {
                 let terms = cache::Namespaces::read(&path).ok().and_then(|read| read.terms("shop"));
-                terms.is_some_and(|terms| terms.mode == expected)
+                terms.is_some_and(|terms| terms.mode == Some(expected))
             };
             while !is_so() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

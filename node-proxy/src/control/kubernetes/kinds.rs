@@ -33,12 +33,18 @@ pub fn cluster() -> Vec<Watched> {
     all.map(|resource| Watched { resource, field_selector: None }).collect()
 }
 
+/// The kind of this name, where it is read.
+pub(super) fn resource(kind: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().chain([&RUNTIME_CLASS]).find(|resource| resource.kind == kind)
+}
+
 /// What a node needs to know which of its pods it carries, and no more.
 pub fn pods_of(node: &str) -> Vec<Watched> {
     let of = |resource, field_selector| Watched { resource, field_selector };
     vec![
         of(&RESOURCES[POD], Some(format!("spec.nodeName={node}"))),
         of(&RESOURCES[NAMESPACE], None),
+        of(&RESOURCES[TENANT], None),
         of(&RUNTIME_CLASS, None),
     ]
 }
@@ -85,6 +91,7 @@ impl Resource {
 
 const NAMESPACE: usize = 0;
 const POD: usize = 2;
+const TENANT: usize = 8;
 
 /// Those that the store reads, as `config` names them.
 static RESOURCES: [Resource; 13] = [
@@ -146,15 +153,19 @@ mod tests {
         let mut had: Vec<_> = cluster().iter().map(|watched| watched.resource.kind).collect();
         assert_eq!(had.pop(), Some("RuntimeClass"));
         assert_eq!(had, config::kinds().collect::<Vec<_>>());
+        for watched in cluster() {
+            assert_eq!(resource(watched.resource.kind), Some(watched.resource));
+        }
+        assert_eq!(resource("Secret"), None);
     }
 
     #[test]
-    fn a_node_asks_for_its_own_pods_alone() {
+    fn a_node_asks_for_its_own_pods_alone_and_for_what_decides_about_them() {
         let watched = pods_of("node-1");
         let asked: Vec<_> =
             watched.iter().map(|it| (it.resource.kind, it.field_selector.as_deref())).collect();
         let pods = ("Pod", Some("spec.nodeName=node-1"));
-        assert_eq!(asked, [pods, ("Namespace", None), ("RuntimeClass", None)]);
+        assert_eq!(asked, [pods, ("Namespace", None), ("Tenant", None), ("RuntimeClass", None)]);
     }
 
     #[test]

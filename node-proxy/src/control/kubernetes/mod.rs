@@ -26,7 +26,7 @@ pub use self::{
     kinds::{Watched, cluster, pods_of},
     ledger::{Known, Shown, Standing},
     metrics::Scrape,
-    sandboxes::{Annotated, Hear, Sandboxed, Sandboxes},
+    sandboxes::{Annotated, Hear, Placed, Sandboxed, Sandboxes},
     statuses::Reported,
     view::Capture,
 };
@@ -77,6 +77,8 @@ pub struct KubernetesSource {
     hints: Receiver<()>,
     view: View,
     store: Store,
+    /// All that the cluster has was taken in once.
+    is_taken: bool,
     /// Whether anything was given yet.
     is_serving: bool,
     /// There is something to give.
@@ -140,6 +142,7 @@ impl KubernetesSource {
             hints,
             view: View::new(capture),
             store: Store::new(store::Options { of_cluster: true, ..reading }),
+            is_taken: false,
             is_serving: false,
             is_due: false,
             again: None,
@@ -158,27 +161,35 @@ impl KubernetesSource {
     fn take(&mut self) {
         let longest = Instant::now() + BURST;
         while Instant::now() < longest && self.hints.recv_timeout(CLOSE).is_ok() {}
-        let is_complete = self.ledger.standing().is_complete();
+        // Whether all of it was known must be asked before it is taken.
+        self.is_taken = self.ledger.standing().is_complete();
         self.is_due |= self.view.take(self.ledger.take());
-        if is_complete && !self.is_serving {
-            self.is_serving = true;
-            self.is_due = true;
-            tracing::info!(files = self.view.files().len(), "all is known that the cluster has");
-        }
     }
 
     fn outcome(&mut self) -> Option<Outcome> {
         let now = Instant::now();
         if !self.is_serving {
-            self.waiting.look(now, &self.ledger.standing());
-            return None;
+            if !self.is_taken || !self.view.is_whole() {
+                self.waiting.look(now, &self.ledger.standing());
+                return None;
+            }
+            // Where pods are may have been told since they were looked at.
+            self.take();
+            self.is_serving = true;
+            self.is_due = true;
+            tracing::info!(files = self.view.files().len(), "all is known that the cluster has");
         }
         if !self.is_due && self.again.is_none_or(|again| now < again) {
             return None;
         }
         self.is_due = false;
-        let outcome = self.store.apply_at(self.view.files(), self.opened.elapsed());
+        let mut outcome = self.store.apply_at(self.view.files(), self.opened.elapsed());
         self.again = outcome.again.map(|again| now + again);
+        if self.view.is_alone() {
+            // What became of the others, the control plane says.
+            let pods = outcome.standings.iter().filter(|standing| &*standing.object.kind == "Pod");
+            outcome.standings = pods.cloned().collect();
+        }
         Some(outcome)
     }
 }
@@ -209,8 +220,12 @@ impl Waiting {
             return;
         }
         let kinds: Vec<_> = standing.missing().collect();
-        let kinds = kinds.join(", ");
-        tracing::info!(kinds, "nothing is served before all is known that the cluster has: waiting");
+        if kinds.is_empty() {
+            tracing::info!("nothing is served before the container runtime has said where pods are: waiting");
+        } else {
+            let kinds = kinds.join(", ");
+            tracing::info!(kinds, "nothing is served before all is known that the cluster has: waiting");
+        }
         self.pause = (2 * self.pause).min(SAY_SELDOM);
         self.say_at = now + self.pause;
     }

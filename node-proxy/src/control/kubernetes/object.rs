@@ -1,12 +1,12 @@
 //! One object as the API server sends it: what its file says, and the facts that decide whether a pod is captured.
 
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use config::{
-    opt_in::{MODE, NETNS, RUNTIME_HANDLER},
+    opt_in::{NETNS, RUNTIME_HANDLER},
     store::FileText,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use super::{
     json::{Fields, on_lines, quoted},
@@ -27,32 +27,21 @@ pub(super) struct Object {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Facts {
     Pod(Box<PodFacts>),
-    /// Its label [`MODE`].
-    Namespace {
-        name: String,
-        mode: Option<String>,
-    },
-    RuntimeClass {
-        name: String,
-        handler: Option<String>,
-    },
+    RuntimeClass { name: String, handler: Option<String> },
     Other,
 }
 
-/// What decides whether a pod is captured, and where.
+/// By what a pod is found, and what is to be said of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PodFacts {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) uid: String,
     pub(super) node: Option<String>,
-    pub(super) mode: Option<String>,
     pub(super) host_network: bool,
-    pub(super) phase: Option<String>,
     /// Whether it has one yet.
     pub(super) address: bool,
     pub(super) runtime_class: Option<String>,
-    pub(super) overhead: bool,
     /// What its annotation says of its network namespace: its author's word.
     pub(super) netns: Option<String>,
 }
@@ -80,7 +69,6 @@ struct Meta<'a> {
     namespace: Option<Cow<'a, str>>,
     uid: Cow<'a, str>,
     resource_version: Cow<'a, str>,
-    labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -98,13 +86,11 @@ struct Spec {
     node_name: Option<String>,
     host_network: Option<bool>,
     runtime_class_name: Option<String>,
-    overhead: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Status {
-    phase: Option<String>,
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
 }
@@ -121,7 +107,7 @@ impl Object {
                 format!("has {} bytes, more than the {MOST_BYTES} that are read: make it smaller", raw.len());
             FileText::Unreadable(Arc::from(why))
         } else {
-            let text = trimmed(raw, (resource.kind, &resource.api_version(version)), &[])?;
+            let text = trimmed(raw, (resource.kind, &resource.api_version(version)), Say::default())?;
             FileText::from(if resource.written { on_lines(&text) } else { text }.into_bytes())
         };
         Ok(Self {
@@ -135,13 +121,11 @@ impl Object {
 }
 
 fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
-    let Meta { name, namespace, uid, labels, annotations, .. } = metadata;
+    let Meta { name, namespace, uid, annotations, .. } = metadata;
     let name = name.into_owned();
-    let mode = labels.and_then(|mut labels| labels.remove(MODE));
     // What is of another form than ever was says nothing.
     let body = || serde_json::from_str::<Body>(raw).unwrap_or_default();
     match resource.kind {
-        "Namespace" => Facts::Namespace { name, mode },
         "RuntimeClass" => Facts::RuntimeClass { name, handler: body().handler },
         "Pod" => {
             let Body { spec, status, .. } = body();
@@ -150,12 +134,9 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
                 name,
                 uid: uid.into_owned(),
                 node: spec.node_name,
-                mode,
                 host_network: spec.host_network.unwrap_or(false),
                 address: status.pod_ip.is_some_and(|address| !address.is_empty()),
-                phase: status.phase,
                 runtime_class: spec.runtime_class_name,
-                overhead: spec.overhead.is_some_and(|overhead| !overhead.is_empty()),
                 netns: annotations.and_then(|mut annotations| annotations.remove(NETNS)),
             }))
         }
@@ -163,13 +144,20 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
     }
 }
 
+/// What only a node, or who reads RuntimeClasses, may say of a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Say<'a> {
+    /// Where its network namespace is.
+    pub(super) netns: Option<&'a str>,
+    /// What runs it.
+    pub(super) handler: Option<&'a str>,
+    /// The addresses that it has before its status says so.
+    pub(super) addresses: &'a [IpAddr],
+}
+
 /// An object's text without what is not for Canopy, and without what only a node may say of a pod, which `say` is instead.
 /// Objects in lists do not say what they are: `of` which kind and version they are.
-pub(super) fn trimmed(
-    raw: &str,
-    of: (&str, &str),
-    say: &[(&str, &str)],
-) -> Result<String, serde_json::Error> {
+pub(super) fn trimmed(raw: &str, of: (&str, &str), say: Say<'_>) -> Result<String, serde_json::Error> {
     let mut fields = Fields::of(raw)?;
     let (kind, api_version) = of;
     for (key, value) in [("kind", kind), ("apiVersion", api_version)] {
@@ -185,8 +173,10 @@ pub(super) fn trimmed(
     for key in [LAST_APPLIED, NETNS, RUNTIME_HANDLER] {
         annotations.remove(key);
     }
-    for (key, value) in say {
-        annotations.set(key, quoted(value));
+    for (key, value) in [(NETNS, say.netns), (RUNTIME_HANDLER, say.handler)] {
+        if let Some(value) = value {
+            annotations.set(key, quoted(value));
+        }
     }
     match annotations.0.is_empty() {
         true => metadata.remove("annotations"),
@@ -194,6 +184,16 @@ pub(super) fn trimmed(
     }
     let metadata = metadata.to_string();
     fields.set("metadata", metadata);
+    if !say.addresses.is_empty() {
+        let status = fields.get("status").filter(|text| *text != "null").unwrap_or("{}").to_owned();
+        let mut status = Fields::of(&status)?;
+        status.remove("podIP");
+        let addresses =
+            say.addresses.iter().map(|address| format!("{{\"ip\":{}}}", quoted(&address.to_string())));
+        status.set("podIPs", format!("[{}]", addresses.collect::<Vec<_>>().join(",")));
+        let status = status.to_string();
+        fields.set("status", status);
+    }
     Ok(fields.to_string())
 }
 
@@ -237,7 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_the_node_says_where_a_pod_is_and_what_it_runs_on() {
+    fn nobody_but_the_node_says_where_a_pod_is_and_what_it_runs_on_and_its_addresses_before_its_status_does()
+    {
         let raw = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"shop","uid":"u","labels":{"canopy.mesh/mode":"off"},
             "annotations":{"canopy.mesh/netns":"/proc/1/ns/net","canopy.mesh/runtime-handler":"runc"}},
             "spec":{"nodeName":"n","hostNetwork":true,"runtimeClassName":"kata","overhead":{"cpu":"1"}},"status":{"phase":"Failed"}}"#;
@@ -250,18 +251,21 @@ mod tests {
             name: "a".to_owned(),
             uid: "u".to_owned(),
             node: owned("n"),
-            mode: owned("off"),
             host_network: true,
-            phase: owned("Failed"),
             address: false,
             runtime_class: owned("kata"),
-            overhead: true,
             netns: owned("/proc/1/ns/net"),
         };
         assert_eq!(**facts, expected);
-        let told = trimmed(text(&pod), ("Pod", "v1"), &[(NETNS, "/run/netns/a\"")]).unwrap();
+        let addresses = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let say = Say { netns: Some("/run/netns/a\""), handler: Some("runc"), addresses: &addresses };
+        let told = trimmed(text(&pod), ("Pod", "v1"), say).unwrap();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        assert_eq!(told["metadata"]["annotations"], serde_json::json!({ NETNS: "/run/netns/a\"" }));
+        let annotations = serde_json::json!({ NETNS: "/run/netns/a\"", RUNTIME_HANDLER: "runc" });
+        assert_eq!(told["metadata"]["annotations"], annotations);
+        let status =
+            serde_json::json!({ "phase": "Failed", "podIPs": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }] });
+        assert_eq!(told["status"], status);
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! Where a pod's network namespace is: a seam, since who makes pods (a container runtime, a CNI plugin) knows it, and Kubernetes does
-//! not.
+//! Where a pod is: a seam, since who makes pods (a container runtime, a CNI plugin) knows it, and Kubernetes does not.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 /// A pod, as who made it knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +15,29 @@ pub struct Sandboxed<'a> {
     pub annotation: Option<&'a str>,
 }
 
-/// Hears the UIDs of pods whose network namespace has come, gone or changed.
+/// Where a pod is, and what it runs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// The file that names its network namespace; `None` where it has none of its own.
+    pub netns: Option<PathBuf>,
+    /// Its addresses, which the API server has only later.
+    pub addresses: Vec<IpAddr>,
+    /// What runs it, where that is known.
+    pub handler: Option<String>,
+}
+
+/// Hears the UIDs of pods that have come to be somewhere, are gone, or are somewhere else.
 pub type Hear = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Who knows where the network namespaces of this node's pods are.
+/// Who knows where the pods of this node are.
 pub trait Sandboxes: Send + fmt::Debug {
-    /// The file that names the pod's network namespace, if it has one by now. Must not wait.
-    fn netns(&self, pod: &Sandboxed<'_>) -> Option<PathBuf>;
+    /// Where the pod is, if that is known by now. Must not wait.
+    fn of(&self, pod: &Sandboxed<'_>) -> Option<Placed>;
 
-    /// From now on `hear` is told of every pod of which [`netns`](Self::netns) would say something else than before. Called once,
+    /// Whether it is known of every pod that runs already. Before, nothing is served: a pod that is not known would be let go.
+    fn is_whole(&self) -> bool;
+
+    /// From now on `hear` is told of every pod of which [`of`](Self::of) would say something else than before. Called once,
     /// before the first question.
     fn changes(&mut self, hear: Hear);
 }
@@ -35,8 +48,13 @@ pub trait Sandboxes: Send + fmt::Debug {
 pub struct Annotated;
 
 impl Sandboxes for Annotated {
-    fn netns(&self, pod: &Sandboxed<'_>) -> Option<PathBuf> {
-        pod.annotation.map(PathBuf::from)
+    fn of(&self, pod: &Sandboxed<'_>) -> Option<Placed> {
+        let netns = Some(pod.annotation?.into());
+        Some(Placed { netns, ..Placed::default() })
+    }
+
+    fn is_whole(&self) -> bool {
+        true
     }
 
     /// An annotation changes with its pod, of which is heard anyway.

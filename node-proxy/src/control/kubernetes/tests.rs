@@ -1,12 +1,13 @@
 //! What becomes of the configuration when things happen to a cluster, and to its API server.
 
-use config::{finding::Severity, model::Mesh, opt_in::NETNS};
+use config::{finding::Severity, model::Mesh, name::PodName, opt_in::NETNS};
 use serde_json::{Value, json};
 
 use super::{
     testing::{Cluster, Faults},
     *,
 };
+use crate::control::sandboxes::{Handler, Places, Sandbox};
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 const PODS: &str = "/api/v1/pods";
@@ -329,11 +330,59 @@ fn a_node_is_given_its_own_pods_that_are_opted_in_and_asks_for_no_others() {
     let options = Options { watched, reading, capture: Some(capture), ..options(&cluster) };
     let mut source = KubernetesSource::start_at(options, pace()).unwrap();
     let outcome = until(&mut source, |_| true);
-    let pods: Vec<_> = outcome.mesh.workloads.keys().map(ToString::to_string).collect();
-    assert_eq!(pods, ["shop/in"]);
+    let captured = |mesh: &Mesh| -> Vec<String> {
+        let here = mesh.workloads.iter().filter(|(_, workload)| workload.netns.is_some());
+        here.map(|(pod, _)| pod.to_string()).collect()
+    };
+    assert_eq!(captured(&outcome.mesh), ["shop/in"]);
+    assert!(
+        outcome.standings.iter().all(|standing| &*standing.object.kind == "Pod"),
+        "{:?}",
+        outcome.standings
+    );
     let asked = cluster.asked(PODS, "");
     assert!(asked.iter().all(|asked| asked.contains("fieldSelector=spec.nodeName=here")), "{asked:?}");
     assert_eq!(cluster.asked(SERVICES, ""), [""; 0]);
     cluster.put(NAMESPACES, json!({ "metadata": { "name": "shop" } }));
+    until(&mut source, |mesh| captured(mesh).is_empty());
+}
+
+#[test]
+fn nothing_is_served_before_the_runtime_has_said_where_pods_are_and_a_pod_is_taken_the_moment_it_is_known() {
+    let cluster = Cluster::start(&[]);
+    let labels = json!({ "canopy.mesh/mode": "node" });
+    cluster.put(NAMESPACES, json!({ "metadata": { "name": "shop", "labels": labels } }));
+    let pod = json!({
+        "metadata": { "name": "cart", "namespace": "shop", "uid": "u", "annotations": { NETNS: "/proc/1/ns/net" } },
+        "spec": { "nodeName": "here", "containers": [{ "name": "c" }] },
+        "status": { "phase": "Pending" },
+    });
+    cluster.put(PODS, pod);
+    let places = Places::default();
+    let node: config::name::NodeName = "here".try_into().unwrap();
+    let capture = Capture { node: node.clone(), sandboxes: Box::new(places.clone()), alone: true };
+    let reading = store::Options { node: Some(node), ..store::Options::default() };
+    let options = Options { watched: pods_of("here"), reading, capture: Some(capture), ..options(&cluster) };
+    let mut source = KubernetesSource::start_at(options, pace()).unwrap();
+    assert!(source.next(QUIET).is_none(), "pods that run could be let go");
+    places.found(Vec::new());
+    let first = until(&mut source, |_| true);
+    assert!(first.mesh.workloads.is_empty(), "its annotation is not believed: {:?}", first.mesh.workloads);
+    let sandbox = Sandbox {
+        uid: "u".to_owned(),
+        pod: PodName::new("shop".try_into().unwrap(), "cart".try_into().unwrap()),
+        container: "c".to_owned(),
+        netns: Some("/var/run/netns/c".into()),
+        addresses: vec!["10.0.0.7".parse().unwrap()],
+        handler: Handler::default(),
+    };
+    let begun = Instant::now();
+    places.told(sandbox).unwrap();
+    let mesh = source.next(LONG).unwrap().mesh;
+    let cart = mesh.workloads.values().next().unwrap();
+    assert_eq!(cart.netns.as_deref(), Some(std::path::Path::new("/run/netns/c")));
+    assert_eq!(cart.addresses.len(), 1, "its status has none yet");
+    assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
+    places.left("c");
     until(&mut source, |mesh| mesh.workloads.is_empty());
 }

@@ -4,16 +4,24 @@
 //! be captured is nobody's to say here. It must never hold more than a node can have, and never give one sandbox's namespace for another's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use config::name::PodName;
+use config::{
+    name::PodName,
+    opt_in::{self, Runtime},
+};
 use tokio::sync::watch;
 
+use self::listeners::Listeners;
+use crate::control::kubernetes::Hear;
+
 pub mod cri;
+mod listeners;
+mod pods;
 
 /// Most sandboxes that are kept of either teller: a node has some hundred pods.
 const MOST: usize = 4096;
@@ -44,34 +52,21 @@ pub struct Handler {
     pub kind: String,
 }
 
-/// Why no sandbox of its sort can be captured.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// It is the node's own network.
-    #[error("the pod is on the node's network (hostNetwork), which is not one pod's to capture")]
-    HostNetwork,
-    /// What runs in it has a kernel of its own, of which this one sees packets and no sockets.
-    #[error(
-        "the pod runs in a sandbox of its own kernel ({0}), in which no connection can be steered: leave it out by the label \
-         canopy.mesh/mode: off, or run it with the node's default RuntimeClass"
-    )]
-    OwnKernel(String),
-}
-
-impl Sandbox {
-    /// Why it cannot be captured, if so.
-    pub fn unfit(&self) -> Option<Unfit> {
-        if self.netns.is_none() {
-            return Some(Unfit::HostNetwork);
-        }
-        let Handler { name, kind } = &self.handler;
-        let own = [kind, name].into_iter().find(|word| OWN_KERNELS.iter().any(|own| word.contains(own)));
-        own.map(|word| Unfit::OwnKernel(word.clone()))
+impl Handler {
+    /// The one word of it by which it is told whether a pod has a kernel of its own: of two, the one that says so. `None` where nothing is
+    /// known.
+    pub fn word(&self) -> Option<&str> {
+        let words = [self.kind.as_str(), self.name.as_str()].into_iter().filter(|word| !word.is_empty());
+        let is_own =
+            |word: &&str| opt_in::sandbox(&Runtime { handler: Some(word), ..Runtime::default() }).is_some();
+        words.clone().find(is_own).or_else(|| words.clone().next())
     }
 }
 
-/// Parts of the names of handlers and runtimes whose pods have a kernel of their own: gVisor, Kata Containers, Firecracker.
-const OWN_KERNELS: [&str; 4] = ["runsc", "gvisor", "kata", "firecracker"];
+/// `/var/run` is a link to `/run` on every host, by which runtimes call network namespaces, and nothing in a container.
+pub fn spelt(path: &Path) -> PathBuf {
+    path.strip_prefix("/var/run").map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
+}
 
 /// There is no room for one more.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +83,7 @@ pub struct Places(Arc<Shared>);
 struct Shared {
     known: Mutex<Known>,
     changes: watch::Sender<u64>,
+    listeners: Listeners,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +92,8 @@ struct Known {
     told: BTreeMap<String, Told>,
     /// By the runtime: they run.
     found: BTreeMap<String, Arc<Sandbox>>,
+    /// Somebody has told of all that run.
+    is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +118,21 @@ impl Places {
         told.chain(found.map(|(_, sandbox)| sandbox)).map(Arc::clone).collect()
     }
 
+    /// Whether the gate told of it: it is enrolled before it starts, and known before the API server has its addresses.
+    pub fn is_told(&self, uid: &str) -> bool {
+        self.known().told.contains_key(uid)
+    }
+
+    /// Whether all was told once that ran when the daemon started. Before, a pod that is not known may be one of those.
+    pub fn is_whole(&self) -> bool {
+        self.known().is_whole
+    }
+
+    /// From now on it is heard which pods are somewhere else than before, by their UIDs, at once and on whatever thread learns it.
+    pub fn hear(&self, hear: Hear) {
+        self.0.listeners.add(hear);
+    }
+
     /// Counts up with every change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
@@ -139,9 +152,10 @@ impl Places {
             return Err(Full);
         }
         let told = Told { sandbox: Arc::new(sandbox), listed: false };
-        known.told.insert(told.sandbox.uid.clone(), told);
+        let uid = told.sandbox.uid.clone();
+        known.told.insert(uid.clone(), told);
         drop(known);
-        self.changed();
+        self.changed(&[uid].into());
         Ok(())
     }
 
@@ -153,13 +167,15 @@ impl Places {
     /// These sandboxes are all that there are; others that the gate told of are gone. What the runtime found, it says itself.
     pub fn only(&self, containers: &[String]) {
         let mut known = self.known();
-        let before = known.told.len();
-        known.told.retain(|_, told| containers.contains(&told.sandbox.container));
-        let is_less = known.told.len() < before;
+        let gone = known.told.extract_if(.., |_, told| !containers.contains(&told.sandbox.container));
+        let gone: BTreeSet<String> = gone.map(|(uid, _)| uid).collect();
         drop(known);
-        if is_less {
-            self.changed();
-        }
+        self.changed(&gone);
+    }
+
+    /// Whoever tells of pods has told of all that there are.
+    pub fn all_told(&self) {
+        self.known().is_whole = true;
     }
 
     /// What the runtime runs, all of it: a later one of the same pod has taken an earlier one's place.
@@ -167,35 +183,45 @@ impl Places {
         let found: BTreeMap<_, _> =
             sandboxes.into_iter().take(MOST).map(|sandbox| (sandbox.uid.clone(), sandbox)).collect();
         let mut known = self.known();
-        let mut is_other = known.found != found;
+        let all = known.found.keys().chain(found.keys());
+        let mut others: BTreeSet<String> =
+            all.filter(|uid| known.found.get(*uid) != found.get(*uid)).cloned().collect();
         known.told.retain(|uid, told| {
-            let is_listed = found.get(uid).is_some_and(|found| found.container == told.sandbox.container);
-            let stays = is_listed || !told.listed;
-            told.listed |= is_listed;
-            is_other |= !stays;
+            let listed = found.get(uid).filter(|found| found.container == told.sandbox.container);
+            let stays = listed.is_some() || !told.listed;
+            // What runs it, the plugin is not told.
+            if let Some(found) = listed.filter(|found| found.handler != told.sandbox.handler) {
+                Arc::make_mut(&mut told.sandbox).handler = found.handler.clone();
+                others.insert(uid.clone());
+            }
+            told.listed |= listed.is_some();
+            if !stays {
+                others.insert(uid.clone());
+            }
             stays
         });
         known.found = found;
+        known.is_whole = true;
         drop(known);
-        if is_other {
-            self.changed();
-        }
+        self.changed(&others);
     }
 
     fn retain(&self, stays: impl Fn(&str) -> bool) {
         let mut known = self.known();
-        let before = known.told.len() + known.found.len();
-        known.told.retain(|_, told| stays(&told.sandbox.container));
-        known.found.retain(|_, found| stays(&found.container));
-        let is_less = known.told.len() + known.found.len() < before;
+        let told = known.told.extract_if(.., |_, told| !stays(&told.sandbox.container));
+        let mut gone: BTreeSet<String> = told.map(|(uid, _)| uid).collect();
+        let found = known.found.extract_if(.., |_, found| !stays(&found.container));
+        gone.extend(found.map(|(uid, _)| uid));
         drop(known);
-        if is_less {
-            self.changed();
-        }
+        self.changed(&gone);
     }
 
-    fn changed(&self) {
+    fn changed(&self, uids: &BTreeSet<String>) {
+        if uids.is_empty() {
+            return;
+        }
         self.0.changes.send_modify(|count| *count += 1);
+        self.0.listeners.tell(uids);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

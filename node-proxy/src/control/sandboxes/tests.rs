@@ -96,24 +96,16 @@ fn more_sandboxes_than_a_node_can_have_are_refused_once_those_without_a_namespac
 }
 
 #[test]
-fn pods_without_a_network_of_their_own_or_with_a_kernel_of_their_own_are_unfit() {
-    let run_by = |name: &str, kind: &str| Sandbox {
-        handler: Handler { name: name.to_owned(), kind: kind.to_owned() },
-        ..sandbox("u", "c")
-    };
-    for (name, kind, own) in [
+fn of_a_runtimes_two_words_the_one_counts_that_tells_of_a_kernel_of_its_own() {
+    for (name, kind, expected) in [
         ("", "", None),
-        ("runc", "io.containerd.runc.v2", None),
-        ("crun", "", None),
+        ("runc", "io.containerd.runc.v2", Some("io.containerd.runc.v2")),
+        ("crun", "", Some("crun")),
         ("untrusted", "io.containerd.runsc.v1", Some("io.containerd.runsc.v1")),
         ("kata-qemu", "", Some("kata-qemu")),
-        ("gvisor", "", Some("gvisor")),
+        ("gvisor", "io.containerd.runc.v2", Some("gvisor")),
     ] {
-        assert_eq!(
-            run_by(name, kind).unfit(),
-            own.map(|own| Unfit::OwnKernel(own.to_owned())),
-            "{name} {kind}"
-        );
+        let handler = Handler { name: name.to_owned(), kind: kind.to_owned() };
+        assert_eq!(handler.word(), expected, "{name} {kind}");
     }
-    assert_eq!(Sandbox { netns: None, ..sandbox("u", "c") }.unfit(), Some(Unfit::HostNetwork));
 }

@@ -99,7 +99,7 @@ fn the_last_good_version_stays_until_a_better_one_comes_or_it_is_removed() {
         (Severity::Rejected, Reason::Malformed, file.clone()),
         (Severity::Warning, Reason::KeptLastGood, file),
     ];
-    let found: std::collections::BTreeSet<_> = told(&kept).into_iter().collect();
+    let found: BTreeSet<_> = told(&kept).into_iter().collect();
     assert_eq!(found, expected.into());
     let standing = &kept.standings[0];
     assert_eq!(standing.of(About::Programmed).unwrap().reason, "KeptLastGood");
@@ -189,12 +189,9 @@ fn what_may_be_a_tenants_that_cannot_be_read_goes_no_further_than_the_mesh() {
         };
         let limited: Vec<String> = made.mesh.membership.iter().filter_map(limited).collect();
         assert_eq!(limited, kept, "{name}");
-        let expected: std::collections::BTreeSet<_> = [(Severity::Warning, Reason::StoodIn)].into();
+        let expected: BTreeSet<_> = [(Severity::Warning, Reason::StoodIn)].into();
         let warnings = made.findings.iter().filter(|one| one.severity == Severity::Warning);
-        assert_eq!(
-            warnings.map(|one| (one.severity, one.reason)).collect::<std::collections::BTreeSet<_>>(),
-            expected
-        );
+        assert_eq!(warnings.map(|one| (one.severity, one.reason)).collect::<BTreeSet<_>>(), expected);
         assembly.take(Kind::Tenant, Vec::new(), &[name.to_owned()]);
         assert!(
             assembly.make().mesh.tenants.values().all(|tenant| tenant.egress == Egress::Any),

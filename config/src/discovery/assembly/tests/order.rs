@@ -163,7 +163,7 @@ fn check_changes(before: &Made, after: &Made) -> Result<(), TestCaseError> {
         before: &BTreeMap<K, Arc<V>>,
         after: &BTreeMap<K, Arc<V>>,
     ) -> (Vec<K>, Vec<K>) {
-        let keys: std::collections::BTreeSet<&K> = before.keys().chain(after.keys()).collect();
+        let keys: BTreeSet<&K> = before.keys().chain(after.keys()).collect();
         let by = |same: &dyn Fn(&Arc<V>, &Arc<V>) -> bool| -> Vec<K> {
             let differs = |key: &&&K| match (before.get(**key), after.get(**key)) {
                 (Some(one), Some(other)) => !same(one, other),

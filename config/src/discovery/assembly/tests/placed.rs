@@ -50,6 +50,42 @@ fn a_pod_that_the_control_plane_does_not_tell_of_is_held_and_not_in_the_mesh() {
 }
 
 #[test]
+fn a_pod_that_waits_at_the_gate_is_in_the_mesh_before_anybody_tells_of_it_and_takes_no_connection_until_then()
+{
+    let mut assembly = assembly();
+    assembly.take(Kind::Tenant, vec![facts("tenant/t", &tenant("t", &["shop"], "mesh"))], &[]);
+    assembly.place(leaving_alone("shop/a", &[9090]));
+    assembly.expect([pod("shop/a"), pod("shop/elsewhere")].into());
+    let early = assembly.make();
+    let workload = own_workload(&early, "shop/a");
+    assert_eq!((workload.netns, workload.tenant.to_string().as_str()), (Some(netns("a")), "t"));
+    assert_eq!(workload.exclusions.outbound_ports, [0; 0], "it is kept to the mesh like any other");
+    assert_eq!((early.mesh.workloads.len(), told(&early)), (1, Vec::new()));
+    let namespace = "shop".try_into().unwrap();
+    assert!(early.mesh.membership.contains_key(&namespace) && early.mesh.namespaces.contains_key(&namespace));
+    let name = "shop/not-told-of-in-discovery";
+    let closed = own_policy(&early, name);
+    let scope = crate::model::Scope::Pods([pod("shop/a")].into());
+    assert_eq!((closed.action, closed.scope), (crate::model::Action::Unreadable, scope));
+    assert_eq!(early.changes.authorization, [policy(name)]);
+    // Its address is known now, and so is what is about it.
+    assembly.take(Kind::Address, vec![of_workload(super::workload("shop/a", "10.1.0.1"))], &[]);
+    let known = assembly.make();
+    assert_eq!(own_workload(&known, "shop/a").addresses.len(), 1);
+    assert_eq!(own_workload(&known, "shop/a").netns, Some(netns("a")));
+    assert!(known.mesh.authorization.is_empty());
+    // A control plane that is behind does not take it out again.
+    assembly.take(Kind::Address, Vec::new(), &[uid("shop/a")]);
+    let behind = assembly.make();
+    assert_eq!(own_workload(&behind, "shop/a").netns, Some(netns("a")));
+    assert!(behind.mesh.authorization.contains_key(&policy(name)));
+    assembly.expect(Default::default());
+    let gone = assembly.make();
+    assert!(gone.mesh.workloads.is_empty() && gone.mesh.authorization.is_empty());
+    assert_eq!(gone.rejected.netns, [netns("a")].into());
+}
+
+#[test]
 fn a_pod_that_was_made_anew_under_its_name_is_not_the_one_of_before() {
     let mut own = own_workload(
         &made(vec![(Kind::Address, vec![of_workload(workload("shop/a", "10.1.0.1"))])]),

@@ -96,7 +96,13 @@ impl Agent {
         loop {
             let packet = packets.receive().await?.ok_or(ZdsError::Ended)?;
             let (error, broken) = match self.take(packet) {
-                Ok(step) => (self.go(step).await, None),
+                Ok(step) => {
+                    let answer = self.go(step).await;
+                    if self.state.is_whole() {
+                        self.places.all_told();
+                    }
+                    (answer, None)
+                }
                 Err(error) => (error.to_string(), Some(error)),
             };
             let answer = Response { ack: Some(Ack { error: short(error) }) };

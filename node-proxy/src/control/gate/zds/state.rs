@@ -71,6 +71,11 @@ impl State {
         self.held.values_mut().for_each(|held| held.is_named = false);
     }
 
+    /// Whether it has named all that there are.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// Takes up what it says.
     pub(super) fn take(&mut self, payload: Option<Payload>, netns: Vec<Netns>) -> Result<Step, Violation> {
         let payload = payload.ok_or(Violation::NoPayload)?;

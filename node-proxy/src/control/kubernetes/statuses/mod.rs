@@ -140,7 +140,7 @@ impl Writer {
     async fn write(&mut self) -> Result<(), ApiError> {
         let told = Arc::clone(&self.told.borrow_and_update());
         let mut before = std::mem::take(&mut self.done);
-        let written = told.iter().filter(|standing| path(&standing.object).is_some());
+        let written = told.iter().filter(|standing| is_ours(&standing.object));
         let mut rest = Vec::new();
         for standing in written {
             match before.remove(&standing.object) {
@@ -189,13 +189,15 @@ impl Writer {
     }
 }
 
+/// Whether an object's status is ours to write.
+fn is_ours(object: &ObjectRef) -> bool {
+    WRITTEN.contains(&&*object.kind)
+}
+
 /// Where an object is whose status is ours to write.
 fn path(object: &ObjectRef) -> Option<String> {
-    if !WRITTEN.contains(&&*object.kind) {
-        return None;
-    }
-    let watched = kinds::cluster().into_iter().find(|watched| watched.resource.kind == &*object.kind)?;
-    Some(watched.resource.object(object.namespace.as_deref(), &object.name))
+    let resource = kinds::resource(&object.kind).filter(|_| is_ours(object))?;
+    Some(resource.object(object.namespace.as_deref(), &object.name))
 }
 
 /// Nobody else's: pods of one Deployment have names of their own, and what is started again is another.

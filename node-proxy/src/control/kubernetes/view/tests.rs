@@ -2,24 +2,37 @@
 
 use std::{collections::BTreeMap, sync::Mutex};
 
+use config::{
+    opt_in::{NETNS, RUNTIME_HANDLER},
+    store::{Options, Outcome, Store},
+};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::control::kubernetes::{kinds, sandboxes::Hear};
 
-/// Network namespaces by UID.
+/// Where pods are, by UID.
 #[derive(Debug, Default, Clone)]
-struct Made(std::sync::Arc<Mutex<BTreeMap<String, PathBuf>>>);
+struct Made(std::sync::Arc<Mutex<BTreeMap<String, Placed>>>);
 
 impl Made {
     fn make(&self, uid: &str) {
-        self.0.lock().unwrap().insert(uid.to_owned(), format!("/run/netns/{uid}").into());
+        self.put(uid, Placed::default());
+    }
+
+    fn put(&self, uid: &str, placed: Placed) {
+        let netns = Some(format!("/run/netns/{uid}").into());
+        self.0.lock().unwrap().insert(uid.to_owned(), Placed { netns, ..placed });
     }
 }
 
 impl Sandboxes for Made {
-    fn netns(&self, pod: &Sandboxed<'_>) -> Option<PathBuf> {
+    fn of(&self, pod: &Sandboxed<'_>) -> Option<Placed> {
         self.0.lock().unwrap().get(pod.uid).cloned()
+    }
+
+    fn is_whole(&self) -> bool {
+        true
     }
 
     fn changes(&mut self, _hear: Hear) {}
@@ -37,10 +50,11 @@ fn namespace(name: &str, mode: Option<&str>) -> (PathBuf, Option<Object>) {
 }
 
 fn pod(name: &str, change: impl FnOnce(&mut Value)) -> (PathBuf, Option<Object>) {
+    let address = format!("10.0.0.{}", name.as_bytes()[0] - b'a' + 1);
     let mut pod = json!({
         "metadata": { "name": name, "namespace": "shop", "uid": format!("uid-{name}") },
         "spec": { "nodeName": "here", "containers": [{ "name": "c" }] },
-        "status": { "phase": "Running", "podIP": "10.0.0.1" },
+        "status": { "phase": "Running", "podIP": address },
     });
     change(&mut pod);
     object("Pod", pod)
@@ -57,30 +71,36 @@ fn view(alone: bool) -> (View, Made) {
     (View::new(Some(capture)), made)
 }
 
-/// The pods that are given, with their network namespaces.
-fn given(view: &View) -> Vec<(String, Option<String>)> {
-    let pods = view.files().iter().filter(|(file, _)| file.starts_with("Pod"));
-    pods.map(|(file, text)| {
-        let FileText::Bytes(text) = text else { panic!("{text:?}") };
-        let pod: Value = serde_json::from_slice(text).unwrap();
-        let netns = pod["metadata"]["annotations"][NETNS].as_str().map(str::to_owned);
-        (file.file_stem().unwrap().to_str().unwrap().to_owned(), netns)
-    })
-    .collect()
+/// What the store makes of what is given.
+fn read(view: &View) -> Outcome {
+    let node = view.capture.as_ref().map(|capture| capture.node.clone());
+    Store::new(Options { of_cluster: true, node, ..Options::default() }).apply(view.files())
 }
 
-fn captured(name: &str) -> (String, Option<String>) {
-    (name.to_owned(), Some(format!("/run/netns/uid-{name}")))
+/// The pods that are captured here, with their network namespaces.
+fn given(view: &View) -> Vec<(String, String)> {
+    let outcome = read(view);
+    let here = outcome.mesh.workloads.iter().filter_map(|(pod, workload)| {
+        Some((pod.name.to_string(), workload.netns.as_ref()?.to_str()?.to_owned()))
+    });
+    here.collect()
+}
+
+fn captured(name: &str) -> (String, String) {
+    (name.to_owned(), format!("/run/netns/uid-{name}"))
 }
 
 #[test]
 fn a_pod_is_captured_when_it_is_asked_for_and_its_network_namespace_is_known_in_either_order() {
     let (mut view, made) = view(true);
-    assert!(!view.take(changes([namespace("shop", None), pod("a", |_| {}), pod("b", |_| {})])));
+    view.take(changes([namespace("shop", None), pod("a", |_| {}), pod("b", |_| {})]));
     made.make("uid-a");
-    assert!(!view.take(changes([namespace("bank", Some("node"))])), "another's label is nothing to it");
+    view.take(changes([namespace("bank", Some("node"))]));
+    assert_eq!(given(&view), [], "another's label is nothing to it");
+    assert!(view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() }));
+    assert_eq!(given(&view), [], "nobody has asked for it");
     assert!(view.take(changes([namespace("shop", Some("node"))])));
-    assert_eq!(given(&view), [captured("a")]);
+    assert_eq!(given(&view), [captured("a")], "the other's sandbox is waited for");
     made.make("uid-b");
     let sandboxes = ["uid-b".to_owned(), "nobody's".to_owned()].into();
     assert!(view.take(Pending { sandboxes, ..Pending::default() }));
@@ -89,7 +109,7 @@ fn a_pod_is_captured_when_it_is_asked_for_and_its_network_namespace_is_known_in_
     assert!(!view.take(changes([namespace("shop", Some("node")), pod("a", |_| {})])), "nothing changed");
     assert_eq!(*view.files(), before);
     assert!(view.take(changes([namespace("shop", None)])));
-    assert!(view.files().is_empty(), "and no file is given of anything else");
+    assert_eq!(given(&view), []);
 }
 
 #[test]
@@ -114,7 +134,7 @@ fn a_pod_is_released_by_its_label_by_its_end_and_when_it_is_gone() {
         assert_eq!(given(&view), [captured("a")]);
     }
     view.take(changes([pod("a", |pod| pod["metadata"]["uid"] = json!("uid-new"))]));
-    assert_eq!(given(&view), [("a".to_owned(), Some("/run/netns/uid-new".to_owned()))]);
+    assert_eq!(given(&view), [("a".to_owned(), "/run/netns/uid-new".to_owned())]);
     assert!(view.take(changes([(PathBuf::from("Pod/shop/a.json"), None)])));
     assert_eq!(given(&view), []);
 }
@@ -135,6 +155,74 @@ fn a_pod_is_judged_again_when_its_runtime_class_becomes_known() {
 }
 
 #[test]
+fn a_pod_has_the_addresses_of_its_sandbox_until_its_status_has_them() {
+    let (mut view, made) = view(true);
+    let starting = |pod: &mut Value| pod["status"] = json!({ "phase": "Pending" });
+    view.take(changes([namespace("shop", Some("node")), pod("a", starting)]));
+    assert!(!view.files().contains_key(Path::new("Pod/shop/a.json")), "no workload yet");
+    let addresses = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+    made.put("uid-a", Placed { addresses: addresses.clone(), ..Placed::default() });
+    assert!(view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() }));
+    assert_eq!(given(&view), [captured("a")]);
+    let of = |view: &View| read(view).mesh.workloads.values().next().unwrap().addresses.clone();
+    assert_eq!(of(&view), addresses);
+    view.take(changes([pod("a", |_| {})]));
+    let said: Vec<std::net::IpAddr> = vec!["10.0.0.1".parse().unwrap()];
+    assert_eq!(of(&view), said, "the API server's word counts for more");
+}
+
+#[test]
+fn a_pod_that_the_runtime_runs_with_a_kernel_of_its_own_is_refused_with_the_reason_whatever_its_class_is_called()
+ {
+    let (mut view, made) = view(true);
+    let runs = |handler: &str| Placed { handler: Some(handler.to_owned()), ..Placed::default() };
+    let refusals = |view: &View| {
+        let findings = read(view).findings;
+        findings.iter().filter(|it| it.message.contains("not captured, and out of the mesh")).count()
+    };
+    let class = object("RuntimeClass", json!({ "metadata": { "name": "fast" }, "handler": "own" }));
+    view.take(changes([namespace("shop", Some("node")), class]));
+    for (handler, is_in) in
+        [("io.containerd.runsc.v1", false), ("kata", false), ("io.containerd.runc.v2", true)]
+    {
+        for class in [json!(null), json!("fast")] {
+            made.put("uid-a", runs(handler));
+            view.take(changes([pod("a", |pod| pod["spec"]["runtimeClassName"] = class.clone())]));
+            view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() });
+            assert_eq!(given(&view).len(), usize::from(is_in), "{handler} {class}");
+            assert_eq!(refusals(&view), usize::from(!is_in), "{handler} {class}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_follows_a_control_plane_captures_what_that_calls_meshed_whatever_labels_say_under_a_tenant() {
+    let tenant = |egress: &str| {
+        object(
+            "Tenant",
+            json!({ "metadata": { "name": "t" }, "spec": { "namespaces": ["shop"], "egress": egress } }),
+        )
+    };
+    let off = |pod: &mut Value| pod["metadata"]["labels"] = json!({ "canopy.mesh/mode": "off" });
+    for (namespace_says, egress, is_in) in [
+        (Some("node"), "mesh", true),
+        (Some("off"), "mesh", true),
+        (None, "mesh", true),
+        (Some("node"), "any", false),
+    ] {
+        let (mut node, made) = view(true);
+        let mut plane = View::new(None);
+        made.make("uid-a");
+        for view in [&mut node, &mut plane] {
+            view.take(changes([namespace("shop", namespace_says), tenant(egress), pod("a", off)]));
+        }
+        assert_eq!(given(&node).len(), usize::from(is_in), "{namespace_says:?} {egress}");
+        let meshed = read(&plane).mesh.workloads.values().next().unwrap().meshed;
+        assert_eq!(meshed, is_in, "{namespace_says:?} {egress}");
+    }
+}
+
+#[test]
 fn where_all_is_given_pods_elsewhere_are_said_as_they_are_and_sandboxes_by_their_handler() {
     let (mut view, made) = view(false);
     made.make("uid-a");
@@ -143,9 +231,11 @@ fn where_all_is_given_pods_elsewhere_are_said_as_they_are_and_sandboxes_by_their
         pod["spec"]["nodeName"] = json!("elsewhere");
         pod["spec"]["runtimeClassName"] = json!("fast");
         pod["metadata"]["annotations"] = json!({ NETNS: "/run/netns/x", "own": "1" });
+        pod["metadata"]["uid"] = json!("uid-a");
+        pod["status"]["podIP"] = json!("10.0.0.2");
     });
     view.take(changes([namespace("shop", Some("node")), pod("a", |_| {}), elsewhere, class]));
-    assert_eq!(given(&view), [captured("a"), ("b".to_owned(), None)]);
+    assert_eq!(given(&view), [captured("a")]);
     let files: Vec<_> = view.files().keys().map(|file| file.to_str().unwrap()).collect();
     assert_eq!(files, ["Namespace/shop.json", "Pod/shop/a.json", "Pod/shop/b.json"]);
     let FileText::Bytes(text) = &view.files()[Path::new("Pod/shop/b.json")] else { panic!() };
