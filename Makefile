@@ -28,7 +28,7 @@ test-cluster: ## the tests that need a real Kubernetes, on the one that is up or
 	@scripts/setup cluster
 	@scripts/test-cluster
 
-bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|forms
+bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|cluster|forms
 	@scripts/setup bench
 	@scripts/bench $(SCENARIO)
 

@@ -75,6 +75,8 @@ pub(crate) enum Verb {
     Churn,
     /// A control plane with 50,000 Services of 20 endpoints, and a node that uses 200 of them.
     Scale,
+    /// What a real Kubernetes notices: pods' starts, labels, endpoints, a full node; not one of `all`.
+    Cluster,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
     /// docs/benchmarks.md.

@@ -66,6 +66,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Routes => finish(scenario::routes::run(plan, &run)?, &run)?,
             Verb::Churn => finish(scenario::churn::run(plan, &run)?, &run)?,
             Verb::Scale => finish(scenario::scale::run(plan, &run)?, &run)?,
+            Verb::Cluster => finish(scenario::cluster::run(plan, &run)?, &run)?,
             Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
             Verb::All => {}

@@ -30,6 +30,7 @@ const SCENARIOS: [&str; 15] = [
     "routes",
     "churn",
     "scale",
+    "cluster",
     "forms",
     "memory",
 ];

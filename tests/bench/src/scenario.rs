@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub(crate) mod churn;
+pub(crate) mod cluster;
 pub(crate) mod denials;
 mod idle;
 pub(crate) mod memory;

@@ -11,6 +11,10 @@ use std::{
 
 use crate::{KitError, tool};
 
+pub use self::inside::Inside;
+
+mod inside;
+
 /// The cluster, as its administrator.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -47,12 +51,18 @@ impl Cluster {
         let name = format!("test-{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
         self.kubectl(&["create", "namespace", &name])?;
         // From here on it goes with its guard.
-        let space = Space { cluster: self.clone(), name };
+        let space = Space { cluster: self.clone(), name, is_own: true };
         if !labels.is_empty() {
             let arguments = ["label", "namespace", space.name.as_str()];
             self.kubectl(&[&arguments, labels].concat())?;
         }
         Ok(space)
+    }
+
+    /// A namespace that is there, and stays.
+    #[must_use]
+    pub fn existing(&self, name: &str) -> Space {
+        Space { cluster: self.clone(), name: name.to_owned(), is_own: false }
     }
 
     fn kubectl_fed(&self, arguments: &[&str], input: &str) -> Result<String, KitError> {
@@ -62,11 +72,12 @@ impl Cluster {
     }
 }
 
-/// A namespace of a cluster. Dropping it removes it, with all that is in it.
+/// A namespace of a cluster. Dropping one that a test made removes it, with all that is in it.
 #[derive(Debug)]
 pub struct Space {
     cluster: Cluster,
     name: String,
+    is_own: bool,
 }
 
 impl Space {
@@ -90,6 +101,23 @@ impl Space {
     /// The API server refuses one.
     pub fn apply(&self, manifests: &str) -> Result<String, KitError> {
         self.cluster.kubectl_fed(&["--namespace", &self.name, "apply", "--filename", "-"], manifests)
+    }
+
+    /// The same as somebody else (`--as=USER`).
+    ///
+    /// # Errors
+    /// As [`Space::apply`].
+    pub fn apply_as(&self, manifests: &str, user: &str) -> Result<String, KitError> {
+        self.cluster.kubectl_fed(&["--namespace", &self.name, "apply", user, "--filename", "-"], manifests)
+    }
+
+    /// A pod from inside, on this machine.
+    ///
+    /// # Errors
+    /// There is no such pod, or none of its processes runs.
+    pub fn inside(&self, pod: &str) -> Result<Inside, KitError> {
+        let uid = self.kubectl(&["get", "pod", pod, "--output=jsonpath={.metadata.uid}"])?;
+        Inside::of(pod, uid.trim())
     }
 
     /// Waits until all of a Deployment's or DaemonSet's pods (`deployment/NAME`) are ready, at most a minute.
@@ -128,6 +156,9 @@ impl Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
+        if !self.is_own {
+            return;
+        }
         // Not waited for: names are not used again. Pods end at once, as nobody asks them for more.
         let _ = self.kubectl(&["delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"]);
         let _ = self.cluster.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);

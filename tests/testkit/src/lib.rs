@@ -18,11 +18,11 @@ pub use scratch::name as unique_name;
 pub use wire::{Capture, Segment};
 
 // A cluster that is there already, in place of such a node.
-pub use cluster::{Cluster, Space};
+pub use cluster::{Cluster, Inside, Space};
 
 // What runs in the pods.
 pub use server::Server;
-pub use traffic::{Tally, Traffic};
+pub use traffic::{Place, Tally, Traffic};
 pub mod grpc;
 pub mod http;
 

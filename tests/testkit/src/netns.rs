@@ -117,7 +117,7 @@ pub(crate) fn names() -> Vec<String> {
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-fn enter(file: &File, name: &str) -> Result<(), KitError> {
+pub(crate) fn enter(file: &File, name: &str) -> Result<(), KitError> {
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|source| KitError::Enter { netns: name.to_owned(), source: source.into() })
 }

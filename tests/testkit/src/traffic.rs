@@ -74,12 +74,34 @@ impl Tally {
     }
 }
 
+/// Where requests can be made from: a pod of a test's own, or of a cluster.
+pub trait Place {
+    /// Runs `act` inside, on a thread that outlives this call.
+    ///
+    /// # Errors
+    /// It cannot be entered.
+    fn spawn<T, F>(&self, act: F) -> Result<JoinHandle<Result<T, KitError>>, KitError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static;
+}
+
+impl Place for Pod {
+    fn spawn<T, F>(&self, act: F) -> Result<JoinHandle<Result<T, KitError>>, KitError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.netns().spawn(act)
+    }
+}
+
 impl Traffic {
     /// Starts to ask `GET /` on one connection that stays open, some hundred times a second.
     ///
     /// # Errors
     /// The pod's namespace cannot be entered.
-    pub fn start(from: &Pod, to: SocketAddr, host: &str) -> Result<Self, KitError> {
+    pub fn start(from: &impl Place, to: SocketAddr, host: &str) -> Result<Self, KitError> {
         Self::paced(from, (to, host), PACE)
     }
 
@@ -87,7 +109,11 @@ impl Traffic {
     ///
     /// # Errors
     /// The pod's namespace cannot be entered.
-    pub fn paced(from: &Pod, (to, host): (SocketAddr, &str), pace: Duration) -> Result<Self, KitError> {
+    pub fn paced(
+        from: &impl Place,
+        (to, host): (SocketAddr, &str),
+        pace: Duration,
+    ) -> Result<Self, KitError> {
         let (tally, stop) = (Arc::<Mutex<Tally>>::default(), Arc::<AtomicBool>::default());
         let (its_tally, its_stop, host) = (Arc::clone(&tally), Arc::clone(&stop), host.to_owned());
         let thread = from.spawn(move || {
@@ -137,12 +163,16 @@ impl Drop for Traffic {
     }
 }
 
-async fn once(connection: &mut Option<Connection>, to: SocketAddr, host: &str) -> Result<String, String> {
-    let connection = match connection {
+async fn once(kept: &mut Option<Connection>, to: SocketAddr, host: &str) -> Result<String, String> {
+    let connection = match kept {
         Some(connection) => connection,
-        None => connection.insert(Connection::http1(to).await.map_err(|error| error.to_string())?),
+        None => kept.insert(Connection::http1(to).await.map_err(|error| error.to_string())?),
     };
     let answer = connection.get(host, "/").await.map_err(|error| error.to_string())?;
+    // A server that keeps none says so.
+    if answer.header("connection").eq_ignore_ascii_case("close") {
+        *kept = None;
+    }
     if answer.status == http::StatusCode::OK {
         return Ok(answer.header("x-pod").to_owned());
     }

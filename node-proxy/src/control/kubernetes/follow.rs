@@ -81,7 +81,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             first: Duration::from_millis(500),
-            longest: Duration::from_secs(30),
+            longest: Duration::from_secs(10),
             look: Duration::from_secs(30),
             silence: Duration::from_secs(150),
             watch: Duration::from_secs(290),

@@ -139,6 +139,11 @@ pub(crate) const CEILINGS: &[Ceiling] = &[
     memory("scale", "control-memory", 1_536.0 * MIB),
     Ceiling { scenario: "scale", case: "change-interested", metric: "cpu_us_per_request", most: 1_000.0 },
     memory("scale", "node-200", 40.0 * MIB),
+    Ceiling { scenario: "cluster", case: "pod-start", metric: "p99_us", most: 50_000.0 },
+    Ceiling { scenario: "cluster", case: "label", metric: "p99_us", most: 500_000.0 },
+    Ceiling { scenario: "cluster", case: "ready", metric: "p99_us", most: 200_000.0 },
+    memory("cluster", "pods-104", 70.0 * MIB),
+    Ceiling { scenario: "cluster", case: "pods-104-idle", metric: "proxy_busy", most: 0.005 },
 ];
 
 const KIB: f64 = 1_024.0;

@@ -34,7 +34,7 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
         let name = &outcome.scenario;
         line(&mut text, &format!("### {name}\n"));
         line(&mut text, &provenance(outcome));
-        if !["memory", "scale"].contains(&name.as_str()) {
+        if !["memory", "scale", "cluster"].contains(&name.as_str()) {
             line(&mut text, &format!("![{name}](benchmarks/{name}.svg)\n"));
         }
         line(&mut text, &scenario(outcome));

@@ -1,0 +1,128 @@
+//! What the tests of a cluster have in common: pods that answer and ask, and what Canopy's daemons say of them.
+//!
+//! It changes nothing outside a test's own namespaces, but for `faults.rs`, which has a test alone.
+
+use e2e::repository;
+use testkit::{Cluster, KitError, Outcome, Space, eventually};
+
+/// The cluster that is up.
+pub(crate) fn running() -> Cluster {
+    Cluster::running(&repository().join("target/tools"))
+}
+
+/// The label that opts a namespace in.
+pub(crate) const OPTED_IN: &str = "canopy.mesh/mode=node";
+
+/// Runs kubectl in the namespace that Canopy is installed in.
+pub(crate) fn installed(cluster: &Cluster, arguments: &[&str]) -> Result<String, KitError> {
+    cluster.kubectl(&[&["--namespace", "canopy-system"], arguments].concat())
+}
+
+/// The pods of the daemon, one for each node.
+pub(crate) fn daemons(cluster: &Cluster) -> Result<Vec<String>, KitError> {
+    let selector = "--selector=app.kubernetes.io/name=canopy-node";
+    let names = installed(cluster, &["get", "pods", selector, "--output=name"])?;
+    Ok(names.lines().map(str::to_owned).collect())
+}
+
+/// What all daemons carry, as `canopy tree` shows it.
+pub(crate) fn carried(cluster: &Cluster) -> Result<String, KitError> {
+    let tree = |pod: &String| installed(cluster, &["exec", pod, "--", "/usr/bin/canopy", "tree"]);
+    daemons(cluster)?.iter().map(tree).collect()
+}
+
+/// Waits until each of these pods is carried, or none is.
+pub(crate) fn until_carried(cluster: &Cluster, space: &Space, pods: &[&str], is: bool) -> Outcome {
+    let named: Vec<String> = pods.iter().map(|pod| format!(" {}/{pod}  ", space.name())).collect();
+    let what = format!("{} of {}: carried is {is}", pods.join(", "), space.name());
+    eventually(&what, || {
+        carried(cluster).is_ok_and(|tree| named.iter().all(|pod| tree.contains(pod) == is))
+    })?;
+    Ok(())
+}
+
+/// The lines of the access log that name this namespace, of all daemons.
+pub(crate) fn log(cluster: &Cluster, space: &Space) -> Result<Vec<String>, KitError> {
+    let mut lines = Vec::new();
+    for pod in daemons(cluster)? {
+        let said = installed(cluster, &["logs", &pod, "--since=5m"])?;
+        let of_it = said.lines().filter(|line| line.contains(&format!("\"{}/", space.name())));
+        lines.extend(of_it.filter(|line| line.contains("\"direction\"")).map(str::to_owned));
+    }
+    Ok(lines)
+}
+
+/// The pods of a selector, by name.
+pub(crate) fn named(space: &Space, selector: &str) -> Result<Vec<String>, KitError> {
+    let names = "--output=jsonpath={.items[*].metadata.name}";
+    let said = space.kubectl(&["get", "pods", &format!("--selector={selector}"), names])?;
+    Ok(said.split_whitespace().map(str::to_owned).collect())
+}
+
+/// An address as it stands in a URL.
+pub(crate) fn host(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+/// What a pod is told at this host and path `/`.
+pub(crate) fn ask(space: &Space, client: &str, host: &str) -> Result<String, KitError> {
+    space.exec(client, &["timeout", "5", "wget", "-q", "-O", "-", &format!("http://{host}/")])
+}
+
+/// A Service's pods are picked by chance, so it is asked until each has been. It knows of them a moment after they are ready.
+pub(crate) fn both_answer(space: &Space, client: &str, host: &str) -> Outcome {
+    let mut missing = NODES.to_vec();
+    eventually(&format!("{client} hears of both nodes at {host}"), || {
+        let said = ask(space, client, host).unwrap_or_default();
+        missing.retain(|node| *node != said.trim());
+        missing.is_empty()
+    })?;
+    Ok(())
+}
+
+/// The nodes, by name.
+pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
+
+/// A server that answers with the name of its node, one pod on each; and a client on each.
+pub(crate) const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}
+      containers:
+      - name: web
+        image: canopy.mesh/busybox:1
+        imagePullPolicy: Never
+        command: [sh, -c, 'mkdir /www && echo "$NODE" >/www/index.html && exec httpd -f -p 8080 -h /www']
+        env: [{name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client-1}
+spec:
+  nodeName: node-1
+  containers: [{name: client, image: "canopy.mesh/busybox:1", imagePullPolicy: Never, command: [sleep, "3600"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client-2}
+spec:
+  nodeName: node-2
+  containers: [{name: client, image: "canopy.mesh/busybox:1", imagePullPolicy: Never, command: [sleep, "3600"]}]
+"#;
