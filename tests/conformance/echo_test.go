@@ -3,6 +3,8 @@ package conformance
 import (
 	"context"
 	"flag"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,7 +24,7 @@ func TestEchoIsUnderstood(t *testing.T) {
 	if *program == "" {
 		t.Skip("without -echo")
 	}
-	port, grpc := serve(t)
+	port, grpc, tcp := serve(t)
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +51,16 @@ func TestEchoIsUnderstood(t *testing.T) {
 		t.Errorf("gRPC: %v", got)
 	}
 
+	connection, err := net.Dial("tcp", tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	fmt.Fprintln(connection, "hello")
+	if said, err := io.ReadAll(connection); err != nil || !strings.Contains(string(said), "\nEcho=hello\n") {
+		t.Errorf("TCP: %q, %v", said, err)
+	}
+
 	many := output(t, "http://"+port+"/", "--count=3")
 	if parts := strings.Split(strings.TrimSpace(many), "\n\n"); len(parts) != 3 {
 		t.Errorf("of three requests, %d parts: %s", len(parts), many)
@@ -58,9 +70,9 @@ func TestEchoIsUnderstood(t *testing.T) {
 	}
 }
 
-// serve runs the server until the test ends, and says where it listens for HTTP and for gRPC.
-func serve(t *testing.T) (string, string) {
-	server := exec.Command(*program, "--port="+free(t), "--grpc="+free(t))
+// serve runs the server until the test ends, and says where it listens for HTTP, for gRPC and for TCP.
+func serve(t *testing.T) (string, string, string) {
+	server := exec.Command(*program, "--port="+free(t), "--grpc="+free(t), "--tcp="+free(t))
 	server.Stderr = os.Stderr
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -73,7 +85,7 @@ func serve(t *testing.T) (string, string) {
 		await(t, address)
 		addresses = append(addresses, address)
 	}
-	return addresses[0], addresses[1]
+	return addresses[0], addresses[1], addresses[2]
 }
 
 func await(t *testing.T, address string) {

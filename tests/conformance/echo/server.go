@@ -25,6 +25,14 @@ import (
 // Ports are those of one kind; the flag may be given several times.
 type Ports []int
 
+// or is the port that counts where the flag is not given. Some of the suite's pods give none.
+func (p Ports) or(port int) Ports {
+	if len(p) == 0 {
+		return Ports{port}
+	}
+	return p
+}
+
 func (p *Ports) String() string { return fmt.Sprint(*p) }
 
 // Set takes one more.
@@ -41,10 +49,10 @@ func (p *Ports) Set(text string) error {
 func serve(arguments []string) error {
 	var plain, secure, grpc, tcp Ports
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
-	flags.Var(&plain, "port", "a port for HTTP/1.1 and HTTP/2")
+	flags.Var(&plain, "port", "a port for HTTP/1.1 and HTTP/2; 8080 if not said")
 	flags.Var(&secure, "tls", "which of these is behind TLS")
-	flags.Var(&grpc, "grpc", "a port for gRPC")
-	flags.Var(&tcp, "tcp", "a port on which each connection is answered its first line")
+	flags.Var(&grpc, "grpc", "a port for gRPC; 7070 if not said")
+	flags.Var(&tcp, "tcp", "a port on which each connection is answered its first line; 9090 if not said")
 	crt := flags.String("crt", "", "PEM file with the certificate; one of its own where the file is not there")
 	key := flags.String("key", "", "PEM file with its key")
 	if err := flags.Parse(arguments); err != nil {
@@ -64,7 +72,7 @@ func serve(arguments []string) error {
 		go func() { failed <- run(listener) }()
 		return nil
 	}
-	for _, port := range plain {
+	for _, port := range plain.or(8080) {
 		run := serveHTTP
 		if slices.Contains(secure, port) {
 			run = func(listener net.Listener) error { return serveTLS(listener, *crt, *key) }
@@ -73,12 +81,12 @@ func serve(arguments []string) error {
 			return err
 		}
 	}
-	for _, port := range grpc {
+	for _, port := range grpc.or(7070) {
 		if err := start(port, serveGRPC); err != nil {
 			return err
 		}
 	}
-	for _, port := range tcp {
+	for _, port := range tcp.or(9090) {
 		if err := start(port, serveTCP); err != nil {
 			return err
 		}
