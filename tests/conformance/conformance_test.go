@@ -29,6 +29,7 @@ var (
 	release = flag.String("canopy-version", "", "the version of Canopy that is tested, for the report")
 	report  = flag.String("report", "", "where the report is written; none without")
 	images  = flag.Bool("images", false, "only print the images that the suite's pods want, one a line")
+	apart   = flag.Bool("spread", false, "put echo-v2 on another node than echo-v1, so that calls cross nodes")
 	bare    = flag.Bool("bare", false, "there is no mesh: right if what needs none passes, and nothing else")
 )
 
@@ -97,6 +98,10 @@ func TestMesh(t *testing.T) {
 	})
 	progress.Say("making the suite's namespaces and pods")
 	run.Setup(t, tests.ConformanceTests)
+	if *apart {
+		progress.Say("moving echo-v2 to another node")
+		spread(t, run)
+	}
 	progress.Say("the pods are Ready; testing")
 	if err := run.Run(t, tests.ConformanceTests); err != nil {
 		t.Fatal(err)
