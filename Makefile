@@ -1,6 +1,6 @@
 # The front door. Each verb does its own set-up (scripts/setup) and says what it is doing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster cluster-down test-cluster bench lint fuzz image clean setup
+.PHONY: help demo test cluster cluster-down test-cluster conformance bench lint fuzz image clean setup
 SCENARIO ?=
 SECONDS ?= 30
 HOLD ?=
@@ -28,6 +28,11 @@ test-cluster: ## the tests that need a real Kubernetes, on the one that is up or
 	@scripts/setup cluster
 	@scripts/test-cluster
 
+conformance: ## Gateway API's conformance suite for meshes, against Canopy on the cluster that is up
+	@scripts/setup cluster
+	@scripts/conformance
+
+bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|forms
 bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|cluster|forms
 	@scripts/setup bench
 	@scripts/bench $(SCENARIO)

@@ -5,8 +5,10 @@ tools=$root/target/tools
 GO=go1.26.0
 
 # go_build NAME HOW_LONG MODULE PROGRAM PACKAGE…: builds packages of a module into target/tools, of which PROGRAM is one; a moment
-# where they are there already. What was built is known by what it was built from. $go_link is for the linker, beside stripping.
+# where they are there already. What was built is known by what it was built from. $go_link is for the linker, beside stripping; with
+# `test -c` for $go_verb the package's tests become a program, PACKAGE.test.
 go_link=
+go_verb=build
 go_build() {
     local name=$1 how_long=$2 module=$3 program=$4 stamp go
     shift 4
@@ -19,7 +21,8 @@ go_build() {
     mkdir -p "$tools"
     rm -f "$tools/$name.stamp"
     go=$(modern_go)
-    GOTOOLCHAIN=auto "$go" -C "$module" build -trimpath -buildvcs=false -ldflags "-s -w $go_link" -o "$tools/" "$@"
+    # shellcheck disable=SC2086
+    GOTOOLCHAIN=auto "$go" -C "$module" $go_verb -trimpath -buildvcs=false -ldflags "-s -w $go_link" -o "$tools/" "$@"
     echo "$stamp" >"$tools/$name.stamp"
 }
 

@@ -90,6 +90,7 @@ fn pages() -> Vec<std::path::PathBuf> {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/cluster.md",
+        "docs/conformance.md",
         "docs/control-plane.md",
         "docs/operations.md",
         "docs/security.md",
