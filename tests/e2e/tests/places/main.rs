@@ -1,0 +1,204 @@
+//! Where the pods of a cluster are, the container runtime and the gate say, and no pod's author: a pod is enrolled before it starts and
+//! before anybody else can know it, is found again by a daemon that starts after it, and none is captured where its annotation points.
+
+mod cluster;
+mod runtime;
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use e2e::{built, eventually};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::{KitError, Node, Outcome, Pod, Process};
+use tokio::time::Instant;
+
+use self::{
+    cluster::{Cluster, pod_file},
+    runtime::{Runtime, Sandbox},
+};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+const PODS: &str = "/api/v1/pods";
+const NAMESPACES: &str = "/api/v1/namespaces";
+
+/// A node of a cluster, its container runtime, and a control plane.
+struct World {
+    node: Node,
+    cluster: Cluster,
+    runtime: Runtime,
+    directory: TempDir,
+    instance: String,
+}
+
+/// A daemon of it.
+struct Daemon<'a> {
+    world: &'a World,
+    process: Process,
+}
+
+impl World {
+    fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let node = Node::new()?;
+        let cluster = Cluster::start(&node)?;
+        let directory = tempfile::tempdir()?;
+        let runtime = Runtime::start(&directory.path().join("cri.sock"))?;
+        let shop = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": "shop", "labels": { "canopy.mesh/mode": "node" } },
+        });
+        cluster.put(NAMESPACES, shop.clone());
+        std::fs::create_dir(directory.path().join("manifests"))?;
+        std::fs::write(directory.path().join("manifests/shop.json"), shop.to_string())?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let instance = format!("places-{}-{number}", std::process::id());
+        Ok(Self { node, cluster, runtime, directory, instance })
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.directory.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn control(&self) -> Result<Process, KitError> {
+        let mut command = Command::new(built("canopy"));
+        command.args(["control", "--config", &self.at("manifests"), "--metrics-addr", "127.0.0.1:15022"]);
+        command.args(["--listen", &format!("unix:{}", self.at("control.sock"))]);
+        Process::start(self.node.netns(), command)
+    }
+
+    fn daemon(&self, further: &[&str]) -> Result<Daemon<'_>, KitError> {
+        let mut command = Command::new(built("canopy"));
+        command.args(["run", "--kubernetes", "--node", "here", "--redirect", "ebpf", "--on-stop", "open"]);
+        command.arg("--kubeconfig").arg(self.cluster.kubeconfig());
+        command.args(["--container-runtime", &format!("unix://{}", self.at("cri.sock"))]);
+        command.args(["--gate-socket", &self.at("gate.sock"), "--admin-socket", &self.at("admin.sock")]);
+        command.args([
+            "--metrics-addr",
+            "127.0.0.1:15020",
+            "--ca-dir",
+            &self.at("ca"),
+            "--access-log",
+            "off",
+        ]);
+        command.args(["--owners-dir", &self.at("owners"), "--instance", &self.instance]).args(further);
+        let process = Process::start(self.node.netns(), command)?.stopped_by(Signal::TERM);
+        let daemon = Daemon { world: self, process };
+        eventually("the daemon is ready", || daemon.says("status").is_some())?;
+        Ok(daemon)
+    }
+}
+
+impl Daemon<'_> {
+    /// What a verb says, if it is answered.
+    fn says(&self, verb: &str) -> Option<String> {
+        let mut command = Command::new(built("canopy"));
+        command.args([verb, "--admin-socket", &self.world.at("admin.sock")]);
+        let output = self.world.node.netns().run(|| command.output()).ok()?.ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn has(&self, pod: &str) -> bool {
+        self.says("tree").is_some_and(|tree| tree.contains(pod))
+    }
+}
+
+/// A pod as the API server has it.
+fn object(pod: &Pod, uid: &str, status: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": pod.name(), "namespace": pod.namespace(), "uid": uid },
+        "spec": { "nodeName": "here", "containers": [{ "name": "c" }] },
+        "status": status,
+    })
+}
+
+fn sandbox(pod: &Pod, name: &'static str, uid: &'static str, kind: &'static str) -> Sandbox {
+    let (netns, address) = (pod.netns_path().to_string_lossy().into_owned(), pod.v4().to_string());
+    Sandbox { namespace: "shop", name, uid, netns, address, kind }
+}
+
+const RUNC: &str = "io.containerd.runc.v2";
+
+/// The plugin, as a runtime runs it before it starts a pod.
+fn plugin(world: &World, pod: &Pod, uid: &str) -> Output {
+    let addresses = [format!("{}/24", pod.v4()), format!("{}/64", pod.v6())];
+    let network = json!({
+        "cniVersion": "1.0.0", "name": "podnet", "type": "canopy-cni", "gate": world.at("gate.sock"), "timeoutSeconds": 30,
+        "prevResult": { "cniVersion": "1.0.0", "ips": addresses.map(|address| json!({ "address": address })) },
+    });
+    let arguments =
+        format!("K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={uid}", pod.namespace(), pod.name());
+    let mut child = Command::new(built("canopy"))
+        .arg("cni")
+        .env("CNI_COMMAND", "ADD")
+        .env("CNI_CONTAINERID", uid)
+        .env("CNI_NETNS", pod.netns_path())
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_ARGS", arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    child.stdin.take().expect("a pipe").write_all(network.to_string().as_bytes()).expect("it reads");
+    child.wait_with_output().expect("its end")
+}
+
+#[test]
+fn a_pod_is_enrolled_before_it_starts_though_the_api_server_has_no_address_of_it_and_the_control_plane_has_no_pod()
+-> Outcome {
+    let world = World::new()?;
+    let web = world.node.pod("shop", "web")?;
+    world.cluster.put(PODS, object(&web, "u", json!({ "phase": "Pending" })));
+    let _control = world.control()?;
+    let url = format!("unix:{}", world.at("control.sock"));
+    let further = ["--discovery", url.as_str()];
+    let daemon = world.daemon(&further)?;
+    assert!(!daemon.has("shop/web"), "nobody has said where it is");
+    let begun = Instant::now();
+    let output = plugin(&world, &web, "u");
+    assert!(output.status.success(), "{output:?}; {}", daemon.process.output());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(daemon.has("shop/web"), "before its first container starts");
+    // It has started: now everybody knows it.
+    world.runtime.runs(&[sandbox(&web, "web", "u", RUNC)]);
+    let started = object(&web, "u", json!({ "phase": "Running", "podIP": web.v4().to_string() }));
+    world.cluster.put(PODS, started.clone());
+    pod_file(&world.directory.path().join("manifests"), &started)?;
+    // And a daemon that starts after it finds it where it is.
+    drop(daemon);
+    let next = world.daemon(&further)?;
+    eventually("it is taken up again", || next.has("shop/web"))?;
+    Ok(())
+}
+
+#[test]
+fn a_pod_is_where_its_sandbox_is_and_not_where_its_annotation_points_and_one_with_its_own_kernel_is_refused()
+-> Outcome {
+    let world = World::new()?;
+    let (web, late, own) =
+        (world.node.pod("shop", "web")?, world.node.pod("shop", "late")?, world.node.pod("shop", "own")?);
+    let running = |pod: &Pod| json!({ "phase": "Running", "podIP": pod.v4().to_string() });
+    world.cluster.put(PODS, object(&web, "w", running(&web)));
+    world.cluster.put(PODS, object(&own, "o", running(&own)));
+    let mut annotated = object(&late, "l", running(&late));
+    annotated["metadata"]["annotations"] = json!({ "canopy.mesh/netns": own.netns_path() });
+    world.cluster.put(PODS, annotated);
+    let found = [sandbox(&web, "web", "w", RUNC), sandbox(&own, "own", "o", "io.containerd.runsc.v1")];
+    world.runtime.runs(&found);
+    let daemon = world.daemon(&[])?;
+    eventually("the pod that runs is taken up", || daemon.has("shop/web"))?;
+    assert!(!daemon.has("shop/late") && !daemon.has("shop/own"), "{:?}", daemon.says("tree"));
+    let status = daemon.says("status").unwrap_or_default();
+    assert!(status.contains("io.containerd.runsc.v1"), "{status}");
+    let [web_runs, own_runs] = found;
+    world.runtime.runs(&[web_runs, own_runs, sandbox(&late, "late", "l", RUNC)]);
+    eventually("it is taken the moment the runtime tells of it", || daemon.has("shop/late"))?;
+    Ok(())
+}
