@@ -32,7 +32,6 @@ conformance: ## Gateway API's conformance suite for meshes, against Canopy on th
 	@scripts/setup cluster
 	@scripts/conformance
 
-bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|forms
 bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|cluster|forms
 	@scripts/setup bench
 	@scripts/bench $(SCENARIO)
