@@ -29,7 +29,10 @@ use crate::{
     forest::{ForestHandle, Phase, costs::NodeCosts, describe::ForestDescription},
     mode::{hours::Hours, steering::Steering},
     sys::clock,
-    telemetry::metrics::{self, Readings},
+    telemetry::{
+        gate::Waits,
+        metrics::{self, Readings},
+    },
     tenancy::{Balance, Ledger, Row, Told, showback::Hour},
 };
 
@@ -50,6 +53,8 @@ pub struct Daemon {
     pub origin: Arc<Origin>,
     /// How it stands with its control plane, if it has one.
     pub discovery: Option<Arc<Standing>>,
+    /// What its gate counts, if it has one.
+    pub gate: Option<Waits>,
 }
 
 /// Where a daemon's configuration comes from, and how it is read.
@@ -197,6 +202,10 @@ impl Readings for Daemon {
 
     fn discovery(&self) -> Option<metrics::Discovery> {
         self.discovery.as_ref().map(|discovery| discovery.to_metrics())
+    }
+
+    fn gate(&self) -> Option<Waits> {
+        self.gate.clone()
     }
 
     fn is_ready(&self) -> bool {

@@ -270,8 +270,17 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         domain: options.site.domain.clone(),
     });
     let discovery = configured.standing;
-    let daemon =
-        Arc::new(Daemon { forest, status, steering, hours, access_log_dropped: dropped, origin, discovery });
+    let gate = doors.gate.as_ref().map(Gate::waits);
+    let daemon = Arc::new(Daemon {
+        forest,
+        status,
+        steering,
+        hours,
+        access_log_dropped: dropped,
+        origin,
+        discovery,
+        gate,
+    });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));

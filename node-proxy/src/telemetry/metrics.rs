@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Reason, costs, discovery, fences};
+use super::{Reason, costs, discovery, fences, gate};
 use crate::tenancy::{Balance, Ledger, Row};
 
 pub use super::discovery::{Discovered, Discovery};
@@ -42,6 +42,8 @@ pub trait Readings: Send + Sync + fmt::Debug + 'static {
     fn configuration(&self) -> Configuration;
     /// How the node stands with its control plane; `None` where it has none.
     fn discovery(&self) -> Option<Discovery>;
+    /// What the gate has counted; `None` where there is none.
+    fn gate(&self) -> Option<gate::Waits>;
     /// Whether the first configuration is in force.
     fn is_ready(&self) -> bool;
 }
@@ -234,6 +236,9 @@ impl Collector for Scrape {
         fences::encode(&mut encoder, &self.readings.fences())?;
         if let Some(found) = self.readings.discovery() {
             discovery::encode(&mut encoder, &found)?;
+        }
+        if let Some(waits) = self.readings.gate() {
+            gate::encode(&mut encoder, &waits)?;
         }
         self.encode_daemon(&mut encoder)
     }

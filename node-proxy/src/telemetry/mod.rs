@@ -7,6 +7,7 @@ pub mod access;
 mod costs;
 mod discovery;
 mod fences;
+pub mod gate;
 pub mod metrics;
 pub mod reason;
 pub mod server;

@@ -19,7 +19,10 @@ use self::{
     protocol::{Answer, Ask, Attachment, Request, VERSION, Verdict, receive, send},
 };
 use super::sandboxes::{Handler, Places, Sandbox, spelt};
-use crate::sys::private::{Private, Taken};
+use crate::{
+    sys::private::{Private, Taken},
+    telemetry::gate::{Passage, Waits},
+};
 
 pub use self::standing::{Own, Registry, Standing};
 
@@ -74,6 +77,15 @@ pub enum GateError {
 pub struct Gate {
     door: Private,
     cache: Option<Cache>,
+    waits: Waits,
+}
+
+/// Who is asked at the gate.
+#[derive(Debug, Clone)]
+struct Desk {
+    places: Places,
+    registry: Arc<dyn Registry>,
+    waits: Waits,
 }
 
 impl Gate {
@@ -85,12 +97,18 @@ impl Gate {
             Taken::NotASocket => GateError::NotASocket { path },
             Taken::System(source) => GateError::System { path, source },
         })?;
-        Ok(Self { door, cache: options.cache.clone().map(Cache::new) })
+        Ok(Self { door, cache: options.cache.clone().map(Cache::new), waits: Waits::default() })
+    }
+
+    /// What it counts.
+    pub fn waits(&self) -> Waits {
+        self.waits.clone()
     }
 
     /// Answers until dropped; then its socket is gone, and the plugin does as while no daemon is there.
     pub async fn serve(self, places: Places, registry: Arc<dyn Registry>) {
-        let Self { door, cache } = self;
+        let Self { door, cache, waits } = self;
+        let desk = Desk { places, registry: Arc::clone(&registry), waits };
         let keep = async {
             match cache {
                 Some(cache) => follow(cache, &*registry).await,
@@ -99,7 +117,7 @@ impl Gate {
         };
         tokio::select! {
             () = keep => {}
-            () = answer_all(&door, &places, &registry) => {}
+            () = answer_all(&door, &desk) => {}
         }
     }
 }
@@ -118,7 +136,7 @@ async fn follow(mut cache: Cache, registry: &dyn Registry) {
     }
 }
 
-async fn answer_all(door: &Private, places: &Places, registry: &Arc<dyn Registry>) {
+async fn answer_all(door: &Private, desk: &Desk) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut answering = tokio::task::JoinSet::new();
     loop {
@@ -127,9 +145,9 @@ async fn answer_all(door: &Private, places: &Places, registry: &Arc<dyn Registry
         while answering.try_join_next().is_some() {}
         match door.accept().await {
             Ok(Some(stream)) => {
-                let (places, registry) = (places.clone(), Arc::clone(registry));
+                let desk = desk.clone();
                 answering.spawn(async move {
-                    answer(stream, &places, &*registry).await;
+                    answer(stream, &desk).await;
                     drop(place);
                 });
             }
@@ -144,10 +162,10 @@ async fn answer_all(door: &Private, places: &Places, registry: &Arc<dyn Registry
     }
 }
 
-async fn answer(mut stream: UnixStream, places: &Places, registry: &dyn Registry) {
+async fn answer(mut stream: UnixStream, desk: &Desk) {
     let verdict = match timeout(REQUEST_PATIENCE, receive::<Request>(&mut stream)).await {
         Ok(Ok(request)) if request.version == VERSION => tokio::select! {
-            verdict = decide(request.ask, places, registry) => verdict,
+            verdict = decide(request.ask, desk) => verdict,
             // Whoever asked has given up: the runtime says itself what becomes of the sandbox.
             () = hangs_up(&mut stream) => return,
         },
@@ -168,7 +186,8 @@ async fn hangs_up(stream: &mut UnixStream) {
     while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
 }
 
-async fn decide(ask: Ask, places: &Places, registry: &dyn Registry) -> Verdict {
+async fn decide(ask: Ask, desk: &Desk) -> Verdict {
+    let Desk { places, registry, waits } = desk;
     let here = |attachment: Attachment| Attachment { netns: spelt(&attachment.netns), ..attachment };
     match ask {
         Ask::Add(attachment) => {
@@ -182,12 +201,20 @@ async fn decide(ask: Ask, places: &Places, registry: &dyn Registry) -> Verdict {
             if let Err(full) = places.told(sandbox) {
                 return Verdict::Refused { why: full.to_string() };
             }
-            wait(&pod, &attachment, registry, until).await
+            let begun = Instant::now();
+            let verdict = wait(&pod, &attachment, &**registry, until).await;
+            let outcome = match &verdict {
+                Verdict::Enrolled => Passage::enrolled,
+                Verdict::Outside { .. } => Passage::outside,
+                _ => Passage::refused,
+            };
+            waits.answered(outcome, begun.elapsed());
+            verdict
         }
         Ask::Check(attachment) => {
             let attachment = here(attachment);
             match sandbox(&attachment) {
-                Ok(sandbox) => wait(&sandbox.pod, &attachment, registry, Instant::now()).await,
+                Ok(sandbox) => wait(&sandbox.pod, &attachment, &**registry, Instant::now()).await,
                 Err(why) => Verdict::Misunderstood { why },
             }
         }

@@ -59,6 +59,11 @@ impl Readings for Fixed {
         let of = |of, acked| Discovered { of, acked, nacked: 1, resources: 3 };
         Some(Discovery { connected: true, types: vec![of("Address", 5), of("Route", 6)] })
     }
+    fn gate(&self) -> Option<gate::Waits> {
+        let waits = gate::Waits::default();
+        waits.answered(gate::Passage::enrolled, Duration::from_millis(7));
+        Some(waits)
+    }
     fn is_ready(&self) -> bool {
         true
     }
@@ -121,6 +126,9 @@ fn page_shows_every_figure_with_its_tenant() {
         "canopy_configuration_objects_not_accepted{reason=\"InvalidValue\"} 2",
         "canopy_configuration_version_age_seconds 1.5",
         "canopy_discovery_connected 1",
+        "canopy_gate_wait_seconds_bucket{le=\"0.005\"} 0",
+        "canopy_gate_wait_seconds_bucket{le=\"0.01\"} 1",
+        "canopy_gate_pods_total{outcome=\"enrolled\"} 1",
         "canopy_discovery_responses_total{type=\"Route\",result=\"ack\"} 6",
         "canopy_discovery_responses_total{type=\"Address\",result=\"nack\"} 1",
         "canopy_discovery_resources{type=\"Address\"} 3",
