@@ -16,7 +16,7 @@ pub(crate) mod plot;
 pub(crate) use markdown::scenario as text;
 
 /// In the page's order. One that was not measured is left out.
-const SCENARIOS: [&str; 15] = [
+const SCENARIOS: [&str; 16] = [
     "http",
     "http2",
     "tcp",
