@@ -50,7 +50,14 @@ pub(super) fn manifests(
     reading: store::Options,
 ) -> Result<Box<dyn ConfigSource>, RunError> {
     match (&options.manifests, &options.node) {
-        (Manifests::Directory(directory), _) => Ok(Box::new(FileSource::open(directory, reading)?)),
+        (Manifests::Directory(directory), _) => {
+            if options.runtime.is_some() {
+                tracing::warn!(
+                    "--container-runtime does nothing without --kubernetes: in files, each pod's annotation canopy.mesh/netns says where it is"
+                );
+            }
+            Ok(Box::new(FileSource::open(directory, reading)?))
+        }
         (Manifests::Kubernetes(_), None) => Err(RunError::NoNode),
         (Manifests::Kubernetes(access), Some(node)) => {
             let alone = options.discovery.is_some();
