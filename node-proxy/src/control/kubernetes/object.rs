@@ -53,6 +53,7 @@ pub(super) struct PodFacts {
     pub(super) address: bool,
     pub(super) runtime_class: Option<String>,
     pub(super) overhead: bool,
+    pub(super) service_account: Option<String>,
     /// What its annotation says of its network namespace: its author's word.
     pub(super) netns: Option<String>,
 }
@@ -98,6 +99,7 @@ struct Spec {
     node_name: Option<String>,
     host_network: Option<bool>,
     runtime_class_name: Option<String>,
+    service_account_name: Option<String>,
     overhead: Option<BTreeMap<String, IgnoredAny>>,
 }
 
@@ -155,6 +157,7 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
                 address: status.pod_ip.is_some_and(|address| !address.is_empty()),
                 phase: status.phase,
                 runtime_class: spec.runtime_class_name,
+                service_account: spec.service_account_name.filter(|name| !name.is_empty()),
                 overhead: spec.overhead.is_some_and(|overhead| !overhead.is_empty()),
                 netns: annotations.and_then(|mut annotations| annotations.remove(NETNS)),
             }))
@@ -240,7 +243,7 @@ mod tests {
     fn nobody_but_the_node_says_where_a_pod_is_and_what_it_runs_on() {
         let raw = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"shop","uid":"u","labels":{"canopy.mesh/mode":"off"},
             "annotations":{"canopy.mesh/netns":"/proc/1/ns/net","canopy.mesh/runtime-handler":"runc"}},
-            "spec":{"nodeName":"n","hostNetwork":true,"runtimeClassName":"kata","overhead":{"cpu":"1"}},"status":{"phase":"Failed"}}"#;
+            "spec":{"nodeName":"n","hostNetwork":true,"serviceAccountName":"s","runtimeClassName":"kata","overhead":{"cpu":"1"}},"status":{"phase":"Failed"}}"#;
         let pod = Object::read(resource("Pod"), "v1", raw).unwrap();
         assert!(!text(&pod).contains("annotations"), "{}", text(&pod));
         let Facts::Pod(facts) = &pod.facts else { panic!("{pod:?}") };
@@ -256,6 +259,7 @@ mod tests {
             address: false,
             runtime_class: owned("kata"),
             overhead: true,
+            service_account: owned("s"),
             netns: owned("/proc/1/ns/net"),
         };
         assert_eq!(**facts, expected);
