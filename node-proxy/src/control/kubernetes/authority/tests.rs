@@ -254,7 +254,8 @@ async fn of_a_signing_request_the_key_counts_and_not_its_names() {
     let validity = leaf_of(&answer).validity;
     let lasts = validity.not_after.as_secs() - UnixTime::now().as_secs();
     assert!((3500..=3600).contains(&lasts), "{lasts}");
-    let long = Asked { lifetime: i64::MAX, ..asked(Some(CART), &csr("cart")) };
+    let request = csr("cart");
+    let long = Asked { lifetime: i64::MAX, ..asked(Some(CART), &request) };
     let lasts = leaf_of(&setup.authority.create(long).await.unwrap()).validity.not_after.as_secs();
     assert!(lasts <= UnixTime::now().as_secs() + 86_400, "no longer than it may live");
 }

@@ -19,7 +19,10 @@ use tonic::{
 };
 
 use super::{
-    super::super::protocol::{Request, Response},
+    super::{
+        super::protocol::{Request, Response},
+        TlsFiles,
+    },
     *,
 };
 
