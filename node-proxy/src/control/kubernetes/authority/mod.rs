@@ -32,7 +32,11 @@ use super::{
     api::{Api, ApiError},
     residents::Place,
 };
-use crate::identity::authority::embedded::{Leaf, directory::pem, held::Held};
+use crate::identity::authority::embedded::{
+    Leaf,
+    directory::pem,
+    held::{self, Held},
+};
 
 pub use self::{caller::Account, metrics::Scrape};
 
@@ -235,7 +239,7 @@ impl Authority {
             return Err(Refusal::Rate);
         }
         let identity = self.identity(asked.impersonated, caller)?;
-        let request = request(asked.request)?;
+        let request = held::request(asked.request).ok_or(Refusal::Request)?;
         if !self.comes(&place(&identity, node)).await {
             return Err(Refusal::Pod);
         }
@@ -287,18 +291,6 @@ impl Authority {
     }
 }
 
-/// The bytes of a signing request that is not too large.
-fn request(text: &str) -> Result<Vec<u8>, Refusal> {
-    if text.len() > MOST_REQUEST {
-        return Err(Refusal::Request);
-    }
-    let found = pem::parse(text).map_err(|_| Refusal::Request)?;
-    if !matches!(found.tag(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {
-        return Err(Refusal::Request);
-    }
-    Ok(found.into_contents())
-}
-
 fn place(identity: &Identity, node: &str) -> Place {
     Place {
         namespace: identity.namespace.to_string(),
@@ -327,8 +319,6 @@ const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const JSON: &str = "application/json";
 /// Of an answer: a Secret or a ConfigMap has at most 1 MiB.
 const MOST_BYTES: usize = 4 << 20;
-/// Bytes of a signing request as text; one of a P-256 key has some 400.
-const MOST_REQUEST: usize = 8 << 10;
 /// Reviews at a time. Each takes some milliseconds of the API server's.
 const REVIEWS: usize = 32;
 /// How long a review may take, with waiting for a place: less than who asks waits for all.

@@ -267,7 +267,7 @@ async fn what_is_no_signing_request_or_no_identity_of_ours_is_refused() {
     let mut broken = pem::parse(&good).unwrap().into_contents();
     *broken.last_mut().unwrap() ^= 1;
     let broken = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", broken));
-    let large = format!("{good}{}", " ".repeat(MOST_REQUEST));
+    let large = format!("{good}{}", " ".repeat(held::MOST_REQUEST));
     let named = good.replace("CERTIFICATE REQUEST", "CERTIFICATE");
     for request in ["", "-----BEGIN", &broken, &large, &named] {
         let refused = setup.authority.create(asked(Some(CART), request)).await;

@@ -50,6 +50,15 @@ pub fn new_root(trust_domain: &TrustDomain, now: UnixTime) -> Result<Zeroizing<S
     Ok(directory::root_pem(&root))
 }
 
+/// The bytes of a signing request that is a text, as strangers send it (RFC 7468, section 7); `None` for what is none, or too large.
+pub fn request(text: &str) -> Option<Vec<u8>> {
+    if text.len() > MOST_REQUEST {
+        return None;
+    }
+    let found = pem::parse(text).ok()?;
+    matches!(found.tag(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST").then(|| found.into_contents())
+}
+
 impl Held {
     /// Reads the texts, and makes an intermediate.
     pub fn read(texts: &Texts, reading: Reading<'_>) -> Result<Self, DirectoryError> {
@@ -100,3 +109,6 @@ impl fmt::Debug for Held {
         f.debug_struct("Held").field("roots", &self.roots).finish_non_exhaustive()
     }
 }
+
+/// Bytes of a signing request as text; one of a P-256 key has some 400.
+pub(crate) const MOST_REQUEST: usize = 8 << 10;
