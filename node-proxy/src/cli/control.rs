@@ -140,6 +140,7 @@ impl Control {
             accounts: self.authority_accounts,
             lifetime: Duration::from_secs(self.authority_ttl),
             cluster_domain: self.cluster_domain.clone(),
+            // Where nodes trust another certificate, what leads to it is not ours to say.
             publishes: tls.is_none(),
             clock: Arc::new(DefaultTimeProvider),
         });

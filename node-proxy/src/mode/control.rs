@@ -149,8 +149,6 @@ async fn authority(
 ) -> Result<Option<Arc<Authority>>, KubernetesError> {
     let (Some(own), Some(cluster)) = (options.authority.clone(), cluster) else { return Ok(None) };
     let Cluster { access, standing, residents } = cluster;
-    // Where nodes trust another certificate, what leads to it is not ours to say.
-    let own = AuthorityOptions { publishes: options.tls.is_none(), ..own };
     Authority::open(own, &access, residents, standing).await.map(Some)
 }
 

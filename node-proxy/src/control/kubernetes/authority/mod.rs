@@ -198,21 +198,25 @@ impl Authority {
         signed
     }
 
-    /// Who asks.
+    /// Who asks. Who has shown nothing that was taken is listened to less, wherever he comes from.
     async fn caller(&self, asked: Asked<'_>) -> Result<Caller, Refusal> {
         if !asked.secure {
             return Err(Refusal::InTheClear);
         }
-        let token = asked.token.filter(|token| !token.is_empty()).ok_or(Refusal::TokenMissing)?;
         let from = asked.from.map(|from| from.to_canonical().to_string()).unwrap_or_default();
         if !lock(&self.strangers).may(&from, Instant::now()) {
             return Err(Refusal::Rate);
         }
-        if !self.is_ready() || !self.standing.is_complete() {
-            return Err(Refusal::NotReady);
-        }
-        let caller = self.review(token).await;
-        if matches!(caller, Err(Refusal::Token | Refusal::Audience | Refusal::Account)) {
+        let caller = match asked.token.filter(|token| !token.is_empty()) {
+            Some(_) if !self.is_ready() || !self.standing.is_complete() => return Err(Refusal::NotReady),
+            Some(token) => self.review(token).await,
+            None => Err(Refusal::TokenMissing),
+        };
+        let is_stranger = matches!(
+            caller,
+            Err(Refusal::TokenMissing | Refusal::Token | Refusal::Audience | Refusal::Account)
+        );
+        if is_stranger {
             lock(&self.strangers).take(&from, Instant::now());
         }
         caller
