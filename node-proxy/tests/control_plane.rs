@@ -91,11 +91,11 @@ fn every_metric_is_documented_with_its_type_and_its_labels() {
 
 /// An authority that has no root yet.
 fn authority(standing: Arc<Standing>) -> Arc<Authority> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let kubeconfig = directory.path().join("config");
     let text = "{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], \
                 users: [{name: c, user: {}}], contexts: [{name: c, context: {cluster: c, user: c}}]}";
-    fs::write(&kubeconfig, text).unwrap();
+    fs::write(&kubeconfig, text).expect("it can be written");
     let options = AuthorityOptions {
         trust_domain: TrustDomain::default(),
         audience: "istio-ca".to_owned(),
@@ -106,8 +106,10 @@ fn authority(standing: Arc<Standing>) -> Arc<Authority> {
         clock: Arc::new(DefaultTimeProvider),
     };
     let access = Access { kubeconfig: vec![kubeconfig], context: None };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(Authority::open(options, &access, Arc::<Residents>::default(), standing)).unwrap()
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
+    runtime
+        .block_on(Authority::open(options, &access, Arc::<Residents>::default(), standing))
+        .expect("an address to ask")
 }
 
 fn canopy(arguments: &[&str]) -> Output {
