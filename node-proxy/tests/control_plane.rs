@@ -13,17 +13,18 @@ use std::{
     time::Duration,
 };
 
-use config::{discovery::Site, model::Mesh};
+use config::{discovery::Site, identity::TrustDomain, model::Mesh};
 use node_proxy::{
     control::{
         Status,
         discovery::server::Streams,
-        kubernetes::{self, Standing},
+        kubernetes::{self, Access, Authority, AuthorityOptions, Residents, Standing},
     },
     mode::control::page,
     telemetry::server::Page,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::time_provider::DefaultTimeProvider;
 
 const PAGE: &str = include_str!("../../docs/control-plane.md");
 
@@ -63,10 +64,14 @@ fn every_metric_is_documented_with_its_type_and_its_labels() {
     let streams = Streams::new(site);
     let status = Arc::<Status>::default();
     let cluster = Arc::new(Standing::new(&kubernetes::cluster()));
-    let shown = page::ControlPage::new(streams.figures(), status, Some(cluster));
-    assert!(!shown.is_ready(), "nothing is served yet");
+    let authority = authority(Arc::clone(&cluster));
+    let page = |authority| {
+        page::ControlPage::new(streams.figures(), Arc::clone(&status), Some(Arc::clone(&cluster)), authority)
+    };
+    let (shown, alone) = (page(Some(authority)), page(None));
+    assert!(!alone.is_ready(), "nothing is served yet");
     streams.stock(&Arc::new(Mesh { version: 3, ..Mesh::default() }));
-    assert!(shown.is_ready());
+    assert!(alone.is_ready() && !shown.is_ready(), "an authority without a root gives no certificate");
     let shown = shown.metrics();
     let types: Vec<(&str, &str)> =
         shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
@@ -82,6 +87,29 @@ fn every_metric_is_documented_with_its_type_and_its_labels() {
     assert_eq!(samples, documented, "{shown}");
     assert!(shown.contains("canopy_configuration_version 3\n"), "{shown}");
     assert!(shown.contains("canopy_control_resources{type=\"Address\"} 0\n"), "{shown}");
+}
+
+/// An authority that has no root yet.
+fn authority(standing: Arc<Standing>) -> Arc<Authority> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let kubeconfig = directory.path().join("config");
+    let text = "{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], \
+                users: [{name: c, user: {}}], contexts: [{name: c, context: {cluster: c, user: c}}]}";
+    fs::write(&kubeconfig, text).expect("it can be written");
+    let options = AuthorityOptions {
+        trust_domain: TrustDomain::default(),
+        audience: "istio-ca".to_owned(),
+        accounts: Vec::new(),
+        lifetime: Duration::from_secs(3600),
+        cluster_domain: "cluster.local".to_owned(),
+        publishes: true,
+        clock: Arc::new(DefaultTimeProvider),
+    };
+    let access = Access { kubeconfig: vec![kubeconfig], context: None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
+    runtime
+        .block_on(Authority::open(options, &access, Arc::<Residents>::default(), standing))
+        .expect("an address to ask")
 }
 
 fn canopy(arguments: &[&str]) -> Output {

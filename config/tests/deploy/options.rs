@@ -64,6 +64,21 @@ fn both_ends_are_of_one_trust_domain_and_meet_at_one_port() {
     assert!(
         value(&node, "CANOPY_DISCOVERY").ends_with(&format!("//canopy-control.canopy-system.svc:{port}"))
     );
+    assert!(value(&node, "CANOPY_CA").ends_with(&format!(":canopy-control.canopy-system.svc:{port}")));
+    let account =
+        object("DaemonSet", "canopy-node")["spec"]["template"]["spec"]["serviceAccountName"].clone();
+    assert_eq!(
+        value(&control, "CANOPY_AUTHORITY_ACCOUNTS"),
+        format!("canopy-system/{}", account.as_str().unwrap())
+    );
+    let volumes = object("DaemonSet", "canopy-node")["spec"]["template"]["spec"]["volumes"].clone();
+    let token = items(&volumes).find(|volume| volume["name"] == "token").cloned().unwrap();
+    let audience = &token["projected"]["sources"][0]["serviceAccountToken"]["audience"];
+    let default = format!(
+        "| `--authority-audience` | `CANOPY_AUTHORITY_AUDIENCE` | `{}` |",
+        audience.as_str().unwrap()
+    );
+    assert!(CONTROL.contains(&default), "the daemon's token is for whom the authority looks");
     let service = object("Service", "canopy-control");
     assert_eq!(service["spec"]["ports"][0]["port"].to_string(), port);
     let drain =

@@ -71,7 +71,7 @@ fn the_control_plane_reads_the_kinds_that_are_lowered_and_those_that_limit_the_n
 }
 
 #[test]
-fn the_control_plane_writes_statuses_events_its_lease_and_asks_about_tokens() {
+fn the_control_plane_writes_statuses_and_events_and_asks_about_tokens() {
     let mut rights = granted(&object("ClusterRole", "canopy-control"));
     rights.retain(|right| !["get ", "list ", "watch "].iter().any(|verb| right.starts_with(verb)));
     let statuses = [
@@ -85,10 +85,24 @@ fn the_control_plane_writes_statuses_events_its_lease_and_asks_about_tokens() {
     let mut wanted = of(["create events", "patch events", "create tokenreviews"]);
     wanted.extend(statuses.map(|kind| format!("patch {kind}/status")));
     assert_eq!(rights, wanted);
-    let lease = object("Role", "canopy-control");
-    assert_eq!(granted(&lease), of(["create leases", "get leases", "patch leases", "update leases"]));
-    let named = items(&lease["rules"]).filter(|rule| rule["verbs"] != serde_json::json!(["create"]));
-    named.for_each(|rule| assert_eq!(strings(&rule["resourceNames"]), ["canopy-control"]));
+}
+
+#[test]
+fn in_its_namespace_it_has_one_lease_makes_one_root_that_it_never_changes_and_says_what_to_trust() {
+    let role = object("Role", "canopy-control");
+    let mut named = BTreeSet::new();
+    for rule in items(&role["rules"]) {
+        let rights = granted(&serde_json::json!({ "rules": [rule] }));
+        // No name can be said of what is not there yet.
+        let names = strings(&rule["resourceNames"]);
+        assert_eq!(names.is_empty(), rule["verbs"] == serde_json::json!(["create"]), "{rule}");
+        named.extend(rights.iter().map(|right| format!("{right} {}", names.join(" ")).trim_end().to_owned()));
+    }
+    let lease = ["get", "patch", "update"].map(|verb| format!("{verb} leases canopy-control"));
+    let mut wanted = of(["create configmaps", "create leases", "create secrets", "get secrets canopy-ca"]);
+    wanted.extend(of(["get configmaps canopy-root", "update configmaps canopy-root"]));
+    wanted.extend(lease);
+    assert_eq!(named, wanted);
 }
 
 #[test]
@@ -158,7 +172,8 @@ fn every_capability_host_path_and_right_is_explained_in_the_security_model() {
         let rules = object("ClusterRole", role);
         named.extend(items(&rules["rules"]).flat_map(|rule| strings(&rule["resources"])));
     }
-    named.insert("leases".to_owned());
+    let own = object("Role", "canopy-control");
+    named.extend(items(&own["rules"]).flat_map(|rule| strings(&rule["resources"])));
     assert!(named.contains("SYS_ADMIN") && named.contains("/sys/fs/bpf") && named.contains("tenants/status"));
     // The first column of each table: a word elsewhere on the page is no reason.
     let cells = SECURITY_MODEL.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());

@@ -2,7 +2,7 @@
 //!
 //! Arguments, its log, and the hand-over to `mode::control`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use config::{
@@ -10,6 +10,7 @@ use config::{
     identity::TrustDomain,
     name::{Namespace, RootNamespace},
 };
+use rustls::time_provider::DefaultTimeProvider;
 
 use super::{
     Outcome,
@@ -17,7 +18,10 @@ use super::{
     run::{LogFormat, start_log},
 };
 use crate::{
-    control::discovery::server::{Listen, TlsFiles},
+    control::{
+        discovery::server::{Listen, TlsFiles},
+        kubernetes::{Account, AuthorityOptions},
+    },
     hbone::fields,
     mode::control::{self, ControlOptions},
     sys::dumps,
@@ -31,6 +35,8 @@ Examples:
   canopy control --config /etc/canopy --listen 0.0.0.0:15012 --certificate tls.crt --key tls.key --client-roots nodes.crt
   canopy control --kubernetes --listen 0.0.0.0:15012 --certificate tls.crt --key tls.key --client-roots nodes.crt
                                         the objects of the cluster, within a pod or by a kubeconfig
+  canopy control --kubernetes --listen 0.0.0.0:15012 --authority
+                                        and the cluster's certificate authority, its own certificate included
 
 The directory is watched: an edit is sent to the nodes that it concerns. A broken edit keeps the last good version of that object and
 says so. Nodes go on with what they have while no control plane runs.
@@ -58,6 +64,31 @@ pub(super) struct Control {
     /// Roots of the nodes' certificates (PEM): who has none of theirs is not served.
     #[arg(long, value_name = "FILE", requires = "certificate", env = "CANOPY_CONTROL_CLIENT_ROOTS")]
     client_roots: Option<PathBuf>,
+    /// Be the certificate authority of the cluster, too, with a root in the Secret canopy-ca: for nodes, as IstioCertificateService.
+    /// Without the files of --certificate, its own certificate is of that root.
+    #[arg(long, requires = "kubernetes", env = "CANOPY_AUTHORITY")]
+    authority: bool,
+    /// For whom tokens have to be of those that ask for certificates.
+    #[arg(long, value_name = "NAME", default_value = "istio-ca", env = "CANOPY_AUTHORITY_AUDIENCE")]
+    authority_audience: String,
+    /// Service accounts of nodes' daemons, which ask for the identities of their nodes' pods; several, separated by commas.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        default_value = "canopy-system/canopy-node",
+        env = "CANOPY_AUTHORITY_ACCOUNTS",
+        value_delimiter = ','
+    )]
+    authority_accounts: Vec<Account>,
+    /// How long certificates live at most, in seconds.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 86_400,
+        value_parser = clap::value_parser!(u64).range(600..=2_592_000),
+        env = "CANOPY_AUTHORITY_TTL"
+    )]
+    authority_ttl: u64,
     /// Where /metrics, /readyz and /livez are served.
     #[arg(
         long,
@@ -99,14 +130,28 @@ impl Control {
 
     fn options(self) -> Result<ControlOptions, Box<dyn std::error::Error>> {
         let client_roots = self.client_roots;
-        let tls = self.certificate.zip(self.key);
+        // What is not there need not be, for who has an authority of his own.
+        let is_given = |(certificate, _): &(PathBuf, PathBuf)| !self.authority || certificate.exists();
+        let tls = self.certificate.zip(self.key).filter(is_given);
+        let trust_domain = TrustDomain::try_from(self.trust_domain)?;
+        let authority = self.authority.then(|| AuthorityOptions {
+            trust_domain: trust_domain.clone(),
+            audience: self.authority_audience,
+            accounts: self.authority_accounts,
+            lifetime: Duration::from_secs(self.authority_ttl),
+            cluster_domain: self.cluster_domain.clone(),
+            // Where nodes trust another certificate, what leads to it is not ours to say.
+            publishes: tls.is_none(),
+            clock: Arc::new(DefaultTimeProvider),
+        });
         let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
         Ok(ControlOptions {
             manifests: self.manifests.choice()?,
             listen: self.listen,
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key, client_roots }),
+            authority,
             metrics_addr: self.metrics_addr,
-            trust_domain: TrustDomain::try_from(self.trust_domain)?,
+            trust_domain,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
             site: Site { domain, cluster: self.cluster },
         })

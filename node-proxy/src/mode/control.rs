@@ -19,8 +19,11 @@ use crate::{
     control::{
         ConfigSource, FileSource, Status,
         directory::DirectoryError,
-        discovery::server::{Feed, FeedError, Listen, ServeError, Server, Streams, TlsFiles},
-        kubernetes::{self, KubernetesError, KubernetesSource, Reported, Standing},
+        discovery::server::{Certificates, Feed, FeedError, Listen, ServeError, Server, Streams, TlsFiles},
+        kubernetes::{
+            self, Access, Authority, AuthorityOptions, KubernetesError, KubernetesSource, Reported,
+            Residents, Standing,
+        },
     },
     sys::descriptors,
     telemetry::server,
@@ -37,6 +40,8 @@ pub struct ControlOptions {
     pub listen: Vec<Listen>,
     /// Its certificate, if it speaks TLS.
     pub tls: Option<TlsFiles>,
+    /// What it signs certificates by, if it is an authority.
+    pub authority: Option<AuthorityOptions>,
     /// Where metrics and readiness are served.
     pub metrics_addr: SocketAddr,
     /// The trust domain of all identities.
@@ -83,14 +88,21 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
         tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
     }
     let Followed { source, cluster } = follow(&options)?;
+    let standing = cluster.as_ref().map(|cluster| Arc::clone(&cluster.standing));
     let streams = Arc::new(Streams::new(options.site.clone()));
     let status = Arc::new(Status::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("an event loop"))?.block_on(async {
         let metrics = server::Server::bind(options.metrics_addr).await?;
-        let served = Server::open(&options.listen, options.tls.clone(), Arc::clone(&streams)).await?;
+        let authority = authority(&options, cluster).await?;
+        let tls = match (&options.tls, &authority) {
+            (Some(files), _) => Some(Certificates::Files(files.clone())),
+            (None, authority) => authority.clone().map(Certificates::Own),
+        };
+        let served = Server::open(&options.listen, tls, Arc::clone(&streams)).await?;
+        let served = served.certifying(authority.clone());
         let mut signals = Signals::new().map_err(system("signals"))?;
-        let page = ControlPage::new(streams.figures(), Arc::clone(&status), cluster);
+        let page = ControlPage::new(streams.figures(), Arc::clone(&status), standing, authority.clone());
         tokio::spawn(metrics.show(Arc::new(page)));
         for listen in served.addresses().map_err(system("the address of a socket"))? {
             let metrics = options.metrics_addr;
@@ -100,11 +112,15 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
                     "who has a certificate of the clients' roots"
                 }
                 (Some(_), _) => "whoever reaches it",
+                (None, _) if authority.is_some() => "whoever reaches it",
                 (None, _) => "whoever is on this machine",
             };
             tracing::info!(%listen, clients, %metrics, "the mesh is served");
         }
         let _feed = Feed::start(source, streams, status)?;
+        if let Some(authority) = authority {
+            tokio::spawn(authority.keep());
+        }
         tokio::select! {
             () = served.serve() => {}
             () = signals.stop() => tracing::info!("ended; nodes go on with what they have"),
@@ -116,7 +132,24 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
 /// What is read, and how it stands with the cluster if that is one.
 struct Followed {
     source: Box<dyn ConfigSource>,
-    cluster: Option<Arc<Standing>>,
+    cluster: Option<Cluster>,
+}
+
+/// A cluster that is followed.
+struct Cluster {
+    access: Access,
+    standing: Arc<Standing>,
+    residents: Arc<Residents>,
+}
+
+/// The authority that it is, if it is to be one.
+async fn authority(
+    options: &ControlOptions,
+    cluster: Option<Cluster>,
+) -> Result<Option<Arc<Authority>>, KubernetesError> {
+    let (Some(own), Some(cluster)) = (options.authority.clone(), cluster) else { return Ok(None) };
+    let Cluster { access, standing, residents } = cluster;
+    Authority::open(own, &access, residents, standing).await.map(Some)
 }
 
 fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
@@ -132,7 +165,8 @@ fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
                 reading: reading(options),
                 capture: None,
             })?;
-            let cluster = Some(source.standing());
+            let (standing, residents) = (source.standing(), source.residents());
+            let cluster = Some(Cluster { access: access.clone(), standing, residents });
             Ok(Followed { source: Box::new(Reported::start(source, access)?), cluster })
         }
     }
@@ -169,6 +203,7 @@ mod tests {
             manifests: Manifests::Directory(PathBuf::new()),
             listen: Vec::new(),
             tls: None,
+            authority: None,
             metrics_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             trust_domain: TrustDomain::default(),
             root_namespace: RootNamespace::default(),

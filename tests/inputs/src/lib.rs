@@ -18,8 +18,9 @@ pub mod baggage_forwarded;
 pub mod heads;
 pub mod routing;
 
-// What an authority answers.
+// What an authority answers, and what it is asked.
 pub mod answers;
+pub mod requests;
 
 // What a control plane says, and what is kept of it.
 pub mod cached;

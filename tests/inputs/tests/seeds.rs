@@ -12,13 +12,13 @@ use std::{
 
 use inputs::{
     answers, baggage_forwarded, cached, certificates, connect_request, detect, discovered, heads, lowering,
-    networks, routing, said, scalars,
+    networks, requests, routing, said, scalars,
 };
 
 /// What a target holds of bytes: it panics where that is not so.
 type Holds = fn(&[u8]);
 
-const TARGETS: [(&str, Holds); 13] = [
+const TARGETS: [(&str, Holds); 14] = [
     ("answers", answers::holds),
     ("baggage_forwarded", baggage_forwarded::holds),
     ("cached", cached::holds),
@@ -29,6 +29,7 @@ const TARGETS: [(&str, Holds); 13] = [
     ("heads", heads::holds),
     ("lowering", lowering::holds),
     ("networks", networks::holds),
+    ("requests", requests::holds),
     ("routing", routing::holds),
     ("said", said::holds),
     ("scalars", scalars::holds),

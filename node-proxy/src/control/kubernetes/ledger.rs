@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{kinds::Watched, object::Object};
+use super::{kinds::Watched, object::Object, residents::Residents};
 
 /// What there is to take in.
 #[derive(Debug, Default)]
@@ -79,6 +79,7 @@ pub(super) struct Ledger {
     pending: Mutex<Pending>,
     hint: SyncSender<()>,
     standing: Arc<Standing>,
+    residents: Arc<Residents>,
 }
 
 impl Ledger {
@@ -86,16 +87,27 @@ impl Ledger {
     pub(super) fn new(watched: &[Watched]) -> (Arc<Self>, Receiver<()>) {
         let (hint, hints) = mpsc::sync_channel(1);
         let standing = Arc::new(Standing::new(watched));
-        (Arc::new(Self { pending: Mutex::default(), hint, standing }), hints)
+        let residents = Arc::default();
+        (Arc::new(Self { pending: Mutex::default(), hint, standing, residents }), hints)
     }
 
     pub(super) fn standing(&self) -> Arc<Standing> {
         Arc::clone(&self.standing)
     }
 
+    /// Which pods there are, on which nodes: ahead of who takes changes in.
+    pub(super) fn residents(&self) -> Arc<Residents> {
+        Arc::clone(&self.residents)
+    }
+
     /// Takes down what has changed.
     pub(super) fn change(&self, changes: impl IntoIterator<Item = (PathBuf, Option<Object>)>) {
-        self.pending().changes.extend(changes);
+        let mut pending = self.pending();
+        let changes =
+            changes.into_iter().inspect(|(file, object)| self.residents.change(file, object.as_ref()));
+        pending.changes.extend(changes);
+        drop(pending);
+        self.residents.tell();
         self.tell();
     }
 

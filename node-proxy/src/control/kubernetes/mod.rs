@@ -23,9 +23,13 @@ use super::ConfigSource;
 
 pub use self::{
     access::{Access, AccessError},
+    authority::{
+        Account, Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape,
+    },
     kinds::{Watched, cluster, pods_of},
     ledger::{Known, Shown, Standing},
     metrics::Scrape,
+    residents::Residents,
     sandboxes::{Annotated, Hear, Placed, Sandboxed, Sandboxes},
     statuses::Reported,
     view::Capture,
@@ -46,11 +50,15 @@ mod page;
 mod follow;
 mod ledger;
 mod metrics;
+mod residents;
 mod sandboxes;
 mod view;
 
 // What became of it, told.
 mod statuses;
+
+// Who is who, vouched for.
+mod authority;
 
 #[cfg(test)]
 mod testing;
@@ -150,6 +158,11 @@ impl KubernetesSource {
             waiting: Waiting { say_at: now + SAY, pause: SAY },
             _running: running,
         })
+    }
+
+    /// Which pods there are, on which nodes.
+    pub fn residents(&self) -> Arc<Residents> {
+        self.ledger.residents()
     }
 
     /// How it stands with the cluster.

@@ -42,6 +42,9 @@ pub(super) struct PodFacts {
     /// Whether it has one yet.
     pub(super) address: bool,
     pub(super) runtime_class: Option<String>,
+    pub(super) service_account: Option<String>,
+    /// `status.phase`.
+    pub(super) phase: Option<String>,
     /// What its annotation says of its network namespace: its author's word.
     pub(super) netns: Option<String>,
 }
@@ -86,6 +89,7 @@ struct Spec {
     node_name: Option<String>,
     host_network: Option<bool>,
     runtime_class_name: Option<String>,
+    service_account_name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -93,6 +97,7 @@ struct Spec {
 struct Status {
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
+    phase: Option<String>,
 }
 
 impl Object {
@@ -137,6 +142,8 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
                 host_network: spec.host_network.unwrap_or(false),
                 address: status.pod_ip.is_some_and(|address| !address.is_empty()),
                 runtime_class: spec.runtime_class_name,
+                service_account: spec.service_account_name.filter(|name| !name.is_empty()),
+                phase: status.phase,
                 netns: annotations.and_then(|mut annotations| annotations.remove(NETNS)),
             }))
         }
@@ -241,7 +248,7 @@ mod tests {
     {
         let raw = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"shop","uid":"u","labels":{"canopy.mesh/mode":"off"},
             "annotations":{"canopy.mesh/netns":"/proc/1/ns/net","canopy.mesh/runtime-handler":"runc"}},
-            "spec":{"nodeName":"n","hostNetwork":true,"runtimeClassName":"kata","overhead":{"cpu":"1"}},"status":{"phase":"Failed"}}"#;
+            "spec":{"nodeName":"n","hostNetwork":true,"serviceAccountName":"s","runtimeClassName":"kata","overhead":{"cpu":"1"}},"status":{"phase":"Failed"}}"#;
         let pod = Object::read(resource("Pod"), "v1", raw).unwrap();
         assert!(!text(&pod).contains("annotations"), "{}", text(&pod));
         let Facts::Pod(facts) = &pod.facts else { panic!("{pod:?}") };
@@ -254,6 +261,8 @@ mod tests {
             host_network: true,
             address: false,
             runtime_class: owned("kata"),
+            service_account: owned("s"),
+            phase: owned("Failed"),
             netns: owned("/proc/1/ns/net"),
         };
         assert_eq!(**facts, expected);

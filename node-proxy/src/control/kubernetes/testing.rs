@@ -1,6 +1,7 @@
 //! A small API server, for tests: lists in pages, watches in chunks, with a memory that ends, and with faults.
 //!
-//! A seam at the wire: what follows it is the real client. It knows no more of Kubernetes than lists and watches.
+//! A seam at the wire: what follows it is the real client. It knows no more of Kubernetes than lists and watches, and, in
+//! [`objects`], some objects by themselves and reviews of tokens.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,8 @@ use tokio::{
 };
 
 use super::{Access, kinds};
+
+pub(super) mod objects;
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
 
@@ -57,6 +60,7 @@ struct State {
     faults: Faults,
     asked: Vec<String>,
     tokens: BTreeSet<String>,
+    singles: objects::Singles,
 }
 
 /// What goes wrong.
@@ -102,7 +106,7 @@ impl Cluster {
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{ "name": "c", "cluster": { "server": format!("http://{address}") } }],
             "users": [{ "name": "c", "user": { "token": "a-secret" } }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c", "namespace": "canopy-system" } }],
         });
         std::fs::write(files.path().join("config"), kubeconfig.to_string()).expect("it can be written");
         Self { inner, address, files, _running: running }
@@ -260,11 +264,16 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Answer,
         })
         .collect();
     let token = request.headers().get("authorization").map(|token| token.to_str().expect("text").to_owned());
+    let method = request.method().clone();
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let mut state = inner.state.lock().expect("no test panics with it");
     state.asked.push(format!("{path}?{decoded}"));
     state.tokens.extend(token);
     if let Some(status) = state.faults.status {
         return Ok(refusal(status));
+    }
+    if let Some((status, object)) = state.singles.answer(&method, &path, &body) {
+        return Ok(whole(StatusCode::from_u16(status).expect("a status"), object.to_string()));
     }
     if !state.installed.contains(&path) {
         return Ok(refusal(404));

@@ -19,7 +19,7 @@ use crate::{
             client::label,
             server::{Figures, Held},
         },
-        kubernetes,
+        kubernetes::{self, Authority, AuthorityScrape},
     },
     telemetry::server::Page,
 };
@@ -29,6 +29,7 @@ use crate::{
 pub struct ControlPage {
     registry: Registry,
     figures: Arc<Figures>,
+    authority: Option<Arc<Authority>>,
 }
 
 #[derive(Debug)]
@@ -38,11 +39,12 @@ struct Scrape {
 }
 
 impl ControlPage {
-    /// What these say, and how it stands with the cluster, if one is followed.
+    /// What these say, and how it stands with the cluster, if one is followed, and with its authority, if it is one.
     pub fn new(
         figures: Arc<Figures>,
         status: Arc<Status>,
         cluster: Option<Arc<kubernetes::Standing>>,
+        authority: Option<Arc<Authority>>,
     ) -> Self {
         let mut registry = Registry::with_prefix("canopy");
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
@@ -51,7 +53,10 @@ impl ControlPage {
         if let Some(cluster) = cluster {
             registry.register_collector(Box::new(kubernetes::Scrape(cluster)));
         }
-        Self { registry, figures }
+        if let Some(authority) = &authority {
+            registry.register_collector(Box::new(AuthorityScrape(Arc::clone(authority))));
+        }
+        Self { registry, figures, authority }
     }
 }
 
@@ -64,7 +69,7 @@ impl Page for ControlPage {
     }
 
     fn is_ready(&self) -> bool {
-        self.figures.version() > 0
+        self.figures.version() > 0 && self.authority.as_ref().is_none_or(|authority| authority.is_ready())
     }
 }
 

@@ -9,10 +9,11 @@ pub use self::{
     listen::{Listen, ListenError},
     serve::{ServeError, Server},
     streams::Streams,
-    tls::{TlsError, TlsFiles},
+    tls::{Certificates, TlsError, TlsFiles},
 };
 
 mod activity;
+mod certify;
 mod change;
 mod feed;
 mod figures;

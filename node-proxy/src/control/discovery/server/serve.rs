@@ -26,12 +26,14 @@ use tonic_prost::ProstCodec;
 
 use super::{
     super::protocol::{self, DELTA, LARGEST_MESSAGE},
-    Listen, ListenError, Streams, TlsFiles,
+    Certificates, Listen, ListenError, Streams,
     activity::{Activity, Counted, Watch},
+    certify,
     listen::{Caller, Door},
     session::Session,
     tls::{Tls, TlsError},
 };
+use crate::{control::kubernetes::Authority, identity::authority::istio::wire::CREATE};
 
 /// Bound doors, and what is served behind them.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub struct Server {
     doors: Vec<Door>,
     tls: Option<Mutex<Tls>>,
     streams: Arc<Streams>,
+    authority: Option<Arc<Authority>>,
 }
 
 /// Why nothing is served.
@@ -62,13 +65,15 @@ struct Peer {
     proven: bool,
     /// When it has to prove anew that it may read.
     until: Option<Instant>,
+    /// As a request for a certificate is told.
+    from: certify::From,
 }
 
 impl Server {
     /// Binds all doors.
     pub async fn open(
         at: &[Listen],
-        tls: Option<TlsFiles>,
+        tls: Option<Certificates>,
         streams: Arc<Streams>,
     ) -> Result<Self, ServeError> {
         let tls = tls.map(Tls::open).transpose()?;
@@ -76,7 +81,13 @@ impl Server {
         for at in at {
             doors.push(Door::open(at, tls.is_some()).await?);
         }
-        Ok(Self { doors, tls: tls.map(Mutex::new), streams })
+        Ok(Self { doors, tls: tls.map(Mutex::new), streams, authority: None })
+    }
+
+    /// Gives certificates, too.
+    #[must_use]
+    pub fn certifying(self, authority: Option<Arc<Authority>>) -> Self {
+        Self { authority, ..self }
     }
 
     /// Where nodes find it.
@@ -86,8 +97,8 @@ impl Server {
 
     /// Serves until dropped.
     pub async fn serve(self) {
-        let Self { doors, tls, streams } = self;
-        let desk = Arc::new(Desk { tls, streams, places: Arc::new(Semaphore::new(CONNECTIONS)) });
+        let Self { doors, tls, streams, authority } = self;
+        let desk = Arc::new(Desk { tls, streams, authority, places: Arc::new(Semaphore::new(CONNECTIONS)) });
         let mut all = JoinSet::new();
         for door in doors {
             all.spawn(Arc::clone(&desk).welcome(door));
@@ -101,6 +112,7 @@ impl Server {
 struct Desk {
     tls: Option<Mutex<Tls>>,
     streams: Arc<Streams>,
+    authority: Option<Arc<Authority>>,
     places: Arc<Semaphore>,
 }
 
@@ -131,16 +143,22 @@ impl Desk {
     async fn serve(&self, caller: Caller) {
         match caller {
             Caller::Unix(stream) => {
-                let peer = Peer { name: Arc::from("unix"), proven: true, until: None };
-                self.carry(stream, peer).await;
+                let from = certify::From { address: None, secure: true };
+                self.carry(stream, Peer { name: Arc::from("unix"), proven: true, until: None, from }).await;
             }
             Caller::Tcp { stream, from, secure } => {
                 let name = Arc::from(from.to_string());
-                let Some((acceptor, until)) = self.acceptor().filter(|_| secure) else {
-                    return self.carry(stream, Peer { name, proven: false, until: None }).await;
+                let address = Some(from.ip());
+                if !secure {
+                    let from = certify::From { address, secure: false };
+                    return self.carry(stream, Peer { name, proven: false, until: None, from }).await;
+                }
+                let Some((acceptor, until)) = self.acceptor() else {
+                    return tracing::info!(peer = %name, "a node was turned away: there is no certificate yet");
                 };
+                let from = certify::From { address, secure: true };
                 match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => self.carry(stream, Peer { name, proven: false, until }).await,
+                    Ok(Ok(stream)) => self.carry(stream, Peer { name, proven: false, until, from }).await,
                     Ok(Err(error)) => tracing::info!(peer = %name, %error, "a node's handshake failed"),
                     Err(_) => tracing::info!(peer = %name, "a node's handshake was not finished in time"),
                 }
@@ -153,15 +171,23 @@ impl Desk {
         // Not all at once, where many began at once.
         let until =
             tls.demands_certificates().then(|| Instant::now() + AGE.mul_f64(1.0 - fastrand::f64() / 4.0));
-        Some((tls.acceptor(), until))
+        Some((tls.acceptor()?, until))
     }
 
     async fn carry(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let activity = Arc::<Activity>::default();
         let service = {
             let (streams, activity, peer) = (Arc::clone(&self.streams), Arc::clone(&activity), peer.clone());
-            service_fn(move |request| {
-                answer(request, Arc::clone(&streams), Arc::clone(&activity), peer.clone())
+            let authority = self.authority.clone();
+            service_fn(move |request: Request<Incoming>| {
+                let (streams, activity, peer) = (Arc::clone(&streams), Arc::clone(&activity), peer.clone());
+                let authority = authority.clone().filter(|_| request.uri().path() == CREATE);
+                async move {
+                    match authority {
+                        Some(authority) => certify::answer(request, authority, activity, peer.from).await,
+                        None => answer(request, streams, activity, peer).await,
+                    }
+                }
             })
         };
         let mut watch = Watch::new(Arc::clone(&activity), Instant::now(), peer.until);

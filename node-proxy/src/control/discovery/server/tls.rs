@@ -18,7 +18,10 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    control::files::{Stamp, stamp},
+    control::{
+        files::{Stamp, stamp},
+        kubernetes::{Authority, Presented},
+    },
     identity::{ALPN, provider},
 };
 
@@ -59,24 +62,74 @@ pub enum TlsError {
     },
 }
 
-/// The server's end of TLS, as the files are now.
+/// Where the server's certificate is from.
+#[derive(Debug, Clone)]
+pub enum Certificates {
+    /// From files.
+    Files(TlsFiles),
+    /// From the authority that the control plane itself is.
+    Own(Arc<Authority>),
+}
+
+/// The server's end of TLS.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(super) enum Tls {
+    Files(FromFiles),
+    Own { authority: Arc<Authority>, presented: Option<(Arc<Presented>, Arc<ServerConfig>)> },
+}
+
+impl Tls {
+    /// Files have to be right now; the authority may have no certificate yet.
+    pub(super) fn open(certificates: Certificates) -> Result<Self, TlsError> {
+        match certificates {
+            Certificates::Files(files) => FromFiles::open(files).map(Self::Files),
+            Certificates::Own(authority) => Ok(Self::Own { authority, presented: None }),
+        }
+    }
+
+    /// To accept a connection with; `None` before there is a certificate.
+    pub(super) fn acceptor(&mut self) -> Option<TlsAcceptor> {
+        let (authority, presented) = match self {
+            Self::Files(files) => return Some(files.acceptor()),
+            Self::Own { authority, presented } => (authority, presented),
+        };
+        let now = authority.presented()?;
+        if let Some((before, config)) = presented
+            && Arc::ptr_eq(before, &now)
+        {
+            return Some(TlsAcceptor::from(Arc::clone(config)));
+        }
+        let config =
+            own(&now).inspect_err(|error| tracing::error!(%error, "the own certificate is of no use"));
+        let config = Arc::new(config.ok()?);
+        *presented = Some((now, Arc::clone(&config)));
+        Some(TlsAcceptor::from(config))
+    }
+
+    /// Whether clients have to prove by certificates who they are.
+    pub(super) fn demands_certificates(&self) -> bool {
+        matches!(self, Self::Files(files) if files.files.client_roots.is_some())
+    }
+}
+
+/// As the files are now.
+#[derive(Debug)]
+pub(super) struct FromFiles {
     files: TlsFiles,
     seen: Vec<Option<Stamp>>,
     config: Arc<ServerConfig>,
 }
 
-impl Tls {
+impl FromFiles {
     /// The files have to be right now; later they may be wrong for a while.
-    pub(super) fn open(files: TlsFiles) -> Result<Self, TlsError> {
+    fn open(files: TlsFiles) -> Result<Self, TlsError> {
         let seen = stamps(&files);
         let config = Arc::new(config(&files)?);
         Ok(Self { files, seen, config })
     }
 
     /// To accept a connection with: as the files are now, or were when they were right last.
-    pub(super) fn acceptor(&mut self) -> TlsAcceptor {
+    fn acceptor(&mut self) -> TlsAcceptor {
         let seen = stamps(&self.files);
         if seen != self.seen {
             self.seen = seen;
@@ -93,11 +146,14 @@ impl Tls {
         }
         TlsAcceptor::from(Arc::clone(&self.config))
     }
+}
 
-    /// Whether clients have to prove who they are.
-    pub(super) fn demands_certificates(&self) -> bool {
-        self.files.client_roots.is_some()
-    }
+/// With a certificate of the own authority.
+fn own(presented: &Presented) -> Result<ServerConfig, rustls::Error> {
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(&[&TLS13])?;
+    let builder = builder.with_no_client_auth();
+    Ok(settled(builder.with_single_cert(presented.chain.clone(), presented.key.clone_key())?))
 }
 
 fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
@@ -128,12 +184,16 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         None => builder.with_no_client_auth(),
     };
     let config = builder.with_single_cert(chain, key);
-    let mut config = config.map_err(|error| wrong(&files.certificate, CERTIFICATE, &error))?;
+    Ok(settled(config.map_err(|error| wrong(&files.certificate, CERTIFICATE, &error))?))
+}
+
+/// What holds whatever the certificate is.
+fn settled(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Each client proves anew who it is.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    config
 }
 
 fn certificates(path: &Path, option: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

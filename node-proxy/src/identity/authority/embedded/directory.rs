@@ -5,6 +5,7 @@
 //! leave half a file, nor use a key that others can read.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -234,11 +235,40 @@ fn is_ours(path: &Path) -> bool {
 fn load_root(path: &Path, trust_domain: &TrustDomain, now: UnixTime) -> Result<Issuer, DirectoryError> {
     let metadata = fs::metadata(path).map_err(io_at(path))?;
     check_permissions(path, &metadata, 0o077, "read", "600")?;
-    let text = Zeroizing::new(read(path)?);
+    parse_root(path, &Zeroizing::new(read(path)?), trust_domain, now)
+}
+
+/// The same of texts that are kept elsewhere, by the names that the directory's files have; `place` is what errors call it.
+pub(super) fn parse(
+    files: &BTreeMap<String, Zeroizing<Vec<u8>>>,
+    place: &Path,
+    trust_domain: &TrustDomain,
+    now: UnixTime,
+) -> Result<Contents, DirectoryError> {
+    let path = place.join(ROOT);
+    let missing = || DirectoryError::Corrupt { path: path.clone(), problem: "is not there" };
+    let root = parse_root(&path, files.get(ROOT).ok_or_else(missing)?, trust_domain, now)?;
+    let mut certificates = vec![root.certificate().clone()];
+    for (name, text) in files.iter().filter(|(name, _)| *name != ROOT && is_ours(Path::new(name))) {
+        let roots = Roots::from_pem(text);
+        let roots = roots.map_err(|source| DirectoryError::Trusted { path: place.join(name), source })?;
+        certificates.extend(roots.certificates().iter().cloned());
+    }
+    let roots = Roots::new(certificates);
+    let roots = roots.map_err(|source| DirectoryError::Trusted { path: place.to_owned(), source })?;
+    Ok(Contents { root, roots })
+}
+
+fn parse_root(
+    path: &Path,
+    text: &[u8],
+    trust_domain: &TrustDomain,
+    now: UnixTime,
+) -> Result<Issuer, DirectoryError> {
     let corrupt = |problem| DirectoryError::Corrupt { path: path.to_owned(), problem };
     let certificate =
-        CertificateDer::from_pem_slice(&text).map_err(|_| corrupt("has no certificate in it"))?;
-    let text = std::str::from_utf8(&text).map_err(|_| corrupt("is not text"))?;
+        CertificateDer::from_pem_slice(text).map_err(|_| corrupt("has no certificate in it"))?;
+    let text = std::str::from_utf8(text).map_err(|_| corrupt("is not text"))?;
     let key = Key::from_pem(key_section(text).ok_or_else(|| corrupt("has no private key in it"))?);
     let key = key.map_err(|_| corrupt("has no private key in it that can be used"))?;
     let not_after = check_root(path, &certificate, &key, trust_domain)?;

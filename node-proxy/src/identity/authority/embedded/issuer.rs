@@ -7,11 +7,11 @@ use std::time::Duration;
 use config::identity::{Identity, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, Error,
-    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd, string::Ia5String,
 };
 use rustls::{
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime},
+    pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, UnixTime},
 };
 use zeroize::Zeroizing;
 
@@ -91,6 +91,25 @@ impl Issuer {
         Ok(params.signed_by(&request.public_key, &self.signer)?.der().clone())
     }
 
+    /// A server's certificate of these DNS names, for as long as the issuer's own, and its key. It says no SPIFFE ID, so that nobody
+    /// who has it is taken for a workload.
+    pub(super) fn server(
+        &self,
+        names: &[String],
+        now: UnixTime,
+    ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
+        let names = names.iter().map(|name| Ok(SanType::DnsName(Ia5String::try_from(name.as_str())?)));
+        let names = names.collect::<Result<Vec<_>, Error>>()?;
+        let mut params = dated(names, DistinguishedName::new(), now, self.not_after);
+        params.serial_number = Some(SerialNumber::from_slice(&serial()?));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = Key::generate()?;
+        let certificate = params.signed_by(&key, &self.signer)?.der().clone();
+        Ok((certificate, key.into_der()))
+    }
+
     /// Its certificate.
     pub(super) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
@@ -136,21 +155,26 @@ fn serial() -> Result<[u8; 16], Error> {
     Ok(bytes)
 }
 
-/// What all three kinds have in common.
+/// What root, intermediate and leaf have in common: a SPIFFE ID.
 fn named(
     spiffe: &str,
     name: DistinguishedName,
     now: UnixTime,
     until: UnixTime,
 ) -> Result<CertificateParams, Error> {
+    Ok(dated(vec![uri(spiffe)?], name, now, until))
+}
+
+/// What all certificates have in common.
+fn dated(names: Vec<SanType>, name: DistinguishedName, now: UnixTime, until: UnixTime) -> CertificateParams {
     let epoch = date_time_ymd(1970, 1, 1);
     let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![uri(spiffe)?];
+    params.subject_alt_names = names;
     params.distinguished_name = name;
     params.not_before = epoch + Duration::from_secs(before(now, SKEW).as_secs());
     params.not_after = epoch + Duration::from_secs(until.as_secs());
     params.use_authority_key_identifier_extension = true;
-    Ok(params)
+    params
 }
 
 fn after(now: UnixTime, lifetime: Duration) -> UnixTime {

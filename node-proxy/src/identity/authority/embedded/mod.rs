@@ -27,6 +27,7 @@ use crate::identity::trust::Roots;
 
 // What lies on disk, and how it is changed.
 pub mod directory;
+pub mod held;
 pub mod rotation;
 
 // What is made of it.

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use config::identity::TrustDomain;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{sync::watch, time::Instant};
 
@@ -46,7 +47,8 @@ impl Signer {
         directory::prepare(&options.directory, &options.trust_domain, now)?;
         let seen = directory::fingerprint(&options.directory).unwrap_or_default();
         let Contents { root, roots } = directory::load(&options.directory, &options.trust_domain, now)?;
-        let (intermediate, renew_at) = intermediate(&root, &options, now).map_err(DirectoryError::Make)?;
+        let (intermediate, renew_at) = intermediate(&root, &options.trust_domain, options.lifetime, now)
+            .map_err(DirectoryError::Make)?;
         Ok(Self {
             root: root.certificate().clone(),
             intermediate,
@@ -121,7 +123,8 @@ impl Signer {
         let contents = directory::load(&self.options.directory, &self.options.trust_domain, now)?;
         let Contents { root, roots } = contents;
         let (intermediate, renew_at) =
-            intermediate(&root, &self.options, now).map_err(DirectoryError::Make)?;
+            intermediate(&root, &self.options.trust_domain, self.options.lifetime, now)
+                .map_err(DirectoryError::Make)?;
         // Trusted first, signed with afterwards.
         self.roots.send_if_modified(|known| {
             let changed = known.as_deref() != Some(&roots);
@@ -144,9 +147,14 @@ impl Signer {
 /// How long after a failure the intermediate's renewal is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
-fn intermediate(root: &Issuer, options: &Options, now: UnixTime) -> Result<(Issuer, UnixTime), rcgen::Error> {
-    let lifetime = INTERMEDIATE.max(options.lifetime * LEAVES);
-    let issuer = root.intermediate(&options.trust_domain, lifetime, now)?;
+/// An intermediate for leaves that live so long, and when the next one is to be made.
+pub(super) fn intermediate(
+    root: &Issuer,
+    trust_domain: &TrustDomain,
+    leaves: Duration,
+    now: UnixTime,
+) -> Result<(Issuer, UnixTime), rcgen::Error> {
+    let issuer = root.intermediate(trust_domain, INTERMEDIATE.max(leaves * LEAVES), now)?;
     let left = issuer.not_after().as_secs().saturating_sub(now.as_secs());
     Ok((issuer, UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + left / 2))))
 }

@@ -159,7 +159,7 @@ fn refusal(status: &Status) -> AuthorityError {
         Code::Unauthenticated | Code::PermissionDenied => AuthorityError::Setup {
             problem: format!("the authority refuses this node's request ({})", status.message()),
             remedy: "istiod issues to a service account that is in its CA_TRUSTED_NODE_ACCOUNTS, whose token is bound to a \
-                     pod, and only for service accounts with a pod on that pod's node; just after a pod was made this passes"
+                     pod, and only for service accounts with a pod on that pod's node (canopy control: --authority-accounts); just after a pod was made this passes"
                 .to_owned(),
         },
         Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => {

@@ -25,7 +25,7 @@ mod asker;
 mod chain;
 mod connection;
 mod kept;
-mod wire;
+pub(crate) mod wire;
 
 #[cfg(feature = "testing")]
 pub mod answers;

@@ -19,7 +19,10 @@ use tonic::{
 };
 
 use super::{
-    super::super::protocol::{Request, Response},
+    super::{
+        super::protocol::{Request, Response},
+        TlsFiles,
+    },
     *,
 };
 
@@ -50,7 +53,7 @@ impl Plane {
     ) -> Self {
         let site = Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
         let streams = Arc::new(Streams::new(site));
-        let server = Server::open(at, tls, Arc::clone(&streams)).await.unwrap();
+        let server = Server::open(at, tls.map(Certificates::Files), Arc::clone(&streams)).await.unwrap();
         let at = server.addresses().unwrap();
         let task = tokio::spawn(server.serve());
         let store = Store::new(Options::default());

@@ -162,8 +162,10 @@ async fn files_that_hold_no_certificate_are_named_with_their_option() {
         (TlsFiles { key: wrong.clone(), ..secure.files.clone() }, &wrong, "--key"),
         (TlsFiles { client_roots: Some(wrong.clone()), ..secure.files.clone() }, &wrong, "--client-roots"),
     ] {
-        let error =
-            Server::open(&[], Some(files), Arc::clone(&secure.plane.streams)).await.unwrap_err().to_string();
+        let error = Server::open(&[], Some(Certificates::Files(files)), Arc::clone(&secure.plane.streams))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(option) && error.contains(&named.display().to_string()), "{error}");
     }
 }

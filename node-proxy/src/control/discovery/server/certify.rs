@@ -1,0 +1,71 @@
+//! Istio's certificate service, beside the mesh on one port: from the wire to the [authority](crate::control::kubernetes::Authority),
+//! which decides, and back.
+
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::{Status, body::Body, metadata::MetadataMap, server::Grpc};
+use tonic_prost::ProstCodec;
+
+use super::activity::Activity;
+use crate::{
+    control::kubernetes::{Asked, Authority},
+    identity::authority::istio::wire,
+};
+
+/// Who asks, as the connection says it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct From {
+    /// `None` on a Unix socket.
+    pub(super) address: Option<IpAddr>,
+    /// Whether nobody on the way reads along.
+    pub(super) secure: bool,
+}
+
+/// A request that counts as a stream of its connection, so that this is not idle meanwhile.
+struct Open(Arc<Activity>);
+
+/// One call of `CreateCertificate`.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    authority: Arc<Authority>,
+    activity: Arc<Activity>,
+    from: From,
+) -> Result<Response<Body>, Infallible> {
+    activity.stream_opened();
+    let _open = Open(activity);
+    let create = tower::service_fn(move |request: tonic::Request<wire::Request>| {
+        let authority = Arc::clone(&authority);
+        async move {
+            let (metadata, _, asked) = request.into_parts();
+            let asked = Asked {
+                token: bearer(&metadata),
+                impersonated: asked.metadata.as_ref().and_then(wire::Struct::impersonated),
+                request: &asked.csr,
+                lifetime: asked.validity_duration,
+                from: from.address,
+                secure: from.secure,
+            };
+            let cert_chain = authority.create(asked).await.map_err(Status::from)?;
+            Ok::<_, Status>(tonic::Response::new(wire::Response { cert_chain }))
+        }
+    });
+    let mut grpc = Grpc::new(ProstCodec::<wire::Response, wire::Request>::default())
+        .max_decoding_message_size(LARGEST_REQUEST);
+    Ok(grpc.unary(create, request).await)
+}
+
+fn bearer(metadata: &MetadataMap) -> Option<&str> {
+    let (scheme, token) = metadata.get("authorization")?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.stream_closed();
+    }
+}
+
+/// Bytes of a request: a signing request, an identity and some words.
+const LARGEST_REQUEST: usize = 32 << 10;
