@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use config::model::Endpoint;
@@ -64,12 +65,12 @@ impl Homes {
             home.and_then(|at| view.all().position(|(one, state)| one.address == at && fits(one, state)));
         let chosen = last.or_else(|| {
             // The best of those that are well, else of those that are new, else of all.
-            let rank = |(one, state): (&Endpoint, &State)| {
+            let order = |(one, state): (&Endpoint, &State)| {
                 let fit = fit(one, state);
                 (fit.is_new, fit.is_well, rank(&key, one.address))
             };
-            let ranked = view.all().map(|(one, state)| rank((one, state))).enumerate();
-            ranked.max_by_key(|(_, rank)| *rank).map(|(position, _)| position)
+            let ranked = view.all().map(|(one, state)| order((one, state))).enumerate();
+            ranked.max_by_key(|(_, order)| *order).map(|(position, _)| position)
         })?;
         let (endpoint, _) = view.get(chosen)?;
         self.note(key, Home { at: endpoint.address, until: now + affinity.lasts }, now);
@@ -110,7 +111,7 @@ impl Homes {
 }
 
 /// How long a full table is left as it is.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How well an endpoint goes with a client. What comes or goes elsewhere in the cluster does not change it.
 fn rank(key: &(u64, IpAddr), endpoint: SocketAddr) -> u64 {

@@ -103,12 +103,15 @@ impl Set {
     }
 
     /// The name of the pod that answers.
-    fn ask(&self) -> Result<String, KitError> {
+    fn ask(&self) -> Result<String, http::RequestError> {
         Ok(http::get(&self.client, vip(), "web", "/")?.text().trim().to_owned())
     }
 
     /// The names of those that answer one request after the other.
-    fn ask_on_one_connection(&self, requests: usize) -> Result<Vec<String>, KitError> {
+    fn ask_on_one_connection(
+        &self,
+        requests: usize,
+    ) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
         let answers = self.client.run(|| {
             block_on(async {
                 let mut connection = Connection::http1(vip()).await?;
