@@ -1,5 +1,7 @@
 //! From one node, each of what may be said of endpoints.
 
+use std::net::SocketAddr;
+
 use config::model::AppProtocol;
 
 use super::*;
@@ -7,8 +9,8 @@ use super::*;
 /// `10.0.0.1 ready node=a for=a,b zones=z draining`: an address, and what is said of it.
 fn endpoint(text: &str) -> Arc<Endpoint> {
     let mut words = text.split(' ');
-    let address = format!("{}:80", words.next().unwrap());
-    let mut endpoint = Endpoint { ready: false, ..Endpoint::new(address.parse().unwrap(), AppProtocol::Tcp) };
+    let address = SocketAddr::new(words.next().unwrap().parse().unwrap(), 80);
+    let mut endpoint = Endpoint { ready: false, ..Endpoint::new(address, AppProtocol::Tcp) };
     let mut topology = Topology::default();
     for word in words {
         match word.split_once('=') {
