@@ -8,7 +8,7 @@ use config::{
 };
 
 fn mesh(node: Option<&str>, text: &str) -> Mesh {
-    let options = Options { node: node.map(|node| node.try_into().unwrap()), ..Options::default() };
+    let options = Options { node: node.map(|node| node.try_into().expect("a name")), ..Options::default() };
     let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text))]);
     let outcome = Store::new(options).apply(&files);
     assert_eq!(outcome.accepted, outcome.objects, "{:#?}", outcome.findings);
@@ -16,7 +16,7 @@ fn mesh(node: Option<&str>, text: &str) -> Mesh {
 }
 
 fn only(mesh: &Mesh) -> (Service, Vec<Endpoint>) {
-    let service = Service::clone(mesh.services.values().next().unwrap());
+    let service = Service::clone(mesh.services.values().next().expect("a Service"));
     let endpoints = service.ports[0].endpoints.clone();
     (service, endpoints)
 }
