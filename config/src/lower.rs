@@ -28,7 +28,7 @@ pub(crate) use self::{
     pod::{Membership, PodDraft, WorkloadDraft, netns_of},
     quantity::parse as quantity_of,
     reference_grant::{FromDraft, GATEWAY, GrantDraft, ToDraft},
-    service::{PortDraft, ServiceDraft, TargetPort},
+    service::{PortDraft, Preference, ServiceDraft, TargetPort},
     service_entry::{EntryDraft, HOSTS},
     stand_in::{mean_the_same, of_all, of_named, strictest, unreadable_in},
     tenant::TenantDraft,

@@ -27,6 +27,7 @@ pub use self::network::{
 };
 pub(crate) use self::peers::is_about;
 pub use self::peers::{PeerRule, Peers};
+pub use self::reach::{Here, Reach, Topology, ZONE_LABEL, Zone, ZoneError};
 pub use self::route::{
     Backend, BackendTarget, Filter, HeaderEdit, HeaderMatch, HttpRoute, InvalidBackend, Match, Mirror,
     Parent, PathEdit, PathMatch, QueryMatch, Redirect, Rewrite, RpcMatch, Rule, Timeouts, ValueMatch,
@@ -44,6 +45,7 @@ mod external;
 mod members;
 mod network;
 mod peers;
+mod reach;
 mod route;
 mod security;
 mod workload;
@@ -150,6 +152,27 @@ pub struct Service {
     /// The proxy that connections to it have to come through, as the source names it; never an address to go around.
     #[serde(default)]
     pub waypoint: Option<String>,
+    /// Which of its endpoints connections go to.
+    #[serde(default)]
+    pub reach: Reach,
+    /// For how many seconds after a client's last connection its next one goes to the same endpoint (`sessionAffinity: ClientIP`).
+    #[serde(default)]
+    pub affinity: Option<u32>,
+}
+
+impl Service {
+    /// One without addresses, ports and members, whose connections go to any endpoint.
+    pub fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            vips: Vec::new(),
+            ports: Vec::new(),
+            members: Members::default(),
+            waypoint: None,
+            reach: Reach::default(),
+            affinity: None,
+        }
+    }
 }
 
 /// One port of a Service.
@@ -193,4 +216,17 @@ pub struct Endpoint {
     pub workload: Option<PodName>,
     /// What the endpoint's own port says it speaks; `Undeclared` means as the Service's port.
     pub protocol: AppProtocol,
+    /// It ends, and still serves: new connections may go there where none of its Service is ready.
+    #[serde(default)]
+    pub draining: bool,
+    /// Where it is, and for whom it is meant; `None` where nothing follows from that.
+    #[serde(default)]
+    pub topology: Option<Box<Topology>>,
+}
+
+impl Endpoint {
+    /// One that is ready, of which nothing more is known.
+    pub fn new(address: SocketAddr, protocol: AppProtocol) -> Self {
+        Self { address, ready: true, workload: None, protocol, draining: false, topology: None }
+    }
 }

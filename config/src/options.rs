@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::{
     document::Limits,
     identity::TrustDomain,
+    model::{Here, Zone},
     name::{NodeName, RootNamespace},
 };
 
@@ -17,6 +18,8 @@ pub struct Options {
     pub root_namespace: RootNamespace,
     /// The node that reads: pods of other nodes have no network namespace here. `None` if there is only one.
     pub node: Option<NodeName>,
+    /// The zone of that node, if it is told: whose endpoints are meant for it.
+    pub zone: Option<Zone>,
     /// The addresses of that node, as far as it knows them: no endpoint of a slice.
     pub node_addresses: Vec<IpAddr>,
     /// How much is read at most.
@@ -26,4 +29,11 @@ pub struct Options {
     pub of_cluster: bool,
     /// Whether no tenant is held to its budget of objects: for measuring what budgets cost.
     pub unbudgeted: bool,
+}
+
+impl Options {
+    /// Where who reads is.
+    pub fn here(&self) -> Here {
+        Here { node: self.node.clone(), zone: self.zone.clone() }
+    }
 }

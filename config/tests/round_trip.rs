@@ -94,4 +94,23 @@ fn a_node_puts_together_what_a_control_plane_says_after_each_change() {
     for directory in ["two-tenants", "policies"] {
         assert!(follow(&examples(directory)) > 1, "{directory}");
     }
+    let files = BALANCED
+        .iter()
+        .zip(0..)
+        .map(|(text, name)| (PathBuf::from(format!("{name}.yaml")), FileText::from(*text)));
+    assert!(follow(&files.collect()) > 0);
 }
+
+/// Services that say to which endpoints connections go, and endpoints that say for whom they are.
+const BALANCED: [&str; 4] = [
+    "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop, labels: {app: a, topology.kubernetes.io/zone: z}}, \
+     spec: {nodeName: one, containers: [{name: c}]}, status: {podIP: 10.1.0.1}}",
+    "{apiVersion: v1, kind: Service, metadata: {name: near, namespace: shop}, spec: {clusterIP: 10.96.1.1, selector: {app: a}, \
+     trafficDistribution: PreferSameNode, sessionAffinity: ClientIP, ports: [{port: 80}]}}",
+    "{apiVersion: v1, kind: Service, metadata: {name: own, namespace: shop}, spec: {clusterIP: 10.96.1.2, \
+     internalTrafficPolicy: Local, ports: [{port: 80}]}}",
+    "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [{port: 80}], \
+     metadata: {name: own-1, namespace: shop, labels: {kubernetes.io/service-name: own}}, endpoints: [\
+     {addresses: [10.1.0.1], nodeName: one, conditions: {ready: false, serving: true, terminating: true}}, \
+     {addresses: [203.0.113.7], nodeName: two, hints: {forNodes: [{name: two}], forZones: [{name: y}]}}]}",
+];

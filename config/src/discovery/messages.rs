@@ -9,9 +9,9 @@ pub use self::{
         string_match,
     },
     workload::{
-        Address, AppProtocol, ApplicationTunnel, GatewayAddress, NamespacedHostname, NetworkAddress,
-        NetworkMode, Port, PortList, Service, TunnelProtocol, WeightedWaypoint, Workload, WorkloadStatus,
-        address, gateway_address,
+        Address, AppProtocol, ApplicationTunnel, GatewayAddress, LoadBalancing, Locality, NamespacedHostname,
+        NetworkAddress, NetworkMode, Port, PortList, Service, TunnelProtocol, WeightedWaypoint, Workload,
+        WorkloadStatus, address, gateway_address, load_balancing,
     },
 };
 

@@ -17,9 +17,11 @@ use super::{
 };
 use crate::{
     finding::{Reason, Severity},
-    lower::{Draft, Lowered, Place, PortDraft, ServiceDraft, SliceEndpoint, TargetPort, WorkloadDraft},
-    model::{AppProtocol, Endpoint, Members, Service, ServicePort},
-    name::{PodName, ServiceName},
+    lower::{
+        Draft, Lowered, Place, PortDraft, Preference, ServiceDraft, SliceEndpoint, TargetPort, WorkloadDraft,
+    },
+    model::{AppProtocol, Endpoint, Members, Reach, Service, ServicePort, Topology, ZONE_LABEL, Zone},
+    name::{NodeName, PodName, ServiceName},
 };
 
 /// A slice may name its own namespace's pods and addresses outside the mesh, nobody else's.
@@ -112,7 +114,7 @@ pub(super) fn fill(linking: &mut Linking, name: &ServiceName) {
         let endpoints = if slices.is_empty() {
             from_selector(linking, &lowered, draft, port)
         } else {
-            from_slices(linking, &slices, port)
+            from_slices(linking, &slices, draft, port)
         };
         let (number, name, protocol) = (port.number, port.name.clone(), port.protocol);
         ServicePort { number, name, protocol, endpoints }
@@ -122,7 +124,15 @@ pub(super) fn fill(linking: &mut Linking, name: &ServiceName) {
         report_empty(linking, &lowered, draft);
     }
     let members = members(linking, draft, &slices);
-    let service = Service { name: name.clone(), vips: draft.vips.clone(), ports, members, waypoint: None };
+    let service = Service {
+        name: name.clone(),
+        vips: draft.vips.clone(),
+        ports,
+        members,
+        waypoint: None,
+        reach: draft.reach,
+        affinity: draft.affinity,
+    };
     linking.mesh.services.insert(name.clone(), Arc::new(service));
 }
 
@@ -141,9 +151,14 @@ fn members(linking: &Linking, draft: &ServiceDraft, slices: &[Arc<Lowered>]) -> 
 }
 
 /// An address that stands in several slices, as while a controller moves it from one to another, is one endpoint: ready
-/// if any of them says so. A slice says for its own addresses what they speak; where two say different things of one, neither
+/// if any of them says so, and where the first of them says. A slice says for its own addresses what they speak; where two say different things of one, neither
 /// counts, whichever is read first, and it speaks what the Service says.
-fn from_slices(linking: &mut Linking, slices: &[Arc<Lowered>], port: &PortDraft) -> Vec<Endpoint> {
+fn from_slices(
+    linking: &mut Linking,
+    slices: &[Arc<Lowered>],
+    draft: &ServiceDraft,
+    port: &PortDraft,
+) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     let mut said: BTreeMap<SocketAddr, Said<'_>> = BTreeMap::new();
     for lowered in slices {
@@ -154,13 +169,20 @@ fn from_slices(linking: &mut Linking, slices: &[Arc<Lowered>], port: &PortDraft)
                 let words = Words { protocol: slice_port.protocol, of: lowered, place: &endpoint.place };
                 if let Some(known) = said.get_mut(&address) {
                     endpoints[known.position].ready |= endpoint.ready;
+                    endpoints[known.position].draining |= endpoint.draining;
                     known.words.push(words);
                     continue;
                 }
                 said.insert(address, Said { position: endpoints.len(), words: vec![words] });
                 let workload = pod_at(linking, endpoint.address);
-                let (ready, protocol) = (endpoint.ready, slice_port.protocol);
-                endpoints.push(Endpoint { address, ready, workload, protocol });
+                endpoints.push(Endpoint {
+                    address,
+                    ready: endpoint.ready,
+                    workload,
+                    protocol: slice_port.protocol,
+                    draining: endpoint.draining,
+                    topology: of_slice(draft, &endpoint.topology),
+                });
             }
         }
     }
@@ -168,6 +190,31 @@ fn from_slices(linking: &mut Linking, slices: &[Arc<Lowered>], port: &PortDraft)
         endpoints[*position].protocol = agreed(linking, *address, words);
     }
     endpoints
+}
+
+/// What a slice says of where an endpoint is, as far as the Service wants to know. Hints are there where a controller follows the
+/// Service's wish; the node is told of all.
+fn of_slice(draft: &ServiceDraft, said: &Topology) -> Option<Box<Topology>> {
+    let node = said.node.as_ref().filter(|_| draft.reach == Reach::Node).cloned();
+    Topology { node, for_nodes: said.for_nodes.clone(), for_zones: said.for_zones.clone() }.boxed()
+}
+
+/// The hints that a controller would give, of a pod on a node.
+fn of_pod(draft: &ServiceDraft, pod: &WorkloadDraft, on: Option<&NodeName>) -> Option<Box<Topology>> {
+    let zone = || pod.workload.labels.get(ZONE_LABEL).and_then(|label| Zone::try_from(label.as_str()).ok());
+    let for_node = on.filter(|_| draft.preference == Some(Preference::Node));
+    let topology = Topology {
+        node: on.filter(|_| draft.reach == Reach::Node).cloned(),
+        for_nodes: for_node.into_iter().cloned().collect(),
+        for_zones: draft.preference.and_then(|_| zone()).into_iter().collect(),
+    };
+    topology.boxed()
+}
+
+/// The node that a pod is on: by its own word, or this one, where it has its network namespace.
+fn node_of(linking: &Linking, pod: &WorkloadDraft) -> Option<NodeName> {
+    let is_here = || linking.mesh.workloads.get(&pod.workload.pod).is_some_and(|known| known.netns.is_some());
+    pod.workload.node.clone().or_else(|| linking.node.clone().filter(|_| is_here()))
 }
 
 /// What slices say of one endpoint.
@@ -218,12 +265,15 @@ fn from_selector(
             nameless = true;
             continue;
         };
+        let on = node_of(linking, pod_draft);
         for address in pod_draft.workload.addresses.iter().filter(|address| has_family(draft, **address)) {
             endpoints.push(Endpoint {
                 address: SocketAddr::new(*address, number),
                 ready: pod_draft.ready || draft.publish_not_ready,
                 workload: Some(pod_draft.workload.pod.clone()),
                 protocol: AppProtocol::Undeclared,
+                draining: pod_draft.draining,
+                topology: of_pod(draft, pod_draft, on.as_ref()),
             });
         }
     }

@@ -8,8 +8,8 @@ use super::{Context, Meta, Place, address, app_protocol};
 use crate::{
     document::Node,
     finding::{Reason, Severity},
-    model::AppProtocol,
-    name::{Name, PortName, ServiceName},
+    model::{AppProtocol, Topology, Zone},
+    name::{Name, NodeName, PortName, ServiceName},
 };
 
 /// A slice whose addresses have not been compared with the pods yet.
@@ -36,6 +36,10 @@ pub(crate) struct SliceEndpoint {
     pub(crate) address: IpAddr,
     pub(crate) place: Place,
     pub(crate) ready: bool,
+    /// It ends, and still serves.
+    pub(crate) draining: bool,
+    /// Where it is, and for whom.
+    pub(crate) topology: Topology,
 }
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -59,7 +63,8 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     let ports = root.items_of("ports").iter().filter_map(|port| slice_port(context, port)).collect();
     let mut endpoints = Vec::new();
     for endpoint in root.items_of("endpoints") {
-        let ready = is_ready(endpoint);
+        let (ready, draining) = readiness(endpoint);
+        let topology = topology(context, endpoint);
         for node in endpoint.items_of("addresses") {
             let Some(address) = address::unicast(context, node) else { continue };
             if address.is_ipv4() != (family == Some("IPv4")) {
@@ -67,7 +72,8 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
                     format!("is not an address of type {}: see addressType", family.unwrap_or_default());
                 context.invalid(node, message);
             }
-            endpoints.push(SliceEndpoint { address, place: context.place(node), ready });
+            let (place, topology) = (context.place(node), topology.clone());
+            endpoints.push(SliceEndpoint { address, place, ready, draining, topology });
         }
     }
     Some(SliceDraft { service, service_place, ports, endpoints })
@@ -104,8 +110,33 @@ fn slice_port(context: &mut Context<'_>, port: &Node) -> Option<SlicePort> {
     Some(SlicePort { name, number, protocol })
 }
 
-/// `ready` unset means ready (discovery/v1); one that is terminating gets no new connections.
-fn is_ready(endpoint: &Node) -> bool {
+/// Whether new connections may go there, and whether they may where none is ready (discovery/v1, KEP-1669). One that says it is
+/// ready is, even while it ends: a Service that publishes addresses that are not ready wants those. Unset means ready, but not of
+/// one that ends; and serving as it is ready.
+fn readiness(endpoint: &Node) -> (bool, bool) {
     let condition = |name| endpoint.at_path(&["conditions", name]).and_then(Node::bool);
-    condition("ready").unwrap_or(true) && !condition("terminating").unwrap_or(false)
+    let terminating = condition("terminating").unwrap_or(false);
+    let ready = condition("ready").unwrap_or(!terminating);
+    let serving = condition("serving").unwrap_or(ready);
+    (ready, !ready && serving && terminating)
+}
+
+/// What is no name is named, and left out: a hint is a preference.
+fn topology(context: &mut Context<'_>, endpoint: &Node) -> Topology {
+    let node = endpoint.get("nodeName").and_then(|node| context.name::<NodeName>(node));
+    let hinted = |hint: &str| {
+        let hints = endpoint.at_path(&["hints", hint]);
+        hints.into_iter().flat_map(Node::items).filter_map(|one| one.get("name")).collect::<Vec<_>>()
+    };
+    let for_nodes = hinted("forNodes").into_iter().filter_map(|node| context.name::<NodeName>(node));
+    let for_nodes = for_nodes.collect();
+    let mut for_zones = Vec::new();
+    for node in hinted("forZones") {
+        match node.text().map(Zone::try_from) {
+            Some(Ok(zone)) => for_zones.push(zone),
+            Some(Err(error)) => context.invalid(node, error.to_string()),
+            None => {}
+        }
+    }
+    Topology { node, for_nodes, for_zones }
 }

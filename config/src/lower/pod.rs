@@ -42,6 +42,8 @@ pub(crate) struct WorkloadDraft {
     /// Where it takes itself out of the mesh, if it does.
     pub(crate) off_place: Option<Place>,
     pub(crate) ready: bool,
+    /// It ends, and is still ready otherwise.
+    pub(crate) draining: bool,
     pub(crate) account_place: Place,
     /// Where each of its addresses is written, in order.
     pub(crate) address_places: Vec<Place>,
@@ -108,7 +110,8 @@ pub(super) fn lower(
         membership,
         sandbox,
         off_place: membership::off_place(context, root),
-        ready: is_ready(root),
+        ready: is_ready(root) && !is_ending(root),
+        draining: is_ready(root) && is_ending(root),
         account_place: context.place(account_node.unwrap_or(spec)),
         address_places,
         netns_place: netns.map(|(_, place)| place),
@@ -172,8 +175,11 @@ fn is_ready(root: &Node) -> bool {
     let conditions = root.get("status").map_or(&[][..], |status| status.items_of("conditions"));
     let ready = conditions.iter().find(|condition| condition.text_of("type") == Some("Ready"));
     // Without a kubelet nobody writes the condition; a pod in a file is there because it runs.
-    let said_ready = ready.is_none_or(|condition| condition.text_of("status") == Some("True"));
-    said_ready && root.at_path(&["metadata", "deletionTimestamp"]).is_none()
+    ready.is_none_or(|condition| condition.text_of("status") == Some("True"))
+}
+
+fn is_ending(root: &Node) -> bool {
+    root.at_path(&["metadata", "deletionTimestamp"]).is_some()
 }
 
 /// Containers, and init containers that stay (sidecars).

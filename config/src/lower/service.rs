@@ -8,7 +8,7 @@ use super::{Context, Meta, Place, address, app_protocol, metadata};
 use crate::{
     document::{Node, Value},
     finding::{Reason, Severity},
-    model::AppProtocol,
+    model::{AppProtocol, Reach},
     name::{PortName, ServiceName},
 };
 
@@ -24,6 +24,20 @@ pub(crate) struct ServiceDraft {
     pub(crate) selector_place: Place,
     pub(crate) publish_not_ready: bool,
     pub(crate) ports: Vec<PortDraft>,
+    pub(crate) reach: Reach,
+    /// What a controller makes hints of, where there is one.
+    pub(crate) preference: Option<Preference>,
+    /// Seconds.
+    pub(crate) affinity: Option<u32>,
+}
+
+/// Which endpoints are to be preferred (`trafficDistribution`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Preference {
+    /// Those in the caller's zone.
+    Zone,
+    /// Those on the caller's node, and then those in its zone.
+    Node,
 }
 
 /// A port without its endpoints.
@@ -58,6 +72,8 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
     one_of(context, spec.get("type"), &["ClusterIP", "NodePort", "LoadBalancer"]);
     let (vips, vip_places) = vips(context, spec);
     let ports = ports(context, spec);
+    one_of(context, spec.get("internalTrafficPolicy"), &["Cluster", "Local"]);
+    let is_local = spec.text_of("internalTrafficPolicy") == Some("Local");
     Some(Some(ServiceDraft {
         name,
         vips,
@@ -66,7 +82,40 @@ pub(super) fn lower(context: &mut Context<'_>, root: &Node, meta: Meta) -> Optio
         selector_place: context.place(spec.get("selector").unwrap_or(spec)),
         publish_not_ready: spec.get("publishNotReadyAddresses").and_then(Node::bool).unwrap_or(false),
         ports,
+        reach: if is_local { Reach::Node } else { Reach::Cluster },
+        preference: match spec.text_of("trafficDistribution") {
+            Some("PreferClose" | "PreferSameZone") => Some(Preference::Zone),
+            Some("PreferSameNode") => Some(Preference::Node),
+            // What else there may be one day is no preference; that it is not obeyed is said of the field.
+            _ => None,
+        },
+        affinity: affinity(context, spec),
     }))
+}
+
+/// For how long Kubernetes takes a client back to its endpoint, where the Service says nothing of it: three hours.
+const AFFINITY: u32 = 10_800;
+/// The longest, a day.
+const LONGEST_AFFINITY: u32 = 86_400;
+
+/// Seconds; `None` if the Service asks for none.
+fn affinity(context: &mut Context<'_>, spec: &Node) -> Option<u32> {
+    let node = spec.get("sessionAffinity");
+    one_of(context, node, &["None", "ClientIP"]);
+    node.filter(|node| node.text() == Some("ClientIP"))?;
+    let Some(timeout) = spec.at_path(&["sessionAffinityConfig", "clientIP", "timeoutSeconds"]) else {
+        return Some(AFFINITY);
+    };
+    let seconds = timeout.int().and_then(|seconds| u32::try_from(seconds).ok());
+    let seconds = seconds.filter(|seconds| (1..=LONGEST_AFFINITY).contains(seconds));
+    if seconds.is_none() {
+        let message = format!(
+            "must be a number of seconds between 1 and {LONGEST_AFFINITY}, not {}",
+            timeout.describe()
+        );
+        context.invalid(timeout, message);
+    }
+    seconds
 }
 
 fn one_of(context: &mut Context<'_>, node: Option<&Node>, words: &[&str]) {

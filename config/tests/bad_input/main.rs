@@ -309,7 +309,7 @@ fn what_is_rejected_is_not_besides_treated_as_something_else() {
 #[test]
 fn known_fields_that_are_not_obeyed_are_listed_and_the_object_is_accepted() {
     let outcome = apply(&format!(
-        "{SERVICE}  sessionAffinity: ClientIP\n  externalIPs: [1.2.3.4]\n  internalTrafficPolicy: Cluster\n  ports: [{{port: 80, nodePort: 30000}}]\n"
+        "{SERVICE}  trafficDistribution: Nearest\n  externalIPs: [1.2.3.4]\n  internalTrafficPolicy: Cluster\n  ports: [{{port: 80, nodePort: 30000}}]\n"
     ));
     let listed: Vec<_> = outcome
         .findings
@@ -320,7 +320,7 @@ fn known_fields_that_are_not_obeyed_are_listed_and_the_object_is_accepted() {
     assert_eq!(
         listed,
         [
-            (NotObeyed, 5, "spec.sessionAffinity"),
+            (NotObeyed, 5, "spec.trafficDistribution"),
             (NotObeyed, 6, "spec.externalIPs"),
             (NotObeyed, 8, "spec.ports[0].nodePort"),
         ]

@@ -1,7 +1,9 @@
 //! What workloads, Services and policies say in Istio's words.
 
 use config::discovery::messages::{
-    AppProtocol, Authorization, Port, TunnelProtocol, WorkloadStatus, string_match,
+    AppProtocol, Authorization, Port, TunnelProtocol, WorkloadStatus,
+    load_balancing::{Mode, Scope},
+    string_match,
 };
 
 use super::*;
@@ -227,4 +229,31 @@ fn a_pod_names_the_policies_that_are_about_it_alone() {
     let pod = Source::of(&objects).workload(UID);
     let expected = ["istio-system/by-label", "shop/behind", "shop/behind-nobody-knows", "shop/by-label"];
     assert_eq!(pod.authorization_policies, expected);
+}
+
+#[test]
+fn a_service_says_how_far_its_connections_go_and_a_pod_in_which_zone_it_is() {
+    use Scope::{Network, Node, Region, Subzone, Zone};
+    let placed = POD
+        .replace("labels: {", "labels: {topology.kubernetes.io/zone: z, topology.kubernetes.io/region: r, ");
+    for (spec, pod, expected) in [
+        ("", &*placed, None),
+        ("internalTrafficPolicy: Local", &placed, Some((Mode::Strict, &[Node][..]))),
+        (
+            "trafficDistribution: PreferSameNode",
+            &placed,
+            Some((Mode::Failover, &[Network, Region, Zone, Subzone, Node][..])),
+        ),
+        ("trafficDistribution: PreferClose", &placed, Some((Mode::Failover, &[Network, Region, Zone][..]))),
+        ("trafficDistribution: PreferClose", POD, None),
+    ] {
+        let service = SERVICE.replace("spec:", &format!("spec:\n  {spec}"));
+        let source = Source::of(&[NAMESPACE, pod, &service]);
+        let said = source.service("shop/web.shop.svc.cluster.local").load_balancing;
+        let said = said.map(|said| (said.mode(), said.routing_preference().collect::<Vec<_>>()));
+        assert_eq!(said, expected.map(|(mode, scopes)| (mode, scopes.to_vec())), "{spec}");
+        let locality = source.workload(UID).locality.map(|place| [place.region, place.zone, place.subzone]);
+        let expected = (pod != POD).then(|| ["r", "z", ""].map(str::to_owned));
+        assert_eq!(locality, expected, "{spec}");
+    }
 }

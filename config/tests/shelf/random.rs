@@ -50,6 +50,11 @@ fn choices(place: usize) -> Vec<String> {
             service("selector: {app: x}, ", &vip, "{name: a, port: 80}"),
             service("selector: {app: y}, ", &vip, "{name: a, port: 80}, {name: b, port: 81}"),
             service("", "None", "{name: a, port: 80}"),
+            service(
+                "selector: {app: x}, internalTrafficPolicy: Local, sessionAffinity: ClientIP, ",
+                &vip,
+                "{name: a, port: 80}",
+            ),
         ],
         3 => vec![slice(&format!("10.{}.0.0", place % 2)), slice("192.0.2.1"), slice("127.0.0.1")],
         _ => vec![

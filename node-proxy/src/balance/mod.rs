@@ -16,9 +16,15 @@ use config::model::Endpoint;
 use tokio::time::Instant;
 
 pub use self::view::ready;
-use self::{health::Standing, state::State, view::View};
-use crate::snapshot::Cluster;
+use self::{
+    affinity::{Fit, Homes},
+    health::Standing,
+    state::State,
+    view::View,
+};
+use crate::snapshot::{Affinity, Cluster};
 
+mod affinity;
 mod health;
 mod latency;
 mod state;
@@ -35,6 +41,8 @@ pub struct Balancer {
     /// Until when some endpoint is ejected or coming back slowly; before the first ejection `None`.
     unsettled: Cell<Option<Instant>>,
     rng: RefCell<fastrand::Rng>,
+    /// Where clients went last, of Services that want them to go there again.
+    homes: Homes,
 }
 
 /// A chosen endpoint. Counts as load until dropped; say how it went with [`Picked::succeeded`] or
@@ -102,10 +110,11 @@ impl Balancer {
             return None;
         }
         let view = self.view(cluster, client.is_ipv4());
-        let position = match view.len() {
-            0 => return None,
-            1 => 0,
-            _ => self.choose(&view, tried)?,
+        let position = match (view.len(), cluster.affinity) {
+            (0, _) => return None,
+            (_, Some(affinity)) => self.stay(affinity, client, &view, tried)?,
+            (1, None) => 0,
+            (_, None) => self.choose(&view, tried)?,
         };
         let (endpoint, state) = view.get(position)?;
         state.in_flight.set(state.in_flight.get().saturating_add(1));
@@ -123,17 +132,27 @@ impl Balancer {
         // Views are made again, of the new snapshot's clusters, when they are first used.
         self.views.borrow_mut().clear();
         self.states.borrow_mut().retain(|address, _| known(*address));
+        self.homes.retain(known);
+    }
+
+    /// The endpoint that a client went to last, or the one that is its by rank; another where that is out of order.
+    fn stay(&self, affinity: Affinity, client: IpAddr, view: &View, tried: &[SocketAddr]) -> Option<usize> {
+        let now = Instant::now();
+        let watchful = self.unsettled.get().is_some_and(|until| now < until);
+        let is_well = |state: &State| !watchful || state.health.standing(now) != Standing::Ejected;
+        self.homes.choose((affinity, client), now, view, |endpoint, state| Fit {
+            is_new: !tried.contains(&endpoint.address),
+            is_well: is_well(state),
+        })
     }
 
     fn view(&self, cluster: &Cluster, v4: bool) -> Rc<View> {
-        let key = (cluster.endpoints.key(), v4);
+        let key = (cluster.candidates().key(), v4);
         if let Some(view) = self.views.borrow().get(&key) {
             return Rc::clone(view);
         }
         let mut states = self.states.borrow_mut();
-        let view = Rc::new(View::new(&cluster.endpoints, v4, |address| {
-            Rc::clone(states.entry(address).or_default())
-        }));
+        let view = Rc::new(View::new(cluster, v4, |address| Rc::clone(states.entry(address).or_default())));
         self.views.borrow_mut().insert(key, Rc::clone(&view));
         view
     }

@@ -6,6 +6,9 @@ use config::{model::AppProtocol, name::ServiceName};
 use tokio::time::advance;
 
 use super::*;
+use crate::snapshot::{Narrowed, Narrowing};
+
+mod affinity;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 200));
 
@@ -14,12 +17,12 @@ fn address(last: u8) -> SocketAddr {
 }
 
 fn endpoint(last: u8, ready: bool) -> Arc<Endpoint> {
-    Arc::new(Endpoint { address: address(last), ready, workload: None, protocol: AppProtocol::Undeclared })
+    Arc::new(Endpoint { ready, ..Endpoint::new(address(last), AppProtocol::Undeclared) })
 }
 
 fn cluster_of(endpoints: Vec<Arc<Endpoint>>) -> Cluster {
     let service = ServiceName::new("shop".try_into().unwrap(), "cart".try_into().unwrap());
-    Cluster { service, port: 80, protocol: AppProtocol::Http1, endpoints: endpoints.into(), waypoint: None }
+    Cluster::new(service, 80, AppProtocol::Http1, endpoints.into())
 }
 
 fn cluster(count: u8) -> Cluster {
@@ -311,7 +314,7 @@ async fn one_address_in_two_clusters_has_one_state() {
 fn clients_are_sent_to_endpoints_of_their_own_address_family_where_there_are_any() {
     let v6 = |last: u16| {
         let address = SocketAddr::from((Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last), 80));
-        Arc::new(Endpoint { address, ready: true, workload: None, protocol: AppProtocol::Undeclared })
+        Arc::new(Endpoint::new(address, AppProtocol::Undeclared))
     };
     let balancer = balancer();
     let both = cluster_of(vec![endpoint(1, true), v6(1), v6(2)]);

@@ -8,17 +8,17 @@ use config::model::Endpoint;
 use tokio::time::Instant;
 
 use super::state::State;
-use crate::snapshot::Endpoints;
+use crate::snapshot::{Cluster, Endpoints};
 
 /// Draws before the endpoints are tried one by one: with half of them in order, 1 in 256 picks comes that far.
 const DRAWS: u32 = 8;
 
-/// What may be picked: what is ready, of one address family where that has any. Endpoints that are terminating are not
-/// ready, as in Kubernetes.
-pub fn ready(endpoints: &Endpoints, v4: bool) -> impl Iterator<Item = &Arc<Endpoint>> {
-    let fits = move |endpoint: &&Arc<Endpoint>| endpoint.ready && endpoint.address.is_ipv4() == v4;
-    let any = endpoints.iter().any(|endpoint| fits(&endpoint));
-    endpoints.iter().filter(move |endpoint| if any { fits(endpoint) } else { endpoint.ready })
+/// What may be picked: what is ready, or what callers of this node are left with, of one address family where that has any.
+pub fn ready(cluster: &Cluster, v4: bool) -> impl Iterator<Item = &Arc<Endpoint>> {
+    let fits = move |endpoint: &&Arc<Endpoint>| cluster.takes(endpoint) && endpoint.address.is_ipv4() == v4;
+    let candidates = cluster.candidates();
+    let any = candidates.iter().any(|endpoint| fits(&endpoint));
+    candidates.iter().filter(move |endpoint| if any { fits(endpoint) } else { cluster.takes(endpoint) })
 }
 
 /// The ready endpoints of a cluster, for clients of one address family.
@@ -31,14 +31,15 @@ pub(super) struct View {
 
 impl View {
     /// Gathers what is ready.
-    pub(super) fn new(
-        endpoints: &Endpoints,
-        v4: bool,
-        mut state: impl FnMut(SocketAddr) -> Rc<State>,
-    ) -> Self {
-        let ready = ready(endpoints, v4);
+    pub(super) fn new(cluster: &Cluster, v4: bool, mut state: impl FnMut(SocketAddr) -> Rc<State>) -> Self {
+        let ready = ready(cluster, v4);
         let ready = ready.map(|endpoint| (Arc::clone(endpoint), state(endpoint.address))).collect();
-        Self { ready, _endpoints: endpoints.clone() }
+        Self { ready, _endpoints: cluster.candidates().clone() }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<Endpoint>, &Rc<State>)> {
+        self.ready.iter().map(|(endpoint, state)| (endpoint, state))
     }
 
     /// How many are ready.

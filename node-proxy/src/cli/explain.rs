@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     admin::client,
-    control::compile::compile,
+    control::compile::Compiler,
     explain::{Ask, Question, World, explain, told::Explanation},
 };
 
@@ -124,7 +124,7 @@ impl Explain {
         }
         let world = World {
             mesh: &outcome.mesh,
-            snapshots: &compile(&outcome.mesh),
+            snapshots: &Compiler::new().seen_from(options.here()).compile(&outcome.mesh),
             basis: &outcome.basis,
             waiting: &BTreeMap::new(),
             node: options.node.as_ref(),

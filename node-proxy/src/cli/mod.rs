@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use config::{finding::visible, name::NodeName};
+use config::{finding::visible, model::Zone, name::NodeName};
 
 use crate::admin;
 
@@ -89,6 +89,12 @@ enum Verb {
 /// The option `--node`, as the daemon takes it.
 fn node(name: Option<String>) -> Result<Option<NodeName>, String> {
     name.map(|name| NodeName::try_from(name).map_err(|error| format!("--node: {error}"))).transpose()
+}
+
+/// The option `--zone`. A pod without the label has an empty variable of it.
+fn zone(name: Option<String>) -> Result<Option<Zone>, String> {
+    let name = name.filter(|name| !name.is_empty());
+    name.map(|name| Zone::try_from(name).map_err(|error| format!("--zone: {error}"))).transpose()
 }
 
 /// What a verb ends with: an exit code, or an error that is printed with its causes.

@@ -26,6 +26,9 @@ pub(super) struct Reading {
     /// Without a daemon: the node whose daemon is meant. Without it, all pods are on its machine, as for `canopy run`.
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
+    /// Without a daemon: the zone of that node.
+    #[arg(long, value_name = "ZONE", env = "CANOPY_ZONE")]
+    zone: Option<String>,
 }
 
 impl Reading {
@@ -34,7 +37,8 @@ impl Reading {
         let trust_domain = TrustDomain::try_from(self.trust_domain.clone())?;
         let root_namespace = RootNamespace(Namespace::try_from(self.root_namespace.clone())?);
         let node = super::node(self.node.clone())?;
-        Ok(Options { trust_domain, root_namespace, node, ..Options::default() })
+        let zone = super::zone(self.zone.clone())?;
+        Ok(Options { trust_domain, root_namespace, node, zone, ..Options::default() })
     }
 }
 

@@ -91,6 +91,10 @@ pub(super) struct Run {
     /// The name of this node: pods whose spec.nodeName is another are not on this machine.
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
+    /// The zone of this node (its label topology.kubernetes.io/zone): endpoints that are meant for it are preferred. Without it, or
+    /// empty, what EndpointSlices say of zones is not heeded.
+    #[arg(long, value_name = "ZONE", env = "CANOPY_ZONE")]
+    zone: Option<String>,
     /// The socket of the gate, at which the CNI plugin (`canopy cni`) has pods enrolled before they start; without it there is no gate.
     #[arg(long, value_name = "PATH", env = "CANOPY_GATE_SOCKET")]
     gate_socket: Option<PathBuf>,
@@ -244,6 +248,7 @@ impl Run {
             trust_domain: TrustDomain::try_from(self.trust_domain)?,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
             node_addresses: self.node_ips,
+            zone: super::zone(self.zone)?,
             node,
             revocations: self.certificates.crl.clone(),
             site,

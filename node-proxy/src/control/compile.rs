@@ -10,7 +10,7 @@ use std::{
 };
 
 use config::{
-    model::{Budget, Mesh, Tenant},
+    model::{Budget, Here, Mesh, Tenant},
     name::{Namespace, TenantId},
 };
 
@@ -28,6 +28,7 @@ mod differences;
 mod edits;
 mod guarded;
 mod matchers;
+mod narrow;
 mod policies;
 mod protections;
 mod rules;
@@ -83,6 +84,11 @@ impl Compiler {
     /// A compiler for a node with these addresses.
     pub fn for_node(addresses: Arc<[IpAddr]>) -> Self {
         Self { node_addresses: addresses, tells: true, ..Self::default() }
+    }
+
+    /// The same, of a node that is there. To be said before anything is compiled.
+    pub fn seen_from(self, here: Here) -> Self {
+        Self { clusters: Clusters::seen_from(here), ..self }
     }
 
     /// The same, by which no tenant has a budget whatever its objects say: for measuring what budgets cost.

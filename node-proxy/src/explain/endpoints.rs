@@ -2,7 +2,7 @@
 //!
 //! Of a Service with very many, the first are looked at; how many are not is said.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use config::{model::Endpoint, name::PodName};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     balance,
-    snapshot::{Cluster, Destination},
+    snapshot::{Cluster, Destination, Narrowing},
     telemetry::Reason,
     upstream::{Delivery, choice::Why},
 };
@@ -65,11 +65,11 @@ impl Telling<'_> {
             return vec![Share::whole(Fate::Refused(refusal))];
         }
         let is_v4 = self.client(to).is_ipv4();
-        let ready: Vec<&Arc<Endpoint>> = balance::ready(&cluster.endpoints, is_v4).collect();
+        let ready: Vec<&Arc<Endpoint>> = balance::ready(cluster, is_v4).collect();
         if ready.is_empty() {
             return vec![Share::whole(self.nobody(cluster))];
         }
-        self.left_aside(cluster, ready.len(), is_v4);
+        self.left_aside(cluster, &ready, is_v4);
         let mut groups: Vec<Alike> = Vec::new();
         for endpoint in ready.iter().take(LOOKED_AT) {
             let way = self.way(endpoint.address, endpoint.workload.as_ref(), arrival);
@@ -89,16 +89,19 @@ impl Telling<'_> {
     }
 
     /// Those that are not picked, and why.
-    fn left_aside(&mut self, cluster: &Cluster, ready: usize, is_v4: bool) {
-        if ready > LOOKED_AT {
-            self.detail(format!("{} more endpoints were not looked at", ready - LOOKED_AT), None);
+    fn left_aside(&mut self, cluster: &Cluster, picked: &[&Arc<Endpoint>], is_v4: bool) {
+        if picked.len() > LOOKED_AT {
+            self.detail(format!("{} more endpoints were not looked at", picked.len() - LOOKED_AT), None);
         }
-        let unready: Vec<SocketAddr> =
-            cluster.endpoints.iter().filter(|one| !one.ready).map(|one| one.address).collect();
+        self.narrowed(cluster);
+        let is_picked = |one: &Endpoint| picked.iter().any(|picked| picked.address == one.address);
+        let unready = cluster.endpoints.iter().filter(|one| !one.ready && !is_picked(one));
+        let unready: Vec<SocketAddr> = unready.map(|one| one.address).collect();
         if !unready.is_empty() {
             self.detail(format!("not ready, and so not picked: {}", few(unready)), None);
         }
-        let others = cluster.endpoints.iter().filter(|one| one.ready).count() - ready;
+        let candidates = cluster.candidates().iter().filter(|one| cluster.takes(one)).count();
+        let others = candidates.saturating_sub(picked.len());
         if others > 0 {
             let (own, other) = if is_v4 { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
             self.detail(
@@ -106,24 +109,58 @@ impl Telling<'_> {
                 None,
             );
         }
+        if let Some(affinity) = cluster.affinity {
+            let says = format!(
+                "sessionAffinity ClientIP: a client goes where it went last, for {} s after that, as long as that is among these",
+                affinity.lasts.as_secs()
+            );
+            self.detail(says, None);
+        }
+    }
+
+    /// Why not all that are ready may be picked, and which may not.
+    fn narrowed(&mut self, cluster: &Cluster) {
+        let Some(narrowed) = &cluster.narrowed else { return };
+        let to: HashSet<SocketAddr> = narrowed.to.iter().map(|one| one.address).collect();
+        let others = cluster.endpoints.iter().filter(|one| one.ready && !to.contains(&one.address));
+        let others: Vec<SocketAddr> = others.map(|one| one.address).collect();
+        let why = match narrowed.by {
+            Narrowing::Reach => "internalTrafficPolicy Local: endpoints on the caller's own node alone",
+            Narrowing::NodeHints => {
+                "hints of its EndpointSlices: those that are for this node (trafficDistribution)"
+            }
+            Narrowing::ZoneHints => {
+                "hints of its EndpointSlices: those that are for this node's zone (trafficDistribution)"
+            }
+            Narrowing::Draining => "none is ready: those that end, and still serve",
+        };
+        let but = if others.is_empty() { String::new() } else { format!("; not {}", few(others)) };
+        self.detail(format!("{why}{but}"), None);
     }
 
     fn nobody(&mut self, cluster: &Cluster) -> Fate {
         let service = &cluster.service;
         let object = self.world.object("Service", &service.namespace, &service.name);
         let all = cluster.endpoints.len();
-        let says = format!("none of {all} endpoints of Service {service} port {} is ready", cluster.port);
+        let reason = cluster.emptiness();
+        let owner = self.world.owner(&service.namespace);
+        let (which, remedy) = if reason == Reason::NoLocalEndpoint {
+            let remedy = format!(
+                "{owner} would have to have a pod of Service {service} ready on this node, as a DaemonSet has (EndpointSlices name the \
+                 node of each, and the daemon is told its own: --node), or take internalTrafficPolicy Local away"
+            );
+            (" on this node", remedy)
+        } else {
+            let remedy = format!(
+                "{owner} would have to have a pod ready behind Service {service}, which its selector or an EndpointSlice names"
+            );
+            ("", remedy)
+        };
+        let says =
+            format!("none of {all} endpoints of Service {service} port {} is ready{which}", cluster.port);
         self.stage(Name::Endpoint, says.clone(), Some(object.clone()));
-        self.left_aside(cluster, 0, true);
-        Fate::Refused(Refusal {
-            reason: Reason::NoEndpoint,
-            says,
-            by: Some(object),
-            remedy: format!(
-                "{} would have to have a pod ready behind Service {service}, which its selector or an EndpointSlice names",
-                self.world.owner(&service.namespace)
-            ),
-        })
+        self.left_aside(cluster, &[], true);
+        Fate::Refused(Refusal { reason, says, by: Some(object), remedy })
     }
 
     /// Tells of a group, and what becomes of it.

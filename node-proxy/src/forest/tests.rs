@@ -292,10 +292,9 @@ fn http_service(vip: SocketAddr, address: SocketAddr) -> Directory {
     let protocol = AppProtocol::Http1;
     let namespace = Namespace::try_from("shop").unwrap();
     let service = ServiceName::new(namespace, Name::try_from("cart").unwrap());
-    let endpoint = Arc::new(Endpoint { address, ready: true, workload: None, protocol });
+    let endpoint = Arc::new(Endpoint::new(address, protocol));
     let endpoints = vec![endpoint].into();
-    let cluster =
-        Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints, waypoint: None });
+    let cluster = Arc::new(Cluster::new(service.clone(), 80, protocol, endpoints));
     let routes = Arc::new(RouteTable::open(&cluster));
     let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
     Directory { services: Arc::new([(vip, entry)].into()), ..Directory::default() }

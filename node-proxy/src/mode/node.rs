@@ -14,6 +14,7 @@ use std::{
 use config::{
     capacity::Amounts,
     identity::TrustDomain,
+    model::Zone,
     name::{NodeName, RootNamespace},
     store,
 };
@@ -85,6 +86,8 @@ pub struct NodeOptions {
     pub root_namespace: RootNamespace,
     /// The name of this node, if several share the configuration.
     pub node: Option<NodeName>,
+    /// The zone that it is in, if that is told.
+    pub zone: Option<Zone>,
     /// Its addresses, from which its kubelet probes; empty for those of the daemon's own network namespace.
     pub node_addresses: Vec<IpAddr>,
     /// Where certificates come from.
@@ -220,11 +223,13 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         trust_domain: options.trust_domain.clone(),
         root_namespace: options.root_namespace.clone(),
         node: options.node.clone(),
+        zone: options.zone.clone(),
         node_addresses: addresses.to_vec(),
         unbudgeted: !options.budgets,
         ..store::Options::default()
     };
     let places = Places::default();
+    let here = reading.here();
     let manifests = sources::manifests(&options, &places, reading.clone())?;
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let hours = Hours::open(options.showback.clone()).map_err(system("the showback file"))?;
@@ -285,7 +290,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
         let names = Names::new(Arc::new(System), options.names, Arc::clone(&addresses));
         let source = Weighed::new(configured.source, options.reserve);
-        let compiler = Compiler::for_node(addresses);
+        let compiler = Compiler::for_node(addresses).seen_from(here);
         let compiler = if options.budgets { compiler } else { compiler.without_budgets() };
         move || Control::start(Box::new(source), forest, status, compiler, names)
     };

@@ -9,13 +9,7 @@ use crate::snapshot::{Cluster, RouteTable, ServiceEntry, policies::Opening};
 
 fn service() -> Destination {
     let name = config::name::ServiceName::new("shop".try_into().unwrap(), "cart".try_into().unwrap());
-    let cluster = Arc::new(Cluster {
-        service: name.clone(),
-        port: 80,
-        protocol: AppProtocol::Tcp,
-        endpoints: Vec::new().into(),
-        waypoint: None,
-    });
+    let cluster = Arc::new(Cluster::new(name.clone(), 80, AppProtocol::Tcp, Vec::new().into()));
     let routes = Arc::new(RouteTable::open(&cluster));
     let entry = ServiceEntry {
         service: name,

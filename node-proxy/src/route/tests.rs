@@ -26,13 +26,8 @@ fn get(uri: &str) -> Parts {
 }
 
 fn cluster(name: &str) -> Arc<Cluster> {
-    Arc::new(Cluster {
-        service: ServiceName::new("shop".try_into().unwrap(), name.try_into().unwrap()),
-        port: 80,
-        protocol: AppProtocol::Http1,
-        endpoints: Vec::new().into(),
-        waypoint: None,
-    })
+    let service = ServiceName::new("shop".try_into().unwrap(), name.try_into().unwrap());
+    Arc::new(Cluster::new(service, 80, AppProtocol::Http1, Vec::new().into()))
 }
 
 pub(super) fn rule(shares: &[(u32, Option<&str>)]) -> CompiledRule {

@@ -7,24 +7,24 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
-    ops::Deref,
     sync::Arc,
 };
 
 use config::{
     identity::Identity,
-    model::{AppProtocol, Budget, Egress, Endpoint, Isolation, Mesh, Workload},
+    model::{AppProtocol, Budget, Egress, Here, Isolation, Mesh, Workload},
     name::{HostName, Namespace, PodName, ServiceName, TenantId},
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::cluster::{Affinity, Cluster, Endpoints, Narrowed, Narrowing};
 pub use self::routes::RouteTable;
 use self::{
     network::Network,
     policies::{External, Policies},
 };
-use crate::telemetry::Reason;
 
+mod cluster;
 pub mod network;
 pub mod policies;
 pub mod routes;
@@ -61,6 +61,8 @@ pub struct Source {
     pub mesh: Mesh,
     /// Addresses of this node.
     pub node_addresses: Arc<[IpAddr]>,
+    /// Where it is.
+    pub here: Here,
     /// What was found for hosts, by who wanted it.
     pub found: BTreeMap<(TenantId, HostName), Vec<IpAddr>>,
 }
@@ -148,52 +150,6 @@ pub struct Answers {
     pub port: u16,
     /// The workload's.
     pub at: u16,
-}
-
-/// The endpoints of one Service port.
-#[derive(Debug)]
-pub struct Cluster {
-    /// The Service.
-    pub service: ServiceName,
-    /// The Service's port.
-    pub port: u16,
-    /// What the Service port speaks; an endpoint may say otherwise.
-    pub protocol: AppProtocol,
-    /// Ready and not ready ones.
-    pub endpoints: Endpoints,
-    /// The proxy that has to be gone through to get there, if one has.
-    pub waypoint: Option<Arc<str>>,
-}
-
-impl Cluster {
-    /// Why nobody of it can be picked, where nobody can.
-    pub fn emptiness(&self) -> Reason {
-        if self.waypoint.is_some() { Reason::Waypoint } else { Reason::NoEndpoint }
-    }
-}
-
-/// The endpoints of a cluster, immutable. Clones share it; [`Endpoints::key`] tells two of them apart.
-#[derive(Debug, Clone)]
-pub struct Endpoints(Arc<[Arc<Endpoint>]>);
-
-impl Endpoints {
-    /// Unique among all that are alive: whoever holds a clone may use it as a key.
-    pub fn key(&self) -> usize {
-        Arc::as_ptr(&self.0).cast::<()>() as usize
-    }
-}
-
-impl From<Vec<Arc<Endpoint>>> for Endpoints {
-    fn from(endpoints: Vec<Arc<Endpoint>>) -> Self {
-        Self(Arc::from(endpoints))
-    }
-}
-
-impl Deref for Endpoints {
-    type Target = [Arc<Endpoint>];
-    fn deref(&self) -> &[Arc<Endpoint>] {
-        &self.0
-    }
 }
 
 /// What a connection is going to.

@@ -124,6 +124,8 @@ reasons! {
     InvalidBackend, "invalid_backend", 500, Configuration;
     /// The Service has no endpoint that is ready.
     NoEndpoint, "no_endpoint", 503, Upstream;
+    /// The Service is for callers on the node of its endpoints, and this node has none that is ready.
+    NoLocalEndpoint, "no_local_endpoint", 503, Upstream;
     /// The endpoint's address belongs to another pod by now, or to none.
     EndpointGone, "endpoint_gone", 503, Upstream;
     /// The endpoint refused the connection.

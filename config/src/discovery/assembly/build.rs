@@ -7,13 +7,16 @@ use std::{
 };
 
 use super::{
-    super::lower::{HeldService, Key, Object},
+    super::lower::{HeldService, HeldWorkload, Key, Object},
     Assembly, Changes,
     held::{Dirty, Held},
     tenants,
 };
 use crate::{
-    model::{AppProtocol, AuthorizationPolicy, Endpoint, Mesh, NetworkPolicy, Scope, Service, ServicePort},
+    model::{
+        AppProtocol, AuthorizationPolicy, Endpoint, Mesh, NetworkPolicy, Reach, Scope, Service, ServicePort,
+        Topology,
+    },
     name::{Name, PolicyName},
 };
 
@@ -149,9 +152,11 @@ fn service(held: &Held, object: &Object, known: Option<&Arc<Service>>) -> Option
         for address in reached {
             let endpoint = |port| Endpoint {
                 address: SocketAddr::new(*address, port),
-                ready: workload.ready,
+                ready: workload.ready || own.wish.unready,
                 workload: Some(workload.workload.pod.clone()),
                 protocol: AppProtocol::Undeclared,
+                draining: false,
+                topology: topology(own, workload),
             };
             for port in &mut service.ports {
                 port.endpoints.extend(target(port, said, targets).map(endpoint));
@@ -159,6 +164,17 @@ fn service(held: &Held, object: &Object, known: Option<&Arc<Service>>) -> Option
         }
     }
     Some(same(service, known))
+}
+
+/// Where a workload is, and as hints of the kind that Kubernetes gives what the Service wishes.
+fn topology(own: &HeldService, held: &HeldWorkload) -> Option<Box<Topology>> {
+    let node = held.workload.node.as_ref();
+    let topology = Topology {
+        node: node.filter(|_| own.service.reach == Reach::Node).cloned(),
+        for_nodes: node.filter(|_| own.wish.node).into_iter().cloned().collect(),
+        for_zones: held.zone.as_ref().filter(|_| own.wish.zone).into_iter().cloned().collect(),
+    };
+    topology.boxed()
 }
 
 /// Where a workload answers on a port: by its own word, else by the Service's.

@@ -10,9 +10,12 @@ use super::{
     facts, names,
 };
 use crate::{
-    discovery::messages::{self, NetworkAddress},
+    discovery::messages::{
+        self, LoadBalancing, NetworkAddress,
+        load_balancing::{HealthPolicy, Mode, Scope},
+    },
     document::shorten,
-    model::{AppProtocol, Members, Service, ServicePort},
+    model::{AppProtocol, Members, Reach, Service, ServicePort},
     name::ServiceName,
 };
 
@@ -25,6 +28,19 @@ pub(in crate::discovery) struct HeldService {
     pub(in crate::discovery) targets: Option<BTreeMap<u16, u16>>,
     /// The name that workloads call it by.
     pub(in crate::discovery) resource: String,
+    /// What is to be made of those endpoints.
+    pub(in crate::discovery) wish: Wish,
+}
+
+/// What Istio's word for balancing wants of endpoints, beside how far connections go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::discovery) struct Wish {
+    /// Those on the caller's node are preferred.
+    pub(in crate::discovery) node: bool,
+    /// Those in the caller's zone are.
+    pub(in crate::discovery) zone: bool,
+    /// Those that are not ready are as good.
+    pub(in crate::discovery) unready: bool,
 }
 
 pub(super) fn lower(name: &str, message: &messages::Service, site: &Site) -> Result<Lowered, Bad> {
@@ -36,16 +52,48 @@ pub(super) fn lower(name: &str, message: &messages::Service, site: &Site) -> Res
     let resource = name.to_owned();
     if let Some(own) = facts::of_extension::<Service>(&message.extensions)? {
         let service = Arc::new(checked(own, &own_name, message)?);
-        let held = HeldService { service, targets: None, resource };
+        let held = HeldService { service, targets: None, resource, wish: Wish::default() };
         return Ok(Lowered { object: Object::Service(Arc::new(held)), notes: Vec::new() });
     }
     let mut notes = Vec::new();
     let vips = vips(&message.addresses, site, &mut notes)?;
     let (ports, targets) = ports(&message.ports)?;
     let members = Members { selected: None, named: Default::default(), known: true };
-    let service = Service { name: own_name, vips, ports, members, waypoint: waypoint(message) };
-    let held = HeldService { service: Arc::new(service), targets: Some(targets), resource };
+    let (reach, wish) = balancing(message.load_balancing.as_ref(), &mut notes);
+    let waypoint = waypoint(message);
+    let service = Service { name: own_name, vips, ports, members, waypoint, reach, affinity: None };
+    let held = HeldService { service: Arc::new(service), targets: Some(targets), resource, wish };
     Ok(Lowered { object: Object::Service(Arc::new(held)), notes })
+}
+
+/// How far connections go, and what is wanted of endpoints. Of a region nothing is known here: endpoints in the caller's own are no
+/// better than others where none is in its zone. What would go further than it may goes nowhere but to the caller's node.
+fn balancing(said: Option<&LoadBalancing>, notes: &mut Vec<Note>) -> (Reach, Wish) {
+    let Some(said) = said else { return Default::default() };
+    let scopes: Vec<Scope> = said.routing_preference().collect();
+    let has = |scope| scopes.contains(&scope);
+    let unready = said.health_policy() == HealthPolicy::AllowAll;
+    let wish = Wish { unready, ..Wish::default() };
+    let narrow = [Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node];
+    match said.mode() {
+        Mode::Strict if narrow.into_iter().any(has) => {
+            if scopes.iter().any(|scope| *scope != Scope::Node) {
+                notes.push(Note::not_obeyed(
+                    "endpoints of the caller's region or zone alone cannot be told here: its connections go to those of the \
+                     caller's node alone",
+                ));
+            }
+            (Reach::Node, wish)
+        }
+        Mode::Failover => (Reach::Cluster, Wish { node: has(Scope::Node), zone: has(Scope::Zone), unready }),
+        Mode::Passthrough => {
+            notes.push(Note::not_obeyed(
+                "the client's choice of an endpoint (mode PASSTHROUGH) is not asked for here: one is chosen among all",
+            ));
+            (Reach::Cluster, wish)
+        }
+        Mode::Strict | Mode::Unspecified => (Reach::Cluster, wish),
+    }
 }
 
 fn checked(own: Service, name: &ServiceName, message: &messages::Service) -> Result<Service, Bad> {

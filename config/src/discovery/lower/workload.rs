@@ -18,7 +18,7 @@ use crate::{
     document::shorten,
     finding::Reason,
     identity::{Identity, TrustDomain},
-    model::Workload,
+    model::{Workload, Zone},
     name::{NodeName, PodName, ServiceAccount, TenantId},
 };
 
@@ -35,6 +35,8 @@ pub(in crate::discovery) struct HeldWorkload {
     pub(in crate::discovery) is_itself: bool,
     /// By the names of their resources, the Services it is behind: port to port; 0 is as the Service says.
     pub(in crate::discovery) services: BTreeMap<String, BTreeMap<u16, u16>>,
+    /// The zone that it is in, if that is said.
+    pub(in crate::discovery) zone: Option<Zone>,
     /// The names of the resources of policies about it.
     pub(in crate::discovery) policies: BTreeSet<String>,
 }
@@ -60,12 +62,13 @@ pub(super) fn lower(name: &str, message: messages::Workload, site: &Site) -> Res
     let reached = if is_ours(&message.network, site) { addresses } else { Vec::new() };
     let ready = message.status == WorkloadStatus::Healthy as i32;
     let policies = message.authorization_policies.iter().cloned().collect();
+    let zone = message.locality.as_ref().and_then(|locality| Zone::try_from(locality.zone.as_str()).ok());
     let (workload, notes) = match facts::of_extension::<Workload>(&message.extensions)? {
         Some(own) => (checked(own, &pod, &message)?, Vec::new()),
         None => said(&message, pod, if is_itself { &reached } else { &[] })?,
     };
     let workload = Arc::new(workload);
-    let held = HeldWorkload { workload, ready, reached, is_itself, services, policies };
+    let held = HeldWorkload { workload, ready, reached, is_itself, services, zone, policies };
     Ok(Lowered { object: Object::Workload(Arc::new(held)), notes })
 }
 

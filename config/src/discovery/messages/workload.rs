@@ -98,6 +98,9 @@ pub struct Workload {
     /// How it is reached past its own proxy.
     #[prost(message, optional, tag = "23")]
     pub application_tunnel: Option<ApplicationTunnel>,
+    /// Where it is.
+    #[prost(message, optional, tag = "24")]
+    pub locality: Option<Locality>,
     /// Whose network namespace it is in.
     #[prost(enumeration = "NetworkMode", tag = "25")]
     pub network_mode: i32,
@@ -130,6 +133,9 @@ pub struct Service {
     /// The proxy that stands before it.
     #[prost(message, optional, tag = "7")]
     pub waypoint: Option<GatewayAddress>,
+    /// Which of its endpoints connections go to.
+    #[prost(message, optional, tag = "8")]
+    pub load_balancing: Option<LoadBalancing>,
     /// What implementations say beside that.
     #[prost(message, repeated, tag = "10")]
     pub extensions: Vec<Extension>,
@@ -139,6 +145,81 @@ pub struct Service {
     /// Proxies that stand before it, by weight.
     #[prost(message, repeated, tag = "13")]
     pub weighted_waypoints: Vec<WeightedWaypoint>,
+}
+
+/// `istio.workload.Locality`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Locality {
+    /// The region.
+    #[prost(string, tag = "1")]
+    pub region: String,
+    /// The zone in it.
+    #[prost(string, tag = "2")]
+    pub zone: String,
+    /// A part of the zone.
+    #[prost(string, tag = "3")]
+    pub subzone: String,
+}
+
+/// `istio.workload.LoadBalancing`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LoadBalancing {
+    /// What endpoints are to have in common with the caller, the most important first.
+    #[prost(enumeration = "load_balancing::Scope", repeated, tag = "1")]
+    pub routing_preference: Vec<i32>,
+    /// What becomes of the others.
+    #[prost(enumeration = "load_balancing::Mode", tag = "2")]
+    pub mode: i32,
+    /// Whether endpoints have to be ready.
+    #[prost(enumeration = "load_balancing::HealthPolicy", tag = "3")]
+    pub health_policy: i32,
+}
+
+/// Of [`LoadBalancing`].
+pub mod load_balancing {
+    /// What two places can have in common.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Scope {
+        /// Nothing.
+        Unspecified = 0,
+        /// The region.
+        Region = 1,
+        /// The zone.
+        Zone = 2,
+        /// The part of the zone.
+        Subzone = 3,
+        /// The node.
+        Node = 4,
+        /// The cluster.
+        Cluster = 5,
+        /// The network.
+        Network = 6,
+    }
+
+    /// What becomes of endpoints that have not all of it in common with the caller.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Mode {
+        /// All endpoints are equal.
+        Unspecified = 0,
+        /// They get nothing.
+        Strict = 1,
+        /// They get something where there are no others.
+        Failover = 2,
+        /// The client has chosen already.
+        Passthrough = 3,
+    }
+
+    /// Whether endpoints have to be ready.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+    #[repr(i32)]
+    pub enum HealthPolicy {
+        /// They have to.
+        OnlyHealthy = 0,
+        /// They do not.
+        AllowAll = 1,
+    }
 }
 
 /// `istio.workload.PortList`.

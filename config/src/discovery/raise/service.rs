@@ -5,10 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     discovery::{
         Site,
-        messages::{self, Address, NetworkAddress, Port, address::Type},
+        messages::{
+            self, Address, LoadBalancing, NetworkAddress, Port,
+            address::Type,
+            load_balancing::{Mode, Scope},
+        },
         names,
     },
-    model::{AppProtocol, Endpoint, Service, ServicePort},
+    model::{AppProtocol, Endpoint, Reach, Service, ServicePort, Topology},
     name::PodName,
 };
 
@@ -48,11 +52,30 @@ pub(in crate::discovery) fn raise(site: &Site, service: &Service) -> Address {
         hostname: names::hostname(&site.domain, &service.name),
         addresses: service.vips.iter().copied().map(address).collect(),
         ports: service.ports.iter().map(port).collect(),
+        load_balancing: load_balancing(service),
         canonical: true,
         extensions: vec![super::extension(service)],
         ..messages::Service::default()
     };
     Address { r#type: Some(Type::Service(service)) }
+}
+
+/// Which endpoints its connections go to, in Istio's words; these have none for affinity.
+fn load_balancing(service: &Service) -> Option<LoadBalancing> {
+    let endpoints = || service.ports.iter().flat_map(|port| &port.endpoints);
+    let hints = |has: fn(&Topology) -> bool| endpoints().any(|one| one.topology.as_deref().is_some_and(has));
+    let (mode, preference) = match service.reach {
+        Reach::Node => (Mode::Strict, &[Scope::Node][..]),
+        Reach::Cluster if hints(|topology| !topology.for_nodes.is_empty()) => {
+            (Mode::Failover, &[Scope::Network, Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node][..])
+        }
+        Reach::Cluster if hints(|topology| !topology.for_zones.is_empty()) => {
+            (Mode::Failover, &[Scope::Network, Scope::Region, Scope::Zone][..])
+        }
+        Reach::Cluster => return None,
+    };
+    let routing_preference = preference.iter().map(|scope| (*scope).into()).collect();
+    Some(LoadBalancing { routing_preference, mode: mode.into(), ..LoadBalancing::default() })
 }
 
 /// What a Service says of each pod behind it.

@@ -13,7 +13,7 @@ use crate::{
     identity::{Identity, TrustDomain},
     model::{
         Action, AppProtocol, AuthorizationPolicy, AuthorizationRule, Clause, ConnectionMatch, Endpoint,
-        Members, Scope, Service, ServicePort, TextMatch, Workload,
+        Scope, Service, ServicePort, TextMatch, Workload,
     },
     name::{Name, Namespace, PodName, PolicyName, ServiceAccount, ServiceName, TenantId},
 };
@@ -137,10 +137,9 @@ fn a_policy_of_a_whole_namespace_that_is_not_its_own_is_named_by_its_workloads()
 fn a_pod_with_an_address_of_each_family_answers_on_one_port_and_says_what_it_speaks() {
     let pod = |of: &str| PodName::new(namespace("shop"), name(of));
     let endpoint = |address: &str, of: &str, ready, protocol| Endpoint {
-        address: address.parse().unwrap(),
         ready,
         workload: Some(pod(of)),
-        protocol,
+        ..Endpoint::new(address.parse().unwrap(), protocol)
     };
     let endpoints = vec![
         endpoint("10.0.0.1:8080", "both", false, AppProtocol::Undeclared),
@@ -150,8 +149,7 @@ fn a_pod_with_an_address_of_each_family_answers_on_one_port_and_says_what_it_spe
     ];
     let port = ServicePort { number: 80, name: None, protocol: AppProtocol::Http1, endpoints };
     let name = ServiceName::new(namespace("shop"), name("web"));
-    let service =
-        Service { name, vips: Vec::new(), ports: vec![port], members: Members::default(), waypoint: None };
+    let service = Service { ports: vec![port], ..Service::new(name) };
     let said = pods(&service);
     let port = |protocol| PortOf { number: 80, target: 8080, protocol, ready: true };
     assert_eq!(*said[&pod("both")], [port(AppProtocol::Http1)]);

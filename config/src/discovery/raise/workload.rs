@@ -9,16 +9,19 @@ use crate::{
     discovery::{
         Site,
         messages::{
-            self, Address, NetworkMode, Port, PortList, TunnelProtocol, WorkloadStatus, address::Type,
+            self, Address, Locality, NetworkMode, Port, PortList, TunnelProtocol, WorkloadStatus,
+            address::Type,
         },
     },
-    model::Workload,
+    model::{Workload, ZONE_LABEL},
 };
 
 /// Where an app says its name, the first of them that it has.
 const APP: [&str; 3] = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
 /// And its version.
 const REVISION: [&str; 3] = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+/// Where it says in which region it is; the zone is beside it.
+const REGION_LABEL: &str = "topology.kubernetes.io/region";
 /// `istio.workload.WorkloadType`: a pod by itself. What made it is not known.
 const POD: i32 = 2;
 
@@ -49,12 +52,20 @@ pub(in crate::discovery) fn raise(
         status: if takes_any(services) { WorkloadStatus::Healthy } else { WorkloadStatus::Unhealthy }.into(),
         cluster_id: site.cluster.clone(),
         services: ports(services),
+        locality: locality(pod),
         // A pod in the node's own network is no workload of the model.
         network_mode: NetworkMode::Standard.into(),
         extensions: vec![super::extension(pod)],
         ..messages::Workload::default()
     };
     Address { r#type: Some(Type::Workload(workload)) }
+}
+
+/// Where it is, by the labels that Kubernetes copies from its node.
+fn locality(pod: &Workload) -> Option<Locality> {
+    let label = |key: &str| pod.labels.get(key).cloned().unwrap_or_default();
+    let (region, zone) = (label(REGION_LABEL), label(ZONE_LABEL));
+    (!zone.is_empty()).then(|| Locality { region, zone, subzone: String::new() })
 }
 
 /// Whether new connections may go to it. The model says it of each endpoint, Istio of the whole workload: one that no Service names

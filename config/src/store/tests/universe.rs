@@ -45,11 +45,11 @@ const UNIVERSE: [(&str, &str); 36] = [
     ),
     (
         "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop},",
-        "spec: {clusterIP: 10.0.0.1, selector: {app: a}, ports: [{port: 80, targetPort: web}]}} | spec: {clusterIP: 10.0.0.1, selector: {app: b}, ports: [{port: 80}]}} | spec: {clusterIP: 10.0.0.1, selector: {app: a}, ports: [{port: 81}]}} | spec: {clusterIP: 10.0.0.2, selector: {app: a}, ports: [{port: 80}]}} | spec: {type: ExternalName, externalName: a.example}} | spec: {clusterIP: 10.0.0.9, selector: {app: a}, ports: [{port: 80, appProtocol: tcp}]}} | spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}}",
+        "spec: {clusterIP: 10.0.0.1, selector: {app: a}, ports: [{port: 80, targetPort: web}]}} | spec: {clusterIP: 10.0.0.1, selector: {app: b}, ports: [{port: 80}]}} | spec: {clusterIP: 10.0.0.1, selector: {app: a}, ports: [{port: 81}]}} | spec: {clusterIP: 10.0.0.2, selector: {app: a}, ports: [{port: 80}]}} | spec: {type: ExternalName, externalName: a.example}} | spec: {clusterIP: 10.0.0.9, selector: {app: a}, ports: [{port: 80, appProtocol: tcp}]}} | spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}} | spec: {clusterIP: 10.0.0.1, selector: {app: a}, internalTrafficPolicy: Local, sessionAffinity: ClientIP, ports: [{port: 80}]}} | spec: {clusterIP: 10.0.0.1, selector: {app: a}, trafficDistribution: PreferSameNode, ports: [{port: 80}]}}",
     ),
     (
         "{apiVersion: v1, kind: Service,",
-        "metadata: {name: t, namespace: shop}, spec: {clusterIP: 10.0.0.2, ports: [{port: 80, name: http}, {port: 90, name: grpc}]}} | metadata: {name: t, namespace: shop, creationTimestamp: '2026-01-02T00:00:00Z'}, spec: {clusterIP: 10.0.0.2, ports: [{port: 80, name: http}]}} | metadata: {name: t, namespace: shop, creationTimestamp: '2026-01-01T00:00:00Z'}, spec: {clusterIP: 10.9.0.1, ports: [{port: 80, name: http}]}} | metadata: {name: t, namespace: shop}, spec: {clusterIP: 10.1.0.7, ports: [{port: 80, name: http}]}} | metadata: {name: t, namespace: shop}, spec: {clusterIP: 10.7.0.1, ports: [{port: 80, name: http}]}}",
+        "metadata: {name: t, namespace: shop}, spec: {clusterIP: 10.0.0.2, ports: [{port: 80, name: http}, {port: 90, name: grpc}]}} | metadata: {name: t, namespace: shop, creationTimestamp: '2026-01-02T00:00:00Z'}, spec: {clusterIP: 10.0.0.2, ports: [{port: 80, name: http}]}} | metadata: {name: t, namespace: shop, creationTimestamp: '2026-01-01T00:00:00Z'}, spec: {clusterIP: 10.9.0.1, ports: [{port: 80, name: http}]}} | metadata: {name: t, namespace: shop}, spec: {clusterIP: 10.0.0.2, internalTrafficPolicy: Local, ports: [{port: 80, name: http}]}} | metadata: {name: t, namespace: shop}, spec: {clusterIP: 10.1.0.7, ports: [{port: 80, name: http}]}} | metadata: {name: t, namespace: shop}, spec: {clusterIP: 10.7.0.1, ports: [{port: 80, name: http}]}}",
     ),
     (
         "{apiVersion: v1, kind: Service, metadata: {name: u, namespace: bank},",
@@ -57,7 +57,7 @@ const UNIVERSE: [(&str, &str); 36] = [
     ),
     (
         "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: t-1, namespace: shop, labels: {kubernetes.io/service-name: t}},",
-        "ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.1.0.1]}, {addresses: [10.9.0.1]}]} | ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.1.0.2], conditions: {ready: false}}]} | ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.1.0.3]}]} | ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.9.0.2]}]} | ports: [{name: http, port: 8080, appProtocol: http}], endpoints: [{addresses: [10.1.0.1]}]} | ports: 7}",
+        "ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.1.0.1]}, {addresses: [10.9.0.1]}]} | ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.1.0.2], conditions: {ready: false}}]} | ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.1.0.3]}]} | ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.9.0.2]}]} | ports: [{name: http, port: 8080, appProtocol: http}], endpoints: [{addresses: [10.1.0.1], nodeName: one, hints: {forNodes: [{name: one}], forZones: [{name: z}]}}, {addresses: [10.1.0.2], conditions: {ready: false, serving: true, terminating: true}}]} | ports: 7}",
     ),
     (
         "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [{name: http, port: 8080, appProtocol: tcp}],",
@@ -133,7 +133,7 @@ const UNIVERSE: [(&str, &str); 36] = [
     ),
     (
         "{apiVersion: v1, kind: Pod, spec: {containers: [{name: c, ports: [{name: web, containerPort: 8080}]}]},",
-        "metadata: {name: x, namespace: shop, labels: {app: b}}, status: {podIP: 10.1.0.21}} | metadata: {name: x, namespace: shop, labels: {app: a}}, status: {podIP: 10.1.0.21}} | metadata: {name: x, namespace: shop, labels: {app: a, canopy.mesh/mode: 'off'}}, status: {podIP: 10.9.0.1}}",
+        "metadata: {name: x, namespace: shop, labels: {app: b}}, status: {podIP: 10.1.0.21}} | metadata: {name: x, namespace: shop, labels: {app: a}}, status: {podIP: 10.1.0.21}} | metadata: {name: x, namespace: shop, labels: {app: a, topology.kubernetes.io/zone: z}, deletionTimestamp: '2026-01-01T00:00:00Z', annotations: {canopy.mesh/netns: /run/netns/x}}, status: {podIP: 10.1.0.21}} | metadata: {name: x, namespace: shop, labels: {app: a, canopy.mesh/mode: 'off'}}, status: {podIP: 10.9.0.1}}",
     ),
     (
         "{apiVersion: v1, kind: Pod, spec: {containers: [{name: c}]},",

@@ -4,17 +4,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use config::{
-    model::{AppProtocol, Endpoint, Service, ServicePort},
+    model::{AppProtocol, Endpoint, Here, Service, ServicePort},
     name::ServiceName,
 };
 
-use super::differences::differences;
-use crate::snapshot::{Answers, Cluster, canonical};
+use super::{differences::differences, narrow};
+use crate::snapshot::{Affinity, Answers, Cluster, canonical};
 
 /// All clusters of a mesh.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Clusters {
     services: BTreeMap<ServiceName, Ports>,
     claims: HashMap<IpAddr, BTreeMap<u16, Claims>>,
     endpoints: Arc<HashSet<SocketAddr>>,
+    /// Where the callers are.
+    here: Here,
 }
 
 /// One Service and what was made of it.
@@ -53,6 +57,16 @@ impl Claims {
 }
 
 impl Clusters {
+    /// As seen from there.
+    pub(super) fn seen_from(here: Here) -> Self {
+        Self { here, ..Self::default() }
+    }
+
+    /// Where they are seen from.
+    pub(super) fn here(&self) -> &Here {
+        &self.here
+    }
+
     /// Takes over the Services of a mesh.
     pub(super) fn update(&mut self, services: &BTreeMap<ServiceName, Arc<Service>>) -> Touched {
         let mut touched = Touched::default();
@@ -63,7 +77,7 @@ impl Clusters {
                 self.unclaim(before, &mut touched.addresses);
             }
             if let Some(service) = services.get(&name) {
-                let clusters = compile(service, before.as_ref());
+                let clusters = compile(service, before.as_ref(), &self.here);
                 let ports = Ports { source: Arc::clone(service), clusters };
                 self.claim(&ports, &mut touched.addresses);
                 self.services.insert(name.clone(), ports);
@@ -158,9 +172,9 @@ impl Clusters {
     }
 }
 
-fn compile(service: &Service, before: Option<&Ports>) -> BTreeMap<u16, Arc<Cluster>> {
+fn compile(service: &Service, before: Option<&Ports>, here: &Here) -> BTreeMap<u16, Arc<Cluster>> {
     let compile = |port: &ServicePort| {
-        let new = cluster(service, port);
+        let new = cluster(service, port, here);
         let old = before.and_then(|ports| ports.clusters.get(&port.number));
         let cluster = match old {
             Some(old) if is_same(old, &new) => Arc::clone(old),
@@ -172,26 +186,45 @@ fn compile(service: &Service, before: Option<&Ports>) -> BTreeMap<u16, Arc<Clust
 }
 
 fn is_same(old: &Cluster, new: &Cluster) -> bool {
-    old.protocol == new.protocol && old.waypoint == new.waypoint && old.endpoints[..] == new.endpoints[..]
+    // Of the same endpoints, the same are those that callers of one node go to.
+    let by = |cluster: &Cluster| cluster.narrowed.as_ref().map(|narrowed| narrowed.by);
+    old.protocol == new.protocol
+        && old.waypoint == new.waypoint
+        && old.affinity == new.affinity
+        && by(old) == by(new)
+        && old.endpoints[..] == new.endpoints[..]
 }
 
 /// An address that is listed twice (in two slices) counts once, and is ready if any of them says so.
-fn cluster(service: &Service, port: &ServicePort) -> Cluster {
+fn cluster(service: &Service, port: &ServicePort, here: &Here) -> Cluster {
     let mut positions: HashMap<SocketAddr, usize> = HashMap::with_capacity(port.endpoints.len());
     let mut endpoints: Vec<Endpoint> = Vec::with_capacity(port.endpoints.len());
     for endpoint in &port.endpoints {
         let address = canonical(endpoint.address);
         let position = *positions.entry(address).or_insert(endpoints.len());
         match endpoints.get_mut(position) {
-            Some(known) => known.ready |= endpoint.ready,
+            Some(known) => {
+                known.ready |= endpoint.ready;
+                known.draining |= endpoint.draining;
+            }
             None => endpoints.push(Endpoint { address, ..endpoint.clone() }),
         }
     }
+    let endpoints: Vec<Arc<Endpoint>> = endpoints.into_iter().map(Arc::new).collect();
     Cluster {
-        service: service.name.clone(),
-        port: port.number,
-        protocol: port.protocol,
-        endpoints: endpoints.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
+        narrowed: narrow::narrow(&endpoints, service.reach, here),
+        affinity: service.affinity.map(|seconds| Affinity {
+            key: key(&service.name, port.number),
+            lasts: Duration::from_secs(seconds.into()),
+        }),
         waypoint: service.waypoint.as_deref().map(Arc::from),
+        ..Cluster::new(service.name.clone(), port.number, port.protocol, endpoints.into())
     }
+}
+
+/// A Service's port as a number; without keys, so that it is the same in all lanes and after a restart.
+fn key(service: &ServiceName, port: u16) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (service, port).hash(&mut hasher);
+    hasher.finish()
 }

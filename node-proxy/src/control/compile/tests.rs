@@ -6,8 +6,7 @@ use config::{
     identity::{Identity, TrustDomain},
     model::{
         AppProtocol, Backend, BackendTarget, Budget, Egress, Endpoint, Exclusions, HttpRoute, InvalidBackend,
-        Isolation, Labels, Match, Members, Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts,
-        Workload,
+        Isolation, Labels, Match, Parent, PathMatch, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
     },
     name::{PodName, RouteKind, RouteName, ServiceName},
 };
@@ -94,12 +93,7 @@ fn add_pod(mesh: &mut Mesh, name: &str, address: &str) {
 }
 
 fn endpoint(address: &str) -> Endpoint {
-    Endpoint {
-        address: address.parse().unwrap(),
-        ready: true,
-        workload: None,
-        protocol: AppProtocol::Undeclared,
-    }
+    Endpoint::new(address.parse().unwrap(), AppProtocol::Undeclared)
 }
 
 /// A Service with port 80; headless where `vip` is empty.
@@ -108,10 +102,8 @@ fn add_service(mesh: &mut Mesh, name: &str, vip: &str, protocol: AppProtocol, en
     let endpoints = endpoints.iter().map(|address| endpoint(address)).collect();
     let port = ServicePort { number: 80, name: None, protocol, endpoints };
     let vips = vip.parse().into_iter().collect();
-    mesh.services.insert(
-        name.clone(),
-        Arc::new(Service { name, vips, ports: vec![port], members: Members::default(), waypoint: None }),
-    );
+    let service = Service { vips, ports: vec![port], ..Service::new(name.clone()) };
+    mesh.services.insert(name, Arc::new(service));
 }
 
 fn backend(service: &str) -> Backend {

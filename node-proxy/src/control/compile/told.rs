@@ -31,7 +31,12 @@ impl Told {
 
     /// The snapshot of what was told; an empty one where it says nothing of the tenant.
     pub fn compile(&mut self, source: Source) -> Arc<Snapshot> {
-        let Source { mut mesh, found, .. } = source;
+        let Source { mut mesh, found, here, node_addresses } = source;
+        // Once: before its first configuration a cell is told of no node.
+        if here != *self.compiler.clusters.here() {
+            let compiler = Compiler::for_node(node_addresses).seen_from(here);
+            self.compiler = Compiler { tells: false, ..compiler };
+        }
         part::adopt(&mut mesh, &self.mesh);
         self.compiler.know(found);
         let mut compiled = self.compiler.compile(&mesh);
@@ -56,7 +61,8 @@ impl Compiler {
             };
             let found = self.answers.iter().filter(|(key, _)| wanted(key));
             let found = found.map(|(key, addresses)| (key.clone(), addresses.clone())).collect();
-            Arc::new(Source { mesh, node_addresses: Arc::clone(&self.node_addresses), found })
+            let here = self.clusters.here().clone();
+            Arc::new(Source { mesh, node_addresses: Arc::clone(&self.node_addresses), here, found })
         })
     }
 }

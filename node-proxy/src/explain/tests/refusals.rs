@@ -14,6 +14,10 @@ const LED_OUT: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: out, name
     spec: {clusterIP: 10.96.9.9, ports: [{name: redis, port: 80, targetPort: 443}]}\n---\n\
     apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: out, namespace: bank, labels: {kubernetes.io/service-name: out}}\n\
     addressType: IPv4\nports: [{name: redis, port: 443}]\nendpoints: [{addresses: [203.0.113.9]}]\n";
+const LOCAL: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: near, namespace: shop}\n\
+    spec: {clusterIP: 10.96.9.8, internalTrafficPolicy: Local, ports: [{name: http, port: 80}]}\n---\n\
+    apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: near, namespace: shop, labels: {kubernetes.io/service-name: near}}\n\
+    addressType: IPv4\nports: [{name: http, port: 443}]\nendpoints: [{addresses: [203.0.113.9], nodeName: another}]\n";
 const NO_RULE: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: cart, namespace: shop}\n\
     spec: {parentRefs: [{group: '', kind: Service, name: cart}], rules: [{matches: [{method: PUT}], backendRefs: [{name: cart, port: 80}]}]}\n";
 const NO_BACKEND: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: cart, namespace: shop}\n\
@@ -22,7 +26,7 @@ const NO_BACKEND: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRo
 /// More manifests, who calls whom; the reason, the object that refuses, and words of what would have to be changed.
 type Row = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
 
-const TABLE: [Row; 11] = [
+const TABLE: [Row; 12] = [
     (
         "",
         "kept/app",
@@ -103,6 +107,14 @@ const TABLE: [Row; 11] = [
         "no_endpoint",
         "Service shop/empty of shop in mesh.yaml:101",
         "shop would have to have a pod ready behind Service shop/empty",
+    ),
+    (
+        LOCAL,
+        "shop/web",
+        "near:80",
+        "no_local_endpoint",
+        "Service shop/near of shop in more.yaml:1",
+        "shop would have to have a pod of Service shop/near ready on this node, as a DaemonSet has",
     ),
     (
         "",

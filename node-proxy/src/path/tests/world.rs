@@ -194,11 +194,12 @@ impl World {
         let endpoint = |address: &SocketAddr| {
             let neighbour = self.neighbours.get().then(|| self.tree.workload.pod.clone());
             let workload = self.left_behind.borrow().clone().or(neighbour);
-            Arc::new(Endpoint { address: *address, ready: true, workload, protocol })
+            Arc::new(Endpoint { workload, ..Endpoint::new(*address, protocol) })
         };
         let endpoints = endpoints.iter().map(endpoint).collect::<Vec<_>>().into();
         let waypoint = self.waypoint.borrow().clone();
-        let cluster = Arc::new(Cluster { service: service.clone(), port: 80, protocol, endpoints, waypoint });
+        let cluster =
+            Arc::new(Cluster { waypoint, ..Cluster::new(service.clone(), 80, protocol, endpoints) });
         let routes = Arc::new(RouteTable::open(&cluster));
         let entry = Arc::new(ServiceEntry { service, port: 80, protocol, cluster, routes });
         self.services.borrow_mut().insert(vip, entry);

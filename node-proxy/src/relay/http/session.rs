@@ -166,10 +166,5 @@ fn original(permit: &Permit) -> Endpoint {
         Destination::Workload { entry, .. } => Some(entry.workload.pod.clone()),
         Destination::Service { .. } | Destination::Outside => None,
     };
-    Endpoint {
-        address: permit.origin.destination,
-        ready: true,
-        workload,
-        protocol: permit.destination.protocol(),
-    }
+    Endpoint { workload, ..Endpoint::new(permit.origin.destination, permit.destination.protocol()) }
 }

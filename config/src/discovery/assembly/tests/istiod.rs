@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::*;
 use crate::{
     discovery::messages::{
-        AppProtocol, GatewayAddress, NamespacedHostname, NetworkMode, TunnelProtocol, WeightedWaypoint,
-        WorkloadStatus, gateway_address::Destination,
+        AppProtocol, GatewayAddress, LoadBalancing, Locality, NamespacedHostname, NetworkMode,
+        TunnelProtocol, WeightedWaypoint, WorkloadStatus,
+        gateway_address::Destination,
+        load_balancing::{HealthPolicy, Mode, Scope},
     },
-    model::AppProtocol as Spoken,
+    model::{AppProtocol as Spoken, Reach},
 };
 
 fn one_service(ports: &[(u32, u32, AppProtocol)], workloads: Vec<messages::Workload>) -> Made {
@@ -237,4 +239,55 @@ fn what_is_no_pod_is_no_pods_namesake() {
     assert_eq!(names.len(), 2);
     assert_eq!(names[0], "shop/cart-0");
     assert!(names[1].starts_with("shop/workloadentry-cart-0-"), "{names:?}");
+}
+
+/// A Service that says so of its connections, before one pod on `node-a` in zone `z`: how far they go; of the pod the node, whose
+/// nodes and zones it is for, and whether it is ready; and what is said of that.
+fn balanced(said: LoadBalancing) -> (Reach, [String; 3], bool, usize) {
+    let mut cart = service("shop/cart", "10.96.0.9", &[(80, 8080, AppProtocol::Tcp)]);
+    cart.load_balancing = Some(said);
+    let mut pod = behind(workload("shop/cart-0", "10.1.0.5"), "shop/cart", &[(80, 8080)]);
+    pod.status = WorkloadStatus::Unhealthy as i32;
+    pod.locality = Some(Locality { region: "r".to_owned(), zone: "z".to_owned(), subzone: String::new() });
+    let made = made(vec![(Kind::Address, vec![of_service(cart), of_workload(pod)])]);
+    let service = own_service(&made, "shop/cart");
+    let endpoint = &service.ports[0].endpoints[0];
+    let topology = endpoint.topology.clone().unwrap_or_default();
+    let place = [
+        topology.node.map(String::from).unwrap_or_default(),
+        topology.for_nodes.into_iter().map(String::from).collect(),
+        topology.for_zones.into_iter().map(String::from).collect(),
+    ];
+    let told = made.findings.iter().filter(|finding| finding.reason == Reason::NotObeyed);
+    (service.reach, place, endpoint.ready, told.count())
+}
+
+#[test]
+fn what_istiod_says_of_balancing_is_heeded_as_far_as_it_means_the_same() {
+    use Scope::{Cluster, Network, Node, Region, Subzone, Zone};
+    let said = |mode: Mode, scopes: &[Scope]| LoadBalancing {
+        routing_preference: scopes.iter().map(|scope| *scope as i32).collect(),
+        mode: mode as i32,
+        health_policy: 0,
+    };
+    let nowhere = ["", "", ""];
+    for (said, reach, place, told) in [
+        (said(Mode::Unspecified, &[]), Reach::Cluster, nowhere, 0),
+        (said(Mode::Strict, &[Node]), Reach::Node, ["node-a", "", ""], 0),
+        (said(Mode::Strict, &[Cluster]), Reach::Cluster, nowhere, 0),
+        (said(Mode::Strict, &[Region, Zone]), Reach::Node, ["node-a", "", ""], 1),
+        (said(Mode::Failover, &[Network, Region, Zone]), Reach::Cluster, ["", "", "z"], 0),
+        (
+            said(Mode::Failover, &[Network, Region, Zone, Subzone, Node]),
+            Reach::Cluster,
+            ["", "node-a", "z"],
+            0,
+        ),
+        (said(Mode::Passthrough, &[]), Reach::Cluster, nowhere, 1),
+    ] {
+        let expected = (reach, place.map(str::to_owned), false, told);
+        assert_eq!(balanced(said.clone()), expected, "{said:?}");
+    }
+    let all = LoadBalancing { health_policy: HealthPolicy::AllowAll as i32, ..LoadBalancing::default() };
+    assert!(balanced(all).2, "publishNotReadyAddresses");
 }

@@ -3,7 +3,8 @@
 use std::{fs, path::Path};
 
 use config::{
-    model::Isolation,
+    model::{Here, Isolation, Reach, Topology},
+    name::NodeName,
     store::{FileText, Options, Store},
 };
 
@@ -132,4 +133,38 @@ fn what_did_not_change_between_two_tellings_is_the_same_object() {
         one.directory.services.get(at).is_some_and(|before| Arc::ptr_eq(before, entry))
     });
     assert!(same.count() > 0, "nor have the other Services");
+}
+
+/// The endpoints that are gone to, by Service port.
+fn gone_to(snapshot: &Snapshot) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+    let endpoints = |entry: &ServiceEntry| {
+        let candidates = entry.cluster.candidates().iter().filter(|one| entry.cluster.takes(one));
+        candidates.map(|one| one.address).collect()
+    };
+    snapshot.directory.services.iter().map(|(vip, entry)| (*vip, endpoints(entry))).collect()
+}
+
+#[test]
+fn a_cell_that_compiles_for_itself_knows_on_which_node_it_is() {
+    let mut mesh = examples(&["two-tenants"]);
+    let node: Option<NodeName> = "node-a".try_into().ok();
+    let service = mesh.services.values_mut().find(|service| !service.vips.is_empty()).unwrap();
+    let service = Arc::make_mut(service);
+    service.reach = Reach::Node;
+    for endpoint in service.ports.iter_mut().flat_map(|port| port.endpoints.iter_mut().take(1)) {
+        endpoint.topology = Some(Box::new(Topology { node: node.clone(), ..Topology::default() }));
+    }
+    let vip = SocketAddr::new(service.vips[0], service.ports[0].number);
+    let here = Here { node, zone: None };
+    let compiled = Compiler::for_node(Arc::default()).seen_from(here).compile(&mesh);
+    for (tenant, here) in &compiled {
+        let mut told = Told::new(tenant.clone(), &Arc::default());
+        told.compile(Source::default());
+        let there = told.compile(through_bytes(here.source.as_ref().unwrap()));
+        assert_eq!(gone_to(here)[&vip].len(), 1, "{tenant}");
+        assert!(gone_to(&there).contains_key(&vip), "{tenant}");
+        for (vip, endpoints) in gone_to(&there) {
+            assert_eq!(gone_to(here)[&vip], endpoints, "{tenant} {vip}");
+        }
+    }
 }

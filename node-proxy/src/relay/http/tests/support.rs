@@ -14,7 +14,7 @@ use config::{
     identity::Identity,
     model::{
         AppProtocol, Backend, BackendTarget, Budget, Egress, Endpoint, Exclusions, Filter, HttpRoute,
-        Isolation, Labels, Members, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
+        Isolation, Labels, Mesh, Parent, Rule, Service, ServicePort, Tenant, Timeouts, Workload,
     },
     name::{Name, Namespace, PodName, RouteKind, RouteName, ServiceAccount, ServiceName, TenantId},
 };
@@ -130,12 +130,7 @@ impl Bench {
     /// Adds or replaces a Service; takes effect with [`Bench::publish`].
     pub(super) fn service(&self, name: &str, vip: &str, endpoints: &[At]) {
         let vip: SocketAddr = vip.parse().unwrap();
-        let endpoints = endpoints.iter().map(|at| Endpoint {
-            address: at.address,
-            ready: true,
-            workload: None,
-            protocol: at.protocol,
-        });
+        let endpoints = endpoints.iter().map(|at| Endpoint::new(at.address, at.protocol));
         let port = ServicePort {
             number: vip.port(),
             name: None,
@@ -143,13 +138,7 @@ impl Bench {
             endpoints: endpoints.collect(),
         };
         let name = service_name(name);
-        let service = Service {
-            name: name.clone(),
-            vips: vec![vip.ip()],
-            ports: vec![port],
-            members: Members::default(),
-            waypoint: None,
-        };
+        let service = Service { vips: vec![vip.ip()], ports: vec![port], ..Service::new(name.clone()) };
         self.mesh.borrow_mut().services.insert(name, Arc::new(service));
     }
 
