@@ -180,29 +180,6 @@ fn membership_in_the_mesh_is_the_pods_word_then_its_namespaces() {
 }
 
 #[test]
-fn labels_that_do_something_are_not_said_to_do_nothing() {
-    for (mode, on_failure) in [("node", "open"), ("node", "closed"), ("'off'", "open")] {
-        let labels = format!("canopy.mesh/mode: {mode}, canopy.mesh/on-failure: {on_failure}");
-        let text =
-            format!("kind: Namespace\napiVersion: v1\nmetadata: {{name: shop, labels: {{{labels}}}}}\n");
-        assert!(apply(&text, None).findings.is_empty(), "{labels}");
-    }
-}
-
-#[test]
-fn in_a_cluster_no_pod_is_in_by_its_network_namespace_which_is_the_nodes_word() {
-    let node = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: node}}\n";
-    let plain = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop}\n";
-    for (namespace, is_in) in [(node, true), (plain, false)] {
-        let text = format!("{namespace}{}", pod("p", 1, NETNS, ""));
-        let files = BTreeMap::from([(PathBuf::from("a.yaml"), FileText::from(text.as_str()))]);
-        let outcome = Store::new(Options { of_cluster: true, ..Options::default() }).apply(&files);
-        let found = workload(&outcome, "p");
-        assert_eq!((found.netns.is_some(), found.meshed), (is_in, is_in), "{namespace}");
-    }
-}
-
-#[test]
 fn a_pod_of_a_tenant_that_is_kept_to_the_mesh_does_not_leave_it_by_its_label_where_its_network_namespace_is_elsewhere()
  {
     let text = "kind: Namespace\napiVersion: v1\nmetadata: {name: shop, labels: {canopy.mesh/mode: node}}\n---\n\
