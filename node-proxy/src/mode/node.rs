@@ -21,7 +21,8 @@ use config::{
 use ebpf_redirect::{FenceChoice, RedirectError};
 use tokio::task::JoinSet;
 
-use super::{Manifests, hours::Hours, signals::Signals, sources, steering::Steering};
+use self::doors::Doors;
+use super::{Manifests, hours::Hours, sources, steering::Steering};
 use crate::{
     admin,
     app::{Daemon, Origin},
@@ -43,13 +44,15 @@ use crate::{
         authority::{AuthorityError, embedded, istio},
         revocation::RevocationError,
     },
-    sys::{addresses, code, descriptors},
+    sys::{code, descriptors},
     telemetry::{
         access::{AccessLogError, Target, Writer},
         server,
     },
     upstream::connect::Kernel,
 };
+
+mod doors;
 
 /// What the node daemon is told on its command line.
 #[derive(Debug, Clone)]
@@ -218,16 +221,8 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
         0
     });
-    let addresses = node_addresses(&options.node_addresses);
-    let reading = store::Options {
-        trust_domain: options.trust_domain.clone(),
-        root_namespace: options.root_namespace.clone(),
-        node: options.node.clone(),
-        zone: options.zone.clone(),
-        node_addresses: addresses.to_vec(),
-        unbudgeted: !options.budgets,
-        ..store::Options::default()
-    };
+    let addresses = doors::node_addresses(&options.node_addresses);
+    let reading = reading(&options, &addresses);
     let places = Places::default();
     let here = reading.here();
     let manifests = sources::manifests(&options, &places, reading.clone())?;
@@ -297,16 +292,17 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     runtime.block_on(serve(options, &daemon, (doors, places), &access_log, control))
 }
 
-/// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks.
-fn node_addresses(given: &[IpAddr]) -> Arc<[IpAddr]> {
-    if !given.is_empty() {
-        return given.iter().map(IpAddr::to_canonical).collect();
+/// How manifests are read here.
+fn reading(options: &NodeOptions, addresses: &[IpAddr]) -> store::Options {
+    store::Options {
+        trust_domain: options.trust_domain.clone(),
+        root_namespace: options.root_namespace.clone(),
+        node: options.node.clone(),
+        zone: options.zone.clone(),
+        node_addresses: addresses.to_vec(),
+        unbudgeted: !options.budgets,
+        ..store::Options::default()
     }
-    let found = addresses::local().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the node's addresses are not known, so its probes are not: give them with --node-ip");
-        Vec::new()
-    });
-    found.into_iter().filter(|address| !address.is_loopback()).collect()
 }
 
 /// By then, what only starting needed has run. Measured (`bench memory`): of 15.6 MiB that the idle daemon had resident,
@@ -315,25 +311,6 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// How long connections of a pod that was removed may go on.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Where the daemon is spoken to. All of it is had before anything of a predecessor's is touched.
-struct Doors {
-    admin: admin::server::Server,
-    gate: Option<Gate>,
-    metrics: server::Server,
-    signals: Signals,
-}
-
-impl Doors {
-    async fn open(options: &NodeOptions) -> Result<Self, RunError> {
-        Ok(Self {
-            admin: admin::server::Server::bind(&options.admin_socket)?,
-            gate: options.gate.as_ref().map(Gate::open).transpose()?,
-            metrics: server::Server::bind(options.metrics_addr).await?,
-            signals: Signals::new().map_err(|source| RunError::System { what: "signals", source })?,
-        })
-    }
-}
 
 async fn serve(
     options: NodeOptions,

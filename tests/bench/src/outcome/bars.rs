@@ -143,7 +143,7 @@ pub(crate) const CEILINGS: &[Ceiling] = &[
     Ceiling { scenario: "cluster", case: "label", metric: "p99_us", most: 500_000.0 },
     Ceiling { scenario: "cluster", case: "ready", metric: "p99_us", most: 200_000.0 },
     memory("cluster", "pods-104", 70.0 * MIB),
-    Ceiling { scenario: "cluster", case: "pods-104-idle", metric: "proxy_busy", most: 0.005 },
+    Ceiling { scenario: "cluster", case: "pods-104-idle", metric: "cpu_us_per_request", most: 5_000.0 },
 ];
 
 const KIB: f64 = 1_024.0;

@@ -201,12 +201,22 @@ fn memory(rows: &[&Row]) -> String {
             "tunnel-server" => "each idle tunnel, the server's daemon",
             "idle-client" => "10 000 idle connections through a pair, the client's daemon",
             "idle-server" => "10 000 idle connections through a pair, the server's daemon",
+            "pod-start" => {
+                "a pod of an opted-in namespace starts: how long the gate has it wait, by the bounds of its histogram"
+            }
+            "label" => "a namespace is labelled: until its pod is carried",
+            "ready" => "an endpoint becomes ready: until a request arrives there",
+            "pods-104" => "a node with 104 pods of 30 tenants: memory of its daemon",
+            "pods-104-idle" => "the same, idle: CPU time of the daemon each second",
             other => other,
         };
         let figure = match r {
             Row { rss_bytes, .. } if *rss_bytes > 0.0 => size(*rss_bytes),
             Row { cpu_us_per_request, .. } if *cpu_us_per_request > 0.0 => {
                 format!("{cpu_us_per_request:.0} µs")
+            }
+            Row { p50_us, p99_us, .. } if *p99_us > 0.0 => {
+                format!("p50 {:.0} ms, p99 {:.0} ms", p50_us / 1e3, p99_us / 1e3)
             }
             Row { p50_us, .. } => format!("{:.0} ms", p50_us / 1e3),
         };

@@ -13,23 +13,44 @@ use crate::{
     Run, clock,
     error::BenchError,
     lab::procfs::{self, Ran},
-    outcome::{Outcome, Row, percentile},
+    outcome::{Outcome, Row, median, percentile},
 };
 
 /// Runs the scenario, on the cluster that is up.
 pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     let mesh = Mesh::of(Cluster::running("target/tools".as_ref()))?;
     let quick = plan.quick;
-    let say = |what: &str| run.progress(&format!("{NAME}: {what}"));
-    say("pods start in a namespace that is opted in");
-    let mut rows = vec![mesh.starts(if quick { 4 } else { 100 })?];
-    say("a label takes namespaces in");
-    rows.push(times("label", &mesh.labels(if quick { 2 } else { 20 })?));
-    say("endpoints become ready");
-    rows.push(times("ready", &mesh.ready(if quick { 5 } else { 100 })?));
-    say("a node is filled with pods of thirty tenants");
-    rows.extend(mesh.filled(if quick { 3 } else { TENANTS }, plan)?);
+    let (mut starts, mut labels, mut ready, mut full) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=plan.rounds {
+        run.check_interrupt()?;
+        let say = |what: &str| run.progress(&format!("{NAME}: round {round} of {}, {what}", plan.rounds));
+        say("pods start in a namespace that is opted in");
+        add(&mut starts, &mesh.starts(if quick { 4 } else { 40 })?);
+        say("a label takes namespaces in");
+        labels.extend(mesh.labels(if quick { 2 } else { 10 })?);
+        say("endpoints become ready");
+        ready.extend(mesh.ready(if quick { 5 } else { 40 })?);
+        say("a node is filled with pods of thirty tenants");
+        full.push(mesh.filled(if quick { 3 } else { TENANTS }, plan)?);
+    }
+    let of = |figure: fn(&Full) -> f64| median(&full.iter().map(figure).collect::<Vec<_>>());
+    let pods = format!("pods-{}", full.first().map_or(0, |full| full.pods));
+    let rows = vec![
+        Row { p50_us: bound(&starts, 0.5), p99_us: bound(&starts, 0.99), ..named("pod-start") },
+        times("label", &labels),
+        times("ready", &ready),
+        Row { rss_bytes: of(|full| full.bytes), ..named(&pods) },
+        Row { cpu_us_per_request: of(|full| full.each_second), ..named(&format!("{pods}-idle")) },
+    ];
     Ok(Outcome { rows, ..run.empty_outcome(NAME, plan) })
+}
+
+/// A node that is full, and idle.
+struct Full {
+    pods: usize,
+    bytes: f64,
+    /// CPU time of the daemon, in microseconds a second.
+    each_second: f64,
 }
 
 struct Mesh {
@@ -48,7 +69,7 @@ impl Mesh {
     }
 
     /// What the gate had pods wait for, as the daemon of their node counts it: an upper bound, by the bounds of its histogram.
-    fn starts(&self, pods: usize) -> Result<Row, BenchError> {
+    fn starts(&self, pods: usize) -> Result<Vec<(f64, u64)>, BenchError> {
         let space = self.cluster.space(&[OPTED_IN])?;
         let before = waits(&self.scrape()?);
         for first in (0..pods).step_by(AT_A_TIME) {
@@ -64,8 +85,7 @@ impl Mesh {
         if counted < pods as u64 {
             return Err(BenchError::Load(format!("{pods} pods have started, and {counted} at the gate")));
         }
-        let (p50_us, p99_us) = (bound(&waited, 0.5), bound(&waited, 0.99));
-        Ok(Row { p50_us, p99_us, ..named("pod-start") })
+        Ok(waited)
     }
 
     /// From before a namespace is labelled until its pod is carried.
@@ -114,7 +134,7 @@ impl Mesh {
     }
 
     /// The memory of the daemon, and its CPU, when its node has as many pods as a kubelet takes, and nobody calls.
-    fn filled(&self, tenants: usize, plan: Plan) -> Result<Vec<Row>, BenchError> {
+    fn filled(&self, tenants: usize, plan: Plan) -> Result<Full, BenchError> {
         let spaces: Vec<Space> =
             (0..tenants).map(|_| self.cluster.space(&[OPTED_IN])).collect::<Result<_, _>>()?;
         let each = if plan.quick { 2 } else { PODS.div_ceil(tenants) };
@@ -137,12 +157,8 @@ impl Mesh {
         let idle = if plan.quick { Duration::from_secs(5) } else { Duration::from_secs(30) };
         thread::sleep(idle);
         let ran = Ran::of(pid).map_err(|error| read("CPU time", error))?.since(&ran);
-        let busy = ran as f64 / idle.as_nanos() as f64;
-        let case = format!("pods-{}", pods.len());
-        Ok(vec![
-            Row { rss_bytes: memory.rss as f64, ..named(&case) },
-            Row { proxy_busy: busy, ..named(&format!("{case}-idle")) },
-        ])
+        let each_second = ran as f64 / 1e3 / idle.as_secs_f64();
+        Ok(Full { pods: pods.len(), bytes: memory.rss as f64, each_second })
     }
 
     fn scrape(&self) -> Result<String, BenchError> {
@@ -200,6 +216,15 @@ fn waits(metrics: &str) -> Vec<(f64, u64)> {
         Some((bound, count.trim().parse::<f64>().ok()? as u64))
     };
     metrics.lines().filter_map(of_one).collect()
+}
+
+/// Adds what was counted in another round.
+fn add(all: &mut Vec<(f64, u64)>, more: &[(f64, u64)]) {
+    if all.is_empty() {
+        *all = more.to_vec();
+        return;
+    }
+    all.iter_mut().zip(more).for_each(|((_, count), (_, more))| *count += more);
 }
 
 fn since(now: &[(f64, u64)], before: &[(f64, u64)]) -> Vec<(f64, u64)> {
