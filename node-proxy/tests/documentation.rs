@@ -117,12 +117,17 @@ fn rendered(page: &str) -> BTreeSet<String> {
         .filter_map(|line| {
             let end = line.find(['{', ' '])?;
             let (name, rest) = line.split_at(end);
+            // Of a histogram its buckets speak; how many and how much is beside them.
+            let name = name.strip_suffix("_bucket").unwrap_or(name);
             let family = name.trim_end_matches("_total").trim_end_matches("_info");
             let kind = types.iter().find(|(of, _)| *of == family)?.1;
             let labels = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
             // No value here has a comma in it.
-            let labels: Vec<&str> =
-                labels.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect();
+            let labels: Vec<&str> = labels
+                .split(',')
+                .filter_map(|label| Some(label.split_once('=')?.0))
+                .filter(|label| *label != "le")
+                .collect();
             let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
             Some(format!("{name} | {kind} | {labels}"))
         })

@@ -47,7 +47,7 @@ const EXCEPTIONS: [(&str, &str, &str); 9] = [
     ("relay/", "cell", "a request is one of its cell's live things"),
     ("cell/live.rs", "forest", "how connections are shown is one description of the whole forest"),
     ("forest/process/", "control", "a cell in a process of its own compiles for itself"),
-    ("mode/node.rs", "admin", "it starts the daemon's parts"),
+    ("mode/node", "admin", "it starts the daemon's parts"),
     ("mode/node.rs", "app", "it starts the daemon's parts"),
 ];
 
