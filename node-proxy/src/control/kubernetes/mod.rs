@@ -23,6 +23,7 @@ use super::ConfigSource;
 
 pub use self::{
     access::{Access, AccessError},
+    asking::{AskError, Asking, Said},
     kinds::{Watched, cluster, pods_of},
     ledger::{Known, Shown, Standing},
     metrics::Scrape,
@@ -34,6 +35,7 @@ pub use self::{
 // Asking: whom, how, and for what.
 mod access;
 mod api;
+mod asking;
 mod kinds;
 mod lines;
 
