@@ -12,7 +12,7 @@ use clap::Args;
 use config::identity::TrustDomain;
 use serde::Serialize;
 
-use super::{Outcome, certificates::Certificates, style::Palette};
+use super::{Outcome, certificates::Certificates, fitness, kubectl::Reach, style::Palette};
 
 mod authority;
 mod cpu;
@@ -26,13 +26,19 @@ mod machine;
 Examples:
   canopy check
   canopy check --ca spire:/run/spire/private/admin.sock --trust-domain example.org
+  canopy check --pre                   is the cluster of the kubeconfig fit, before anything is installed
   canopy check --json | jq '.[] | select(.state != \"fine\")'
 
-Exit code 0: `canopy run` would work here, if with less than it could have; 1: it would not.")]
+Exit code 0: `canopy run` would work here, if with less than it could have; 1: it would not; with --pre, 2: it could not be found out.")]
 pub(super) struct Check {
     /// Print JSON instead.
     #[arg(long)]
     json: bool,
+    /// Look at a cluster instead of this machine: is it fit, before anything is installed.
+    #[arg(long)]
+    pre: bool,
+    #[command(flatten)]
+    reach: Reach,
     #[command(flatten)]
     certificates: Certificates,
     /// The trust domain of identities.
@@ -70,6 +76,9 @@ impl Look {
 
 impl Check {
     pub(super) fn run(self) -> Outcome {
+        if self.pre {
+            return fitness::before(&self.reach, self.json);
+        }
         let mut looks = hooks::looks();
         // Without every hook, iptables has to do.
         let by_kernel = looks.iter().all(|look| look.state == State::Fine);

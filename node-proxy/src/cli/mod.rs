@@ -25,6 +25,8 @@ mod diff;
 mod discovery;
 mod events;
 mod explain;
+mod fitness;
+mod kubectl;
 mod log;
 mod manifests;
 mod names;
@@ -82,6 +84,7 @@ enum Verb {
     Certificate(certificate::Certificate),
     Root(root::Root),
     Cni(cni::Cni),
+    Kubectl(kubectl::Kubectl),
     Completions(completions::Completions),
     Cell(cell::Cell),
 }
@@ -107,6 +110,10 @@ pub fn main() -> ExitCode {
     if crate::cni::is_called(&arguments) {
         arguments.push("cni".into());
     }
+    // As does kubectl with its plugins, which have their verbs on it.
+    if kubectl::is_called(&arguments) {
+        arguments.insert(1, "kubectl".into());
+    }
     let outcome = match Cli::parse_from(arguments).verb {
         Verb::Check(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(),
@@ -124,6 +131,7 @@ pub fn main() -> ExitCode {
         Verb::Certificate(verb) => verb.run(),
         Verb::Root(verb) => verb.run(),
         Verb::Cni(verb) => verb.run(),
+        Verb::Kubectl(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),
         Verb::Cell(verb) => verb.run(),
     };

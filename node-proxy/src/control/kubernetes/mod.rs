@@ -23,6 +23,7 @@ use super::ConfigSource;
 
 pub use self::{
     access::{Access, AccessError},
+    asking::{AskError, Asking, Said},
     authority::{
         Account, Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape,
     },
@@ -38,6 +39,7 @@ pub use self::{
 // Asking: whom, how, and for what.
 mod access;
 mod api;
+mod asking;
 mod kinds;
 mod lines;
 

@@ -1,0 +1,255 @@
+//! From what an installed Canopy says, and the cluster says of it, to whether it works.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Finding, facts::Fact};
+
+/// What each node's daemon says of its forest, or why it says nothing.
+type Trees = [(String, Result<Value, String>)];
+
+/// Whether each role is there, and ready everywhere.
+pub(super) fn roles(roles: &[(&'static str, Fact<Value>)]) -> Vec<Finding> {
+    let one = |(name, fact): &(&'static str, Fact<Value>)| {
+        let object = match fact {
+            Ok(Some(object)) => object,
+            Ok(None) => {
+                return Finding::fail(
+                    name,
+                    "not there",
+                    "install it: kubectl apply -k deploy/daemonset/base",
+                );
+            }
+            Err(why) => return Finding::unknown(name, why.clone()),
+        };
+        let status = &object["status"];
+        let number = |value: &Value| value.as_u64().unwrap_or(0);
+        let (ready, wanted) = if name.starts_with("DaemonSet") {
+            (number(&status["numberReady"]), number(&status["desiredNumberScheduled"]))
+        } else if name.starts_with("Deployment") {
+            (number(&status["readyReplicas"]), number(&object["spec"]["replicas"]))
+        } else {
+            return Finding::ok(name, "there");
+        };
+        let found = format!("{ready} of {wanted} ready");
+        if ready < wanted || wanted == 0 {
+            return Finding::fail(name, found, "look at its pods: kubectl describe, kubectl logs");
+        }
+        Finding::ok(name, found)
+    };
+    roles.iter().map(one).collect()
+}
+
+/// Whether each daemon answers, of which version it is, and how its certificates are.
+pub(super) fn daemons(trees: &Trees, own: &str, now: u64) -> Vec<Finding> {
+    let one = |(node, said): &(String, Result<Value, String>)| {
+        let what = format!("daemon of {node}");
+        let said = match said {
+            Ok(said) => said,
+            Err(why) => {
+                return Finding::fail(
+                    &what,
+                    format!("does not answer: {why}"),
+                    "look at its log: kubectl logs",
+                );
+            }
+        };
+        let version = said["canopy_version"].as_str().unwrap_or_default();
+        let certificates = pods(said).filter(|tree| !tree["certificate"].is_null());
+        let bad: Vec<String> = certificates.filter_map(|tree| ill(tree, now)).collect();
+        if !bad.is_empty() {
+            return Finding::fail(
+                &what,
+                bad.join("; "),
+                "ask the authority that they are from: canopy check --ca",
+            );
+        }
+        if version != own {
+            return Finding::warn(
+                &what,
+                format!("is {version}, and this program {own}"),
+                "finish the upgrade: one minor apart is supported",
+            );
+        }
+        Finding::ok(&what, format!("answers, {version}, {} pods, certificates valid", pods(said).count()))
+    };
+    trees.iter().map(one).collect()
+}
+
+fn pods(said: &Value) -> impl Iterator<Item = &Value> {
+    let cells = said["cells"].as_array().into_iter().flatten();
+    cells.flat_map(|cell| cell["trees"].as_array().into_iter().flatten())
+}
+
+/// What is wrong with a pod's certificate.
+fn ill(tree: &Value, now: u64) -> Option<String> {
+    let pod = name_of(&tree["pod"]);
+    if tree["certificate"]["not_after"].as_u64().is_some_and(|end| end <= now) {
+        return Some(format!("{pod}: its certificate has expired"));
+    }
+    tree["certificate"]["problem"].as_str().map(|problem| format!("{pod}: {problem}"))
+}
+
+fn name_of(object: &Value) -> String {
+    let text = |name: &str| object[name].as_str().unwrap_or_default();
+    format!("{}/{}", text("namespace"), text("name"))
+}
+
+/// Running pods that the daemon is to carry: by the pod's label, else by its namespace's; never of the node's network.
+pub(super) fn opted_in(namespaces: &[Value], pods: Vec<Value>) -> Vec<Value> {
+    let mode = |object: &Value| object["metadata"]["labels"][MODE].as_str().map(str::to_owned);
+    let is_node = |namespace: &&Value| mode(namespace).as_deref() == Some("node");
+    let opted: BTreeSet<&str> =
+        namespaces.iter().filter(is_node).filter_map(|it| it["metadata"]["name"].as_str()).collect();
+    let is_in = |pod: &Value| {
+        let by_namespace = || pod["metadata"]["namespace"].as_str().is_some_and(|name| opted.contains(name));
+        let wanted = mode(pod).map_or_else(by_namespace, |mode| mode == "node");
+        wanted && pod["status"]["phase"] == "Running" && pod["spec"]["hostNetwork"] != true
+    };
+    pods.into_iter().filter(is_in).collect()
+}
+
+/// Whether all that is opted in is captured.
+pub(super) fn captured(opted: &Fact<Vec<Value>>, trees: &Trees) -> Finding {
+    const WHAT: &str = "opted-in pods";
+    let opted = match opted {
+        Ok(opted) => opted.as_deref().unwrap_or_default(),
+        Err(why) => return Finding::unknown(WHAT, why.clone()),
+    };
+    let said = || trees.iter().filter_map(|(_, said)| said.as_ref().ok());
+    let enrolled: BTreeSet<String> = said().flat_map(pods).map(|tree| name_of(&tree["pod"])).collect();
+    let waiting = || said().flat_map(|said| said["waiting"].as_array().into_iter().flatten());
+    let why = |name: &str| {
+        let problem = waiting().find(|it| name_of(&it["pod"]) == name);
+        problem.and_then(|it| it["problem"].as_str()).unwrap_or("its node's daemon does not know it")
+    };
+    let names = opted.iter().map(|pod| name_of(&pod["metadata"]));
+    let missing: Vec<String> = names.filter(|name| !enrolled.contains(name)).collect();
+    if missing.is_empty() {
+        return Finding::ok(WHAT, format!("{} of {} captured", opted.len(), opted.len()));
+    }
+    let list: Vec<String> = missing.iter().map(|name| format!("{name} ({})", why(name))).collect();
+    Finding::fail(
+        WHAT,
+        format!("not captured: {}", list.join(", ")),
+        "docs/operations/troubleshooting.md has the causes",
+    )
+}
+
+/// Kind, name and reason of an object that is not accepted: by its own conditions, or by those of a parent.
+pub(super) fn refusal(object: &Value) -> Option<String> {
+    let own = object["status"]["conditions"].as_array().into_iter().flatten();
+    let parents = object["status"]["parents"].as_array().into_iter().flatten();
+    // Gateways' controllers write parents of the same route; theirs is theirs to tell.
+    let ours = parents.filter(|parent| {
+        parent["controllerName"].as_str().is_some_and(|name| name.starts_with("canopy.mesh/"))
+    });
+    let all = own.chain(ours.flat_map(|parent| parent["conditions"].as_array().into_iter().flatten()));
+    let refused = all.into_iter().find(|it| it["type"] == "Accepted" && it["status"] == "False")?;
+    let reason = refused["reason"].as_str().unwrap_or_default();
+    Some(format!("{} ({reason})", name_of(&object["metadata"]).trim_start_matches('/')))
+}
+
+pub(super) fn accepted(refused: &Fact<Vec<String>>) -> Finding {
+    const WHAT: &str = "objects";
+    match refused {
+        Ok(refused) => match refused.as_deref().unwrap_or_default() {
+            [] => Finding::ok(WHAT, "none says Accepted=False"),
+            some => Finding::warn(
+                WHAT,
+                format!("Accepted=False: {}", some.join(", ")),
+                "its status says why: kubectl describe",
+            ),
+        },
+        Err(why) => Finding::unknown(WHAT, why.clone()),
+    }
+}
+
+const MODE: &str = "canopy.mesh/mode";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::Grade, *};
+
+    fn pod(namespace: &str, name: &str, mode: Option<&str>, host: bool) -> Value {
+        json!({
+            "metadata": { "namespace": namespace, "name": name, "labels": { MODE: mode } },
+            "spec": { "hostNetwork": host }, "status": { "phase": "Running" },
+        })
+    }
+
+    fn tree(end: u64) -> Value {
+        let pod = json!({ "namespace": "shop", "name": "cart" });
+        let waits =
+            json!({ "pod": { "namespace": "shop", "name": "late" }, "problem": "no network namespace" });
+        json!({
+            "canopy_version": "0.1.0", "waiting": [waits],
+            "cells": [{ "trees": [{ "pod": pod, "certificate": { "not_after": end, "problem": null } }] }],
+        })
+    }
+
+    #[test]
+    fn a_pods_label_goes_before_its_namespaces_and_the_nodes_network_is_never_in() {
+        let namespaces = [json!({ "metadata": { "name": "shop", "labels": { MODE: "node" } } })];
+        let pods = vec![
+            pod("shop", "a", None, false),
+            pod("shop", "b", Some("off"), false),
+            pod("other", "c", Some("node"), false),
+            pod("other", "d", None, false),
+            pod("shop", "e", None, true),
+        ];
+        let names: Vec<String> =
+            opted_in(&namespaces, pods).iter().map(|it| name_of(&it["metadata"])).collect();
+        assert_eq!(names, ["shop/a", "other/c"]);
+    }
+
+    #[test]
+    fn who_is_opted_in_and_not_captured_is_named_with_the_reason() {
+        let trees = [("one".to_owned(), Ok(tree(10)))];
+        let found = |names: &[&str]| {
+            let pods = names.iter().map(|name| pod("shop", name, None, false)).collect();
+            captured(&Ok(Some(pods)), &trees)
+        };
+        assert_eq!(found(&["cart"]).grade, Grade::Ok);
+        assert_eq!(found(&["cart", "late"]).found, "not captured: shop/late (no network namespace)");
+        assert!(found(&["new"]).found.contains("does not know it"));
+    }
+
+    #[test]
+    fn a_daemon_is_fine_that_answers_in_this_version_with_certificates_that_are_valid() {
+        let grade = |said: Result<Value, String>, own: &str, now: u64| {
+            daemons(&[("one".to_owned(), said)], own, now)[0].grade
+        };
+        assert_eq!(grade(Ok(tree(10)), "0.1.0", 9), Grade::Ok);
+        assert_eq!(grade(Ok(tree(10)), "0.2.0", 9), Grade::Warn);
+        assert_eq!(grade(Ok(tree(10)), "0.1.0", 10), Grade::Fail);
+        assert_eq!(grade(Err("away".to_owned()), "0.1.0", 9), Grade::Fail);
+    }
+
+    #[test]
+    fn a_role_is_ready_when_all_of_its_pods_are() {
+        let set = |ready: u64| json!({ "status": { "numberReady": ready, "desiredNumberScheduled": 2 } });
+        let grade = |fact: Fact<Value>| roles(&[("DaemonSet canopy-node", fact)])[0].grade;
+        assert_eq!((grade(Ok(Some(set(2)))), grade(Ok(Some(set(1))))), (Grade::Ok, Grade::Fail));
+        assert_eq!((grade(Ok(None)), grade(Err(String::new()))), (Grade::Fail, Grade::Unknown));
+    }
+
+    #[test]
+    fn an_object_that_is_not_accepted_by_us_is_told_with_its_reason() {
+        let route = |controller: &str| {
+            json!({
+                "metadata": { "namespace": "shop", "name": "cart" },
+                "status": { "parents": [{ "controllerName": controller,
+                    "conditions": [{ "type": "Accepted", "status": "False", "reason": "NoMatchingParent" }] }] },
+            })
+        };
+        assert_eq!(
+            refusal(&route("canopy.mesh/controller")).as_deref(),
+            Some("shop/cart (NoMatchingParent)")
+        );
+        assert_eq!(refusal(&route("example.org/gateway")), None);
+    }
+}
