@@ -83,6 +83,11 @@ fn a_pod_waits_until_it_is_enrolled_and_is_fenced_when_it_starts() -> Outcome {
     });
     assert!(output.status.success(), "{output:?}");
     assert_eq!(fenced(), 1.0, "before its first container starts");
+    assert_eq!(daemon.metric("canopy_gate_pods_total", &["outcome=\"enrolled\""])?, 1.0);
+    let page = daemon.scrape("/metrics")?.text();
+    assert!(page.contains("# TYPE canopy_gate_wait_seconds histogram"), "{page}");
+    assert!(page.contains("canopy_gate_wait_seconds_bucket{le=\"0.1\"} 0"), "it has waited longer:\n{page}");
+    assert!(page.contains("canopy_gate_wait_seconds_count 1"), "{page}");
     let tree = daemon.canopy(&["tree"])?;
     assert!(String::from_utf8_lossy(&tree.stdout).contains("shop/web"), "{tree:?}");
     assert!(plugin(gated.directory.path(), "CHECK", &pod, 5).status.success());

@@ -26,7 +26,7 @@ pub(super) struct Before {
 }
 
 /// What deploy/ makes: group, resource, and whether in Canopy's namespace.
-const MADE: [(&str, &str, bool); 12] = [
+const MADE: [(&str, &str, bool); 13] = [
     ("", "namespaces", false),
     ("", "serviceaccounts", true),
     ("", "services", true),
@@ -39,6 +39,7 @@ const MADE: [(&str, &str, bool); 12] = [
     ("rbac.authorization.k8s.io", "rolebindings", true),
     ("apiextensions.k8s.io", "customresourcedefinitions", false),
     ("admissionregistration.k8s.io", "validatingadmissionpolicies", false),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", false),
 ];
 
 fn fact<T>(answer: Result<T, AskError>) -> Fact<T> {
