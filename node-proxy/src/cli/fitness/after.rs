@@ -1,7 +1,8 @@
 //! From what an installed Canopy says, and the cluster says of it, to whether it works.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use config::opt_in::{self, Asked, Decision, Runtime};
 use serde_json::Value;
 
 use super::{Finding, facts::Fact};
@@ -96,16 +97,33 @@ fn name_of(object: &Value) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
-/// Running pods that the daemon is to carry: by the pod's label, else by its namespace's; never of the node's network.
+/// Running pods that the daemon is to carry, by labels and by what each is. Whose tenant keeps its pods to the mesh is not looked at.
 pub(super) fn opted_in(namespaces: &[Value], pods: Vec<Value>) -> Vec<Value> {
-    let mode = |object: &Value| object["metadata"]["labels"][MODE].as_str().map(str::to_owned);
-    let is_node = |namespace: &&Value| mode(namespace).as_deref() == Some("node");
-    let opted: BTreeSet<&str> =
-        namespaces.iter().filter(is_node).filter_map(|it| it["metadata"]["name"].as_str()).collect();
+    fn mode(object: &Value) -> Option<&str> {
+        object["metadata"]["labels"][opt_in::MODE].as_str()
+    }
+    let named = |namespace: &Value| {
+        Some((namespace["metadata"]["name"].as_str()?.to_owned(), mode(namespace)?.to_owned()))
+    };
+    let modes: BTreeMap<String, String> = namespaces.iter().filter_map(named).collect();
     let is_in = |pod: &Value| {
-        let by_namespace = || pod["metadata"]["namespace"].as_str().is_some_and(|name| opted.contains(name));
-        let wanted = mode(pod).map_or_else(by_namespace, |mode| mode == "node");
-        wanted && pod["status"]["phase"] == "Running" && pod["spec"]["hostNetwork"] != true
+        let spec = &pod["spec"];
+        let runtime = Runtime {
+            class: spec["runtimeClassName"].as_str(),
+            overhead: !spec["overhead"].is_null(),
+            ..Runtime::default()
+        };
+        let asked = Asked {
+            namespace: pod["metadata"]["namespace"]
+                .as_str()
+                .and_then(|name| modes.get(name))
+                .map(String::as_str),
+            pod: mode(pod),
+            host_network: spec["hostNetwork"] == true,
+            runtime,
+            ..Asked::default()
+        };
+        pod["status"]["phase"] == "Running" && opt_in::decide(&asked) == Decision::Node
     };
     pods.into_iter().filter(is_in).collect()
 }
@@ -166,10 +184,9 @@ pub(super) fn accepted(refused: &Fact<Vec<String>>) -> Finding {
     }
 }
 
-const MODE: &str = "canopy.mesh/mode";
-
 #[cfg(test)]
 mod tests {
+    use config::opt_in::MODE;
     use serde_json::json;
 
     use super::{super::Grade, *};
@@ -192,18 +209,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_label_goes_before_its_namespaces_and_the_nodes_network_is_never_in() {
+    fn who_is_opted_in_is_what_the_daemon_decides_by_labels_and_by_what_a_pod_is() {
         let namespaces = [json!({ "metadata": { "name": "shop", "labels": { MODE: "node" } } })];
+        let mut sandboxed = pod("shop", "h", None, false);
+        sandboxed["spec"]["runtimeClassName"] = "gvisor".into();
         let pods = vec![
             pod("shop", "a", None, false),
             pod("shop", "b", Some("off"), false),
             pod("other", "c", Some("node"), false),
             pod("other", "d", None, false),
             pod("shop", "e", None, true),
+            pod("shop", "f", Some("sidecar"), false),
+            pod("shop", "g", Some("nod"), false),
+            sandboxed,
         ];
         let names: Vec<String> =
             opted_in(&namespaces, pods).iter().map(|it| name_of(&it["metadata"])).collect();
-        assert_eq!(names, ["shop/a", "other/c"]);
+        assert_eq!(names, ["shop/a", "other/c", "shop/g"], "what is no word leaves it to the namespace");
     }
 
     #[test]
