@@ -28,6 +28,7 @@ use super::{
     ConfigSource,
     directory::{self, DirectoryError},
 };
+use crate::sys::stamp::{Stamp, stamp};
 
 mod known;
 
@@ -72,9 +73,6 @@ struct Watch {
 struct Seen {
     files: Vec<(PathBuf, Option<Stamp>)>,
 }
-
-/// Of one file: device, inode, size and time of change.
-pub(in crate::control) type Stamp = (u64, u64, u64, i64, i64);
 
 impl FileSource {
     /// The directory must be there now; later it may come and go.
@@ -240,12 +238,6 @@ fn unread(files: &BTreeMap<PathBuf, FileText>, findings: &[Finding]) -> BTreeMap
 fn is_end_of_writing(access: notify::event::AccessKind) -> bool {
     use notify::event::{AccessKind, AccessMode};
     access == AccessKind::Close(AccessMode::Write)
-}
-
-/// The stamp of a file, if it is there.
-pub(in crate::control) fn stamp(path: &Path) -> Option<Stamp> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }
 
 fn look_at(directory: &Path) -> Option<Seen> {

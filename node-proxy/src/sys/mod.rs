@@ -20,4 +20,5 @@ pub mod process;
 pub mod replace;
 pub mod socket;
 pub mod sockets;
+pub mod stamp;
 pub mod watch;

@@ -1,15 +1,9 @@
 //! No container of a captured pod starts before the pod is steered and fenced: the plugin, as a container runtime runs it, waits for the
 //! daemon's word, and does without it as the pod's namespace says.
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Output, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{path::Path, process::Output, thread, time::Duration};
 
-use e2e::{HTTP, Stage, built, eventually};
+use e2e::{HTTP, Stage, eventually, run_plugin};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{Daemon, Outcome, Pod};
@@ -44,22 +38,7 @@ fn plugin(directory: &Path, command: &str, pod: &Pod, seconds: u64) -> Output {
         "cache": directory.join("namespaces.json"), "timeoutSeconds": seconds,
         "prevResult": {"cniVersion": "1.0.0", "ips": [{"address": format!("{}/24", pod.v4())}]},
     });
-    let arguments =
-        format!("K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID=u", pod.namespace(), pod.name());
-    let mut child = Command::new(built("canopy"))
-        .arg("cni")
-        .env("CNI_COMMAND", command)
-        .env("CNI_CONTAINERID", "c0")
-        .env("CNI_NETNS", pod.netns_path())
-        .env("CNI_IFNAME", "eth0")
-        .env("CNI_ARGS", arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program");
-    child.stdin.take().expect("a pipe").write_all(network.to_string().as_bytes()).expect("it reads");
-    child.wait_with_output().expect("its end")
+    run_plugin(command, pod, ("u", "c0"), &network)
 }
 
 fn message(output: &Output) -> String {

@@ -83,11 +83,7 @@ impl Netns {
         F: FnOnce() -> T + Send + 'static,
     {
         let file = self.file.try_clone().map_err(|source| KitError::file(&self.path, source))?;
-        let name = self.name.clone();
-        Ok(thread::spawn(move || {
-            enter(&file, &name)?;
-            Ok(act())
-        }))
+        Ok(spawn_in(file, self.name.clone(), act))
     }
 
     /// The processes whose main thread is inside, this one excepted.
@@ -117,7 +113,19 @@ pub(crate) fn names() -> Vec<String> {
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-pub(crate) fn enter(file: &File, name: &str) -> Result<(), KitError> {
+/// Runs `act` in the namespace that a file names, on a thread that outlives this call.
+pub(crate) fn spawn_in<T, F>(file: File, name: String, act: F) -> thread::JoinHandle<Result<T, KitError>>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    thread::spawn(move || {
+        enter(&file, &name)?;
+        Ok(act())
+    })
+}
+
+fn enter(file: &File, name: &str) -> Result<(), KitError> {
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|source| KitError::Enter { netns: name.to_owned(), source: source.into() })
 }

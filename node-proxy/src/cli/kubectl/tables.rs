@@ -8,19 +8,16 @@ use config::finding::visible;
 use serde_json::Value;
 
 use super::nodes::Answer;
+use crate::cli::style;
 
 /// Each node's configuration, and below it what is rejected. Whether every node answers and nothing is.
 pub(super) fn status(answers: &[Answer]) -> (String, bool) {
     let mut rows = vec![row(["NODE", "VERSION", "OBJECTS", "REJECTED", "WARNINGS", "CONTROL PLANE"])];
     let (mut below, mut is_fine) = (String::new(), true);
     for answer in answers {
-        let said = match answer.json() {
-            Ok(said) => said,
-            Err(error) => {
-                is_fine = false;
-                rows.push(silent(answer, &error));
-                continue;
-            }
+        let Some(said) = said(answer, &mut rows) else {
+            is_fine = false;
+            continue;
         };
         let findings = said["findings"].as_array().map_or(&[][..], Vec::as_slice);
         let count = |severity: &str| findings.iter().filter(|one| one["severity"] == severity).count();
@@ -48,13 +45,9 @@ pub(super) fn top(answers: &[Answer]) -> (String, bool) {
     let mut rows = vec![row(["NODE", "TENANT", "CPU", "MEMORY", "CONNECTIONS", "REQ/S", "REFUSED/S"])];
     let mut is_fine = true;
     for answer in answers {
-        let said = match answer.json() {
-            Ok(said) => said,
-            Err(error) => {
-                is_fine = false;
-                rows.push(silent(answer, &error));
-                continue;
-            }
+        let Some(said) = said(answer, &mut rows) else {
+            is_fine = false;
+            continue;
         };
         for tenant in said["tenants"].as_array().into_iter().flatten() {
             let rate = |name: &str, digits: usize| {
@@ -65,7 +58,7 @@ pub(super) fn top(answers: &[Answer]) -> (String, bool) {
                 visible(&answer.node),
                 visible(tenant["tenant"].as_str().unwrap_or_default()),
                 rate("cpu_cores", 3),
-                memory.map_or("–".to_owned(), crate::cli::style::bytes),
+                memory.map_or("–".to_owned(), style::bytes),
                 plain(&tenant["used"]["connections_open"]),
                 rate("requests_per_second", 1),
                 rate("refused_per_second", 1),
@@ -106,8 +99,8 @@ pub(super) fn pod(answers: &[Answer], namespace: &str, name: &str) -> (String, b
     let cells = said["cells"].as_array().into_iter().flatten();
     let found = cells.flat_map(|cell| cell["trees"].as_array().into_iter().flatten()).find(is_it);
     if let Some(tree) = found {
-        let text = serde_json::to_string_pretty(tree).unwrap_or_default();
-        return (format!("enrolled on node {node}\n{}\n", shown(&text)), true);
+        let text = style::json(tree).unwrap_or_default();
+        return (format!("enrolled on node {node}\n{text}"), true);
     }
     let why = said["waiting"].as_array().into_iter().flatten().find(is_it);
     let why = why.and_then(|it| it["problem"].as_str()).map(visible);
@@ -115,12 +108,12 @@ pub(super) fn pod(answers: &[Answer], namespace: &str, name: &str) -> (String, b
     (format!("{namespace}/{name} on node {node} is not enrolled: {why}\n"), false)
 }
 
-fn shown(text: &str) -> String {
-    text.lines().map(visible).collect::<Vec<_>>().join("\n")
-}
-
-fn silent(answer: &Answer, error: &str) -> Vec<String> {
-    vec![visible(&answer.node), format!("does not answer: {}", visible(error))]
+/// What a node answers; of one that does not, a row says so.
+fn said(answer: &Answer, rows: &mut Vec<Vec<String>>) -> Option<Value> {
+    let silent = |error: String| {
+        rows.push(vec![visible(&answer.node), format!("does not answer: {}", visible(&error))]);
+    };
+    answer.json().map_err(silent).ok()
 }
 
 fn plain(value: &Value) -> String {

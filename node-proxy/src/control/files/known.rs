@@ -11,7 +11,7 @@ use std::{
 
 use config::finding::Finding;
 
-use super::Stamp;
+use crate::sys::stamp::Stamp;
 
 /// The stamps of files, of those that changed long enough ago.
 #[derive(Debug, Default)]

@@ -14,7 +14,6 @@ use config::{
     name::PodName,
     opt_in::{self, Runtime},
 };
-use tokio::sync::watch;
 
 use self::listeners::Listeners;
 use crate::control::kubernetes::Hear;
@@ -82,7 +81,6 @@ pub struct Places(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     known: Mutex<Known>,
-    changes: watch::Sender<u64>,
     listeners: Listeners,
 }
 
@@ -133,9 +131,12 @@ impl Places {
         self.0.listeners.add(hear);
     }
 
-    /// Counts up with every change.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+    /// Counts up with every change from now on.
+    #[cfg(test)]
+    pub(in crate::control) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        let (count, counted) = tokio::sync::watch::channel(0);
+        self.hear(Arc::new(move |_| count.send_modify(|count| *count += 1)));
+        counted
     }
 
     /// A pod is about to start here.
@@ -220,7 +221,6 @@ impl Places {
         if uids.is_empty() {
             return;
         }
-        self.0.changes.send_modify(|count| *count += 1);
         self.0.listeners.tell(uids);
     }
 

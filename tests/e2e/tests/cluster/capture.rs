@@ -2,7 +2,7 @@
 
 use testkit::{Outcome, eventually};
 
-use crate::lab::{OPTED_IN, WEB, ask, both_answer, log, named, running, until_carried};
+use crate::lab::{OPTED_IN, WEB, ask, both_answer, log, named, running, sleeper, until_carried};
 
 /// Says something ten times a second on one connection, and writes down what comes back.
 const TALK: &str = "
@@ -87,6 +87,7 @@ fn the_api_server_and_what_is_on_a_nodes_network_are_reached_from_a_carried_pod(
     let cluster = running();
     let space = cluster.space(&[OPTED_IN])?;
     space.apply(ON_THE_NODE)?;
+    space.apply(&sleeper("client", Some("node-1")))?;
     for pod in ["agent", "client"] {
         space.pod_ready(pod)?;
     }
@@ -119,11 +120,4 @@ apiVersion: v1
 kind: Service
 metadata: {name: agent}
 spec: {selector: {app: agent}, ports: [{port: 80, targetPort: 28480}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  nodeName: node-1
-  containers: [{name: client, image: 'canopy.mesh/busybox:1', imagePullPolicy: Never, command: [sleep, '3600']}]
 ";

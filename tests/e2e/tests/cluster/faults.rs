@@ -7,7 +7,7 @@ use std::{fs, time::Duration};
 use e2e::repository;
 use testkit::{Cluster, Outcome, Space, Traffic, eventually};
 
-use crate::lab::{OPTED_IN, WEB, ask, daemons, host, installed, named, running, until_carried};
+use crate::lab::{OPTED_IN, WEB, ask, daemons, host, installed, named, running, sleeper, until_carried};
 
 /// A namespace with clients and servers on both nodes, and the address of its Service.
 fn web(
@@ -30,35 +30,12 @@ fn web(
     Ok((space, format!("{}:80", host(&address))))
 }
 
-/// Where daemons may run; put back when dropped.
-struct Elsewhere<'a>(&'a Cluster);
-
-impl<'a> Elsewhere<'a> {
-    fn send(cluster: &'a Cluster) -> Result<Self, testkit::KitError> {
-        installed(cluster, &["patch", "daemonset", "canopy-node", "--type=merge", &selector("\"nowhere\"")])?;
-        Ok(Self(cluster))
-    }
+/// Says on which nodes daemons may run: on those with this word for a label (JSON), or on all (`null`).
+fn run_daemons_on(cluster: &Cluster, word: &str) -> Result<String, testkit::KitError> {
+    let labels = format!("{{\"canopy.mesh/test\":{word}}}");
+    let patch = format!("--patch={{\"spec\":{{\"template\":{{\"spec\":{{\"nodeSelector\":{labels}}}}}}}}}");
+    installed(cluster, &["patch", "daemonset", "canopy-node", "--type=merge", &patch])
 }
-
-impl Drop for Elsewhere<'_> {
-    fn drop(&mut self) {
-        let _ = installed(self.0, &["patch", "daemonset", "canopy-node", "--type=merge", &selector("null")]);
-    }
-}
-
-fn selector(place: &str) -> String {
-    let labels = format!("{{\"canopy.mesh/test\":{place}}}");
-    format!("--patch={{\"spec\":{{\"template\":{{\"spec\":{{\"nodeSelector\":{labels}}}}}}}}}")
-}
-
-const LATE: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: late}
-spec:
-  nodeName: node-1
-  containers: [{name: late, image: 'canopy.mesh/busybox:1', imagePullPolicy: Never, command: [sleep, '3600']}]
-";
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
@@ -67,7 +44,8 @@ fn while_no_daemon_runs_what_was_carried_is_refused_new_pods_wait_and_nobody_els
     let (space, address) = web(&cluster, &[OPTED_IN])?;
     let (outside, other) = web(&cluster, &[])?;
     let undisturbed = Traffic::start(&outside.inside("client-1")?, other.parse()?, "web")?;
-    let away = Elsewhere::send(&cluster)?;
+    run_daemons_on(&cluster, "\"nowhere\"")?;
+    let away = finally(|| drop(run_daemons_on(&cluster, "null")));
     eventually("no daemon is left", || daemons(&cluster).is_ok_and(|pods| pods.is_empty()))?;
 
     let pod = space.kubectl(&[
@@ -82,8 +60,8 @@ fn while_no_daemon_runs_what_was_carried_is_refused_new_pods_wait_and_nobody_els
         }
         ask(&outside, "client-1", target).expect_err("nor from outside");
     }
-    space.apply(LATE)?;
-    outside.apply(LATE)?;
+    space.apply(&sleeper("late", Some("node-1")))?;
+    outside.apply(&sleeper("late", Some("node-1")))?;
     outside.pod_ready("late")?;
     eventually("the pod's events say what it waits for", || {
         let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.name=late"]);
@@ -144,13 +122,13 @@ fn while_the_api_server_is_away_traffic_goes_on_and_what_changed_meanwhile_is_le
     let traffic = Traffic::start(&space.inside("client-1")?, address.parse()?, "web")?;
     traffic.next(200)?;
     part("stop", "apiserver")?;
-    let back = scopeguard(|| drop(part("start", "apiserver")));
+    let back = finally(|| drop(part("start", "apiserver")));
     std::thread::sleep(Duration::from_secs(20));
     traffic.next(500)?;
     drop(back);
     eventually("the API server answers", || space.kubectl(&["get", "pods"]).is_ok())?;
     space.kubectl(&["scale", "deployment/web", "--replicas=1"])?;
-    space.apply(LATE)?;
+    space.apply(&sleeper("late", Some("node-1")))?;
     eventually("a new pod starts", || space.pod_ready("late").is_ok())?;
     until_carried(&cluster, &space, &["late"], true)?;
     eventually("one server is left", || named(&space, "app=web").is_ok_and(|pods| pods.len() == 1))?;
@@ -184,7 +162,7 @@ fn part(verb: &str, name: &str) -> Outcome {
 }
 
 /// Does `act` when it is dropped.
-fn scopeguard<F: FnMut()>(act: F) -> impl Drop {
+fn finally<F: FnMut()>(act: F) -> impl Drop {
     struct Guard<F: FnMut()>(F);
     impl<F: FnMut()> Drop for Guard<F> {
         fn drop(&mut self) {

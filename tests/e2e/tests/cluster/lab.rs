@@ -80,6 +80,15 @@ pub(crate) fn both_answer(space: &Space, client: &str, host: &str) -> Outcome {
     Ok(())
 }
 
+/// A pod that only waits to be asked to do something, on this node, or on any.
+pub(crate) fn sleeper(name: &str, node: Option<&str>) -> String {
+    let on = node.map(|node| format!("  nodeName: {node}\n")).unwrap_or_default();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n{on}  containers: \
+         [{{name: it, image: 'canopy.mesh/busybox:1', imagePullPolicy: Never, command: [sleep, '3600']}}]\n"
+    )
+}
+
 /// The nodes, by name.
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
 

@@ -2,7 +2,7 @@
 
 use testkit::{Outcome, Traffic, eventually};
 
-use crate::lab::{NODES, OPTED_IN, ask, host, named, running, until_carried};
+use crate::lab::{NODES, OPTED_IN, ask, host, named, running, sleeper, until_carried};
 
 const STRICT: &str = "
 apiVersion: security.istio.io/v1
@@ -45,12 +45,6 @@ apiVersion: v1
 kind: Service
 metadata: {name: probed}
 spec: {clusterIP: None, selector: {app: probed}, ports: [{port: 8080}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  containers: [{name: client, image: 'canopy.mesh/busybox:1', imagePullPolicy: Never, command: [sleep, '3600']}]
 ";
 
 #[test]
@@ -60,7 +54,9 @@ fn probes_pass_under_strict_and_nobody_else_in_plaintext_does() -> Outcome {
     let (space, outside) = (cluster.space(&[OPTED_IN])?, cluster.space(&[])?);
     space.apply(STRICT)?;
     space.apply(PROBED)?;
-    outside.apply(PROBED.rsplit("---").next().ok_or("the client")?)?;
+    for space in [&space, &outside] {
+        space.apply(&sleeper("client", None))?;
+    }
     outside.pod_ready("client")?;
     space.kubectl(&["rollout", "status", "statefulset/probed", "--timeout=90s"])?;
     space.pod_ready("client")?;
@@ -120,13 +116,6 @@ apiVersion: v1
 kind: Service
 metadata: {name: rolled}
 spec: {selector: {app: rolled}, ports: [{port: 80, targetPort: 8080}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  nodeName: node-1
-  containers: [{name: client, image: 'canopy.mesh/busybox:1', imagePullPolicy: Never, command: [sleep, '3600']}]
 ";
 
 #[test]
@@ -135,6 +124,7 @@ fn no_request_fails_while_a_deployment_of_three_is_replaced_pod_by_pod() -> Outc
     let cluster = running();
     let space = cluster.space(&[OPTED_IN])?;
     space.apply(ROLLED)?;
+    space.apply(&sleeper("client", Some("node-1")))?;
     space.rolled_out("deployment/rolled")?;
     space.pod_ready("client")?;
     let first = named(&space, "app=rolled")?;

@@ -5,13 +5,12 @@ mod cluster;
 mod runtime;
 
 use std::{
-    io::Write,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use e2e::{built, eventually};
+use e2e::{built, eventually, run_plugin};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -132,22 +131,7 @@ fn plugin(world: &World, pod: &Pod, uid: &str) -> Output {
         "cniVersion": "1.0.0", "name": "podnet", "type": "canopy-cni", "gate": world.at("gate.sock"), "timeoutSeconds": 30,
         "prevResult": { "cniVersion": "1.0.0", "ips": addresses.map(|address| json!({ "address": address })) },
     });
-    let arguments =
-        format!("K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={uid}", pod.namespace(), pod.name());
-    let mut child = Command::new(built("canopy"))
-        .arg("cni")
-        .env("CNI_COMMAND", "ADD")
-        .env("CNI_CONTAINERID", uid)
-        .env("CNI_NETNS", pod.netns_path())
-        .env("CNI_IFNAME", "eth0")
-        .env("CNI_ARGS", arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program");
-    child.stdin.take().expect("a pipe").write_all(network.to_string().as_bytes()).expect("it reads");
-    child.wait_with_output().expect("its end")
+    run_plugin("ADD", pod, (uid, uid), &network)
 }
 
 #[test]

@@ -5,12 +5,12 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{KitError, netns::enter, traffic::Place};
+use crate::{KitError, netns::spawn_in, traffic::Place};
 
 /// A pod of the cluster from inside: its network, and its first container's processes.
 #[derive(Debug)]
@@ -61,11 +61,7 @@ impl Place for Inside {
         F: FnOnce() -> T + Send + 'static,
     {
         let file = File::open(&self.path).map_err(|source| KitError::file(&self.path, source))?;
-        let name = self.pod.clone();
-        Ok(thread::spawn(move || {
-            enter(&file, &name)?;
-            Ok(act())
-        }))
+        Ok(spawn_in(file, self.pod.clone(), act))
     }
 }
 

@@ -29,12 +29,34 @@ pub(super) struct Activity {
     written: AtomicU64,
 }
 
+/// A stream of a connection that is open: as long as there is one, the connection is not idle.
+#[derive(Debug)]
+pub(super) struct OpenStream(Arc<Activity>);
+
+impl OpenStream {
+    pub(super) fn new(activity: Arc<Activity>) -> Self {
+        activity.stream_opened();
+        Self(activity)
+    }
+
+    /// Of its connection.
+    pub(super) fn activity(&self) -> &Activity {
+        &self.0
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.stream_closed();
+    }
+}
+
 impl Activity {
-    pub(super) fn stream_opened(&self) {
+    fn stream_opened(&self) {
         self.streams.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn stream_closed(&self) {
+    fn stream_closed(&self) {
         self.streams.fetch_sub(1, Relaxed);
     }
 

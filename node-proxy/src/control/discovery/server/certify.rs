@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tonic::{Status, body::Body, metadata::MetadataMap, server::Grpc};
 use tonic_prost::ProstCodec;
 
-use super::activity::Activity;
+use super::activity::{Activity, OpenStream};
 use crate::{
     control::kubernetes::{Asked, Authority},
     identity::authority::istio::wire,
@@ -23,9 +23,6 @@ pub(super) struct From {
     pub(super) secure: bool,
 }
 
-/// A request that counts as a stream of its connection, so that this is not idle meanwhile.
-struct Open(Arc<Activity>);
-
 /// One call of `CreateCertificate`.
 pub(super) async fn answer(
     request: Request<Incoming>,
@@ -33,8 +30,7 @@ pub(super) async fn answer(
     activity: Arc<Activity>,
     from: From,
 ) -> Result<Response<Body>, Infallible> {
-    activity.stream_opened();
-    let _open = Open(activity);
+    let _open = OpenStream::new(activity);
     let create = tower::service_fn(move |request: tonic::Request<wire::Request>| {
         let authority = Arc::clone(&authority);
         async move {
@@ -59,12 +55,6 @@ pub(super) async fn answer(
 fn bearer(metadata: &MetadataMap) -> Option<&str> {
     let (scheme, token) = metadata.get("authorization")?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.stream_closed();
-    }
 }
 
 /// Bytes of a request: a signing request, an identity and some words.

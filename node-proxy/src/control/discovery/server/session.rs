@@ -10,7 +10,7 @@ use tonic::{Status, Streaming};
 
 use super::{
     super::protocol::{Request, Response},
-    activity::Activity,
+    activity::{Activity, OpenStream},
     stream::{Next, Refusal},
     streams::Place,
 };
@@ -20,7 +20,7 @@ use super::{
 pub(super) struct Session {
     place: Place,
     requests: Streaming<Request>,
-    activity: Arc<Activity>,
+    stream: OpenStream,
     /// When something was heard or sent last.
     last: Instant,
     /// Whether a response was given to the connection, and not asked for another since.
@@ -38,8 +38,8 @@ enum Event {
 impl Session {
     /// The stream that asks by `requests`.
     pub(super) fn new(place: Place, requests: Streaming<Request>, activity: Arc<Activity>) -> Self {
-        activity.stream_opened();
-        Self { place, requests, activity, last: Instant::now(), is_sending: false, is_over: false }
+        let stream = OpenStream::new(activity);
+        Self { place, requests, stream, last: Instant::now(), is_sending: false, is_over: false }
     }
 
     /// The next response; `None` at the end of the stream.
@@ -112,7 +112,7 @@ impl Session {
     fn sending(&mut self, is_sending: bool) {
         if self.is_sending != is_sending {
             self.is_sending = is_sending;
-            self.activity.sending(is_sending);
+            self.stream.activity().sending(is_sending);
         }
     }
 }
@@ -120,7 +120,6 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.sending(false);
-        self.activity.stream_closed();
     }
 }
 

@@ -18,11 +18,9 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    control::{
-        files::{Stamp, stamp},
-        kubernetes::{Authority, Presented},
-    },
+    control::kubernetes::{Authority, Presented},
     identity::{ALPN, provider},
+    sys::stamp::{Stamp, stamp},
 };
 
 /// Where certificates are.

@@ -19,7 +19,7 @@ use crate::identity::authority::{
         directory::pem,
         held::{self, Held, ROOT, Reading, Texts},
     },
-    retry::report,
+    retry::{Backoff, report},
 };
 
 /// Why there is no root, or nobody is told of it.
@@ -38,10 +38,13 @@ pub(super) enum RootError {
 impl Authority {
     /// Follows the root until dropped, and gives nodes the roots to trust.
     pub async fn keep(self: Arc<Self>) {
-        let (mut pause, mut said) = (FIRST, None);
+        let (mut backoff, mut said) = (Backoff::between(FIRST, LOOK), None);
         loop {
             match self.look().await {
-                Ok(()) => (pause, said) = (FIRST, None),
+                Ok(()) => {
+                    backoff.reset();
+                    said = None;
+                }
                 Err(error) => {
                     let error = report(&error);
                     if said.as_ref() != Some(&error) {
@@ -52,8 +55,7 @@ impl Authority {
                         );
                         said = Some(error);
                     }
-                    sleep(pause).await;
-                    pause = (2 * pause).min(LOOK);
+                    sleep(backoff.next(fastrand::f64())).await;
                     continue;
                 }
             }
