@@ -78,6 +78,10 @@ fn weights(instance: &str) -> Option<Means> {
     }
 }
 
+/// Scheduling policies, sched(7).
+const NORMAL: u32 = 0;
+const BATCH: u32 = 3;
+
 /// A thread in the place of a cell.
 struct Burner {
     account: CellAccount,
@@ -122,6 +126,13 @@ impl Burner {
             thread::yield_now();
         }
         Self { account, burns, ends, thread: Some(thread) }
+    }
+
+    /// Its thread's scheduling policy, by number: proc_pid_stat(5), field 41; the third follows the name.
+    fn policy(&self) -> Option<u32> {
+        let thread = self.account.lanes[0].thread.get()?;
+        let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(38)?.parse().ok()
     }
 
     fn used(&self) -> Duration {
@@ -240,6 +251,22 @@ fn a_cell_that_takes_all_goes_behind_and_is_put_back_when_it_is_quiet() {
         });
         hog.burns.store(false, Relaxed);
         wait_until("the hog is put back", || weight("-hog") == weight("-victim"));
+    });
+}
+
+#[test]
+fn a_cell_that_has_its_part_interrupts_nobody_until_it_is_quiet_and_one_that_wants_little_may() {
+    on_one_cpu(|_| {
+        let Some(means) = weights("test-classes") else { return };
+        let hog = Burner::start("hog", None, None);
+        let victim = Burner::start("victim", None, None);
+        victim.burns.store(false, Relaxed);
+        let enforcement = Enforcement::with(means).unwrap();
+        enforcement.govern(vec![hog.account.clone(), victim.account.clone()]);
+        wait_until("the hog is in the batch class", || hog.policy() == Some(BATCH));
+        assert_eq!(victim.policy(), Some(NORMAL));
+        hog.burns.store(false, Relaxed);
+        wait_until("the hog is in the normal class again", || hog.policy() == Some(NORMAL));
     });
 }
 

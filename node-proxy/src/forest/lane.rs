@@ -29,7 +29,7 @@ use crate::{
     sys::{
         arena::Arena,
         beat::Beat,
-        clock::{Doing, ThreadId},
+        clock::{Class, Doing, ThreadId},
         netns::Netns,
         process::Process,
         sockets::Sockets,
@@ -184,7 +184,7 @@ impl Lane {
             return process.kill();
         }
         if let Some(id) = self.id.get()
-            && let Err(error) = id.make_idle_class()
+            && let Err(error) = id.change_class(Class::Idle)
         {
             tracing::debug!(%error, "a thread that was given up keeps its share of the CPU");
         }

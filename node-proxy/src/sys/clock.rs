@@ -48,6 +48,18 @@ pub enum Doing {
     Gone,
 }
 
+/// How the scheduler treats a thread: sched(7).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Class {
+    /// As any other.
+    #[default]
+    Normal,
+    /// With the same share, but it interrupts nobody when it is woken.
+    Batch,
+    /// It runs only when nobody else wants to.
+    Idle,
+}
+
 impl Doing {
     /// As the kernel writes it in a `stat` file; nothing where there is none any more.
     pub(super) fn of(stat: &str) -> Self {
@@ -85,19 +97,15 @@ impl ThreadId {
         Doing::of(&fs::read_to_string(path).unwrap_or_default())
     }
 
-    /// Lets it run only when nobody else wants to. Never needs a privilege, and cannot be undone without one: for
-    /// threads that are given up, and where [`ThreadId::make_normal_class`] is proven to work.
-    pub fn make_idle_class(self) -> io::Result<()> {
-        self.change_class(libc::SCHED_IDLE)
-    }
-
-    /// Undoes [`ThreadId::make_idle_class`]. Needs `CAP_SYS_NICE`.
-    pub fn make_normal_class(self) -> io::Result<()> {
-        self.change_class(libc::SCHED_OTHER)
-    }
-
+    /// Puts it into a class. A thread enters [`Class::Idle`] without a privilege and leaves it only with `CAP_SYS_NICE`: for
+    /// threads that are given up, and where leaving is proven to work.
     #[expect(unsafe_code, reason = "no library wraps sched_setscheduler")]
-    fn change_class(self, class: libc::c_int) -> io::Result<()> {
+    pub fn change_class(self, class: Class) -> io::Result<()> {
+        let class = match class {
+            Class::Normal => libc::SCHED_OTHER,
+            Class::Batch => libc::SCHED_BATCH,
+            Class::Idle => libc::SCHED_IDLE,
+        };
         let parameters = libc::sched_param { sched_priority: 0 };
         // SAFETY: the pointer is to a live value of the type that the call reads.
         let result = unsafe { libc::sched_setscheduler(self.0.as_raw_pid(), class, &raw const parameters) };

@@ -6,7 +6,7 @@ use super::{
     hierarchy::{self, Hierarchy},
     layout::Version,
 };
-use crate::sys::clock::ThreadId;
+use crate::sys::clock::{Class, ThreadId};
 
 /// How cells that have more than their part are put behind the others.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub fn probe() -> Found {
 fn can_leave_idle_class() -> bool {
     let attempt = thread::Builder::new().name("probe".to_owned()).spawn(|| {
         let own = ThreadId::current();
-        own.make_idle_class().and_then(|()| own.make_normal_class()).is_ok()
+        own.change_class(Class::Idle).and_then(|()| own.change_class(Class::Normal)).is_ok()
     });
     attempt.is_ok_and(|thread| thread.join().unwrap_or(false))
 }

@@ -10,13 +10,15 @@ use super::{
     pace::Pace,
     standing::Band,
 };
-use crate::sys::clock::ThreadId;
+use crate::sys::clock::{Class, ThreadId};
 
 /// What a cell is due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Due {
     /// Where it stands.
     pub(super) band: Band,
+    /// Whether nobody has to be interrupted for it.
+    pub(super) is_sated: bool,
     /// What it weighs.
     pub(super) share_millis: u64,
     /// What it may use at most.
@@ -34,7 +36,7 @@ pub(super) struct Place {
     cap: Option<u64>,
     /// Whether the group holds the cap.
     has_quota: bool,
-    is_idle: bool,
+    class: Class,
     complained: bool,
     /// Whether a cap was ever held by the group: else it was never held back.
     was_capped: bool,
@@ -74,7 +76,7 @@ impl Place {
         if is_taken {
             self.threads.push(thread);
             // A thread begins in the normal class.
-            self.is_idle = false;
+            self.class = Class::Normal;
         }
         is_taken
     }
@@ -93,15 +95,12 @@ impl Place {
     ) {
         self.weigh(due);
         self.cap(due.cap_millis);
-        let is_idle = matches!(means, Means::Classes) && due.band == Band::Over;
-        if is_idle != self.is_idle && !self.threads.is_empty() {
-            let change = |thread: &ThreadId| {
-                if is_idle { thread.make_idle_class() } else { thread.make_normal_class() }
-            };
+        let class = Self::class_due(means, due);
+        if class != self.class && !self.threads.is_empty() {
             // A thread that has just ended is nobody's to move.
-            let changed = self.threads.iter().filter(|thread| change(thread).is_ok()).count();
+            let changed = self.threads.iter().filter(|thread| thread.change_class(class).is_ok()).count();
             if changed > 0 {
-                self.is_idle = is_idle;
+                self.class = class;
             }
         }
         let each = |whole: f64| whole / lanes.len().max(1) as f64;
@@ -111,6 +110,16 @@ impl Place {
         let part = is_paced.then_some(each(due.part));
         let pace = cap.into_iter().chain(part).reduce(f64::min);
         lanes.for_each(|lane| lane.set(pace));
+    }
+
+    /// A cell that has its part interrupts nobody when it is woken: busy cells that interrupt each other for every packet
+    /// spend the CPU on switching (decision 0030).
+    fn class_due(means: &Means, due: &Due) -> Class {
+        match (means, due.band) {
+            (Means::Classes, Band::Over) => Class::Idle,
+            (Means::Weights(_), _) if due.is_sated => Class::Batch,
+            _ => Class::Normal,
+        }
     }
 
     /// How long the kernel has held it back for its caps so far: also for one that was lifted since.
@@ -197,7 +206,8 @@ mod tests {
     #[test]
     fn a_cap_is_the_cells_own_where_there_is_no_quota_and_a_pace_only_where_nothing_else_holds_it_back() {
         let pace = Pace::default();
-        let due = Due { band: Band::Over, share_millis: 100, cap_millis: Some(200), part: 0.1 };
+        let due =
+            Due { band: Band::Over, is_sated: true, share_millis: 100, cap_millis: Some(200), part: 0.1 };
         let mut place = Place::default();
         place.apply(&Means::Classes, &due, [&pace].into_iter());
         assert_eq!(pace.part(), Some(0.2));

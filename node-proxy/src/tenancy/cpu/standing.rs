@@ -32,8 +32,11 @@ pub struct Standing {
     band: Band,
     /// What it wanted lately, as a part of a CPU: used or waited for.
     wanted: f64,
+    /// What it used lately, as a part of a CPU.
+    used: f64,
     /// What it is behind its fair part, in CPU time; no more than puts it back.
     behind: Duration,
+    is_sated: bool,
 }
 
 impl Standing {
@@ -47,6 +50,12 @@ impl Standing {
         self.wanted
     }
 
+    /// Whether it wants a good part of a CPU and has about all that is its part, in whichever band: nobody has to be
+    /// interrupted for it.
+    pub fn is_sated(&self) -> bool {
+        self.is_sated
+    }
+
     /// Takes in a reading. `fair` is the part of a CPU that is the cell's whoever else wants one.
     pub fn look(&mut self, reading: Reading, fair: f64) -> Band {
         let wall = reading.wall.as_secs_f64();
@@ -57,6 +66,7 @@ impl Standing {
         // Looks of different lengths weigh as long as they were.
         let fresh = (wall / MEMORY.as_secs_f64()).min(1.0);
         self.wanted += (wanted - self.wanted) * fresh;
+        self.used += (reading.used.as_secs_f64() / wall - self.used) * fresh;
         let part = Duration::from_secs_f64(wall * fair.clamp(0.0, 1.0));
         self.behind = (self.behind + part).saturating_sub(reading.used);
         // Who wants nothing is not behind.
@@ -70,6 +80,8 @@ impl Standing {
             Band::Over if self.behind >= most || self.wanted < HEAVY * LIGHTER => Band::Within,
             band => band,
         };
+        let (heavy, enough) = if self.is_sated { (HEAVY * LIGHTER, HUNGRY) } else { (HEAVY, SATED) };
+        self.is_sated = self.wanted >= heavy && self.used >= fair * enough;
         self.band
     }
 }
@@ -90,6 +102,10 @@ const HEAVY: f64 = 0.3;
 const LIGHTER: f64 = 0.7;
 /// Of its fair part, what a cell has to want to be behind it.
 const ENOUGH: f64 = 0.9;
+/// Of its fair part, what a cell has to have to interrupt nobody any more …
+const SATED: f64 = 0.75;
+/// … and what it has to have less than to do so again.
+const HUNGRY: f64 = 0.6;
 /// How long what was wanted is remembered.
 const MEMORY: Duration = Duration::from_millis(40);
 /// A cell that has fallen behind by what is its part of so long a time is put back …
@@ -150,6 +166,24 @@ mod tests {
             let band = cell.look(if has_its_turn { reading(0.4, 0.6) } else { reading(0.0, 1.0) }, 0.09);
             assert_eq!(band, Band::Over, "at {look}");
         }
+    }
+
+    #[test]
+    fn a_busy_cell_is_sated_with_about_its_part_in_either_band_and_hungry_well_below_it() {
+        let mut cell = Standing::default();
+        assert_eq!(after(&mut cell, 20, reading(0.40, 0.5), 0.45), Band::Within);
+        assert!(cell.is_sated());
+        assert_eq!(after(&mut cell, 20, reading(0.55, 0.4), 0.45), Band::Over);
+        assert!(cell.is_sated());
+        after(&mut cell, 20, reading(0.29, 0.6), 0.45);
+        assert!(cell.is_sated(), "it is not changed for every look");
+        after(&mut cell, 20, reading(0.20, 0.7), 0.45);
+        assert!(!cell.is_sated());
+        after(&mut cell, 20, reading(0.29, 0.6), 0.45);
+        assert!(!cell.is_sated(), "nor back");
+        // What wants little interrupts whoever runs, however small its part is.
+        after(&mut cell, 20, reading(0.10, 0.1), 0.009);
+        assert!(!cell.is_sated());
     }
 
     #[test]

@@ -217,6 +217,7 @@ impl Watch {
             let (part, lanes) = (cell.part(all, self.cpus) * cell.lanes(), cell.lanes());
             let due = Due {
                 band: cell.standing.band(),
+                is_sated: cell.standing.is_sated(),
                 share_millis: share,
                 cap_millis: budget.cpu_cap_millis.filter(|cap| (*cap as f64) < ONE_THREAD_MILLIS * lanes),
                 part: part.max(left * share as f64 / behind_millis.max(share) as f64).min(lanes),
