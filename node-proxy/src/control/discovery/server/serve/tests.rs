@@ -12,7 +12,12 @@ use config::{
 use futures_util::stream;
 use http::{Uri, uri::PathAndQuery};
 use tempfile::TempDir;
-use tokio::{net::UnixStream, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    net::UnixStream,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
 use tonic::{
     client,
     transport::{Channel, Endpoint},
@@ -35,6 +40,7 @@ struct Plane {
     files: BTreeMap<PathBuf, FileText>,
     at: Vec<Listen>,
     _directory: TempDir,
+    stop: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -55,9 +61,12 @@ impl Plane {
         let streams = Arc::new(Streams::new(site));
         let server = Server::open(at, tls.map(Certificates::Files), Arc::clone(&streams)).await.unwrap();
         let at = server.addresses().unwrap();
-        let task = tokio::spawn(server.serve());
+        let stop = Arc::<Notify>::default();
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(server.serve(async move { stopped.notified().await }));
         let store = Store::new(Options::default());
-        let mut plane = Self { streams, store, files: BTreeMap::new(), at, _directory: directory, task };
+        let files_of = BTreeMap::new();
+        let mut plane = Self { streams, store, files: files_of, at, _directory: directory, stop, task };
         for (name, text) in files {
             plane.files.insert(PathBuf::from(name), FileText::from(*text));
         }
@@ -350,6 +359,56 @@ async fn a_stream_that_asks_nothing_and_one_that_answers_nothing_end_in_time() {
         "{:?}",
         begin.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_asks_on_and_on_and_answers_nothing_is_ended_all_the_same() {
+    let plane = Plane::start(&[("a", &namespace("shop", "one"))]).await;
+    let mut mute = plane.client().await;
+    mute.ask(Kind::Address, &["*"]).await;
+    mute.hear().await;
+    let begin = Instant::now();
+    let end = loop {
+        // It is a request, with a nonce of nothing that was sent.
+        let again = Request { nonce: "none".to_owned(), ..of(Kind::Address) };
+        let asked = Request { subscribe: vec!["/10.0.0.1".to_owned()], ..again };
+        if mute.says.send(asked).await.is_err() {
+            break mute.end().await;
+        }
+        sleep(Duration::from_secs(10)).await;
+        assert!(begin.elapsed() < Duration::from_secs(200), "it is kept");
+    };
+    assert!(end.message().contains("not answered"), "{end}");
+    assert!(begin.elapsed() >= Duration::from_secs(115), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_takes_its_leave_lets_nobody_in_and_ends_every_stream_without_an_error() {
+    let plane = Plane::start(&[("a", &namespace("shop", "one"))]).await;
+    let mut nodes = Vec::new();
+    for _ in 0..8 {
+        let mut node = plane.client().await;
+        node.ask(Kind::Namespace, &[]).await;
+        node.hear_names().await;
+        nodes.push(node);
+    }
+    let Listen::Unix(path) = &plane.at[0] else { panic!() };
+    let begin = Instant::now();
+    plane.stop.notify_one();
+    timeout(SOON, async {
+        while path.exists() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("nobody is let in any more");
+    for mut node in nodes {
+        let end = timeout(SOON, node.hears.message()).await.expect("an end");
+        assert!(end.is_ok_and(|last| last.is_none()), "it comes back at once, as there was no error");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    let mut plane = plane;
+    timeout(SOON, &mut plane.task).await.expect("it has ended").unwrap();
 }
 
 #[tokio::test]
