@@ -195,7 +195,7 @@ impl Table {
         }
         self.cached.remove(name);
         let is_swept = self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP);
-        if !(self.has_room() && self.has_share(tenant)) && !is_swept {
+        if !(is_swept || self.has_room() && self.has_share(tenant)) {
             self.forget(now);
         }
         if !self.has_share(tenant) {

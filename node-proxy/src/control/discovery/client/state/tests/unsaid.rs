@@ -47,7 +47,7 @@ fn what_was_not_said_is_gone_when_the_server_has_sent_all_and_not_that() {
     for name in ["a", "b", "c"] {
         state.retain(Kind::Route, &resource(name, &[], "1"));
     }
-    (state.say_less(), state.say_less());
+    assert!(state.say_less() && state.say_less());
     state.open();
     let (batch, _) = take(&mut state, response(Kind::Tenant, "1", &[], &[]), &[]);
     assert_eq!(batch.removed, Vec::<String>::new(), "of another type");
@@ -65,7 +65,7 @@ fn all_of_a_type_in_several_messages_is_not_over_while_they_are_full() {
     for name in ["a", "b", "c"] {
         state.retain(Kind::Route, &resource(name, &[], "1"));
     }
-    (state.say_less(), state.say_less());
+    assert!(state.say_less() && state.say_less());
     state.open();
     let mut full = resource("a", &[], "2");
     full.body = vec![0; crate::control::discovery::protocol::LARGEST_DRAFT];
@@ -87,7 +87,7 @@ fn names_that_are_too_many_for_a_request_are_asked_for_in_several_and_nothing_is
     state.retain(Kind::Address, &resource("behind", &[], "1"));
     state.unwant("behind");
     state.retain(Kind::Address, &resource("gone", &[], "1"));
-    (state.say_less(), state.say_less());
+    assert!(state.say_less() && state.say_less());
     let mut requests = state.open();
     requests.extend(std::iter::from_fn(|| state.subscriptions()));
     assert!(bytes(&requests) < TAKEN, "{}", bytes(&requests));
