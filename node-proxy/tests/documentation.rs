@@ -96,7 +96,7 @@ impl Readings for Everything {
     }
     fn discovery(&self) -> Option<Discovery> {
         let types = vec![Discovered { of: "Address", acked: 1, nacked: 1, resources: 1 }];
-        Some(Discovery { connected: true, types })
+        Some(Discovery { connected: true, types, oversized: [("request", 0), ("response", 0)] })
     }
     fn gate(&self) -> Option<Waits> {
         let waits = Waits::default();

@@ -121,10 +121,13 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
         if let Some(authority) = authority {
             tokio::spawn(authority.keep());
         }
-        tokio::select! {
-            () = served.serve() => {}
-            () = signals.stop() => tracing::info!("ended; nodes go on with what they have"),
-        }
+        served
+            .serve(async {
+                signals.stop().await;
+                tracing::info!("ending: nobody is let in any more, and nodes are told to go elsewhere");
+            })
+            .await;
+        tracing::info!("ended; nodes go on with what they have");
         Ok(())
     })
 }

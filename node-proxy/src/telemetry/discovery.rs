@@ -16,6 +16,8 @@ pub struct Discovery {
     pub connected: bool,
     /// Each type.
     pub types: Vec<Discovered>,
+    /// Streams that ended since a message was too large, by which.
+    pub oversized: [(&'static str, u64); 2],
 }
 
 /// One type of resources.
@@ -42,6 +44,13 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, discovery: &Discovery)
             let labels = [("type", *of), ("result", result)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
+    }
+    let help =
+        "Streams with the control plane that ended as a message was too large: a request or a response";
+    let mut family =
+        encoder.encode_descriptor("discovery_oversized_messages", help, None, MetricType::Counter)?;
+    for (what, count) in discovery.oversized {
+        ConstCounter::new(count).encode(family.encode_family(&[("what", what)])?)?;
     }
     let help = "Resources that are held, by type";
     let mut family = encoder.encode_descriptor("discovery_resources", help, None, MetricType::Gauge)?;

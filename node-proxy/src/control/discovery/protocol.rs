@@ -10,6 +10,10 @@ pub const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/
 /// The largest message that is taken, in bytes: a first response has all resources of a type.
 pub const LARGEST_MESSAGE: usize = 200 * 1024 * 1024;
 
+/// Bytes of resources that one response of ours brings at most, but for one more resource: well below what a node takes in one message.
+/// One that brings less is the last of those that say all of a type.
+pub const LARGEST_DRAFT: usize = LARGEST_MESSAGE / 2;
+
 /// `DeltaDiscoveryRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {

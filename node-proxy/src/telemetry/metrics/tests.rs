@@ -57,7 +57,8 @@ impl Readings for Fixed {
     }
     fn discovery(&self) -> Option<Discovery> {
         let of = |of, acked| Discovered { of, acked, nacked: 1, resources: 3 };
-        Some(Discovery { connected: true, types: vec![of("Address", 5), of("Route", 6)] })
+        let oversized = [("request", 2), ("response", 0)];
+        Some(Discovery { connected: true, types: vec![of("Address", 5), of("Route", 6)], oversized })
     }
     fn gate(&self) -> Option<gate::Waits> {
         let waits = gate::Waits::default();
@@ -132,6 +133,7 @@ fn page_shows_every_figure_with_its_tenant() {
         "canopy_discovery_responses_total{type=\"Route\",result=\"ack\"} 6",
         "canopy_discovery_responses_total{type=\"Address\",result=\"nack\"} 1",
         "canopy_discovery_resources{type=\"Address\"} 3",
+        "canopy_discovery_oversized_messages_total{what=\"request\"} 2",
         "canopy_access_log_dropped_total 4",
         "canopy_relay_mirrors_dropped_total{tenant=\"shop\"} 1.0",
         "canopy_relay_bulk_copied_bytes_total{tenant=\"shop\"} 5.0",

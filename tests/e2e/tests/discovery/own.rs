@@ -104,3 +104,27 @@ fn what_is_dialled_is_asked_for_by_a_tenant_in_a_process_and_refused_where_nobod
     })?;
     Ok(())
 }
+
+#[test]
+fn a_control_plane_that_is_told_to_end_sends_its_nodes_to_its_successor_and_none_of_them_waits() -> Outcome {
+    let mut scene = Scene::new()?;
+    let daemon = scene.daemon(&[])?;
+    eventually("the Service answers", || scene.answers(10))?;
+    // Streams that have lasted for a second are had anew without a pause.
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    scene.control.signal(Signal::TERM);
+    let status = scene.control.wait(std::time::Duration::from_secs(10));
+    assert!(status.is_some(), "it has ended within its grace");
+    assert!(scene.control.output().contains("nobody is let in any more"), "{}", scene.control.output());
+    assert!(
+        daemon.output().contains("it has ended the stream"),
+        "its end is one that is nothing to worry about: {}",
+        daemon.output()
+    );
+    scene.control = control(&scene.stage, scene.socket.path())?;
+    eventually("the node is back", || {
+        daemon.metric("canopy_discovery_connected", &[]).is_ok_and(|connected| connected == 1.0)
+    })?;
+    assert!(scene.answers(10));
+    Ok(())
+}

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc as queue, oneshot};
 use tonic::{Code, Status, Streaming, metadata::MetadataValue};
 
 use super::{
-    Answer, Demand, Event, Options, Standing, Taken, endpoint,
+    Answer, Demand, Event, Options, Oversized, Standing, Taken, endpoint,
     state::{Batch, State, Step},
 };
 use crate::{
@@ -44,6 +44,8 @@ enum End {
     Clean(String),
     /// Something is wrong.
     Failed(String),
+    /// A message is larger than who gets it takes.
+    TooLarge(String, Option<Oversized>),
     /// Nobody listens any more.
     Over,
 }
@@ -78,12 +80,31 @@ impl Connection {
                 Ok(()) => ("it has ended the stream".to_owned(), true),
                 Err(End::Clean(error)) => (error, true),
                 Err(End::Failed(error)) => (error, false),
+                Err(End::TooLarge(error, known)) => {
+                    self.make_smaller(&error, known).await;
+                    continue;
+                }
                 Err(End::Over) => return,
             };
             self.standing.away(&error, SystemTime::now());
             if !is_clean || !has_lasted {
                 tokio::time::sleep(pause.next(fastrand::f64())).await;
             }
+        }
+    }
+
+    /// What can be done where the same would be too large again: the next stream says less, at once. Where it said nothing already it
+    /// is what comes that is too large, and nothing helps but what the operator does.
+    async fn make_smaller(&mut self, error: &str, known: Option<Oversized>) {
+        let what = match known {
+            Some(Oversized::Response) => Oversized::Response,
+            _ if self.state.say_less() => Oversized::Request,
+            _ => Oversized::Response,
+        };
+        self.standing.oversized(what);
+        self.standing.away(&format!("{error}: {}", what.advice()), SystemTime::now());
+        if what == Oversized::Response {
+            tokio::time::sleep(OVERSIZED_PAUSE.mul_f64(1.0 + fastrand::f64() / 4.0)).await;
         }
     }
 
@@ -94,21 +115,16 @@ impl Connection {
         let (cache, stored) = Cache::open(&directory, header.clone());
         self.cache = cache;
         for (kind, set) in stored.batches(&header) {
-            let names: Vec<_> = set
-                .iter()
-                .map(|Resource { name, aliases, version, .. }| {
-                    (name.clone(), aliases.clone(), version.clone())
-                })
-                .collect();
+            set.iter().for_each(|resource| self.state.retain(kind, resource));
+            if let Some(demand) = self.demand.as_ref().filter(|_| kind.is_on_demand()) {
+                demand.retain(set.iter().map(|resource: &Resource| resource.name.clone()));
+            }
             let batch = Batch { kind, set, removed: Vec::new(), answers: Vec::new() };
             let (taken, answer) = oneshot::channel();
             self.events.send(Event::Stored(batch, taken)).ok()?;
             let taken = answer.await.ok()?;
-            let refused: Vec<String> = taken.rejections.into_iter().map(|rejection| rejection.name).collect();
-            for (name, aliases, version) in names {
-                // Without a version, as in [`State::settle`].
-                let version = if refused.contains(&name) { "" } else { &version };
-                self.state.retain(kind, &name, &aliases, version);
+            for rejection in taken.rejections {
+                self.state.refuse(kind, &rejection.name);
             }
             self.standing.held(kind, self.state.held(kind));
         }
@@ -128,6 +144,8 @@ impl Connection {
         let answers = grpc::converse::<Request, Response>(channel, DELTA, request, LARGEST_MESSAGE).await;
         let mut answers = answers.map_err(|status| end(&status))?;
         self.standing.connected(SystemTime::now());
+        // Names for which there was no room in the first request.
+        self.tell(&questions).await?;
         loop {
             match self.next(&mut answers).await? {
                 Next::Response(response) => self.take(response, &questions).await?,
@@ -224,10 +242,10 @@ impl Connection {
     }
 
     async fn tell(&mut self, questions: &queue::Sender<Request>) -> Result<(), End> {
-        match self.state.subscriptions() {
-            Some(request) => questions.send(request).await.map_err(gone),
-            None => Ok(()),
+        while let Some(request) = self.state.subscriptions() {
+            questions.send(request).await.map_err(gone)?;
         }
+        Ok(())
     }
 
     /// Hands a batch over and waits for what becomes of it; `None` where nobody takes it.
@@ -257,6 +275,19 @@ fn gone<T>(_: queue::error::SendError<T>) -> End {
 
 fn end(status: &Status) -> End {
     let text = grpc::reason(status);
+    match status.code() {
+        // What a server that is built as this says of a request, and this node's own end of a response: with its own bound in it.
+        Code::OutOfRange => {
+            let is_own = status.message().contains(&format!("{LARGEST_MESSAGE} bytes"));
+            return End::TooLarge(text, is_own.then_some(Oversized::Response));
+        }
+        // So say servers in Go, of a request and of what they would send.
+        Code::ResourceExhausted if text.contains("larger than max") => {
+            let is_sent = text.contains("send message larger");
+            return End::TooLarge(text, is_sent.then_some(Oversized::Response));
+        }
+        _ => {}
+    }
     let is_clean = match status.code() {
         Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => true,
         Code::Unavailable => {
@@ -273,5 +304,32 @@ const LASTING: Duration = Duration::from_secs(1);
 /// The first pause before another try, and the longest.
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(15);
+/// The pause after a response that is too large: a server makes all of it again for the next try.
+const OVERSIZED_PAUSE: Duration = Duration::from_secs(60);
 /// Requests that may wait to be sent; those of a beginning are fewer.
 const QUESTIONS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_too_much_is_told_by_the_words_of_who_does_not_take_it() {
+        let is = |status: Status| match end(&status) {
+            End::TooLarge(_, known) => Some(known),
+            _ => None,
+        };
+        let own = format!(
+            "Error, decoded message length too large: found 9 bytes, the limit is: {LARGEST_MESSAGE} bytes"
+        );
+        assert_eq!(is(Status::out_of_range(own)), Some(Some(Oversized::Response)), "this node's own end");
+        let of_server =
+            "Error, decoded message length too large: found 9 bytes, the limit is: 16777216 bytes";
+        assert_eq!(is(Status::out_of_range(of_server)), Some(None));
+        let of_go = |what: &str| Status::resource_exhausted(format!("{what} larger than max (9 vs. 8)"));
+        assert_eq!(is(of_go("grpc: received message")), Some(None));
+        assert_eq!(is(of_go("trying to send message")), Some(Some(Oversized::Response)));
+        assert_eq!(is(Status::resource_exhausted("as many streams are open as may be")), None);
+        assert_eq!(is(Status::unavailable("message larger than max")), None);
+    }
+}

@@ -4,7 +4,7 @@
 //! so that no caller can fill it for good.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -61,8 +61,10 @@ struct Table {
     known: BTreeMap<String, Known>,
     orders: Orders,
     most: usize,
+    /// Of what a cache had, what nobody has asked for by this name since: it is let go when room is wanted.
+    cached: BTreeSet<String>,
     /// How many of them each tenant has asked for first.
-    shares: BTreeMap<TenantId, usize>,
+    shares: BTreeMap<TenantId, Share>,
     /// When it was last looked what can be forgotten.
     swept: Option<Instant>,
 }
@@ -74,6 +76,15 @@ struct Known {
     used: Instant,
     /// Who asked first, if that was a tenant's pod.
     by: Option<TenantId>,
+}
+
+/// How many names a tenant has asked for first.
+#[derive(Debug, Default)]
+struct Share {
+    /// That are nobody's, or not answered yet.
+    open: usize,
+    /// That are somebody's.
+    there: usize,
 }
 
 impl Demand {
@@ -126,6 +137,11 @@ impl Demand {
         self.table().orders(Instant::now())
     }
 
+    /// Notes names of what a cache had: they take room as others do.
+    pub(in crate::control::discovery) fn retain(&self, names: impl Iterator<Item = String>) {
+        self.table().cached.extend(names);
+    }
+
     /// Notes answers, and says that there are some.
     pub(in crate::control::discovery) fn answer(&self, answers: &[(String, Answer)]) {
         if answers.is_empty() {
@@ -133,9 +149,7 @@ impl Demand {
         }
         let mut table = self.table();
         for (name, answer) in answers {
-            if let Some(known) = table.known.get_mut(name) {
-                known.answer = *answer;
-            }
+            table.answer(name, *answer);
         }
         drop(table);
         self.0.answered.send_modify(|generation| *generation += 1);
@@ -179,24 +193,56 @@ impl Table {
             self.orders.want.push(name.to_owned());
             return (Answer::Asked, true);
         }
-        let has_share = |table: &Self| {
-            let share = (table.most / SHARES).max(1);
-            tenant.is_none_or(|tenant| table.shares.get(tenant).is_none_or(|asked| *asked < share))
-        };
-        let has_room = |table: &Self| table.known.len() < table.most && has_share(table);
+        self.cached.remove(name);
         let is_swept = self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP);
-        if !has_room(self) && !is_swept {
+        if !(is_swept || self.has_room() && self.has_share(tenant)) {
             self.forget(now);
         }
-        if !has_room(self) {
+        if !self.has_share(tenant) {
+            return (Answer::Full, false);
+        }
+        if !self.has_room() {
+            self.make_room();
+        }
+        if !self.has_room() {
             return (Answer::Full, false);
         }
         if let Some(tenant) = tenant {
-            *self.shares.entry(tenant.clone()).or_default() += 1;
+            self.shares.entry(tenant.clone()).or_default().open += 1;
         }
         self.known.insert(name.to_owned(), Known { answer: Answer::Asked, used: now, by: tenant.cloned() });
         self.orders.want.push(name.to_owned());
         (Answer::Asked, true)
+    }
+
+    fn has_room(&self) -> bool {
+        self.known.len() + self.cached.len() < self.most
+    }
+
+    /// Whether a tenant may ask for one more. What is there is worth more than a question, and is given half of the room.
+    fn has_share(&self, tenant: Option<&TenantId>) -> bool {
+        let Some(share) = tenant.and_then(|tenant| self.shares.get(tenant)) else { return true };
+        share.open < (self.most / SHARES).max(1) && share.there < (self.most / 2).max(1)
+    }
+
+    /// Lets some of what the cache had go. It may be in use: who goes there asks for it again.
+    fn make_room(&mut self) {
+        for _ in 0..(self.most / LET_GO).max(1) {
+            let Some(name) = self.cached.pop_first() else { return };
+            self.orders.unwant.push(name);
+        }
+    }
+
+    /// Takes in an answer, and counts it to whoever asked first.
+    fn answer(&mut self, name: &str, answer: Answer) {
+        let Some(known) = self.known.get_mut(name) else { return };
+        let was_there = is_there(std::mem::replace(&mut known.answer, answer));
+        let Some(share) = known.by.as_ref().and_then(|by| self.shares.get_mut(by)) else { return };
+        match (was_there, is_there(answer)) {
+            (false, true) => (share.open, share.there) = (share.open - 1, share.there + 1),
+            (true, false) => (share.open, share.there) = (share.open + 1, share.there - 1),
+            _ => {}
+        }
     }
 
     fn orders(&mut self, now: Instant) -> Orders {
@@ -213,18 +259,25 @@ impl Table {
             let is_over = is_nobody && now.saturating_duration_since(known.used) >= ABSENT;
             if is_over {
                 orders.unwant.push(name.clone());
-                if let Some(asked) = known.by.as_ref().and_then(|by| shares.get_mut(by)) {
-                    *asked -= 1;
+                if let Some(share) = known.by.as_ref().and_then(|by| shares.get_mut(by)) {
+                    share.open -= 1;
                 }
             }
             !is_over
         });
-        shares.retain(|_, asked| *asked > 0);
+        shares.retain(|_, share| share.open + share.there > 0);
     }
 }
 
-/// Of the room, one tenant's pods may ask for this part.
+/// Whether it is somebody's.
+fn is_there(answer: Answer) -> bool {
+    matches!(answer, Answer::Present | Answer::Refused)
+}
+
+/// Of the room, one tenant's pods may ask for this part of what is not there, or not known yet.
 const SHARES: usize = 8;
+/// Where there is no room, this part of it is made of what a cache had.
+const LET_GO: usize = 64;
 /// How often it is looked at most what can be forgotten, while there is no room.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long it is remembered that an address is nobody's, after somebody asked last.
@@ -233,131 +286,4 @@ const ABSENT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tenant() -> TenantId {
-        TenantId::Namespace("shop".try_into().unwrap())
-    }
-
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
-    }
-
-    fn name(last: u8) -> String {
-        name_of("", ip(last))
-    }
-
-    fn known(answer: Answer, used: Instant) -> Known {
-        Known { answer, used, by: None }
-    }
-
-    fn table(most: usize) -> Table {
-        Table { most, ..Table::default() }
-    }
-
-    #[test]
-    fn an_address_is_asked_for_once_whoever_asks() {
-        let (mut table, now) = (table(9), Instant::now());
-        assert_eq!(table.want(None, &name(1), now), (Answer::Asked, true));
-        assert_eq!(table.want(None, &name(1), now), (Answer::Asked, false));
-        assert_eq!(table.orders(now), Orders { want: vec![name(1)], unwant: vec![] });
-        assert_eq!(table.orders(now), Orders::default());
-    }
-
-    #[test]
-    fn what_is_nobodys_is_remembered_while_it_is_asked_for_and_a_while_longer() {
-        let (mut table, now) = (table(9), Instant::now());
-        table.want(None, &name(1), now);
-        table.orders(now);
-        table.known.insert(name(1), known(Answer::Absent, now));
-        assert_eq!(table.want(None, &name(1), now + ABSENT / 2), (Answer::Absent, false));
-        assert_eq!(table.orders(now + ABSENT), Orders::default());
-        assert_eq!(table.orders(now + 2 * ABSENT), Orders { want: vec![], unwant: vec![name(1)] });
-        assert!(table.known.is_empty());
-        assert_eq!(table.want(None, &name(1), now + 2 * ABSENT), (Answer::Asked, true));
-    }
-
-    #[test]
-    fn there_is_room_for_so_many_and_what_is_nobodys_makes_room() {
-        let (mut table, now) = (table(2), Instant::now());
-        table.want(None, &name(1), now);
-        table.want(None, &name(2), now);
-        assert_eq!(table.want(None, &name(3), now), (Answer::Full, false));
-        assert_eq!(table.want(None, &name(2), now), (Answer::Asked, false), "what is asked for stays so");
-        table.known.insert(name(1), known(Answer::Absent, now));
-        table.known.insert(name(2), known(Answer::Present, now));
-        assert_eq!(table.want(None, &name(3), now + ABSENT), (Answer::Asked, true));
-        assert_eq!(
-            table.want(None, &name(2), now + 2 * ABSENT),
-            (Answer::Present, false),
-            "what is there is not forgotten"
-        );
-    }
-
-    #[test]
-    fn nobody_is_asked_for_what_is_no_address_of_anybody() {
-        let demand = Demand::new(9, "");
-        for nobody in ["127.0.0.1", "::1", "0.0.0.0", "224.0.0.1"] {
-            assert_eq!(demand.want(nobody.parse().unwrap()), Answer::Absent, "{nobody}");
-        }
-        assert_eq!(demand.orders(), Orders::default());
-    }
-
-    #[test]
-    fn an_address_is_asked_for_as_one_of_the_nodes_own_network() {
-        let demand = Demand::new(9, "lan");
-        demand.want(ip(1));
-        assert_eq!(demand.orders().want, ["lan/10.0.0.1"]);
-    }
-
-    #[tokio::test]
-    async fn a_cell_that_asks_hears_what_the_control_plane_says() {
-        for (answer, found) in [
-            (Answer::Present, Found::Known),
-            (Answer::Absent, Found::Outside),
-            (Answer::Refused, Found::Unanswered),
-        ] {
-            let demand = Demand::new(9, "");
-            let asked = tokio::spawn(demand.find(&tenant(), ip(1)));
-            demand.ordered().await;
-            demand.answer(&[(name(1), answer)]);
-            assert_eq!(asked.await.unwrap(), found);
-        }
-        assert_eq!(Demand::new(0, "").find(&tenant(), ip(1)).await, Found::Unanswered, "there is no room");
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_told_when_there_is_an_answer() {
-        let demand = Demand::new(9, "");
-        let mut answered = demand.answered();
-        assert_eq!(demand.want(ip(1)), Answer::Asked);
-        demand.ordered().await;
-        demand.clone().answer(&[(name(1), Answer::Present), (name(7), Answer::Present)]);
-        answered.changed().await.unwrap();
-        assert_eq!(demand.want(ip(1)), Answer::Present);
-        assert_eq!(
-            demand.want("::ffff:10.0.0.1".parse().unwrap()),
-            Answer::Present,
-            "it is the same address"
-        );
-        assert_eq!(demand.want(ip(7)), Answer::Asked, "what nobody asked for takes no room");
-    }
-
-    #[test]
-    fn a_tenant_that_dials_everything_leaves_room_for_the_others() {
-        let (mut table, now, greedy) = (table(SHARES), Instant::now(), tenant());
-        assert_eq!(table.want(Some(&greedy), &name(1), now), (Answer::Asked, true));
-        assert_eq!(table.want(Some(&greedy), &name(2), now), (Answer::Full, false), "that is its share");
-        let other = TenantId::Namespace("bank".try_into().unwrap());
-        assert_eq!(table.want(Some(&other), &name(2), now), (Answer::Asked, true));
-        assert_eq!(
-            table.want(Some(&greedy), &name(2), now),
-            (Answer::Asked, false),
-            "who asked is all the same"
-        );
-        table.known.insert(name(1), Known { answer: Answer::Absent, used: now, by: Some(greedy.clone()) });
-        let later = now + ABSENT;
-        assert_eq!(table.want(Some(&greedy), &name(3), later), (Answer::Asked, true), "it is given back");
-    }
-}
+mod tests;

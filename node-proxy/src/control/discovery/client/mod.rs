@@ -15,7 +15,7 @@ pub use self::{
     demand::{Answer, Demand},
     endpoint::{Server, Tls},
     node::Introduction,
-    standing::{Standing, label},
+    standing::{Oversized, Standing, label},
     state::{Answered, Batch, Pending, State, Step},
 };
 
@@ -25,6 +25,7 @@ mod endpoint;
 mod node;
 mod standing;
 mod state;
+mod unsaid;
 mod wanted;
 
 #[cfg(test)]

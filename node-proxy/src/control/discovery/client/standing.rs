@@ -27,6 +27,17 @@ struct Known {
     waits_for: Vec<Kind>,
     is_serving: bool,
     counts: [Counts; Kind::ALL.len()],
+    /// Streams that ended since a message was too large: a request, a response.
+    oversized: [u64; 2],
+}
+
+/// What is too large for who gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversized {
+    /// What this node says.
+    Request,
+    /// What the control plane says.
+    Response,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -48,6 +59,7 @@ impl Standing {
             waits_for: Vec::new(),
             is_serving: false,
             counts: <[Counts; Kind::ALL.len()]>::default(),
+            oversized: [0; 2],
         };
         Self { server, known: Mutex::new(known) }
     }
@@ -74,6 +86,11 @@ impl Standing {
             (known.is_connected, known.since) = (false, now);
         }
         known.error = Some(error.to_owned());
+    }
+
+    /// A stream has ended since a message was too large.
+    pub(super) fn oversized(&self, what: Oversized) {
+        self.known().oversized[what as usize] += 1;
     }
 
     /// A response was answered.
@@ -129,11 +146,32 @@ impl Standing {
             let Counts { acked, nacked, resources, .. } = known.counts[kind as usize];
             metrics::Discovered { of: label(kind), acked, nacked, resources }
         };
-        metrics::Discovery { connected: known.is_connected, types: Kind::ALL.into_iter().map(of).collect() }
+        let [requests, responses] = known.oversized;
+        metrics::Discovery {
+            connected: known.is_connected,
+            types: Kind::ALL.into_iter().map(of).collect(),
+            oversized: [("request", requests), ("response", responses)],
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Oversized {
+    /// What is done about it, and what is to be done.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::Request => {
+                "it takes no request so large; it is told less of what this node has from now on, and sends more: raise its limit \
+                 (istiod: ISTIO_GPRC_MAXRECVMSGSIZE), or set --discovery-on-demand"
+            }
+            Self::Response => {
+                "it says more at once than goes into a message, and what it said last stays in force: set --discovery-on-demand, or \
+                 let it send more, or give it fewer objects"
+            }
+        }
     }
 }
 

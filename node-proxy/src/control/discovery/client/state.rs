@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use config::discovery::{Kind, Rejection, Resource};
 
-use super::wanted::Wanted;
+use super::{
+    unsaid::{Said, Unsaid},
+    wanted::Wanted,
+};
 use crate::control::discovery::protocol::{Node, Request, Response, Status};
 
 /// The state of all types of one conversation, over all of its streams.
@@ -18,6 +21,9 @@ pub struct State {
     held: BTreeMap<Kind, HashMap<String, String>>,
     /// Where Addresses are asked for one by one.
     wanted: Option<Wanted>,
+    /// How much of what is held a server is told when a stream begins.
+    said: Said,
+    unsaid: Unsaid,
     strangers: BTreeSet<String>,
 }
 
@@ -74,15 +80,29 @@ impl Pending {
 impl State {
     /// Of a node that says so of itself; `most` names can be asked for one by one where that is how Addresses are had.
     pub fn new(node: Node, most: Option<usize>) -> Self {
-        Self { node, held: BTreeMap::new(), wanted: most.map(Wanted::new), strangers: BTreeSet::new() }
+        Self {
+            node,
+            held: BTreeMap::new(),
+            wanted: most.map(Wanted::new),
+            said: Said::default(),
+            unsaid: Unsaid::default(),
+            strangers: BTreeSet::new(),
+        }
     }
 
     /// Goes on from what was taken in in an earlier life; an Address is asked for as long as it is held.
-    pub fn retain(&mut self, kind: Kind, name: &str, aliases: &[String], version: &str) {
-        self.held.entry(kind).or_default().insert(name.to_owned(), version.to_owned());
+    pub fn retain(&mut self, kind: Kind, resource: &Resource) {
+        self.held.entry(kind).or_default().insert(resource.name.clone(), resource.version.clone());
         if let Some(wanted) = self.wanted.as_mut().filter(|_| kind.is_on_demand()) {
-            wanted.hold(name, aliases);
-            wanted.keep(name);
+            wanted.hold(resource);
+            wanted.keep(&resource.name);
+        }
+    }
+
+    /// What was taken for what was taken in is refused: without a version, as in [`State::settle`].
+    pub fn refuse(&mut self, kind: Kind, name: &str) {
+        if let Some(version) = self.held.entry(kind).or_default().get_mut(name) {
+            version.clear();
         }
     }
 
@@ -96,12 +116,25 @@ impl State {
         self.held.get(&kind).map_or(0, HashMap::len)
     }
 
+    /// Says less of what is held from the next stream on; `false` if nothing was said already, so that it was not too much.
+    pub fn say_less(&mut self) -> bool {
+        self.said = self.said.less();
+        self.said != Said::All
+    }
+
     /// The first requests of a new stream.
     pub fn open(&mut self) -> Vec<Request> {
         let mut requests = Vec::new();
+        self.unsaid.begin();
         for kind in Kind::ALL {
             let is_wildcard = self.is_wildcard(kind);
-            let names = self.wanted.as_mut().filter(|_| !is_wildcard).map(Wanted::open).unwrap_or_default();
+            let initial_versions = self.versions(kind);
+            let names = match self.wanted.as_mut().filter(|_| !is_wildcard) {
+                // Who is told of versions takes what it is not asked for in the same request for what nobody wants.
+                Some(wanted) if self.said == Said::All => wanted.open(),
+                Some(wanted) => wanted.open_in_parts(),
+                None => Vec::new(),
+            };
             let (subscribe, unsubscribe) = match names.is_empty() {
                 _ if is_wildcard => (Vec::new(), Vec::new()),
                 // There is no way to ask for nothing; asking for all and not, in one request, is understood so.
@@ -109,7 +142,6 @@ impl State {
                 // With what is known of them, or a server would take that for what nobody wants any more.
                 false => (names, Vec::new()),
             };
-            let initial_versions = self.held.get(&kind).cloned().unwrap_or_default();
             requests.push(Request { subscribe, unsubscribe, initial_versions, ..request(kind) });
         }
         if let Some(first) = requests.first_mut() {
@@ -118,9 +150,23 @@ impl State {
         requests
     }
 
+    /// What a server is told of what is held.
+    fn versions(&mut self, kind: Kind) -> HashMap<String, String> {
+        let Some(held) = self.held.get(&kind) else { return HashMap::new() };
+        match &self.wanted {
+            _ if self.said == Said::All => held.clone(),
+            Some(wanted) if kind.is_on_demand() => {
+                self.unsaid.ask(kind, held, wanted.names());
+                HashMap::new()
+            }
+            _ => self.unsaid.part(kind, held, self.said),
+        }
+    }
+
     /// Reads a response.
     pub fn read(&mut self, response: Response) -> Step {
         let Some(kind) = Kind::of(&response.type_url) else { return self.strange(response) };
+        let gone = self.unsaid.gone(kind, &response);
         let mut pending =
             Pending { kind, nonce: response.nonce, versions: Vec::new(), complaints: Vec::new() };
         let mut set = Vec::with_capacity(response.resources.len());
@@ -147,6 +193,7 @@ impl State {
         }
         let names: BTreeSet<&str> = set.iter().map(|resource| resource.name.as_str()).collect();
         let mut removed = response.removed;
+        removed.extend(gone);
         removed.retain(|name| !names.contains(name.as_str()));
         let answers = match self.wanted.as_mut().filter(|_| kind.is_on_demand()) {
             Some(wanted) => wanted.read(&set, &removed),
@@ -189,6 +236,7 @@ impl State {
 
     /// Asks for a name no longer; says which resources are held for nobody then.
     pub fn unwant(&mut self, name: &str) -> Vec<String> {
+        self.unsaid.unwant(name);
         let dropped = self.wanted.as_mut().map(|wanted| wanted.unwant(name)).unwrap_or_default();
         let held = self.held.entry(Kind::Address).or_default();
         for name in &dropped {

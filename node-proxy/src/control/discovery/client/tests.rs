@@ -24,6 +24,8 @@ use crate::control::discovery::{
     testing::{Conversation, PATIENCE, Plane, QUIET, Socket, resource, response},
 };
 
+mod oversized;
+
 /// A control plane, a client of it, and what the client hands over.
 struct Setup {
     plane: Plane,

@@ -4,21 +4,32 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use config::discovery::Resource;
+use config::discovery::{
+    Resource,
+    messages::{Address, address},
+};
 
-use super::state::Answered;
+use super::{state::Answered, unsaid::LITTLE};
 
 /// The names.
 #[derive(Debug)]
 pub(super) struct Wanted {
     most: usize,
     names: BTreeSet<String>,
-    /// Resources that are held, with their aliases.
-    held: HashMap<String, Vec<String>>,
+    /// Resources that are held.
+    held: HashMap<String, Known>,
     /// Which resource has an alias.
     by_alias: HashMap<String, String>,
     /// What the server has not been told.
     told: Untold,
+}
+
+/// By which other names a resource is known.
+#[derive(Debug, Default)]
+struct Known {
+    aliases: Vec<String>,
+    /// The Services that a workload is behind: whoever asks for one of them gets it, too.
+    services: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -65,14 +76,17 @@ impl Wanted {
             self.told.unsubscribe.insert(name.to_owned());
         }
         let Some(resource) = self.resource(name).map(str::to_owned) else { return Vec::new() };
-        let is_wanted = |name: &String| self.names.contains(name);
-        if is_wanted(&resource)
-            || self.held.get(&resource).is_some_and(|aliases| aliases.iter().any(is_wanted))
+        if self.is_wanted(&resource) || self.services(&resource).iter().any(|service| self.is_wanted(service))
         {
             return Vec::new();
         }
         self.drop_resource(&resource);
         vec![resource]
+    }
+
+    /// Names that are asked for.
+    pub(super) fn names(&self) -> &BTreeSet<String> {
+        &self.names
     }
 
     /// All names, for a server that knows none of them.
@@ -81,10 +95,16 @@ impl Wanted {
         self.names.iter().cloned().collect()
     }
 
-    /// What the server has not been told: names that are wanted, and that are no longer.
+    /// The same for a server that takes no large request. Names that do not go into one are [`changes`](Self::changes).
+    pub(super) fn open_in_parts(&mut self) -> Vec<String> {
+        self.told = Untold { subscribe: self.names.clone(), unsubscribe: BTreeSet::new() };
+        part(&mut self.told.subscribe)
+    }
+
+    /// What the server has not been told: names that are wanted, and that are no longer. What goes into one request; to be called until
+    /// it gives none.
     pub(super) fn changes(&mut self) -> (Vec<String>, Vec<String>) {
-        let Untold { subscribe, unsubscribe } = std::mem::take(&mut self.told);
-        (subscribe.into_iter().collect(), unsubscribe.into_iter().collect())
+        (part(&mut self.told.subscribe), part(&mut self.told.unsubscribe))
     }
 
     /// Takes in what is there and what is not; says which names that answers.
@@ -95,8 +115,9 @@ impl Wanted {
             let gone = aliases.into_iter().chain([name.clone()]).filter(|name| self.names.contains(name));
             answers.extend(gone.map(|wanted| Answered { wanted, resource: None }));
         }
-        for Resource { name, aliases, .. } in set {
-            self.hold(name, aliases);
+        for resource in set {
+            self.hold(resource);
+            let Resource { name, aliases, .. } = resource;
             let there = aliases.iter().chain([name]).filter(|name| self.names.contains(*name));
             let answer = |wanted: &String| Answered { wanted: wanted.clone(), resource: Some(name.clone()) };
             answers.extend(there.map(answer));
@@ -112,17 +133,28 @@ impl Wanted {
     }
 
     /// Notes a resource and its names.
-    pub(super) fn hold(&mut self, name: &str, aliases: &[String]) {
+    pub(super) fn hold(&mut self, Resource { name, aliases, body, .. }: &Resource) {
         self.drop_resource(name);
         for alias in aliases {
-            self.by_alias.insert(alias.clone(), name.to_owned());
+            self.by_alias.insert(alias.clone(), name.clone());
         }
-        self.held.insert(name.to_owned(), aliases.to_vec());
+        self.held.insert(name.clone(), Known { aliases: aliases.clone(), services: services(body) });
+    }
+
+    /// Whether a resource is asked for, by whatever name.
+    fn is_wanted(&self, resource: &str) -> bool {
+        let aliases = self.held.get(resource).map(|known| &known.aliases);
+        let mut names = aliases.into_iter().flatten().map(String::as_str).chain([resource]);
+        names.any(|name| self.names.contains(name))
+    }
+
+    fn services(&self, resource: &str) -> &[String] {
+        self.held.get(resource).map_or(&[], |known| &known.services)
     }
 
     /// Forgets a resource; gives the aliases that nobody has now.
     fn drop_resource(&mut self, name: &str) -> Vec<String> {
-        let aliases = self.held.remove(name).unwrap_or_default();
+        let aliases = self.held.remove(name).unwrap_or_default().aliases;
         let mut gone = Vec::new();
         for alias in aliases {
             if self.by_alias.get(&alias).is_some_and(|of| of == name) {
@@ -140,3 +172,28 @@ impl Wanted {
             .or_else(|| self.by_alias.get(name).map(String::as_str))
     }
 }
+
+/// The Services that a workload is behind; none of what is no workload, or cannot be read.
+fn services(body: &[u8]) -> Vec<String> {
+    match <Address as prost::Message>::decode(body).map(|address| address.r#type) {
+        Ok(Some(address::Type::Workload(workload))) => workload.services.into_keys().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Takes as many names as go into a request that every server takes.
+fn part(names: &mut BTreeSet<String>) -> Vec<String> {
+    let mut room = LITTLE / 2;
+    let mut part = Vec::new();
+    while let Some(name) = names.pop_first() {
+        room = room.saturating_sub(name.len() + OVERHEAD);
+        part.push(name);
+        if room == 0 {
+            break;
+        }
+    }
+    part
+}
+
+/// Bytes of a name in a list beside its text, at most.
+const OVERHEAD: usize = 6;

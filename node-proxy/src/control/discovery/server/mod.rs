@@ -13,6 +13,7 @@ pub use self::{
 };
 
 mod activity;
+mod awaited;
 mod certify;
 mod change;
 mod feed;

@@ -16,7 +16,7 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -95,15 +95,28 @@ impl Server {
         self.doors.iter().map(Door::address).collect()
     }
 
-    /// Serves until dropped.
-    pub async fn serve(self) {
+    /// Serves until `stop` comes back, and then takes its leave: nobody is let in any more, every stream ends without an error when what
+    /// was begun to be sent is, and within a second, not all at once. Who does not go by himself is cut off after [`GRACE`].
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
         let Self { doors, tls, streams, authority } = self;
-        let desk = Arc::new(Desk { tls, streams, authority, places: Arc::new(Semaphore::new(CONNECTIONS)) });
+        let (leave, leaving) = watch::channel(false);
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let desk = Arc::new(Desk { tls, streams, authority, places, leaving });
         let mut all = JoinSet::new();
         for door in doors {
             all.spawn(Arc::clone(&desk).welcome(door));
         }
-        while all.join_next().await.is_some() {}
+        let mut all_ended = pin!(async { while all.join_next().await.is_some() {} });
+        tokio::select! {
+            () = &mut all_ended => return,
+            () = stop => {}
+        }
+        leave.send_replace(true);
+        if timeout(GRACE, all_ended).await.is_err() {
+            tracing::warn!(
+                "nodes that did not end their connections are cut off; they come back by themselves"
+            );
+        }
     }
 }
 
@@ -114,16 +127,28 @@ struct Desk {
     streams: Arc<Streams>,
     authority: Option<Arc<Authority>>,
     places: Arc<Semaphore>,
+    /// Changes when the server takes its leave.
+    leaving: watch::Receiver<bool>,
 }
 
 impl Desk {
     async fn welcome(self: Arc<Self>, door: Door) {
         // Ends with this.
         let mut connections = JoinSet::new();
+        let mut leaving = self.leaving.clone();
         loop {
             while connections.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-            match door.accept().await {
+            let next = async {
+                let place = Arc::clone(&self.places).acquire_owned().await;
+                (place, door.accept().await)
+            };
+            let (Ok(place), accepted) = (tokio::select! {
+                next = next => next,
+                _ = leaving.wait_for(|leaving| *leaving) => break,
+            }) else {
+                return;
+            };
+            match accepted {
                 Ok(Some(caller)) => {
                     let desk = Arc::clone(&self);
                     connections.spawn(async move {
@@ -138,6 +163,8 @@ impl Desk {
                 }
             }
         }
+        drop(door);
+        while connections.join_next().await.is_some() {}
     }
 
     async fn serve(&self, caller: Caller) {
@@ -176,16 +203,18 @@ impl Desk {
 
     async fn carry(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let activity = Arc::<Activity>::default();
+        let (end, ends) = watch::channel(false);
         let service = {
             let (streams, activity, peer) = (Arc::clone(&self.streams), Arc::clone(&activity), peer.clone());
             let authority = self.authority.clone();
             service_fn(move |request: Request<Incoming>| {
                 let (streams, activity, peer) = (Arc::clone(&streams), Arc::clone(&activity), peer.clone());
                 let authority = authority.clone().filter(|_| request.uri().path() == CREATE);
+                let ends = ends.clone();
                 async move {
                     match authority {
                         Some(authority) => certify::answer(request, authority, activity, peer.from).await,
-                        None => answer(request, streams, activity, peer).await,
+                        None => answer(request, streams, (activity, ends), peer).await,
                     }
                 }
             })
@@ -193,8 +222,13 @@ impl Desk {
         let mut watch = Watch::new(Arc::clone(&activity), Instant::now(), peer.until);
         let connection = http2().serve_connection(TokioIo::new(Counted { io, activity }), service);
         let mut connection = pin!(connection);
+        let mut leave = pin!(leave(self.leaving.clone()));
         loop {
             tokio::select! {
+                () = &mut leave, if !*end.borrow() => {
+                    end.send_replace(true);
+                    connection.as_mut().graceful_shutdown();
+                }
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(peer = %peer.name, %error, "a node's connection ended");
@@ -226,7 +260,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
 async fn answer(
     request: Request<Incoming>,
     streams: Arc<Streams>,
-    activity: Arc<Activity>,
+    (activity, ends): (Arc<Activity>, watch::Receiver<bool>),
     peer: Peer,
 ) -> Result<Response<Body>, Infallible> {
     if request.uri().path() != DELTA {
@@ -234,11 +268,11 @@ async fn answer(
     }
     let session = tower::service_fn(move |requests: tonic::Request<Streaming<protocol::Request>>| {
         let place = streams.open(peer.proven, peer.name.to_string());
-        let activity = Arc::clone(&activity);
+        let (activity, ends) = (Arc::clone(&activity), ends.clone());
         async move {
             let place =
                 place.ok_or_else(|| Status::resource_exhausted("as many streams are open as may be"))?;
-            let session = Session::new(place, requests.into_inner(), activity);
+            let session = Session::new(place, requests.into_inner(), activity, ends);
             Ok(tonic::Response::new(stream::unfold(session, |mut session| async move {
                 Some((session.next().await?, session))
             })))
@@ -248,6 +282,13 @@ async fn answer(
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_MESSAGE);
     Ok(grpc.streaming(session, request).await)
+}
+
+/// Comes back when a connection is to end, since the server takes its leave: not all at once, since who is told comes back at once.
+async fn leave(mut leaving: watch::Receiver<bool>) {
+    if leaving.wait_for(|leaving| *leaving).await.is_ok() {
+        sleep(SPREAD.mul_f64(fastrand::f64())).await;
+    }
 }
 
 /// Connections at a time.
@@ -268,6 +309,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long it may take to answer that.
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
+/// In which time all are told to go, and how long it may take until they have gone: well below the time that Kubernetes gives.
+const SPREAD: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

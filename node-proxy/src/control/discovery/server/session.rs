@@ -5,12 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tonic::{Status, Streaming};
 
 use super::{
     super::protocol::{Request, Response},
     activity::{Activity, OpenStream},
+    awaited::Awaited,
     stream::{Next, Refusal},
     streams::Place,
 };
@@ -21,8 +22,10 @@ pub(super) struct Session {
     place: Place,
     requests: Streaming<Request>,
     stream: OpenStream,
-    /// When something was heard or sent last.
-    last: Instant,
+    began: Instant,
+    awaited: Awaited,
+    /// Changes when the server ends.
+    ends: watch::Receiver<bool>,
     /// Whether a response was given to the connection, and not asked for another since.
     is_sending: bool,
     is_over: bool,
@@ -33,25 +36,33 @@ enum Event {
     Heard(Box<Result<Option<Request>, Status>>),
     Woken,
     Late,
+    Ending,
 }
 
 impl Session {
-    /// The stream that asks by `requests`.
-    pub(super) fn new(place: Place, requests: Streaming<Request>, activity: Arc<Activity>) -> Self {
-        let stream = OpenStream::new(activity);
-        Self { place, requests, stream, last: Instant::now(), is_sending: false, is_over: false }
+    /// The stream that asks by `requests`, until `ends` says that it is over.
+    pub(super) fn new(
+        place: Place,
+        requests: Streaming<Request>,
+        activity: Arc<Activity>,
+        ends: watch::Receiver<bool>,
+    ) -> Self {
+        let (stream, began, awaited) = (OpenStream::new(activity), Instant::now(), Awaited::default());
+        Self { place, requests, stream, began, awaited, ends, is_sending: false, is_over: false }
     }
 
     /// The next response; `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> Option<Result<Response, Status>> {
         self.sending(false);
         loop {
-            if self.is_over {
+            if self.is_over || *self.ends.borrow() {
                 return None;
             }
             match self.place.next() {
-                Next::Send(_, response) => {
-                    self.last = Instant::now();
+                Next::Send(kind, response) => {
+                    if let Some(kind) = kind {
+                        self.awaited.sent(kind, Instant::now());
+                    }
                     self.sending(true);
                     return Some(Ok(response));
                 }
@@ -72,6 +83,7 @@ impl Session {
                 heard = self.requests.message() => Event::Heard(Box::new(heard)),
                 () = self.place.woken() => Event::Woken,
                 () = late => Event::Late,
+                _ = self.ends.changed() => Event::Ending,
             };
             if let Err(status) = self.handle(event) {
                 self.is_over = true;
@@ -83,6 +95,11 @@ impl Session {
     fn handle(&mut self, event: Event) -> Result<(), Status> {
         let heard = match event {
             Event::Woken => return Ok(()),
+            // Without an error: who hears that comes again at once, and finds another server or this one's successor.
+            Event::Ending => {
+                self.is_over = true;
+                return Ok(());
+            }
             Event::Late if self.place.has_begun() => {
                 return Err(Status::deadline_exceeded("a response was not answered in time"));
             }
@@ -94,19 +111,17 @@ impl Session {
             self.is_over = true;
             return Ok(());
         };
-        self.last = Instant::now();
         self.place.hear(&request).map_err(|refusal| match refusal {
             Refusal::TooMany => Status::resource_exhausted(refusal.to_string()),
             Refusal::TooLong(_) => Status::invalid_argument(refusal.to_string()),
-        })
+        })?;
+        self.awaited.heard(|kind| self.place.awaits_answer(kind), Instant::now());
+        Ok(())
     }
 
     /// When the node has to have said something.
     fn deadline(&self) -> Option<Instant> {
-        if !self.place.has_begun() {
-            return Some(self.last + BEGIN);
-        }
-        self.place.awaits_answer().then(|| self.last + ANSWER)
+        if self.place.has_begun() { self.awaited.deadline() } else { Some(self.began + BEGIN) }
     }
 
     fn sending(&mut self, is_sending: bool) {
@@ -125,5 +140,3 @@ impl Drop for Session {
 
 /// How long a stream may be open before it asks for anything.
 const BEGIN: Duration = Duration::from_secs(10);
-/// How long a node may take for an answer to a response: it reads it, and puts all that it says in force before.
-const ANSWER: Duration = Duration::from_secs(120);

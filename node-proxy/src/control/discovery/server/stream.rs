@@ -155,9 +155,9 @@ impl Stream {
         }
     }
 
-    /// Whether an answer to a response is awaited.
-    pub(super) fn awaits_answer(&self) -> bool {
-        self.kinds.values().any(Subscription::is_in_flight)
+    /// Whether an answer to a response of a type is awaited.
+    pub(super) fn awaits_answer(&self, kind: Kind) -> bool {
+        self.kinds.get(&kind).is_some_and(Subscription::is_in_flight)
     }
 
     /// Whether anything was heard.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use config::{
-    discovery::{Shelf, Site},
+    discovery::{Kind, Shelf, Site},
     model::Mesh,
 };
 use tokio::sync::Notify;
@@ -149,9 +149,9 @@ impl Place {
         self.entry.wake.notified().await;
     }
 
-    /// Whether the node owes an answer.
-    pub(super) fn awaits_answer(&self) -> bool {
-        locked(&self.entry.stream).awaits_answer()
+    /// Whether the node owes an answer to a response of a type.
+    pub(super) fn awaits_answer(&self, kind: Kind) -> bool {
+        locked(&self.entry.stream).awaits_answer(kind)
     }
 
     /// Whether the node has said anything.

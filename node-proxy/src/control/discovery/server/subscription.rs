@@ -12,7 +12,7 @@ use std::{
 use config::discovery::{Kind, Reader, Shelf, messages::Any};
 
 use super::{
-    super::protocol::{Request, Resource},
+    super::protocol::{LARGEST_DRAFT, Request, Resource},
     change::Change,
     version::Version,
 };
@@ -361,8 +361,6 @@ fn canonical(name: &str) -> Arc<str> {
 
 /// All of a type.
 const ALL: &str = "*";
-/// Bytes of resources in one response, but for one more resource: well below what a node takes in one message.
-const LARGEST_DRAFT: usize = super::super::protocol::LARGEST_MESSAGE / 2;
 
 #[cfg(test)]
 mod tests;

@@ -88,7 +88,7 @@ impl Setup {
         let own = Some(Certificates::Own(Arc::clone(&authority)));
         let server = Server::open(&at, own, Arc::new(Streams::new(site))).await.unwrap();
         let Listen::Tcp(address) = server.addresses().unwrap()[0] else { panic!() };
-        tokio::spawn(server.certifying(Some(Arc::clone(&authority))).serve());
+        tokio::spawn(server.certifying(Some(Arc::clone(&authority))).serve(std::future::pending()));
         let files = tempfile::tempdir().unwrap();
         std::fs::write(files.path().join("token"), "daemon-on-a").unwrap();
         let setup = Self { cluster, authority, address, files, _source: source };

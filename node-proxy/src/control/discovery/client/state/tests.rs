@@ -174,7 +174,7 @@ fn what_was_never_held_may_go_and_what_is_set_and_removed_at_once_is_set() {
 #[test]
 fn a_new_stream_goes_on_from_what_is_held_until_it_is_said_to_be_gone() {
     let mut state = state();
-    state.retain(Kind::Tenant, "old", &[], "7");
+    state.retain(Kind::Tenant, &resource("old", &[], "7"));
     take(
         &mut state,
         response(Kind::Tenant, "n1", &[resource("a", &[], "1"), resource("b", &[], "2")], &[]),
@@ -252,7 +252,7 @@ fn a_name_whose_resource_goes_is_absent_and_one_that_moves_is_there() {
 #[test]
 fn a_name_of_what_is_held_already_is_answered_at_once() {
     let mut state = on_demand();
-    state.retain(Kind::Address, "pod-a", &["/10.0.0.1".to_owned()], "1");
+    state.retain(Kind::Address, &resource("pod-a", &["/10.0.0.1"], "1"));
     let answer = Answered { wanted: "/10.0.0.1".to_owned(), resource: Some("pod-a".to_owned()) };
     assert_eq!(state.want("/10.0.0.1"), (true, Some(answer)));
     let asked = first(&mut state, Kind::Address);
@@ -294,3 +294,23 @@ fn what_nobody_wants_any_more_is_unsubscribed_and_dropped() {
         "what was never said is not taken back"
     );
 }
+
+#[test]
+fn a_pod_behind_a_service_that_is_asked_for_stays_when_nobody_asks_for_the_pod() {
+    use config::discovery::messages::{Address, PortList, Workload, address};
+    let mut state = on_demand();
+    let services = [("shop/web.shop.svc".to_owned(), PortList::default())].into();
+    let workload = Workload { services, ..Workload::default() };
+    let body = prost::Message::encode_to_vec(&Address { r#type: Some(address::Type::Workload(workload)) });
+    let pod = Resource { body, ..resource("pod", &["/10.0.0.1"], "1") };
+    state.retain(Kind::Address, &pod);
+    state.retain(Kind::Address, &resource("shop/web.shop.svc", &["/10.96.0.1"], "1"));
+    state.want("/10.96.0.1");
+    assert_eq!(state.unwant("shop/web.shop.svc"), Vec::<String>::new(), "it is asked for by its address");
+    assert_eq!(state.unwant("pod"), Vec::<String>::new(), "the Service is held, and its pods with it");
+    assert_eq!(state.unwant("/10.96.0.1"), ["shop/web.shop.svc"]);
+    state.want("pod");
+    assert_eq!(state.unwant("pod"), ["pod"], "nobody wants either");
+}
+
+mod unsaid;

@@ -12,7 +12,12 @@ use config::{
 use futures_util::stream;
 use http::{Uri, uri::PathAndQuery};
 use tempfile::TempDir;
-use tokio::{net::UnixStream, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    net::UnixStream,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
 use tonic::{
     client,
     transport::{Channel, Endpoint},
@@ -26,6 +31,7 @@ use super::{
     *,
 };
 
+mod ends;
 mod tls;
 
 /// A server on a Unix socket, or wherever it is told to be.
@@ -35,6 +41,7 @@ struct Plane {
     files: BTreeMap<PathBuf, FileText>,
     at: Vec<Listen>,
     _directory: TempDir,
+    stop: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -55,9 +62,12 @@ impl Plane {
         let streams = Arc::new(Streams::new(site));
         let server = Server::open(at, tls.map(Certificates::Files), Arc::clone(&streams)).await.unwrap();
         let at = server.addresses().unwrap();
-        let task = tokio::spawn(server.serve());
+        let stop = Arc::<Notify>::default();
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(server.serve(async move { stopped.notified().await }));
         let store = Store::new(Options::default());
-        let mut plane = Self { streams, store, files: BTreeMap::new(), at, _directory: directory, task };
+        let files_of = BTreeMap::new();
+        let mut plane = Self { streams, store, files: files_of, at, _directory: directory, stop, task };
         for (name, text) in files {
             plane.files.insert(PathBuf::from(name), FileText::from(*text));
         }
@@ -326,41 +336,4 @@ async fn a_request_that_is_too_large_ends_its_stream_with_the_reason_and_no_othe
     plane.streams_become(1).await;
     plane.write("b", &namespace("bank", "one"));
     assert_eq!(other.hear_names().await, ["bank"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_asks_nothing_and_one_that_answers_nothing_end_in_time() {
-    let plane = Plane::start(&[("a", &namespace("shop", "one"))]).await;
-    let begin = Instant::now();
-    let mut silent = plane.client().await;
-    assert_eq!(silent.end_within(1000).await.code(), tonic::Code::DeadlineExceeded);
-    assert!(
-        (Duration::from_secs(10)..Duration::from_secs(11)).contains(&begin.elapsed()),
-        "{:?}",
-        begin.elapsed()
-    );
-    let mut mute = plane.client().await;
-    let begin = Instant::now();
-    mute.ask(Kind::Namespace, &[]).await;
-    assert_eq!(mute.hears.message().await.unwrap().unwrap().resources.len(), 1);
-    let end = mute.end_within(1000).await;
-    assert!(end.message().contains("not answered"), "{end}");
-    assert!(
-        (Duration::from_secs(120)..Duration::from_secs(121)).contains(&begin.elapsed()),
-        "{:?}",
-        begin.elapsed()
-    );
-}
-
-#[tokio::test]
-async fn a_server_that_ends_ends_its_streams_and_takes_its_socket_away() {
-    let plane = Plane::start(&[("a", &namespace("shop", "one"))]).await;
-    let mut node = plane.client().await;
-    node.ask(Kind::Namespace, &[]).await;
-    node.hear().await;
-    plane.task.abort();
-    assert!(timeout(SOON, node.hears.message()).await.expect("an end").is_err());
-    plane.streams_become(0).await;
-    let Listen::Unix(path) = &plane.at[0] else { panic!() };
-    assert!(!path.exists());
 }

@@ -240,10 +240,10 @@ fn what_changes_while_a_response_is_under_way_is_merged_and_waits_for_its_answer
     let stale = Request { nonce: "77".to_owned(), ..request(Kind::Namespace, &[], &[]) };
     bench.hear(&stale);
     assert_eq!(bench.one(), None, "a stale answer answers nothing");
-    assert!(bench.stream.awaits_answer());
+    assert!(bench.stream.awaits_answer(Kind::Namespace));
     bench.answer(Kind::Namespace, None);
     assert_eq!(bench.all(), ["Namespace: +four +shop +two"]);
-    assert!(!bench.stream.awaits_answer());
+    assert!(!bench.stream.awaits_answer(Kind::Namespace));
 }
 
 #[test]
