@@ -27,6 +27,7 @@ pub use self::{
     authority::{
         Account, Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape,
     },
+    events::{Note, Notes, Regarding, Reporter},
     kinds::{Watched, cluster, pods_of},
     ledger::{Known, Shown, Standing},
     metrics::Scrape,
@@ -57,6 +58,8 @@ mod sandboxes;
 mod view;
 
 // What became of it, told.
+mod events;
+mod rate;
 mod statuses;
 
 // Who is who, vouched for.

@@ -23,13 +23,13 @@ use tokio::{
 
 use self::{
     caller::Caller,
-    rate::Buckets,
     refusal::{Figures, Refusal},
 };
 use super::{
     KubernetesError, Residents, Standing, access,
     access::Access,
     api::{Api, ApiError},
+    rate::Buckets,
     residents::Place,
 };
 use crate::identity::authority::embedded::{
@@ -42,7 +42,6 @@ pub use self::{caller::Account, metrics::Scrape};
 
 mod caller;
 mod metrics;
-mod rate;
 mod refusal;
 mod root;
 
