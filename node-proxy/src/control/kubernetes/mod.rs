@@ -24,9 +24,8 @@ use super::ConfigSource;
 pub use self::{
     access::{Access, AccessError},
     asking::{AskError, Asking, Said},
-    authority::{
-        Account, Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape,
-    },
+    authority::{Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape},
+    callers::{Account, Believed, Callers, Presents, Refusal},
     events::{Note, Notes, Regarding, Reporter},
     kinds::{Watched, cluster, pods_of},
     ledger::{Known, Shown, Standing},
@@ -64,6 +63,7 @@ mod statuses;
 
 // Who is who, vouched for.
 mod authority;
+mod callers;
 
 #[cfg(test)]
 mod testing;

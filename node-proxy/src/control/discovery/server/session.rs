@@ -97,6 +97,7 @@ impl Session {
         self.last = Instant::now();
         self.place.hear(&request).map_err(|refusal| match refusal {
             Refusal::TooMany => Status::resource_exhausted(refusal.to_string()),
+            Refusal::OtherNode => Status::permission_denied(refusal.to_string()),
             Refusal::TooLong(_) => Status::invalid_argument(refusal.to_string()),
         })
     }
