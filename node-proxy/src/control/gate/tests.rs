@@ -142,6 +142,8 @@ async fn a_pod_that_does_not_come_to_be_enrolled_in_time_is_answered_with_why() 
             other => format!("{other:?}"),
         };
         assert!(said.starts_with(expected), "{said}");
+        let told = world.told.refused.lock().unwrap().clone();
+        assert_eq!(told.len(), usize::from(!said.starts_with("outside")), "{said}: {told:?}");
     }
 }
 
