@@ -106,7 +106,8 @@ fn in_its_namespace_it_has_one_lease_makes_one_root_that_it_never_changes_and_sa
 }
 
 #[test]
-fn a_node_reads_pods_and_what_decides_about_them_writes_events_and_the_plugin_looks_at_one_pod_and_its_namespace() {
+fn a_node_reads_pods_and_what_decides_about_them_writes_events_and_the_plugin_looks_at_one_pod_and_its_namespace()
+ {
     let rights = |name| granted(&object("ClusterRole", name));
     let read = ["pods", "namespaces", "tenants", RUNTIME_CLASSES];
     let verbs = ["get", "list", "watch"];

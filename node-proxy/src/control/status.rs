@@ -93,8 +93,9 @@ impl Status {
     /// Pods that were to be in the mesh and cannot be, by what they run on, each with why.
     pub fn kept_out(&self) -> BTreeMap<ObjectRef, String> {
         let known = self.known();
-        let is_so =
-            |finding: &&Finding| finding.severity == Severity::Warning && finding.reason == Reason::NotAWorkload;
+        let is_so = |finding: &&Finding| {
+            finding.severity == Severity::Warning && finding.reason == Reason::NotAWorkload
+        };
         let kept_out = known.findings.iter().filter(is_so);
         kept_out.filter_map(|finding| Some((finding.object.clone()?, finding.message.clone()))).collect()
     }

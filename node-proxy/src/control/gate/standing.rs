@@ -84,7 +84,9 @@ impl Registry for Own {
             regarding: Regarding { object, uid: Some(uid.to_owned()) },
             reason: "NotEnrolled",
             action: "Enrol",
-            text: format!("no container of the pod starts yet, since it has waited too long for the mesh: {why}"),
+            text: format!(
+                "no container of the pod starts yet, since it has waited too long for the mesh: {why}"
+            ),
             is_warning: true,
             is_perhaps_known: false,
         });

@@ -192,7 +192,8 @@ mod tests {
     fn a_pod_that_waits_or_runs_in_a_sandbox_is_told_of_once() {
         let waiting = vec![(workload("shop", "cart"), "no port".to_owned())];
         let enrolments = Enrolments { version: 1, planted: Vec::new(), waiting };
-        let sandboxed = || BTreeMap::from([(ObjectRef::new("Pod", Some("shop"), "safe"), "gVisor".to_owned())]);
+        let sandboxed =
+            || BTreeMap::from([(ObjectRef::new("Pod", Some("shop"), "safe"), "gVisor".to_owned())]);
         let mut seen = Seen::default();
         assert_eq!(
             told(&seen.look((&[], sandboxed()), &enrolments, "n1")),

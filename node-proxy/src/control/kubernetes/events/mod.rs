@@ -79,7 +79,10 @@ impl Scribe {
             self.say(written);
             let left_out = self.left_out.swap(0, Relaxed);
             if left_out > 0 {
-                tracing::warn!(left_out, "more happened than Events are written of; `canopy events` and statuses have it");
+                tracing::warn!(
+                    left_out,
+                    "more happened than Events are written of; `canopy events` and statuses have it"
+                );
             }
             sleep(pause).await;
         }
@@ -153,7 +156,10 @@ impl Scribe {
         let Err(error) = written else { return };
         let error = error.to_string();
         if self.said.as_ref() != Some(&error) {
-            tracing::warn!(error, "an Event is not written; owners find it in statuses and by `canopy events`");
+            tracing::warn!(
+                error,
+                "an Event is not written; owners find it in statuses and by `canopy events`"
+            );
             self.said = Some(error);
         }
     }

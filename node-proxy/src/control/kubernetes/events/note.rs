@@ -178,9 +178,13 @@ mod tests {
                 "note": "m",
             })
         );
-        let tenant = Note { regarding: Regarding::named(ObjectRef::new("Tenant", None, "shop")), ..note("m") };
+        let tenant =
+            Note { regarding: Regarding::named(ObjectRef::new("Tenant", None, "shop")), ..note("m") };
         let told = event(&tenant, ("n", "u"), &reporter, "T").unwrap();
-        assert_eq!((&told["metadata"]["namespace"], &told["regarding"]["namespace"]), (&json!("default"), &Value::Null));
+        assert_eq!(
+            (&told["metadata"]["namespace"], &told["regarding"]["namespace"]),
+            (&json!("default"), &Value::Null)
+        );
         assert_eq!(tenant.regarding.events(), "/apis/events.k8s.io/v1/namespaces/default/events");
     }
 

@@ -87,7 +87,8 @@ impl<S: ConfigSource> Reported<S> {
             said: None,
         };
         // Ends with the writer, who has the notes.
-        let run = move || runtime.block_on(async { tokio::join!(writer.run(every), scribe.run(events::PAUSE)) });
+        let run =
+            move || runtime.block_on(async { tokio::join!(writer.run(every), scribe.run(events::PAUSE)) });
         thread::Builder::new().name("statuses".to_owned()).stack_size(STACK_BYTES).spawn(run)?;
         Ok(Self { source, told })
     }

@@ -244,10 +244,12 @@ fn an_owner_is_told_by_an_event_when_a_route_turns_to_be_refused_and_it_is_count
     assert_eq!((&event["reason"], &event["type"]), (&json!("BackendNotFound"), &json!("Warning")));
     assert_eq!((&event["regarding"]["name"], &event["regarding"]["uid"]), (&json!("cart"), &json!("u1")));
     assert_eq!(event["metadata"]["namespace"], "shop");
-    say("cart");
-    wait_for("it is told", || condition(&objects, "ResolvedRefs") == "True");
-    say("gone");
-    wait_for("it is counted", || objects.events()[0]["series"]["count"] == 2);
+    for count in [2, 3] {
+        say("cart");
+        wait_for("it is told", || condition(&objects, "ResolvedRefs") == "True");
+        say("gone");
+        wait_for("it is counted", || objects.events()[0]["series"]["count"] == count);
+    }
     assert_eq!(objects.events().len(), 1);
     drop((source, give));
     // Another finds it refused, and nothing has happened since.
@@ -258,5 +260,5 @@ fn an_owner_is_told_by_an_event_when_a_route_turns_to_be_refused_and_it_is_count
     source.next(Duration::from_secs(5)).unwrap();
     wait_for("it was tried", || objects.asked("POST") > posts);
     thread::sleep(Duration::from_millis(300));
-    assert_eq!((objects.events().len(), &objects.events()[0]["series"]["count"]), (1, &json!(2)));
+    assert_eq!((objects.events().len(), &objects.events()[0]["series"]["count"]), (1, &json!(3)));
 }

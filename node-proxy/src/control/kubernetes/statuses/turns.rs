@@ -52,8 +52,12 @@ impl Turns {
 
     fn note(&self, standing: &Standing, condition: &Condition) -> Note {
         let so = match standing.of(About::Programmed).filter(|programmed| !programmed.status) {
-            Some(programmed) if programmed.reason == "KeptLastGood" => " (its last good version stays in force)",
-            Some(programmed) if programmed.reason == "StoodIn" => " (the strictest reading of it is in force)",
+            Some(programmed) if programmed.reason == "KeptLastGood" => {
+                " (its last good version stays in force)"
+            }
+            Some(programmed) if programmed.reason == "StoodIn" => {
+                " (the strictest reading of it is in force)"
+            }
             _ => "",
         };
         let what = match condition.about {
@@ -142,10 +146,15 @@ mod tests {
 
     #[test]
     fn a_conflict_is_told_without_whose_it_is_and_of_what_controllers_write_nobody_is_told() {
-        let conflict = |kind| standing(kind, &[(About::Accepted, true, "Accepted"), (About::Conflicted, true, "Conflict")]);
+        let conflict = |kind| {
+            standing(kind, &[(About::Accepted, true, "Accepted"), (About::Conflicted, true, "Conflict")])
+        };
         let notes = Turns::default().take(&[conflict("Service")]);
         assert_eq!(told(&notes), [("Conflict", true)]);
-        assert!(notes[0].text.starts_with("in conflict: it claims") && !notes[0].text.contains("sales"), "{notes:?}");
+        assert!(
+            notes[0].text.starts_with("in conflict: it claims") && !notes[0].text.contains("sales"),
+            "{notes:?}"
+        );
         assert!(Turns::default().take(&[conflict("EndpointSlice"), conflict("Pod")]).is_empty());
     }
 }
