@@ -18,7 +18,7 @@ use node_proxy::{
     control::{
         Status,
         discovery::server::Streams,
-        kubernetes::{self, Access, Authority, AuthorityOptions, Residents, Standing},
+        kubernetes::{self, Access, Authority, AuthorityOptions, Believed, Residents, Standing},
     },
     mode::control::page,
     telemetry::server::Page,
@@ -98,8 +98,7 @@ fn authority(standing: Arc<Standing>) -> Arc<Authority> {
     fs::write(&kubeconfig, text).expect("it can be written");
     let options = AuthorityOptions {
         trust_domain: TrustDomain::default(),
-        audience: "istio-ca".to_owned(),
-        accounts: Vec::new(),
+        believed: Believed { audience: "istio-ca".to_owned(), accounts: Vec::new() },
         lifetime: Duration::from_secs(3600),
         cluster_domain: "cluster.local".to_owned(),
         publishes: true,

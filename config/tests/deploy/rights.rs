@@ -106,11 +106,13 @@ fn in_its_namespace_it_has_one_lease_makes_one_root_that_it_never_changes_and_sa
 }
 
 #[test]
-fn a_node_reads_pods_and_what_decides_about_them_and_the_plugin_looks_at_one_pod_and_its_namespace() {
+fn a_node_reads_pods_and_what_decides_about_them_writes_events_and_the_plugin_looks_at_one_pod_and_its_namespace()
+ {
     let rights = |name| granted(&object("ClusterRole", name));
     let read = ["pods", "namespaces", "tenants", RUNTIME_CLASSES];
     let verbs = ["get", "list", "watch"];
     let wanted = read.iter().flat_map(|kind| verbs.map(|verb| format!("{verb} {kind}")));
+    let wanted = wanted.chain(["create events", "patch events"].map(str::to_owned));
     assert_eq!(rights("canopy-node"), wanted.collect());
     assert_eq!(rights("canopy-cni"), of(["get namespaces", "get pods"]));
 }

@@ -3,6 +3,7 @@
 //! Looks and tells; changes nothing.
 
 use std::{
+    ffi::OsString,
     fmt::Write as _,
     io::{self, Write},
     process::ExitCode,
@@ -27,9 +28,10 @@ Examples:
   canopy check
   canopy check --ca spire:/run/spire/private/admin.sock --trust-domain example.org
   canopy check --pre                   is the cluster of the kubeconfig fit, before anything is installed
+  canopy check --kubeconfig FILE       does what is installed on that cluster work (as kubectl canopy check)
   canopy check --json | jq '.[] | select(.state != \"fine\")'
 
-Exit code 0: `canopy run` would work here, if with less than it could have; 1: it would not; with --pre, 2: it could not be found out.")]
+Exit code 0: `canopy run` would work here, if with less than it could have; 1: it would not; of a cluster, 2: it could not be found out.")]
 pub(super) struct Check {
     /// Print JSON instead.
     #[arg(long)]
@@ -79,6 +81,10 @@ impl Check {
         if self.pre {
             return fitness::before(&self.reach, self.json);
         }
+        // By the environment a kubeconfig is named for many programs; whoever names it here means that cluster.
+        if is_cluster_named(std::env::args_os()) {
+            return fitness::after(&self.reach, self.json);
+        }
         let mut looks = hooks::looks();
         // Without every hook, iptables has to do.
         let by_kernel = looks.iter().all(|look| look.state == State::Fine);
@@ -96,6 +102,15 @@ impl Check {
         let can_run = looks.iter().all(|look| look.state != State::Missing);
         Ok(if can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Whether a command line names a cluster.
+fn is_cluster_named(arguments: impl Iterator<Item = OsString>) -> bool {
+    let is_named = |argument: &str, option: &str| {
+        argument.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let mut arguments = arguments.filter_map(|argument| argument.into_string().ok());
+    arguments.any(|argument| ["--kubeconfig", "--context"].iter().any(|option| is_named(&argument, option)))
 }
 
 fn render(looks: &[Look], palette: Palette) -> String {
@@ -119,6 +134,13 @@ fn render(looks: &[Look], palette: Palette) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_is_looked_at_where_the_command_line_names_it() {
+        let named = |line: &str| is_cluster_named(line.split(' ').map(OsString::from));
+        assert!(named("canopy check --kubeconfig /k") && named("canopy check --context=east"));
+        assert!(!named("canopy check --ca files:/context") && !named("canopy check --kubeconfigs"));
+    }
 
     #[test]
     fn what_is_missing_is_shown_with_its_remedy_below() {

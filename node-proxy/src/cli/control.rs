@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use config::{
     discovery::Site,
     identity::TrustDomain,
@@ -20,10 +20,13 @@ use super::{
 use crate::{
     control::{
         discovery::server::{Listen, TlsFiles},
-        kubernetes::{Account, AuthorityOptions},
+        kubernetes::{Account, AuthorityOptions, Believed},
     },
     hbone::fields,
-    mode::control::{self, ControlOptions},
+    mode::{
+        self,
+        control::{self, ControlOptions},
+    },
     sys::dumps,
 };
 
@@ -68,10 +71,14 @@ pub(super) struct Control {
     /// Without the files of --certificate, its own certificate is of that root.
     #[arg(long, requires = "kubernetes", env = "CANOPY_AUTHORITY")]
     authority: bool,
-    /// For whom tokens have to be of those that ask for certificates.
+    /// Whether who reads the mesh over TCP has to show the token of a node's daemon: required with --kubernetes, otherwise off.
+    #[arg(long, value_enum, env = "CANOPY_CONTROL_NODE_TOKENS")]
+    node_tokens: Option<NodeTokens>,
+    /// For whom tokens have to be of those that ask for certificates or read the mesh.
     #[arg(long, value_name = "NAME", default_value = "istio-ca", env = "CANOPY_AUTHORITY_AUDIENCE")]
     authority_audience: String,
-    /// Service accounts of nodes' daemons, which ask for the identities of their nodes' pods; several, separated by commas.
+    /// Service accounts of nodes' daemons, which read the mesh and ask for the identities of their nodes' pods; several, separated by
+    /// commas.
     #[arg(
         long,
         value_name = "NAMESPACE/NAME",
@@ -117,6 +124,15 @@ pub(super) struct Control {
     log_format: LogFormat,
 }
 
+/// Whether a token is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NodeTokens {
+    /// Who shows none is told nothing.
+    Required,
+    /// Whoever reaches the port, or has a certificate of --client-roots, reads the mesh.
+    Off,
+}
+
 impl Control {
     pub(super) fn run(self) -> Outcome {
         let _flush = start_log(&self.log_level, self.log_format)?;
@@ -134,10 +150,18 @@ impl Control {
         let is_given = |(certificate, _): &(PathBuf, PathBuf)| !self.authority || certificate.exists();
         let tls = self.certificate.zip(self.key).filter(is_given);
         let trust_domain = TrustDomain::try_from(self.trust_domain)?;
+        let manifests = self.manifests.choice()?;
+        let is_cluster = matches!(manifests, mode::Manifests::Kubernetes(_));
+        let demands_tokens = match self.node_tokens {
+            Some(NodeTokens::Required) if !is_cluster => {
+                return Err("--node-tokens required: only a cluster says whose a token is; with --config, let --client-roots say who reads".into());
+            }
+            said => said.map_or(is_cluster, |said| said == NodeTokens::Required),
+        };
+        let believed = Believed { audience: self.authority_audience, accounts: self.authority_accounts };
         let authority = self.authority.then(|| AuthorityOptions {
             trust_domain: trust_domain.clone(),
-            audience: self.authority_audience,
-            accounts: self.authority_accounts,
+            believed: believed.clone(),
             lifetime: Duration::from_secs(self.authority_ttl),
             cluster_domain: self.cluster_domain.clone(),
             // Where nodes trust another certificate, what leads to it is not ours to say.
@@ -146,10 +170,11 @@ impl Control {
         });
         let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
         Ok(ControlOptions {
-            manifests: self.manifests.choice()?,
+            manifests,
             listen: self.listen,
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key, client_roots }),
             authority,
+            believed: demands_tokens.then_some(believed),
             metrics_addr: self.metrics_addr,
             trust_domain,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),

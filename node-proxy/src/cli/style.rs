@@ -16,7 +16,6 @@ impl Palette {
     }
 
     /// Never colours.
-    #[cfg(test)]
     pub(super) fn plain() -> Self {
         Self(false)
     }

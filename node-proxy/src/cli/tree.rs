@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use serde::Deserialize as _;
 
 use super::{
     Daemon, Outcome, runtime,
@@ -61,6 +62,17 @@ impl Tree {
             }
         })
     }
+}
+
+/// One pod of what a daemon says, which may be of another version; `None` where it is not there, or what is said cannot be read.
+pub(super) fn of_pod(said: &serde_json::Value, namespace: &str, name: &str) -> Option<String> {
+    let mut forest = ForestDescription::deserialize(said).ok()?;
+    let is_it =
+        |tree: &TreeDescription| tree.pod.namespace.as_str() == namespace && tree.pod.name.as_str() == name;
+    forest.cells.iter_mut().for_each(|cell| cell.trees.retain(is_it));
+    forest.cells.retain(|cell| !cell.trees.is_empty());
+    forest.waiting.clear();
+    (!forest.cells.is_empty()).then(|| render(&forest, Palette::plain()))
 }
 
 /// The forest as text.
@@ -249,6 +261,23 @@ canopy/default 0.1.0  steering ebpf  configuration 3
 waiting shop/late (tenant shop): /run/netns/late is not there
 ";
         assert_eq!(render(&forest(), Palette::plain()), expected);
+    }
+
+    #[test]
+    fn one_pod_is_drawn_without_the_others_and_one_that_is_not_there_is_not() {
+        let mut said = serde_json::to_value(forest()).unwrap();
+        let mut other = said["cells"][0]["trees"][0].clone();
+        other["pod"]["name"] = "other".into();
+        said["cells"][0]["trees"].as_array_mut().unwrap().push(other);
+        let drawn = of_pod(&said, "shop", "frontend").unwrap();
+        assert!(drawn.contains("└─ shop/frontend  spiffe://") && drawn.contains("certificate of embedded"));
+        assert!(!drawn.contains("other") && !drawn.contains("waiting"), "{drawn}");
+        assert_eq!(of_pod(&said, "shop", "late"), None);
+        assert_eq!(
+            of_pod(&serde_json::json!({ "cells": [] }), "shop", "frontend"),
+            None,
+            "of another version"
+        );
     }
 
     #[test]

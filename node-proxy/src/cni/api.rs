@@ -21,6 +21,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
+use crate::control::sandboxes::mirror::uid_of_sandbox;
 use crate::identity::{
     authority::{dial, report},
     provider,
@@ -37,6 +38,15 @@ pub(super) struct Metadata {
     /// Its labels.
     #[serde(default)]
     pub(super) labels: Labels,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    /// The UID by which the runtime knows it, if it is a pod.
+    pub(super) fn sandbox(&self) -> &str {
+        uid_of_sandbox(&self.uid, &self.annotations)
+    }
 }
 
 /// The API server cannot be asked.

@@ -192,10 +192,13 @@ impl Asker<'_> {
         let namespace = api.namespace(&self.pod.namespace).await.map_err(|error| error.to_string())?;
         let pod = api.pod(&self.pod.namespace, &self.pod.name).await.map_err(|error| error.to_string())?;
         match &self.uid {
-            Some(uid) if *uid != pod.uid => {
+            Some(uid) if *uid != pod.sandbox() => {
                 Err(format!("the API server has another pod of that name (UID {})", pod.uid))
             }
-            _ => Ok((namespace.labels, pod.labels, pod.uid)),
+            _ => {
+                let uid = pod.sandbox().to_owned();
+                Ok((namespace.labels, pod.labels, uid))
+            }
         }
     }
 }

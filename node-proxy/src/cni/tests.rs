@@ -291,6 +291,17 @@ async fn exempt_pods_and_what_is_no_pod_start_unasked() {
 }
 
 #[tokio::test]
+async fn a_static_pod_is_its_mirror_although_the_api_server_calls_it_by_another_uid() {
+    let node = Node::new();
+    node.api(json!({"canopy.mesh/on-failure": "open", "canopy.mesh/mode": "node"}), json!({})).await;
+    let path = "/api/v1/namespaces/shop/pods/cart";
+    let said = json!({"kubernetes.io/config.mirror": "u", "kubernetes.io/config.hash": "u"});
+    let mirror = json!({"metadata": {"uid": "v", "labels": {}, "annotations": said}});
+    node.objects.lock().unwrap().insert(path.to_owned(), mirror);
+    node.starts("a static pod").await;
+}
+
+#[tokio::test]
 async fn a_uid_that_the_runtime_does_not_say_is_asked_for() {
     let node = Node { uid: false, ..Node::new() };
     let asked = node.gate(&[Verdict::Enrolled]);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use config::{
-    finding::{Finding, Severity},
+    finding::{Finding, ObjectRef, Reason, Severity},
     model::Mesh,
     name::TenantId,
     store::{Basis, Outcome},
@@ -90,6 +90,16 @@ impl Status {
         self.known().findings.iter().filter(|finding| finding.severity == Severity::Rejected).count()
     }
 
+    /// Pods that were to be in the mesh and cannot be, by what they run on, each with why.
+    pub fn kept_out(&self) -> BTreeMap<ObjectRef, String> {
+        let known = self.known();
+        let is_so = |finding: &&Finding| {
+            finding.severity == Severity::Warning && finding.reason == Reason::NotAWorkload
+        };
+        let kept_out = known.findings.iter().filter(is_so);
+        kept_out.filter_map(|finding| Some((finding.object.clone()?, finding.message.clone()))).collect()
+    }
+
     /// Objects that are not accepted now, by why.
     pub fn rejected_objects(&self) -> BTreeMap<&'static str, u64> {
         self.known().standings.rejected()
@@ -146,5 +156,5 @@ fn log_difference(before: &[Finding], now: &[Finding]) {
 
 /// What is meant for others than Canopy is in the status, not in the log.
 fn matters(finding: &Finding) -> bool {
-    finding.severity != Severity::Ignored && finding.reason != config::finding::Reason::LeftToOthers
+    finding.severity != Severity::Ignored && finding.reason != Reason::LeftToOthers
 }

@@ -53,7 +53,7 @@ pub(super) struct Planting {
 pub(super) enum PlantError {
     /// The file is not there, or cannot be opened.
     #[error(
-        "its network namespace {path} cannot be opened: correct the annotation canopy.mesh/netns, or make the namespace (`ip netns add`)"
+        "its network namespace {path} cannot be opened: a pod that ends takes it along. Where pods are files, correct the annotation canopy.mesh/netns, or make the namespace (`ip netns add`)"
     )]
     Open {
         /// The file.
@@ -78,7 +78,7 @@ pub(super) enum PlantError {
     },
     /// The namespace is another pod's, by all appearance.
     #[error(
-        "its address {address} (status.podIPs) is on no interface in its network namespace {path}: correct the annotation canopy.mesh/netns, or give the namespace the address"
+        "its address {address} (status.podIPs) is on no interface in its network namespace {path}: give it the address, or, where pods are files, correct the annotation canopy.mesh/netns"
     )]
     NotItsAddress {
         /// The address.
@@ -91,7 +91,7 @@ pub(super) enum PlantError {
     Addresses(#[source] io::Error),
     /// The namespace is taken.
     #[error(
-        "its network namespace {path} is that of {by}: correct the annotation canopy.mesh/netns of one of them"
+        "its network namespace {path} is that of {by}: two pods cannot share one; where pods are files, correct the annotation canopy.mesh/netns of one of them"
     )]
     Shared {
         /// The file.

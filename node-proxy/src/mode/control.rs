@@ -21,8 +21,8 @@ use crate::{
         directory::DirectoryError,
         discovery::server::{Certificates, Feed, FeedError, Listen, ServeError, Server, Streams, TlsFiles},
         kubernetes::{
-            self, Access, Authority, AuthorityOptions, KubernetesError, KubernetesSource, Reported,
-            Residents, Standing,
+            self, Access, Authority, AuthorityOptions, Believed, Callers, KubernetesError, KubernetesSource,
+            Reported, Residents, Standing,
         },
     },
     sys::descriptors,
@@ -42,6 +42,8 @@ pub struct ControlOptions {
     pub tls: Option<TlsFiles>,
     /// What it signs certificates by, if it is an authority.
     pub authority: Option<AuthorityOptions>,
+    /// Whose tokens open the mesh over the network, where one is asked for.
+    pub believed: Option<Believed>,
     /// Where metrics and readiness are served.
     pub metrics_addr: SocketAddr,
     /// The trust domain of all identities.
@@ -94,13 +96,15 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("an event loop"))?.block_on(async {
         let metrics = server::Server::bind(options.metrics_addr).await?;
-        let authority = authority(&options, cluster).await?;
+        let authority = authority(&options, cluster.as_ref()).await?;
+        let callers = callers(&options, cluster.as_ref(), authority.as_deref()).await?;
         let tls = match (&options.tls, &authority) {
             (Some(files), _) => Some(Certificates::Files(files.clone())),
             (None, authority) => authority.clone().map(Certificates::Own),
         };
         let served = Server::open(&options.listen, tls, Arc::clone(&streams)).await?;
-        let served = served.certifying(authority.clone());
+        let demands_tokens = callers.is_some();
+        let served = served.certifying(authority.clone()).knowing(callers);
         let mut signals = Signals::new().map_err(system("signals"))?;
         let page = ControlPage::new(streams.figures(), Arc::clone(&status), standing, authority.clone());
         tokio::spawn(metrics.show(Arc::new(page)));
@@ -108,6 +112,13 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
             let metrics = options.metrics_addr;
             let clients = match (&options.tls, &listen) {
                 (_, Listen::Unix(_)) => "root and this user",
+                (None, _) if demands_tokens && authority.is_none() => {
+                    "nobody, as a token is taken over TLS alone: --certificate, --authority, or --node-tokens off"
+                }
+                (Some(TlsFiles { client_roots: Some(_), .. }), _) if demands_tokens => {
+                    "nodes' daemons, by a certificate of the clients' roots and their token"
+                }
+                _ if demands_tokens => "nodes' daemons, by their token",
                 (Some(TlsFiles { client_roots: Some(_), .. }), _) => {
                     "who has a certificate of the clients' roots"
                 }
@@ -145,14 +156,28 @@ struct Cluster {
     residents: Arc<Residents>,
 }
 
+/// Who is asked whose a token is, if one is asked for; of an authority, the same, with one count of strangers.
+async fn callers(
+    options: &ControlOptions,
+    cluster: Option<&Cluster>,
+    authority: Option<&Authority>,
+) -> Result<Option<Arc<Callers>>, KubernetesError> {
+    let (Some(believed), Some(cluster)) = (options.believed.clone(), cluster) else { return Ok(None) };
+    if let Some(authority) = authority {
+        return Ok(Some(authority.callers()));
+    }
+    let Cluster { access, standing, residents } = cluster;
+    Callers::open(believed, access, Arc::clone(residents), Arc::clone(standing)).await.map(Some)
+}
+
 /// The authority that it is, if it is to be one.
 async fn authority(
     options: &ControlOptions,
-    cluster: Option<Cluster>,
+    cluster: Option<&Cluster>,
 ) -> Result<Option<Arc<Authority>>, KubernetesError> {
     let (Some(own), Some(cluster)) = (options.authority.clone(), cluster) else { return Ok(None) };
     let Cluster { access, standing, residents } = cluster;
-    Authority::open(own, &access, residents, standing).await.map(Some)
+    Authority::open(own, access, Arc::clone(residents), Arc::clone(standing)).await.map(Some)
 }
 
 fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
@@ -207,6 +232,7 @@ mod tests {
             listen: Vec::new(),
             tls: None,
             authority: None,
+            believed: None,
             metrics_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             trust_domain: TrustDomain::default(),
             root_namespace: RootNamespace::default(),

@@ -53,6 +53,7 @@ use crate::{
 };
 
 mod doors;
+mod told;
 
 /// What the node daemon is told on its command line.
 #[derive(Debug, Clone)]
@@ -320,7 +321,13 @@ async fn serve(
     control: impl FnOnce() -> io::Result<Control>,
 ) -> Result<(), RunError> {
     let Doors { admin, gate, metrics, mut signals } = doors;
-    let own = Arc::new(gate::Own { forest: daemon.forest.clone(), status: Arc::clone(&daemon.status) });
+    let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
+    let node = options.node.as_ref().map(ToString::to_string).unwrap_or_default();
+    let notes = told::notes(&options.manifests, &node).await;
+    if let Some(notes) = notes.clone() {
+        tokio::spawn(told::follow(forest.clone(), Arc::clone(&status), node, notes));
+    }
+    let own = Arc::new(gate::Own { forest, status, notes });
     let mut gates = JoinSet::new();
     if let Some(gate) = gate {
         gates.spawn(gate.serve(places.clone(), Arc::clone(&own) as Arc<_>));

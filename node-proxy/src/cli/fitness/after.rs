@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::opt_in::{self, Asked, Decision, Runtime};
+use config::opt_in::{self, Asked, Decision, Kept, Runtime};
 use serde_json::Value;
 
 use super::{Finding, facts::Fact};
@@ -66,6 +66,14 @@ pub(super) fn daemons(trees: &Trees, own: &str, now: u64) -> Vec<Finding> {
                 "ask the authority that they are from: canopy check --ca",
             );
         }
+        let soon: Vec<String> = pods(said).filter_map(|tree| ends_soon(tree, now)).collect();
+        if !soon.is_empty() {
+            return Finding::warn(
+                &what,
+                soon.join("; "),
+                "a certificate is renewed at half of its life: canopy tree says why it was not",
+            );
+        }
         if version != own {
             return Finding::warn(
                 &what,
@@ -92,13 +100,22 @@ fn ill(tree: &Value, now: u64) -> Option<String> {
     tree["certificate"]["problem"].as_str().map(|problem| format!("{pod}: {problem}"))
 }
 
+/// Which certificate is in the last quarter of its life, in which none is that could be renewed.
+fn ends_soon(tree: &Value, now: u64) -> Option<String> {
+    let at = |name: &str| tree["certificate"][name].as_u64();
+    let (begin, end) = (at("not_before")?, at("not_after")?);
+    let left = end.saturating_sub(now);
+    (left < end.saturating_sub(begin) / 4)
+        .then(|| format!("{}: its certificate ends in {} min", name_of(&tree["pod"]), left / 60))
+}
+
 fn name_of(object: &Value) -> String {
     let text = |name: &str| object[name].as_str().unwrap_or_default();
     format!("{}/{}", text("namespace"), text("name"))
 }
 
-/// Running pods that the daemon is to carry, by labels and by what each is. Whose tenant keeps its pods to the mesh is not looked at.
-pub(super) fn opted_in(namespaces: &[Value], pods: Vec<Value>) -> Vec<Value> {
+/// Running pods that the daemon is to carry, by labels, by the Tenants that keep theirs to the mesh, and by what each is.
+pub(super) fn opted_in(namespaces: &[Value], tenants: &[Value], pods: Vec<Value>) -> Vec<Value> {
     fn mode(object: &Value) -> Option<&str> {
         object["metadata"]["labels"][opt_in::MODE].as_str()
     }
@@ -106,7 +123,13 @@ pub(super) fn opted_in(namespaces: &[Value], pods: Vec<Value>) -> Vec<Value> {
         Some((namespace["metadata"]["name"].as_str()?.to_owned(), mode(namespace)?.to_owned()))
     };
     let modes: BTreeMap<String, String> = namespaces.iter().filter_map(named).collect();
+    let keepers = tenants.iter().filter(|tenant| tenant["spec"]["egress"] == "mesh");
+    let kept: BTreeSet<&str> = keepers
+        .flat_map(|tenant| tenant["spec"]["namespaces"].as_array().into_iter().flatten())
+        .filter_map(Value::as_str)
+        .collect();
     let is_in = |pod: &Value| {
+        let is_kept = pod["metadata"]["namespace"].as_str().is_some_and(|name| kept.contains(name));
         let spec = &pod["spec"];
         let runtime = Runtime {
             class: spec["runtimeClassName"].as_str(),
@@ -121,6 +144,7 @@ pub(super) fn opted_in(namespaces: &[Value], pods: Vec<Value>) -> Vec<Value> {
             pod: mode(pod),
             host_network: spec["hostNetwork"] == true,
             runtime,
+            kept: if is_kept { Kept::Yes } else { Kept::No },
             ..Asked::default()
         };
         pod["status"]["phase"] == "Running" && opt_in::decide(&asked) == Decision::Node
@@ -142,10 +166,21 @@ pub(super) fn captured(opted: &Fact<Vec<Value>>, trees: &Trees) -> Finding {
         let problem = waiting().find(|it| name_of(&it["pod"]) == name);
         problem.and_then(|it| it["problem"].as_str()).unwrap_or("its node's daemon does not know it")
     };
-    let names = opted.iter().map(|pod| name_of(&pod["metadata"]));
+    let silent: BTreeSet<&str> =
+        trees.iter().filter(|(_, said)| said.is_err()).map(|(node, _)| node.as_str()).collect();
+    let is_asked = |pod: &&Value| !pod["spec"]["nodeName"].as_str().is_some_and(|node| silent.contains(node));
+    let (asked, unknown): (Vec<&Value>, Vec<&Value>) = opted.iter().partition(is_asked);
+    let names = asked.iter().map(|pod| name_of(&pod["metadata"]));
     let missing: Vec<String> = names.filter(|name| !enrolled.contains(name)).collect();
-    if missing.is_empty() {
+    if missing.is_empty() && unknown.is_empty() {
         return Finding::ok(WHAT, format!("{} of {} captured", opted.len(), opted.len()));
+    }
+    if missing.is_empty() {
+        let (all, unknown) = (asked.len(), unknown.len());
+        return Finding::unknown(
+            WHAT,
+            format!("{all} captured; of {unknown} it is not known, as their nodes' daemons do not answer"),
+        );
     }
     let list: Vec<String> = missing.iter().map(|name| format!("{name} ({})", why(name))).collect();
     Finding::fail(
@@ -224,8 +259,46 @@ mod tests {
             sandboxed,
         ];
         let names: Vec<String> =
-            opted_in(&namespaces, pods).iter().map(|it| name_of(&it["metadata"])).collect();
+            opted_in(&namespaces, &[], pods).iter().map(|it| name_of(&it["metadata"])).collect();
         assert_eq!(names, ["shop/a", "other/c", "shop/g"], "what is no word leaves it to the namespace");
+    }
+
+    #[test]
+    fn a_tenant_that_keeps_its_pods_to_the_mesh_opts_them_in_whatever_their_labels_say() {
+        let tenant = |egress: &str| json!({ "spec": { "namespaces": ["bank"], "egress": egress } });
+        let pods = || vec![pod("bank", "till", Some("off"), false), pod("shop", "cart", None, false)];
+        let names = |tenants: &[Value]| -> Vec<String> {
+            opted_in(&[], tenants, pods()).iter().map(|it| name_of(&it["metadata"])).collect()
+        };
+        assert_eq!(names(&[tenant("mesh")]), ["bank/till"]);
+        assert!(names(&[tenant("any")]).is_empty());
+    }
+
+    #[test]
+    fn of_the_pods_of_a_node_that_does_not_answer_it_is_not_known_whether_they_are_captured() {
+        let on = |node: &str, name: &str| {
+            let mut pod = pod("shop", name, None, false);
+            pod["spec"]["nodeName"] = node.into();
+            pod
+        };
+        let trees = [("one".to_owned(), Ok(tree(10))), ("two".to_owned(), Err("away".to_owned()))];
+        let found = |pods: Vec<Value>| captured(&Ok(Some(pods)), &trees);
+        let unknown = found(vec![on("one", "cart"), on("two", "web")]);
+        assert_eq!(unknown.grade, Grade::Unknown);
+        assert!(unknown.found.starts_with("1 captured; of 1 it is not known"), "{unknown:?}");
+        let failed = found(vec![on("one", "late"), on("two", "web")]);
+        assert_eq!((failed.grade, failed.found.contains("web")), (Grade::Fail, false));
+    }
+
+    #[test]
+    fn a_certificate_that_was_not_renewed_in_time_is_told_before_it_ends() {
+        let certificate = json!({ "not_before": 0, "not_after": 4000, "problem": null });
+        let pod = json!({ "namespace": "shop", "name": "cart" });
+        let said = json!({ "canopy_version": "0.1.0", "cells": [{ "trees": [{ "pod": pod, "certificate": certificate }] }] });
+        let at = |now: u64| daemons(&[("one".to_owned(), Ok(said.clone()))], "0.1.0", now).remove(0);
+        assert_eq!(at(3000).grade, Grade::Ok);
+        assert_eq!((at(3001).grade, at(4000).grade), (Grade::Warn, Grade::Fail));
+        assert_eq!(at(3001).found, "shop/cart: its certificate ends in 16 min");
     }
 
     #[test]

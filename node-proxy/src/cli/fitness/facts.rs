@@ -88,19 +88,24 @@ pub(super) async fn roles(asking: &Asking, namespace: &str) -> Vec<(&'static str
     let apps = format!("/apis/apps/v1/namespaces/{namespace}");
     vec![
         ("DaemonSet canopy-node", fact(asking.get(&format!("{apps}/daemonsets/canopy-node")).await)),
+        ("DaemonSet canopy-cni", fact(asking.get(&format!("{apps}/daemonsets/canopy-cni")).await)),
         ("Deployment canopy-control", fact(asking.get(&format!("{apps}/deployments/canopy-control")).await)),
         ("definition of Tenant", fact(asking.get(&definition("tenants.canopy.mesh")).await)),
     ]
 }
 
-/// Running pods that labels opt in.
+/// Running pods that labels opt in, or that a Tenant keeps to the mesh.
 pub(super) async fn opted_in(asking: &Asking) -> Fact<Vec<Value>> {
     let namespaces = match asking.list("/api/v1/namespaces", None).await {
         Ok(namespaces) => namespaces,
         Err(error) => return Err(error.to_string()),
     };
+    let tenants = match asking.list(TENANTS, None).await {
+        Err(AskError::Absent) => Vec::new(),
+        tenants => tenants.map_err(|error| error.to_string())?,
+    };
     let pods = asking.list("/api/v1/pods", None).await.map_err(|error| error.to_string())?;
-    Ok(Some(super::after::opted_in(&namespaces, pods)))
+    Ok(Some(super::after::opted_in(&namespaces, &tenants, pods)))
 }
 
 /// Objects whose status says `Accepted=False`, of kinds that Canopy writes the status of.
@@ -116,8 +121,9 @@ pub(super) async fn refused(asking: &Asking) -> Fact<Vec<String>> {
     Ok(Some(all))
 }
 
+const TENANTS: &str = "/apis/canopy.mesh/v1alpha1/tenants";
 const STATUSES: [&str; 3] = [
-    "/apis/canopy.mesh/v1alpha1/tenants",
+    TENANTS,
     "/apis/gateway.networking.k8s.io/v1/httproutes",
     "/apis/gateway.networking.k8s.io/v1/grpcroutes",
 ];

@@ -8,7 +8,7 @@ use config::finding::visible;
 use serde_json::Value;
 
 use super::nodes::Answer;
-use crate::cli::style;
+use crate::cli::{style, tree};
 
 /// Each node's configuration, and below it what is rejected. Whether every node answers and nothing is.
 pub(super) fn status(answers: &[Answer]) -> (String, bool) {
@@ -99,7 +99,10 @@ pub(super) fn pod(answers: &[Answer], namespace: &str, name: &str) -> (String, b
     let cells = said["cells"].as_array().into_iter().flatten();
     let found = cells.flat_map(|cell| cell["trees"].as_array().into_iter().flatten()).find(is_it);
     if let Some(tree) = found {
-        let text = style::json(tree).unwrap_or_default();
+        let text = tree::of_pod(&said, namespace, name)
+            .map(|text| text.lines().map(|line| visible(line) + "\n").collect());
+        // Of a daemon whose version says it otherwise, as it says it.
+        let text: String = text.unwrap_or_else(|| style::json(tree).unwrap_or_default());
         return (format!("enrolled on node {node}\n{text}"), true);
     }
     let why = said["waiting"].as_array().into_iter().flatten().find(is_it);

@@ -209,6 +209,9 @@ async fn decide(ask: Ask, desk: &Desk) -> Verdict {
                 _ => Passage::refused,
             };
             waits.answered(outcome, begun.elapsed());
+            if let Verdict::Refused { why } | Verdict::Unknown { why } = &verdict {
+                registry.refused(&pod, &attachment.uid, why);
+            }
             verdict
         }
         Ask::Check(attachment) => {

@@ -6,6 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use config::{
+    finding::ObjectRef,
     model::{Mesh, Workload},
     name::{Namespace, PodName},
     opt_in::{Decision, MODE},
@@ -14,7 +15,10 @@ use tokio::sync::watch;
 
 use super::mode::Terms;
 use crate::{
-    control::Status,
+    control::{
+        Status,
+        kubernetes::{Note, Notes, Regarding},
+    },
     forest::{Enrolments, ForestHandle},
     sys::netns::Netns,
 };
@@ -29,6 +33,9 @@ pub trait Registry: Send + Sync + std::fmt::Debug + 'static {
 
     /// What is in force.
     fn mesh(&self) -> Arc<Mesh>;
+
+    /// Hears that a pod did not pass, and why.
+    fn refused(&self, pod: &PodName, uid: &str, why: &str);
 }
 
 /// How a pod stands.
@@ -51,6 +58,8 @@ pub struct Own {
     pub forest: ForestHandle,
     /// What is in force.
     pub status: Arc<Status>,
+    /// Where pods' owners are told, in a cluster.
+    pub notes: Option<Notes>,
 }
 
 impl Registry for Own {
@@ -66,6 +75,21 @@ impl Registry for Own {
 
     fn mesh(&self) -> Arc<Mesh> {
         Arc::clone(&self.status.in_force().mesh)
+    }
+
+    fn refused(&self, pod: &PodName, uid: &str, why: &str) {
+        let Some(notes) = &self.notes else { return };
+        let object = ObjectRef::new("Pod", Some(pod.namespace.as_str()), pod.name.as_str());
+        notes.tell(Note {
+            regarding: Regarding { object, uid: Some(uid.to_owned()) },
+            reason: "NotEnrolled",
+            action: "Enrol",
+            text: format!(
+                "no container of the pod starts yet, since it has waited too long for the mesh: {why}"
+            ),
+            is_warning: true,
+            is_perhaps_known: false,
+        });
     }
 }
 

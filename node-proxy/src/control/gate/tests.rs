@@ -22,6 +22,7 @@ struct Told {
     mesh: Mutex<Arc<Mesh>>,
     changes: watch::Sender<Enrolments>,
     asked: AtomicU64,
+    refused: Mutex<Vec<String>>,
 }
 
 impl Told {
@@ -45,6 +46,10 @@ impl Registry for Told {
     fn mesh(&self) -> Arc<Mesh> {
         Arc::clone(&self.mesh.lock().unwrap())
     }
+
+    fn refused(&self, pod: &PodName, uid: &str, why: &str) {
+        self.refused.lock().unwrap().push(format!("{pod} {uid}: {why}"));
+    }
 }
 
 struct World {
@@ -67,6 +72,7 @@ impl World {
             mesh: Mutex::default(),
             changes: watch::Sender::default(),
             asked: AtomicU64::new(0),
+            refused: Mutex::default(),
         });
         let places = Places::default();
         let gate = Gate::open(&options).unwrap();
@@ -136,6 +142,8 @@ async fn a_pod_that_does_not_come_to_be_enrolled_in_time_is_answered_with_why() 
             other => format!("{other:?}"),
         };
         assert!(said.starts_with(expected), "{said}");
+        let told = world.told.refused.lock().unwrap().clone();
+        assert_eq!(told.len(), usize::from(!said.starts_with("outside")), "{said}: {told:?}");
     }
 }
 

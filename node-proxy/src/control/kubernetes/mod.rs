@@ -24,9 +24,9 @@ use super::ConfigSource;
 pub use self::{
     access::{Access, AccessError},
     asking::{AskError, Asking, Said},
-    authority::{
-        Account, Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape,
-    },
+    authority::{Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape},
+    callers::{Account, Believed, Callers, Presents, Refusal},
+    events::{Note, Notes, Regarding, Reporter},
     kinds::{Watched, cluster, pods_of},
     ledger::{Known, Shown, Standing},
     metrics::Scrape,
@@ -57,10 +57,13 @@ mod sandboxes;
 mod view;
 
 // What became of it, told.
+mod events;
+mod rate;
 mod statuses;
 
 // Who is who, vouched for.
 mod authority;
+mod callers;
 
 #[cfg(test)]
 mod testing;

@@ -12,6 +12,7 @@ use super::{
     json::{Fields, on_lines, quoted},
     kinds::Resource,
 };
+use crate::control::sandboxes::mirror::uid_of_sandbox;
 
 /// An object of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub(super) enum Facts {
 pub(super) struct PodFacts {
     pub(super) namespace: String,
     pub(super) name: String,
+    /// As its node knows it: of a static pod, not that of its mirror.
     pub(super) uid: String,
     pub(super) node: Option<String>,
     pub(super) host_network: bool,
@@ -112,7 +114,10 @@ impl Object {
                 format!("has {} bytes, more than the {MOST_BYTES} that are read: make it smaller", raw.len());
             FileText::Unreadable(Arc::from(why))
         } else {
-            let text = trimmed(raw, (resource.kind, &resource.api_version(version)), Say::default())?;
+            let sandbox = metadata.annotations.as_ref().map(|said| uid_of_sandbox(&metadata.uid, said));
+            let uid = sandbox.filter(|uid| resource.kind == "Pod" && *uid != metadata.uid);
+            let say = Say { uid, ..Say::default() };
+            let text = trimmed(raw, (resource.kind, &resource.api_version(version)), say)?;
             FileText::from(if resource.written { on_lines(&text) } else { text }.into_bytes())
         };
         Ok(Self {
@@ -134,17 +139,18 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
         "RuntimeClass" => Facts::RuntimeClass { name, handler: body().handler },
         "Pod" => {
             let Body { spec, status, .. } = body();
+            let annotations = annotations.unwrap_or_default();
             Facts::Pod(Box::new(PodFacts {
                 namespace: namespace.unwrap_or_default().into_owned(),
                 name,
-                uid: uid.into_owned(),
+                uid: uid_of_sandbox(&uid, &annotations).to_owned(),
                 node: spec.node_name,
                 host_network: spec.host_network.unwrap_or(false),
                 address: status.pod_ip.is_some_and(|address| !address.is_empty()),
                 runtime_class: spec.runtime_class_name,
                 service_account: spec.service_account_name.filter(|name| !name.is_empty()),
                 phase: status.phase,
-                netns: annotations.and_then(|mut annotations| annotations.remove(NETNS)),
+                netns: annotations.get(NETNS).cloned(),
             }))
         }
         _ => Facts::Other,
@@ -154,6 +160,8 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
 /// What only a node, or who reads RuntimeClasses, may say of a pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Say<'a> {
+    /// By which UID its sandbox is called, if not by its own.
+    pub(super) uid: Option<&'a str>,
     /// Where its network namespace is.
     pub(super) netns: Option<&'a str>,
     /// What runs it.
@@ -175,6 +183,9 @@ pub(super) fn trimmed(raw: &str, of: (&str, &str), say: Say<'_>) -> Result<Strin
     let metadata = fields.get("metadata").map(str::to_owned).unwrap_or_else(|| "{}".to_owned());
     let mut metadata = Fields::of(&metadata)?;
     metadata.remove("managedFields");
+    if let Some(uid) = say.uid {
+        metadata.set("uid", quoted(uid));
+    }
     let annotations = metadata.get("annotations").filter(|text| *text != "null").unwrap_or("{}").to_owned();
     let mut annotations = Fields::of(&annotations)?;
     for key in [LAST_APPLIED, NETNS, RUNTIME_HANDLER] {
@@ -267,7 +278,8 @@ mod tests {
         };
         assert_eq!(**facts, expected);
         let addresses = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        let say = Say { netns: Some("/run/netns/a\""), handler: Some("runc"), addresses: &addresses };
+        let say =
+            Say { netns: Some("/run/netns/a\""), handler: Some("runc"), addresses: &addresses, uid: None };
         let told = trimmed(text(&pod), ("Pod", "v1"), say).unwrap();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
         let annotations = serde_json::json!({ NETNS: "/run/netns/a\"", RUNTIME_HANDLER: "runc" });
@@ -275,6 +287,19 @@ mod tests {
         let status =
             serde_json::json!({ "phase": "Failed", "podIPs": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }] });
         assert_eq!(told["status"], status);
+    }
+
+    #[test]
+    fn a_static_pod_is_called_as_its_node_calls_it_and_no_other_kind_is() {
+        let raw = r#"{"metadata":{"name":"a-n","namespace":"shop","uid":"u","resourceVersion":"7","annotations":{
+            "kubernetes.io/config.mirror":"4f","kubernetes.io/config.hash":"4f"}},"spec":{"nodeName":"n"}}"#;
+        let pod = Object::read(resource("Pod"), "v1", raw).unwrap();
+        let Facts::Pod(facts) = &pod.facts else { panic!("{pod:?}") };
+        let uid = |object: &Object| -> serde_json::Value { serde_json::from_str(text(object)).unwrap() };
+        assert_eq!((facts.uid.as_str(), &uid(&pod)["metadata"]["uid"]), ("4f", &serde_json::json!("4f")));
+        assert_eq!(pod.version, "u/7", "a mirror that is made anew is another object");
+        let service = Object::read(resource("Service"), "v1", raw).unwrap();
+        assert_eq!(uid(&service)["metadata"]["uid"], "u");
     }
 
     #[test]

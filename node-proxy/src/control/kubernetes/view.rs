@@ -143,6 +143,7 @@ impl View {
             // What runs it is more than what is to.
             handler: placed.handler.as_deref().or(class.map(String::as_str)),
             addresses: if facts.address { &[] } else { &placed.addresses },
+            uid: None,
         };
         if say == Say::default() {
             return Some(text.clone());

@@ -20,6 +20,7 @@ use crate::control::kubernetes::Hear;
 
 pub mod cri;
 mod listeners;
+pub mod mirror;
 mod pods;
 
 /// Most sandboxes that are kept of either teller: a node has some hundred pods.

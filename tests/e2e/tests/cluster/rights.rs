@@ -15,6 +15,7 @@ fn each_account_may_do_what_its_role_says_and_the_api_server_knows_of_nothing_el
         (
             "canopy-node",
             &[
+                "events.events.k8s.io [create patch]",
                 "namespaces [get list watch]",
                 "pods [get list watch]",
                 "runtimeclasses.node.k8s.io [get list watch]",

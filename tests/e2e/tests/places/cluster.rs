@@ -1,4 +1,5 @@
-//! As much of an API server as a node needs: lists and watches of the objects that a test puts there.
+//! As much of an API server as a node needs: lists and watches of the objects that a test puts there, single pods, and Events that it is
+//! told.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -35,6 +36,8 @@ struct State {
     /// By the path of its kind, and by its name.
     objects: BTreeMap<String, BTreeMap<String, Value>>,
     events: Vec<(u64, String, Value)>,
+    /// Events of Kubernetes, as they were made.
+    told: Vec<Value>,
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -77,6 +80,17 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// Events about a pod: reason, UID of the pod, and who told it.
+    pub(crate) fn told_of(&self, pod: &str) -> Vec<[String; 3]> {
+        let state = self.state.lock().expect("no test panics with it");
+        let of = state.told.iter().filter(|event| event["regarding"]["name"] == pod);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        of.map(|event| [&event["reason"], &event["regarding"]["uid"], &event["reportingInstance"]].map(text))
+            .collect()
+    }
+}
+
 async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
     loop {
@@ -84,8 +98,8 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&state, &request);
-                async move { Ok::<_, Infallible>(answer) }
+                let state = Arc::clone(&state);
+                async move { Ok::<_, Infallible>(answer(&state, request).await) }
             });
             // Who asks may go.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -93,15 +107,32 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     }
 }
 
-fn answer(state: &Arc<Mutex<State>>, request: &Request<Incoming>) -> Response<Body> {
-    let path = request.uri().path().to_owned();
-    let query = request.uri().query().unwrap_or_default();
+async fn answer(state: &Arc<Mutex<State>>, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    if head.method == Method::POST && path.ends_with("/events") {
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let event: Value = serde_json::from_slice(&body).unwrap_or_default();
+        state.lock().expect("no test panics with it").told.push(event.clone());
+        return whole(201, &event);
+    }
+    let query = head.uri.query().unwrap_or_default();
     let known = state.lock().expect("no test panics with it");
     if query.contains("watch=") {
         let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
         let from = from.and_then(|version| version.parse().ok()).unwrap_or(known.version);
         drop(known);
         return Response::new(BodyExt::boxed_unsync(StreamBody::new(watch(Arc::clone(state), path, from))));
+    }
+    if let Some((namespace, name)) =
+        path.strip_prefix("/api/v1/namespaces/").and_then(|rest| rest.split_once("/pods/"))
+    {
+        let is_it =
+            |pod: &&Value| pod["metadata"]["namespace"] == namespace && pod["metadata"]["name"] == name;
+        let pods = known.objects.get("/api/v1/pods").into_iter().flat_map(BTreeMap::values);
+        if let Some(pod) = pods.into_iter().find(is_it) {
+            return whole(200, pod);
+        }
     }
     let Some(objects) = known.objects.get(&path) else {
         let said = json!({ "kind": "Status", "code": 404, "message": "no such kind" });

@@ -181,8 +181,49 @@ fn a_pod_is_where_its_sandbox_is_and_not_where_its_annotation_points_and_one_wit
     assert!(!daemon.has("shop/late") && !daemon.has("shop/own"), "{:?}", daemon.says("tree"));
     let status = daemon.says("status").unwrap_or_default();
     assert!(status.contains("io.containerd.runsc.v1"), "{status}");
+    // Its owner is told where he looks, and of nobody who is carried.
+    eventually("an Event", || world.cluster.told_of("own").iter().any(|event| event[0] == "NotCaptured"))?;
+    assert_eq!(world.cluster.told_of("own")[0], ["NotCaptured", "o", "here"]);
+    assert!(world.cluster.told_of("web").iter().all(|event| event[0] == "NodeDaemon"));
     let [web_runs, own_runs] = found;
     world.runtime.runs(&[web_runs, own_runs, sandbox(&late, "late", "l", RUNC)]);
     eventually("it is taken the moment the runtime tells of it", || daemon.has("shop/late"))?;
+    Ok(())
+}
+
+#[test]
+fn a_static_pod_is_found_by_its_file_which_its_mirror_names() -> Outcome {
+    let world = World::new()?;
+    let (fixed, liar) = (world.node.pod("shop", "fixed")?, world.node.pod("shop", "liar")?);
+    let with = |pod: &Pod, uid: &str, said: Value| {
+        let mut pod = object(pod, uid, json!({ "phase": "Running", "podIP": pod.v4().to_string() }));
+        pod["metadata"]["annotations"] = said;
+        world.cluster.put(PODS, pod);
+    };
+    with(&fixed, "m", json!({ "kubernetes.io/config.mirror": "4f", "kubernetes.io/config.hash": "4f" }));
+    // What no mirror says is no word for anything.
+    with(&liar, "l", json!({ "kubernetes.io/config.hash": "5a" }));
+    world.runtime.runs(&[sandbox(&fixed, "fixed", "4f", RUNC), sandbox(&liar, "liar", "5a", RUNC)]);
+    let daemon = world.daemon(&[])?;
+    eventually("it is taken up", || daemon.has("shop/fixed"))?;
+    assert!(!daemon.has("shop/liar"), "{:?}", daemon.says("tree"));
+    Ok(())
+}
+
+#[test]
+fn who_waits_at_the_gate_for_too_long_is_told_by_an_event() -> Outcome {
+    let world = World::new()?;
+    let web = world.node.pod("shop", "web")?;
+    let daemon = world.daemon(&[])?;
+    // Nobody has told the daemon of this pod.
+    let network = json!({
+        "cniVersion": "1.0.0", "name": "podnet", "type": "canopy-cni", "gate": world.at("gate.sock"), "timeoutSeconds": 3,
+        "prevResult": { "cniVersion": "1.0.0", "ips": [{ "address": format!("{}/24", web.v4()) }] },
+    });
+    let output = run_plugin("ADD", &web, ("u", "u"), &network);
+    assert!(!output.status.success(), "{output:?}; {}", daemon.process.output());
+    eventually("an Event", || {
+        world.cluster.told_of("web").contains(&["NotEnrolled", "u", "here"].map(str::to_owned))
+    })?;
     Ok(())
 }

@@ -5,10 +5,13 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tonic::{Status, body::Body, metadata::MetadataMap, server::Grpc};
+use tonic::{Status, body::Body, server::Grpc};
 use tonic_prost::ProstCodec;
 
-use super::activity::{Activity, OpenStream};
+use super::{
+    activity::{Activity, OpenStream},
+    prove,
+};
 use crate::{
     control::kubernetes::{Asked, Authority},
     identity::authority::istio::wire,
@@ -36,7 +39,7 @@ pub(super) async fn answer(
         async move {
             let (metadata, _, asked) = request.into_parts();
             let asked = Asked {
-                token: bearer(&metadata),
+                token: prove::bearer(metadata.as_ref()),
                 impersonated: asked.metadata.as_ref().and_then(wire::Struct::impersonated),
                 request: &asked.csr,
                 lifetime: asked.validity_duration,
@@ -50,11 +53,6 @@ pub(super) async fn answer(
     let mut grpc = Grpc::new(ProstCodec::<wire::Response, wire::Request>::default())
         .max_decoding_message_size(LARGEST_REQUEST);
     Ok(grpc.unary(create, request).await)
-}
-
-fn bearer(metadata: &MetadataMap) -> Option<&str> {
-    let (scheme, token) = metadata.get("authorization")?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Bytes of a request: a signing request, an identity and some words.

@@ -20,6 +20,7 @@ mod feed;
 mod figures;
 mod listen;
 mod nacks;
+mod prove;
 mod serve;
 mod session;
 mod stream;

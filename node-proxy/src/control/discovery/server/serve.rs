@@ -27,13 +27,18 @@ use tonic_prost::ProstCodec;
 use super::{
     super::protocol::{self, DELTA, LARGEST_MESSAGE},
     Certificates, Listen, ListenError, Streams,
-    activity::{Activity, Counted, Watch},
+    activity::{Activity, Counted, OpenStream, Watch},
     certify,
     listen::{Caller, Door},
+    prove,
     session::Session,
+    stream::Proof,
     tls::{Tls, TlsError},
 };
-use crate::{control::kubernetes::Authority, identity::authority::istio::wire::CREATE};
+use crate::{
+    control::kubernetes::{Authority, Callers},
+    identity::authority::istio::wire::CREATE,
+};
 
 /// Bound doors, and what is served behind them.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ pub struct Server {
     tls: Option<Mutex<Tls>>,
     streams: Arc<Streams>,
     authority: Option<Arc<Authority>>,
+    callers: Option<Arc<Callers>>,
 }
 
 /// Why nothing is served.
@@ -60,9 +66,9 @@ pub enum ServeError {
 struct Peer {
     /// For the log.
     name: Arc<str>,
-    /// Whether it may say which node it is: root, and the server's own user, on this machine. A certificate does not say it: it is a
-    /// service account's, which is the same on all nodes.
-    proven: bool,
+    /// Whether it is root or the server's own user, on this machine, and so may say which node it is and shows no token. A certificate
+    /// does not say it: it is a service account's, which is the same on all nodes.
+    trusted: bool,
     /// When it has to prove anew that it may read.
     until: Option<Instant>,
     /// As a request for a certificate is told.
@@ -81,13 +87,19 @@ impl Server {
         for at in at {
             doors.push(Door::open(at, tls.is_some()).await?);
         }
-        Ok(Self { doors, tls: tls.map(Mutex::new), streams, authority: None })
+        Ok(Self { doors, tls: tls.map(Mutex::new), streams, authority: None, callers: None })
     }
 
     /// Gives certificates, too.
     #[must_use]
     pub fn certifying(self, authority: Option<Arc<Authority>>) -> Self {
         Self { authority, ..self }
+    }
+
+    /// Tells the mesh over the network to nodes' daemons alone, each of which proves by its token which node it is on.
+    #[must_use]
+    pub fn knowing(self, callers: Option<Arc<Callers>>) -> Self {
+        Self { callers, ..self }
     }
 
     /// Where nodes find it.
@@ -98,10 +110,10 @@ impl Server {
     /// Serves until `stop` comes back, and then takes its leave: nobody is let in any more, every stream ends without an error when what
     /// was begun to be sent is, and within a second, not all at once. Who does not go by himself is cut off after [`GRACE`].
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { doors, tls, streams, authority } = self;
+        let Self { doors, tls, streams, authority, callers } = self;
         let (leave, leaving) = watch::channel(false);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let desk = Arc::new(Desk { tls, streams, authority, places, leaving });
+        let desk = Arc::new(Desk { tls, streams, authority, callers, places, leaving });
         let mut all = JoinSet::new();
         for door in doors {
             all.spawn(Arc::clone(&desk).welcome(door));
@@ -126,6 +138,7 @@ struct Desk {
     tls: Option<Mutex<Tls>>,
     streams: Arc<Streams>,
     authority: Option<Arc<Authority>>,
+    callers: Option<Arc<Callers>>,
     places: Arc<Semaphore>,
     /// Changes when the server takes its leave.
     leaving: watch::Receiver<bool>,
@@ -171,21 +184,21 @@ impl Desk {
         match caller {
             Caller::Unix(stream) => {
                 let from = certify::From { address: None, secure: true };
-                self.carry(stream, Peer { name: Arc::from("unix"), proven: true, until: None, from }).await;
+                self.carry(stream, Peer { name: Arc::from("unix"), trusted: true, until: None, from }).await;
             }
             Caller::Tcp { stream, from, secure } => {
                 let name = Arc::from(from.to_string());
                 let address = Some(from.ip());
                 if !secure {
                     let from = certify::From { address, secure: false };
-                    return self.carry(stream, Peer { name, proven: false, until: None, from }).await;
+                    return self.carry(stream, Peer { name, trusted: false, until: None, from }).await;
                 }
                 let Some((acceptor, until)) = self.acceptor() else {
                     return tracing::info!(peer = %name, "a node was turned away: there is no certificate yet");
                 };
                 let from = certify::From { address, secure: true };
                 match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => self.carry(stream, Peer { name, proven: false, until, from }).await,
+                    Ok(Ok(stream)) => self.carry(stream, Peer { name, trusted: false, until, from }).await,
                     Ok(Err(error)) => tracing::info!(peer = %name, %error, "a node's handshake failed"),
                     Err(_) => tracing::info!(peer = %name, "a node's handshake was not finished in time"),
                 }
@@ -196,8 +209,8 @@ impl Desk {
     fn acceptor(&self) -> Option<(TlsAcceptor, Option<Instant>)> {
         let mut tls = self.tls.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         // Not all at once, where many began at once.
-        let until =
-            tls.demands_certificates().then(|| Instant::now() + AGE.mul_f64(1.0 - fastrand::f64() / 4.0));
+        let is_proven = tls.demands_certificates() || self.callers.is_some();
+        let until = is_proven.then(|| Instant::now() + AGE.mul_f64(1.0 - fastrand::f64() / 4.0));
         Some((tls.acceptor()?, until))
     }
 
@@ -206,15 +219,19 @@ impl Desk {
         let (end, ends) = watch::channel(false);
         let service = {
             let (streams, activity, peer) = (Arc::clone(&self.streams), Arc::clone(&activity), peer.clone());
-            let authority = self.authority.clone();
+            let (authority, callers) = (self.authority.clone(), self.callers.clone());
             service_fn(move |request: Request<Incoming>| {
                 let (streams, activity, peer) = (Arc::clone(&streams), Arc::clone(&activity), peer.clone());
+                let callers = callers.clone();
                 let authority = authority.clone().filter(|_| request.uri().path() == CREATE);
                 let ends = ends.clone();
                 async move {
                     match authority {
                         Some(authority) => certify::answer(request, authority, activity, peer.from).await,
-                        None => answer(request, streams, (activity, ends), peer).await,
+                        None => match proof(&request, callers.as_deref(), &activity, &peer).await {
+                            Ok(proof) => answer(request, streams, (activity, ends), (peer, proof)).await,
+                            Err(status) => Ok(status.into_http()),
+                        },
                     }
                 }
             })
@@ -257,17 +274,35 @@ fn http2() -> http2::Builder<TokioExecutor> {
     builder
 }
 
+/// What who asks has proven, before anything is told.
+async fn proof(
+    request: &Request<Incoming>,
+    callers: Option<&Callers>,
+    activity: &Arc<Activity>,
+    peer: &Peer,
+) -> Result<Proof, Status> {
+    match callers {
+        _ if peer.trusted => Ok(Proof::Trusted),
+        None => Ok(Proof::Nothing),
+        Some(callers) => {
+            // Its connection is not idle meanwhile.
+            let _open = OpenStream::new(Arc::clone(activity));
+            prove::node(callers, request.headers(), peer.from, &peer.name).await.map(Proof::Node)
+        }
+    }
+}
+
 async fn answer(
     request: Request<Incoming>,
     streams: Arc<Streams>,
     (activity, ends): (Arc<Activity>, watch::Receiver<bool>),
-    peer: Peer,
+    (peer, proof): (Peer, Proof),
 ) -> Result<Response<Body>, Infallible> {
     if request.uri().path() != DELTA {
         return Ok(Status::unimplemented(format!("here is {DELTA} alone")).into_http());
     }
     let session = tower::service_fn(move |requests: tonic::Request<Streaming<protocol::Request>>| {
-        let place = streams.open(peer.proven, peer.name.to_string());
+        let place = streams.open(proof.clone(), peer.name.to_string());
         let (activity, ends) = (Arc::clone(&activity), ends.clone());
         async move {
             let place =
@@ -301,7 +336,7 @@ const HEAD_BYTES: u32 = 16 << 10;
 const LARGEST_REQUEST: usize = 16 << 20;
 /// How long a handshake of TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long who has shown a certificate is believed: it may be withdrawn.
+/// How long who has shown a certificate or a token is believed: it may be withdrawn.
 const AGE: Duration = Duration::from_secs(3600);
 /// How often connections are looked at.
 const LOOK: Duration = Duration::from_secs(5);

@@ -113,6 +113,7 @@ impl Session {
         };
         self.place.hear(&request).map_err(|refusal| match refusal {
             Refusal::TooMany => Status::resource_exhausted(refusal.to_string()),
+            Refusal::OtherNode => Status::permission_denied(refusal.to_string()),
             Refusal::TooLong(_) => Status::invalid_argument(refusal.to_string()),
         })?;
         self.awaited.heard(|kind| self.place.awaits_answer(kind), Instant::now());

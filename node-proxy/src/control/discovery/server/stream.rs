@@ -20,14 +20,25 @@ use super::{
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// Whether what the node says of its own name is to be believed.
-    proven: bool,
+    /// What is known of which node it is.
+    proof: Proof,
     reader: Option<Reader>,
     kinds: BTreeMap<Kind, Subscription>,
     /// Types that nobody here knows, and whether they were answered.
     strange: BTreeMap<String, bool>,
     nonces: u64,
     encoded: u64,
+}
+
+/// What who asks has proven of which node he is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Nothing: what it says of its name is not believed.
+    Nothing,
+    /// That it may say any name: it is root here, or ourselves.
+    Trusted,
+    /// That it is this node, which is the only one that it may ask as.
+    Node(NodeName),
 }
 
 /// What a request tells beside what it asks for.
@@ -60,6 +71,11 @@ pub(super) enum Refusal {
     /// It asks for too much.
     #[error("a stream may be subscribed to {SUBSCRIPTIONS} names; subscribe to \"*\" for more")]
     TooMany,
+    /// It says that it is another node than it has proven to be.
+    #[error(
+        "this node's token is of another node than it says: ask as the node of your pod (spec.nodeName, --node)"
+    )]
+    OtherNode,
     /// A name is longer than any is.
     #[error("a name has {0} bytes; no resource's name has more than {NAME_BYTES}")]
     TooLong(usize),
@@ -77,14 +93,14 @@ pub(super) enum Next {
 }
 
 impl Stream {
-    /// A stream of which nothing was heard. `proven`: who asks has proven to be what may say which node it is.
-    pub(super) fn new(proven: bool) -> Self {
-        Self { proven, reader: None, kinds: BTreeMap::new(), strange: BTreeMap::new(), nonces: 0, encoded: 0 }
+    /// A stream of which nothing was heard.
+    pub(super) fn new(proof: Proof) -> Self {
+        Self { proof, reader: None, kinds: BTreeMap::new(), strange: BTreeMap::new(), nonces: 0, encoded: 0 }
     }
 
     /// Takes in a request.
     pub(super) fn hear(&mut self, request: &Request, shelf: &Shelf) -> Result<Vec<Notice>, Refusal> {
-        let mut notices: Vec<Notice> = self.meet(request).into_iter().collect();
+        let mut notices: Vec<Notice> = self.meet(request)?.into_iter().collect();
         let Some(kind) = Kind::of(&request.type_url) else {
             notices.extend(self.hear_strange(&request.type_url));
             return Ok(notices);
@@ -179,17 +195,23 @@ impl Stream {
     }
 
     /// Hears who it is; only the first request of a stream says so.
-    fn meet(&mut self, request: &Request) -> Option<Notice> {
+    fn meet(&mut self, request: &Request) -> Result<Option<Notice>, Refusal> {
         if self.reader.is_some() {
-            return None;
+            return Ok(None);
         }
         let said = request.node.as_ref().and_then(|node| node.metadata.as_ref());
         let said = said.and_then(|metadata| metadata.fields.get(NODE_NAME)?.text.as_deref());
-        let name = said.filter(|_| self.proven).map(NodeName::try_from);
-        let misnamed = matches!(name, Some(Err(_)))
-            .then(|| Notice::Misnamed { name: said.unwrap_or_default().to_owned() });
-        self.reader = Some(Reader { node: name.and_then(Result::ok) });
-        misnamed
+        let (node, notice) = match (&self.proof, said) {
+            (Proof::Nothing, _) | (Proof::Trusted, None) => (None, None),
+            (Proof::Trusted, Some(said)) => match NodeName::try_from(said) {
+                Ok(node) => (Some(node), None),
+                Err(_) => (None, Some(Notice::Misnamed { name: said.to_owned() })),
+            },
+            (Proof::Node(node), Some(said)) if said != node.as_str() => return Err(Refusal::OtherNode),
+            (Proof::Node(node), _) => (Some(node.clone()), None),
+        };
+        self.reader = Some(Reader { node });
+        Ok(notice)
     }
 
     /// A type that is not served is answered once, so that nobody waits for it.

@@ -18,7 +18,7 @@ use super::{
     change::Change,
     figures::Figures,
     nacks::{Nacks, quoted},
-    stream::{Next, Notice, Refusal, Stream},
+    stream::{Next, Notice, Proof, Refusal, Stream},
 };
 
 /// The shelf and its readers.
@@ -93,15 +93,15 @@ impl Streams {
         }
     }
 
-    /// A place for one more stream, if there is one. `proven`: see [`Stream::new`]; `peer` is for the log.
-    pub(super) fn open(self: &Arc<Self>, proven: bool, peer: String) -> Option<Place> {
+    /// A place for one more stream, if there is one. `peer` is for the log.
+    pub(super) fn open(self: &Arc<Self>, proof: Proof, peer: String) -> Option<Place> {
         let mut open = locked(&self.open);
         if open.streams.len() >= MOST {
             return None;
         }
         open.counter += 1;
         let number = open.counter;
-        let entry = Arc::new(Entry { stream: Mutex::new(Stream::new(proven)), wake: Notify::new() });
+        let entry = Arc::new(Entry { stream: Mutex::new(Stream::new(proof)), wake: Notify::new() });
         open.streams.insert(number, Arc::clone(&entry));
         self.figures.open(open.streams.len());
         Some(Place { streams: Arc::clone(self), entry, number, peer, node: OnceLock::new() })
@@ -221,7 +221,7 @@ mod tests {
     fn so_many_streams_are_open_and_no_more_until_one_ends() {
         let site = Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
         let streams = Arc::new(Streams::new(site));
-        let open = || streams.open(false, String::new());
+        let open = || streams.open(Proof::Nothing, String::new());
         let mut places: Vec<_> = (0..MOST).map(|_| open().unwrap()).collect();
         assert!(open().is_none());
         assert_eq!(streams.figures().streams(), MOST as u64);

@@ -162,7 +162,10 @@ impl Agent {
         }
         match wait(&held.pod, &attachment, &*self.registry, until).await {
             Verdict::Enrolled | Verdict::Outside { .. } | Verdict::Done => String::new(),
-            Verdict::Unknown { why } | Verdict::Refused { why } | Verdict::Misunderstood { why } => why,
+            Verdict::Unknown { why } | Verdict::Refused { why } | Verdict::Misunderstood { why } => {
+                self.registry.refused(&held.pod, uid, &why);
+                why
+            }
         }
     }
 }

@@ -31,6 +31,8 @@ impl Registry for Told {
     fn mesh(&self) -> Arc<Mesh> {
         Arc::default()
     }
+
+    fn refused(&self, _pod: &PodName, _uid: &str, _why: &str) {}
 }
 
 /// The agent's end.

@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::{Authority, refusal::Refusal};
+use super::{Authority, Refusal};
 
 /// What is scraped of an authority.
 #[derive(Debug)]

@@ -11,25 +11,21 @@ use std::{
 };
 
 use config::identity::{Identity, TrustDomain};
-use http::Method;
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
     time_provider::TimeProvider,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 
-use self::{
-    caller::Caller,
-    rate::Buckets,
-    refusal::{Figures, Refusal},
-};
 use super::{
     KubernetesError, Residents, Standing, access,
     access::Access,
-    api::{Api, ApiError},
+    api::Api,
+    callers::{Account, Believed, Caller, Callers, Figures, Presents, Refusal},
+    rate::Buckets,
     residents::Place,
 };
 use crate::identity::authority::embedded::{
@@ -38,12 +34,9 @@ use crate::identity::authority::embedded::{
     held::{self, Held},
 };
 
-pub use self::{caller::Account, metrics::Scrape};
+pub use self::metrics::Scrape;
 
-mod caller;
 mod metrics;
-mod rate;
-mod refusal;
 mod root;
 
 #[cfg(test)]
@@ -54,10 +47,8 @@ mod tests;
 pub struct Options {
     /// Whose identities it vouches for.
     pub trust_domain: TrustDomain,
-    /// For whom tokens have to be.
-    pub audience: String,
-    /// Who may ask for the identities of the pods of his node.
-    pub accounts: Vec<Account>,
+    /// Whose tokens are believed; of these accounts, each may ask for the identities of the pods of his node.
+    pub believed: Believed,
     /// How long a certificate lives at most.
     pub lifetime: Duration,
     /// What the names of the cluster's Services end in.
@@ -75,13 +66,10 @@ pub struct Authority {
     /// Our own, where the root is kept.
     namespace: String,
     residents: Arc<Residents>,
-    standing: Arc<Standing>,
     keys: watch::Sender<Option<Arc<Keys>>>,
-    /// Reviews of tokens that are under way.
-    reviews: Semaphore,
-    /// What nodes may ask, and how often tokens of an address may be refused.
+    callers: Arc<Callers>,
+    /// What nodes may ask.
     nodes: Mutex<Buckets>,
-    strangers: Mutex<Buckets>,
     figures: Figures,
 }
 
@@ -132,18 +120,23 @@ impl Authority {
         let config = access.find().await?;
         let namespace = config.default_namespace.clone();
         let api = Api::new(access::client(config)?, MOST_BYTES);
+        let believed = options.believed.clone();
+        let callers = Callers::open(believed, access, Arc::clone(&residents), standing).await?;
         Ok(Arc::new(Self {
             options,
             api,
             namespace,
             residents,
-            standing,
             keys: watch::Sender::new(None),
-            reviews: Semaphore::new(REVIEWS),
+            callers,
             nodes: Mutex::new(Buckets::new(NODE_BURST, NODE_PAUSE)),
-            strangers: Mutex::new(Buckets::new(STRANGER_BURST, STRANGER_PAUSE)),
             figures: Figures::default(),
         }))
+    }
+
+    /// Who asks it, and whoever else is asked over the same ports.
+    pub fn callers(&self) -> Arc<Callers> {
+        Arc::clone(&self.callers)
     }
 
     /// Whether it can sign.
@@ -177,7 +170,7 @@ impl Authority {
                 return Err(refusal);
             }
         };
-        let node = caller.node(&self.residents);
+        let node = self.callers.node_of(&caller);
         let signed = match &node {
             Ok(node) => self.sign(asked, &caller, node).await,
             Err(refusal) => Err(*refusal),
@@ -198,44 +191,13 @@ impl Authority {
         signed
     }
 
-    /// Who asks. Who has shown nothing that was taken is listened to less, wherever he comes from.
     async fn caller(&self, asked: Asked<'_>) -> Result<Caller, Refusal> {
-        if !asked.secure {
-            return Err(Refusal::InTheClear);
+        let Asked { token, from, secure, .. } = asked;
+        let is_shown = token.is_some_and(|token| !token.is_empty());
+        if secure && is_shown && !self.is_ready() {
+            return Err(Refusal::NotReady);
         }
-        let from = asked.from.map(|from| from.to_canonical().to_string()).unwrap_or_default();
-        if !lock(&self.strangers).may(&from, Instant::now()) {
-            return Err(Refusal::Rate);
-        }
-        let caller = match asked.token.filter(|token| !token.is_empty()) {
-            Some(_) if !self.is_ready() || !self.standing.is_complete() => return Err(Refusal::NotReady),
-            Some(token) => self.review(token).await,
-            None => Err(Refusal::TokenMissing),
-        };
-        let is_stranger = matches!(
-            caller,
-            Err(Refusal::TokenMissing | Refusal::Token | Refusal::Audience | Refusal::Account)
-        );
-        if is_stranger {
-            lock(&self.strangers).take(&from, Instant::now());
-        }
-        caller
-    }
-
-    async fn review(&self, token: &str) -> Result<Caller, Refusal> {
-        let said = timeout(REVIEW, async {
-            // Never closed.
-            let _place = self.reviews.acquire().await;
-            let review = caller::review(token, &self.options.audience);
-            self.api.exchange(Method::POST, TOKEN_REVIEWS, Some((JSON, &review))).await
-        });
-        match said.await.unwrap_or(Err(ApiError::Silent(REVIEW))) {
-            Ok(review) => Caller::read(&review, &self.options.audience),
-            Err(error) => {
-                tracing::warn!(%error, "a token could not be reviewed");
-                Err(Refusal::ApiServer)
-            }
-        }
+        self.callers.caller(Presents { token, from, secure }).await
     }
 
     async fn sign(&self, asked: Asked<'_>, caller: &Caller, node: &str) -> Result<Vec<String>, Refusal> {
@@ -266,7 +228,7 @@ impl Authority {
             let Account { namespace, name } = caller.account.clone();
             return Ok(Identity { trust_domain, namespace, service_account: name });
         };
-        if !self.options.accounts.contains(&caller.account) {
+        if !self.callers.is_daemon(caller) {
             return Err(Refusal::Account);
         }
         let identity: Identity = text.parse().map_err(|_| Refusal::Identity)?;
@@ -319,14 +281,9 @@ impl fmt::Debug for Presented {
     }
 }
 
-const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const JSON: &str = "application/json";
 /// Of an answer: a Secret or a ConfigMap has at most 1 MiB.
 const MOST_BYTES: usize = 4 << 20;
-/// Reviews at a time. Each takes some milliseconds of the API server's.
-const REVIEWS: usize = 32;
-/// How long a review may take, with waiting for a place: less than who asks waits for all.
-const REVIEW: Duration = Duration::from_secs(7);
 /// How long a pod is waited for that is not known yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// No certificate lives shorter, or it would be over before it is used.
@@ -334,6 +291,3 @@ const LEAST_LIFETIME: Duration = Duration::from_secs(60);
 /// Certificates that a node gets at once, more than it has pods, and after how long one more.
 const NODE_BURST: u32 = 500;
 const NODE_PAUSE: Duration = Duration::from_millis(100);
-/// Tokens of an address that are refused at once, and after how long one more: each costs the API server a review.
-const STRANGER_BURST: u32 = 20;
-const STRANGER_PAUSE: Duration = Duration::from_secs(1);

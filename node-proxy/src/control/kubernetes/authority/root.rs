@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::{ApiError, Authority, JSON, Keys, Presented};
+use super::{super::api::ApiError, Authority, JSON, Keys, Presented};
 use crate::identity::authority::{
     embedded::{
         DirectoryError,

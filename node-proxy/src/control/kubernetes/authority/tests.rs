@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::{
     super::{
-        KubernetesSource, kinds,
+        KubernetesSource,
+        callers::STRANGER_BURST,
+        kinds,
         testing::{Cluster, Faults, objects::Token},
     },
     *,
@@ -24,6 +26,8 @@ use crate::{
     },
 };
 
+mod reading;
+
 const PODS: &str = "/api/v1/pods";
 const SECRET: &str = "/api/v1/namespaces/canopy-system/secrets/canopy-ca";
 const ROOTS: &str = "/api/v1/namespaces/canopy-system/configmaps/canopy-root";
@@ -34,6 +38,7 @@ const LONG: Duration = Duration::from_secs(20);
 struct Setup {
     cluster: Cluster,
     authority: Arc<Authority>,
+    standing: Arc<Standing>,
     address: SocketAddr,
     files: tempfile::TempDir,
     _source: KubernetesSource,
@@ -42,8 +47,10 @@ struct Setup {
 fn options() -> Options {
     Options {
         trust_domain: TrustDomain::default(),
-        audience: "istio-ca".to_owned(),
-        accounts: vec!["canopy-system/canopy-node".parse().unwrap()],
+        believed: Believed {
+            audience: "istio-ca".to_owned(),
+            accounts: vec!["canopy-system/canopy-node".parse().unwrap()],
+        },
         lifetime: Duration::from_secs(86_400),
         cluster_domain: "cluster.local".to_owned(),
         publishes: true,
@@ -80,7 +87,8 @@ impl Setup {
         };
         let source = tokio::task::spawn_blocking(|| KubernetesSource::start(watched).unwrap()).await.unwrap();
         let (residents, standing) = (source.residents(), source.standing());
-        let authority = Authority::open(options(), &cluster.access(), residents, standing).await.unwrap();
+        let told = Arc::clone(&standing);
+        let authority = Authority::open(options(), &cluster.access(), residents, told).await.unwrap();
         tokio::spawn(Arc::clone(&authority).keep());
         let site =
             config::discovery::Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
@@ -91,8 +99,8 @@ impl Setup {
         tokio::spawn(server.certifying(Some(Arc::clone(&authority))).serve(std::future::pending()));
         let files = tempfile::tempdir().unwrap();
         std::fs::write(files.path().join("token"), "daemon-on-a").unwrap();
-        let setup = Self { cluster, authority, address, files, _source: source };
-        setup.until(|setup| setup.authority.is_ready() && setup.authority.standing.is_complete()).await;
+        let setup = Self { cluster, authority, standing, address, files, _source: source };
+        setup.until(|setup| setup.authority.is_ready() && setup.standing.is_complete()).await;
         setup.until(|setup| setup.cluster.single(ROOTS)["data"]["ca.crt"].is_string()).await;
         setup.trust_what_is_published();
         setup
@@ -328,8 +336,7 @@ async fn who_asks_too_often_waits_and_is_nobody_elses_burden() {
 #[tokio::test]
 async fn two_control_planes_sign_with_one_root_and_an_intermediate_each() {
     let setup = Setup::new().await;
-    let (residents, standing) =
-        (Arc::clone(&setup.authority.residents), Arc::clone(&setup.authority.standing));
+    let (residents, standing) = (Arc::clone(&setup.authority.residents), Arc::clone(&setup.standing));
     let other = Authority::open(options(), &setup.cluster.access(), residents, standing).await.unwrap();
     other.look().await.unwrap();
     let request = csr("cart");

@@ -1,4 +1,5 @@
-//! Tells owners in the cluster what became of their objects: conditions in the statuses of routes and Tenants.
+//! Tells owners in the cluster what became of their objects: conditions in the statuses of routes and Tenants, and an Event of each object
+//! that is refused from now on, whatever its kind.
 //!
 //! Of several control planes one writes, all serve. It must never hold up who serves, and never be needed for it.
 
@@ -16,17 +17,22 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use self::lease::{Candidate, Step};
+use self::{
+    lease::{Candidate, Step},
+    turns::Turns,
+};
 use super::{
     KubernetesError, access,
     access::Access,
     api::{Api, ApiError},
+    events::{self, Notes, Reporter},
     kinds,
 };
 use crate::{control::ConfigSource, telemetry::access::rfc3339};
 
 mod lease;
 mod patch;
+mod turns;
 
 type Standings = Arc<[Arc<Standing>]>;
 
@@ -46,6 +52,9 @@ struct Writer {
     told: watch::Receiver<Standings>,
     /// What was told of each object last.
     done: BTreeMap<ObjectRef, Arc<Standing>>,
+    /// Which of them are refused, and who has their owners told.
+    turns: Turns,
+    notes: Notes,
     /// Of what goes wrong, the last that was said.
     said: Option<String>,
 }
@@ -64,15 +73,22 @@ impl<S: ConfigSource> Reported<S> {
             let namespace = config.default_namespace.clone();
             Ok::<_, KubernetesError>((access::client(config)?, namespace))
         })?;
+        let (api, identity) = (Api::new(client, MOST_BYTES), identity());
+        let reporter = Reporter { controller: CONTROLLER, instance: identity.clone() };
+        let (notes, scribe) = Notes::new(api.clone(), reporter);
         let writer = Writer {
-            api: Api::new(client, MOST_BYTES),
-            candidate: Candidate::new(identity()),
+            api,
+            candidate: Candidate::new(identity),
             leases: format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
             told: hears,
             done: BTreeMap::new(),
+            turns: Turns::default(),
+            notes,
             said: None,
         };
-        let run = move || runtime.block_on(writer.run(every));
+        // Ends with the writer, who has the notes.
+        let run =
+            move || runtime.block_on(async { tokio::join!(writer.run(every), scribe.run(events::PAUSE)) });
         thread::Builder::new().name("statuses".to_owned()).stack_size(STACK_BYTES).spawn(run)?;
         Ok(Self { source, told })
     }
@@ -101,6 +117,7 @@ impl Writer {
                     if leads != led {
                         // Another may have written meanwhile.
                         self.done.clear();
+                        self.turns.forget();
                         tracing::info!(leads, "whether this control plane writes statuses");
                     }
                 }
@@ -139,6 +156,7 @@ impl Writer {
     /// Writes what is not written yet, one after the other, as long as it may.
     async fn write(&mut self) -> Result<(), ApiError> {
         let told = Arc::clone(&self.told.borrow_and_update());
+        self.turns.take(&told).into_iter().for_each(|note| self.notes.tell(note));
         let mut before = std::mem::take(&mut self.done);
         let written = told.iter().filter(|standing| is_ours(&standing.object));
         let mut rest = Vec::new();
@@ -211,12 +229,14 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 /// As `meta/v1` MicroTime is written.
-fn micro(time: SystemTime) -> String {
+pub(super) fn micro(time: SystemTime) -> String {
     rfc3339(seconds(time)).replace('Z', ".000000Z")
 }
 
 /// The kinds whose statuses are written: routes, as Gateway API asks for it, and our own.
 const WRITTEN: [&str; 3] = ["GRPCRoute", "HTTPRoute", "Tenant"];
+/// Who tells, as Events have it.
+const CONTROLLER: &str = "canopy.mesh/control";
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 /// Of an object that is answered.
@@ -224,4 +244,4 @@ const MOST_BYTES: usize = 8 << 20;
 const STACK_BYTES: usize = 2 << 20;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -22,32 +22,39 @@ const EVERY: Duration = Duration::from_millis(50);
 
 /// Objects by their paths, each of which counts its versions; and what was asked.
 #[derive(Default)]
-struct Objects {
+pub(in crate::control::kubernetes) struct Objects {
     objects: Mutex<BTreeMap<String, Value>>,
     asked: Mutex<Vec<String>>,
 }
 
 impl Objects {
-    fn at(&self, path: &str) -> Value {
+    /// What is at a path.
+    pub(in crate::control::kubernetes) fn at(&self, path: &str) -> Value {
         self.objects.lock().unwrap().get(path).cloned().unwrap_or_default()
     }
 
-    fn put(&self, path: &str, mut object: Value) {
+    pub(in crate::control::kubernetes) fn put(&self, path: &str, mut object: Value) {
         let mut objects = self.objects.lock().unwrap();
         let version = objects.get(path).map_or(0, |before| version(before) + 1);
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         objects.insert(path.to_owned(), object);
     }
 
-    fn asked(&self, method: &str) -> usize {
+    /// All Events that were made.
+    pub(in crate::control::kubernetes) fn events(&self) -> Vec<Value> {
+        let objects = self.objects.lock().unwrap();
+        objects.values().filter(|object| object["kind"] == "Event").cloned().collect()
+    }
+
+    pub(in crate::control::kubernetes) fn asked(&self, method: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| asked.starts_with(method)).count()
     }
 
     fn answer(&self, method: &Method, path: &str, said: Value) -> (u16, Value) {
         self.asked.lock().unwrap().push(format!("{method} {path}"));
         let refusal = |status: u16| (status, json!({ "kind": "Status", "code": status }));
-        let at = match (method.as_str(), path.strip_suffix("/leases")) {
-            ("POST", Some(_)) => format!("{path}/canopy-control"),
+        let at = match method.as_str() {
+            "POST" => format!("{path}/{}", said["metadata"]["name"].as_str().unwrap()),
             _ => path.trim_end_matches("/status").to_owned(),
         };
         let before = self.objects.lock().unwrap().get(&at).cloned();
@@ -56,6 +63,10 @@ impl Objects {
             ("GET", Some(before)) => return (200, before),
             ("POST", None) => said,
             (_, None) => return refusal(404),
+            ("PATCH", Some(mut before)) if before["kind"] == "Event" => {
+                before["series"] = said["series"].clone();
+                before
+            }
             (_, Some(before))
                 if said["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"] =>
             {
@@ -77,7 +88,7 @@ fn version(object: &Value) -> u64 {
 }
 
 /// An API server of objects, and what it is found by.
-fn server() -> (Arc<Objects>, Access, tempfile::TempDir) {
+pub(in crate::control::kubernetes) fn server() -> (Arc<Objects>, Access, tempfile::TempDir) {
     let objects = Arc::new(Objects::default());
     let served = Arc::clone(&objects);
     let (bound, address) = mpsc::channel();
@@ -159,7 +170,7 @@ fn texts(route: &Value) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": [namespace, service, route] }).to_string()
 }
 
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+pub(in crate::control::kubernetes) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < end, "{what}");
@@ -207,4 +218,47 @@ fn of_two_control_planes_only_the_one_that_holds_the_lease_writes() {
     wait_for("the lease is over", || condition(&objects, "Accepted") == "True");
     assert_ne!(objects.at(LEASE)["spec"]["holderIdentity"], "another");
     assert_eq!(objects.at(LEASE)["spec"]["leaseTransitions"], 1);
+}
+
+#[test]
+fn an_owner_is_told_by_an_event_when_a_route_turns_to_be_refused_and_it_is_counted_up_when_it_does_again() {
+    let (objects, access, _directory) = server();
+    let named = |backend: &str| {
+        let mut route = route(backend);
+        route["metadata"]["uid"] = json!("u1");
+        route
+    };
+    objects.put(ROUTE, named("cart"));
+    let (mut source, give) = reported(&access);
+    let mut say = |backend: &str| {
+        objects.put(ROUTE, named(backend));
+        give.send(texts(&named(backend))).unwrap();
+        source.next(Duration::from_secs(5)).unwrap();
+    };
+    say("cart");
+    wait_for("it is told", || condition(&objects, "ResolvedRefs") == "True");
+    assert!(objects.events().is_empty(), "nothing is wrong");
+    say("gone");
+    wait_for("an event", || objects.events().len() == 1);
+    let event = &objects.events()[0];
+    assert_eq!((&event["reason"], &event["type"]), (&json!("BackendNotFound"), &json!("Warning")));
+    assert_eq!((&event["regarding"]["name"], &event["regarding"]["uid"]), (&json!("cart"), &json!("u1")));
+    assert_eq!(event["metadata"]["namespace"], "shop");
+    for count in [2, 3] {
+        say("cart");
+        wait_for("it is told", || condition(&objects, "ResolvedRefs") == "True");
+        say("gone");
+        wait_for("it is counted", || objects.events()[0]["series"]["count"] == count);
+    }
+    assert_eq!(objects.events().len(), 1);
+    drop((source, give));
+    // Another finds it refused, and nothing has happened since.
+    objects.put(LEASE, json!({ "metadata": {}, "spec": { "holderIdentity": "" } }));
+    let posts = objects.asked("POST");
+    let (mut source, give) = reported(&access);
+    give.send(texts(&named("gone"))).unwrap();
+    source.next(Duration::from_secs(5)).unwrap();
+    wait_for("it was tried", || objects.asked("POST") > posts);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!((objects.events().len(), &objects.events()[0]["series"]["count"]), (1, &json!(3)));
 }

@@ -35,7 +35,7 @@ impl Bench {
             store: Store::new(Options { node: "no.node".try_into().ok(), ..Options::default() }),
             files: BTreeMap::new(),
             shelf: Shelf::new(site),
-            stream: Stream::new(true),
+            stream: Stream::new(Proof::Trusted),
             last: HashMap::new(),
         };
         for (name, text) in files {
@@ -201,14 +201,14 @@ fn who_comes_back_is_sent_what_it_has_not_and_told_what_is_gone() {
     bench.one();
     let mut initial_versions = bench.versions(Kind::Namespace);
     initial_versions.insert("another's".to_owned(), "v7".to_owned());
-    bench.stream = Stream::new(true);
+    bench.stream = Stream::new(Proof::Trusted);
     bench.remove("gone");
     bench.write("shop", &namespace("shop", "two"));
     bench.write("new", &namespace("new", "one"));
     bench.hear(&Request { initial_versions, ..request(Kind::Namespace, &[], &[]) });
     assert_eq!(bench.all(), ["Namespace: +new +shop", "Namespace: -another's -gone"]);
     // A nonce of a stream of before is nothing's answer.
-    bench.stream = Stream::new(true);
+    bench.stream = Stream::new(Proof::Trusted);
     bench.hear(&Request { nonce: "1".to_owned(), ..request(Kind::Namespace, &[], &[]) });
     assert_eq!(bench.all(), ["Namespace: +new +same +shop"]);
 }
@@ -219,7 +219,7 @@ fn who_is_up_to_date_is_told_so_and_costs_no_encoding() {
     bench.ask(Kind::Namespace, &[], &[]);
     bench.one();
     let initial_versions = bench.versions(Kind::Namespace);
-    bench.stream = Stream::new(true);
+    bench.stream = Stream::new(Proof::Trusted);
     bench.hear(&Request { initial_versions, ..request(Kind::Namespace, &[], &[]) });
     assert_eq!(bench.all(), ["Namespace:"]);
     assert_eq!(bench.stream.encoded(), 0);
@@ -308,19 +308,43 @@ fn from_node(name: &str) -> Request {
 #[test]
 fn probes_are_told_to_the_pods_own_node_where_its_name_is_proven() {
     let mut versions = Vec::new();
-    for (proven, name) in [(true, "node-a"), (true, "node-b"), (false, "node-a"), (true, "no name")] {
+    let node = |name: &str| Proof::Node(name.try_into().unwrap());
+    for (proof, name, is_told) in [
+        (Proof::Trusted, "node-a", true),
+        (Proof::Trusted, "node-b", false),
+        (Proof::Nothing, "node-a", false),
+        (Proof::Trusted, "no name", false),
+        (node("node-a"), "node-a", true),
+        (node("node-b"), "node-b", false),
+    ] {
         let mut bench = Bench::new(&[("a", pod("cart-1", "cart", "10.0.0.1"))]);
-        bench.stream = Stream::new(proven);
+        bench.stream = Stream::new(proof.clone());
         let notices = bench.hear(&from_node(name));
         assert_eq!(notices.is_empty(), name != "no name", "{notices:?}");
         bench.one();
         let body = bench.last[Kind::Address.type_url()].resources[0].resource.clone().unwrap().value;
         let tells = String::from_utf8_lossy(&body).contains("/well");
-        assert_eq!(tells, (proven, name) == (true, "node-a"), "{proven} {name}");
+        assert_eq!(tells, is_told, "{proof:?} {name}");
         versions.extend(bench.versions(Kind::Address).into_values());
     }
     assert_ne!(versions[0], versions[1]);
     assert_eq!(versions[1], versions[2]);
+}
+
+#[test]
+fn who_has_proven_to_be_a_node_asks_as_no_other_and_need_not_say_which() {
+    let of_a = || Stream::new(Proof::Node("node-a".try_into().unwrap()));
+    let mut bench = Bench::new(&[("a", pod("cart-1", "cart", "10.0.0.1"))]);
+    for name in ["node-b", "no name", ""] {
+        bench.stream = of_a();
+        let heard = bench.stream.hear(&from_node(name), &bench.shelf);
+        assert_eq!(heard, Err(Refusal::OtherNode), "{name}");
+    }
+    bench.stream = of_a();
+    bench.hear(&request(Kind::Address, &[], &[]));
+    bench.one();
+    let body = bench.last[Kind::Address.type_url()].resources[0].resource.clone().unwrap().value;
+    assert!(String::from_utf8_lossy(&body).contains("/well"), "its own probes");
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn who_comes_back_names_what_it_kept_and_gets_what_it_lacks() {
     bench.ask(Kind::Address, &["/10.96.0.1", "/10.0.0.9"], &[]);
     bench.one();
     let initial_versions = bench.versions(Kind::Address);
-    bench.stream = Stream::new(true);
+    bench.stream = Stream::new(Proof::Trusted);
     bench.write("web", &pod("web-1", "web", "10.0.0.99"));
     let again = request(Kind::Address, &["/10.96.0.1", "*"], &["*"]);
     bench.hear(&Request { initial_versions, ..again });
@@ -182,7 +182,7 @@ fn a_change_costs_who_has_it_what_changed_and_the_others_nothing() {
     let asked = |from: usize| (from..from + 40).map(|number| format!("/{}", vip(number))).collect::<Vec<_>>();
     let ask = |bench: &mut Bench, from| {
         let subscribe = asked(from);
-        bench.stream = Stream::new(true);
+        bench.stream = Stream::new(Proof::Trusted);
         bench.hear(&Request { subscribe, ..request(Kind::Address, &[], &[]) });
         bench.all();
         bench.stream.encoded()

@@ -20,8 +20,8 @@ pub struct Account {
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
-    pub(super) account: Account,
+pub(in crate::control::kubernetes) struct Caller {
+    pub(in crate::control::kubernetes) account: Account,
     /// The pod that the token was made for: name and UID.
     pod: Option<(String, String)>,
     /// Its node, where the API server says it (Kubernetes 1.32 and newer do).

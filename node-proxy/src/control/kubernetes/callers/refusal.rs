@@ -1,4 +1,4 @@
-//! Why no certificate is given: a closed set, each with a word for logs and metrics, and what is counted of them.
+//! Why somebody is refused who asks the control plane: a closed set, each with a word for logs and metrics, and what is counted of them.
 //!
 //! What is said to who asks must never tell more than the word: no token, and nothing of pods of other nodes.
 
@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tonic::{Code, Status};
 
-/// Why a request for a certificate is refused.
+/// Why a request is refused: for the mesh, or for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Others would read the token.
-    #[error("certificates are given over TLS alone")]
+    #[error("a token is taken over TLS alone")]
     InTheClear,
     /// No token.
     #[error("there is no bearer token: mount a projected service account token")]
@@ -25,7 +25,9 @@ pub enum Refusal {
     #[error("the token is not for the audience of --authority-audience")]
     Audience,
     /// Not the daemon's account, and so nobody who asks for others.
-    #[error("this account does not ask for others: --authority-accounts lists those that do")]
+    #[error(
+        "this account is no node's daemon, which reads the mesh and asks for others: --authority-accounts lists those that are"
+    )]
     Account,
     /// Not known where the token is used.
     #[error("the token says no pod whose node is known: it has to be a projected one, of the pod that asks")]
@@ -105,25 +107,25 @@ impl From<Refusal> for Status {
 
 /// What an authority has done.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(in crate::control::kubernetes) struct Figures {
     signed: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
 }
 
 impl Figures {
-    pub(super) fn sign(&self) {
+    pub(in crate::control::kubernetes) fn sign(&self) {
         self.signed.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn refuse(&self, refusal: Refusal) {
+    pub(in crate::control::kubernetes) fn refuse(&self, refusal: Refusal) {
         self.refused[refusal as usize].fetch_add(1, Relaxed);
     }
 
-    pub(super) fn signed(&self) -> u64 {
+    pub(in crate::control::kubernetes) fn signed(&self) -> u64 {
         self.signed.load(Relaxed)
     }
 
-    pub(super) fn refused(&self, refusal: Refusal) -> u64 {
+    pub(in crate::control::kubernetes) fn refused(&self, refusal: Refusal) -> u64 {
         self.refused[refusal as usize].load(Relaxed)
     }
 }

@@ -1,0 +1,109 @@
+//! Who reads the mesh over the network: a node's own client against the server, by the tokens that the authority's callers show, too.
+
+use std::sync::mpsc;
+
+use config::{model::Mesh, name::PodName};
+
+use super::*;
+use crate::control::discovery::client::{self, Client, Event, Introduction, Tls};
+
+/// A server that demands tokens, over TLS and on a Unix socket.
+struct Plane {
+    setup: Setup,
+    address: SocketAddr,
+    socket: PathBuf,
+}
+
+impl Plane {
+    async fn new() -> Self {
+        let setup = Setup::new().await;
+        let site =
+            config::discovery::Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() };
+        let streams = Arc::new(Streams::new(site));
+        streams.stock(&Arc::new(Mesh { version: 1, ..Mesh::default() }));
+        let socket = setup.file("control.sock");
+        let at = [Listen::Tcp("127.0.0.1:0".parse().unwrap()), Listen::Unix(socket.clone())];
+        let own = Some(Certificates::Own(Arc::clone(&setup.authority)));
+        let server = Server::open(&at, own, streams).await.unwrap();
+        let Listen::Tcp(address) = server.addresses().unwrap()[0] else { panic!() };
+        tokio::spawn(server.knowing(Some(setup.authority.callers())).serve());
+        Self { setup, address, socket }
+    }
+
+    /// What a node of this name reads with this token, or why it does not.
+    async fn read(&self, server: client::Server, node: &str, token: Option<&str>) -> Result<(), String> {
+        let file = self.setup.file("shown");
+        token.inspect(|token| std::fs::write(&file, token).unwrap());
+        let (events, heard) = mpsc::channel();
+        let name = Some("canopy-control.canopy-system.svc".to_owned());
+        let options = client::Options {
+            server,
+            tls: Arc::new(Tls { root: self.setup.file("ca.crt"), name, certificate: None }),
+            token: token.map(|_| file),
+            introduction: Introduction {
+                node: node.to_owned(),
+                addresses: Vec::new(),
+                pod: PodName::new("canopy-system".try_into().unwrap(), "canopy-node-x".try_into().unwrap()),
+                cluster: "Kubernetes".to_owned(),
+                domain: "cluster.local".try_into().unwrap(),
+                network: String::new(),
+            },
+            on_demand: None,
+            cache: None,
+            trust_domain: "cluster.local".to_owned(),
+        };
+        let client = Client::start(options, events).unwrap();
+        let end = Instant::now() + LONG;
+        loop {
+            assert!(Instant::now() < end, "neither an answer nor a refusal");
+            if let Ok(Event::Batch(..)) = heard.try_recv() {
+                return Ok(());
+            }
+            let status = client.standing().to_json(std::time::SystemTime::now());
+            if let Some(error) = status["error"].as_str() {
+                return Err(error.to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn over_tls(&self, node: &str, token: Option<&str>) -> Result<(), String> {
+        let server = client::Server::Tls(self.address.to_string().parse().unwrap());
+        self.read(server, node, token).await
+    }
+}
+
+#[tokio::test]
+async fn the_mesh_is_told_to_a_nodes_daemon_by_its_token_and_to_nobody_else() {
+    let plane = Plane::new().await;
+    assert_eq!(plane.over_tls("a", Some("daemon-on-a")).await, Ok(()));
+    let cluster = &plane.setup.cluster;
+    cluster.token("a-workloads", Token { user: "system:serviceaccount:shop:cart", ..daemon() });
+    cluster.token("for-the-api-server", Token { audience: "api", ..daemon() });
+    cluster.token("of-no-pod", Token { extra: Vec::new(), ..daemon() });
+    for (token, why) in [
+        (None, "there is no bearer token"),
+        (Some("made-up"), "does not take the token"),
+        (Some("for-the-api-server"), "does not take the token"),
+        (Some("a-workloads"), "no node's daemon"),
+        (Some("of-no-pod"), "no pod whose node is known"),
+    ] {
+        let refused = plane.over_tls("a", token).await.unwrap_err();
+        assert!(refused.contains(why), "{token:?}: {refused}");
+    }
+    cluster.expire("daemon-on-a");
+    assert!(plane.over_tls("a", Some("daemon-on-a")).await.is_err(), "its pod is gone");
+}
+
+#[tokio::test]
+async fn a_node_asks_as_itself_alone() {
+    let plane = Plane::new().await;
+    let refused = plane.over_tls("b", Some("daemon-on-a")).await.unwrap_err();
+    assert!(refused.contains("another node"), "{refused}");
+}
+
+#[tokio::test]
+async fn on_the_unix_socket_root_needs_no_token() {
+    let plane = Plane::new().await;
+    assert_eq!(plane.read(client::Server::Unix(plane.socket.clone()), "b", None).await, Ok(()));
+}

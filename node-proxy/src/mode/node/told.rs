@@ -1,0 +1,208 @@
+//! What the owners of this node's pods are told in the cluster, as Events of the pods: what their tenants are told here, and which pods
+//! are not carried.
+//!
+//! Each second it is looked what is new. What becomes of objects, the control plane tells.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use config::{finding::ObjectRef, model::Workload, name::PodName};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    control::{
+        Status,
+        kubernetes::{Access, Note, Notes, Regarding, Reporter},
+    },
+    forest::{Enrolments, ForestHandle},
+    mode::Manifests,
+    tenancy::{Event, events::Kind},
+};
+
+/// What was looked at already.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The last event.
+    last: u64,
+    waiting: BTreeSet<PodName>,
+    kept_out: BTreeMap<ObjectRef, String>,
+    /// Whether anything was looked at yet.
+    has_looked: bool,
+}
+
+/// Where owners are told, if that is a cluster that can be asked. Within an event loop.
+pub(super) async fn notes(manifests: &Manifests, node: &str) -> Option<Notes> {
+    let Manifests::Kubernetes(access) = manifests else { return None };
+    let started = start(access, node).await;
+    started.inspect_err(|error| tracing::warn!(%error, "owners of pods are not told by Events")).ok()
+}
+
+async fn start(access: &Access, node: &str) -> Result<Notes, crate::control::kubernetes::KubernetesError> {
+    Notes::start(access, Reporter { controller: CONTROLLER, instance: node.to_owned() }).await
+}
+
+/// Tells them, for as long as it is polled.
+pub(super) async fn follow(forest: ForestHandle, status: Arc<Status>, node: String, notes: Notes) {
+    let mut seen = Seen::default();
+    let enrolments = forest.enrolments();
+    let mut look = interval(EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let events = forest.events(seen.last, None).events;
+        let all = {
+            let enrolments = enrolments.borrow();
+            seen.look((&events, status.kept_out()), &enrolments, &node)
+        };
+        all.into_iter().for_each(|note| notes.tell(note));
+    }
+}
+
+impl Seen {
+    /// What is new of events, of pods that are kept out, and of those that wait.
+    fn look(
+        &mut self,
+        (events, kept_out): (&[Event], BTreeMap<ObjectRef, String>),
+        enrolments: &Enrolments,
+        node: &str,
+    ) -> Vec<Note> {
+        let mut notes: Vec<Note> =
+            events.iter().flat_map(|event| of_tenant(event, &enrolments.planted, node)).collect();
+        self.last = events.last().map_or(self.last, |event| event.number);
+        for (workload, problem) in &enrolments.waiting {
+            if !self.waiting.contains(&workload.pod) {
+                let text = format!("not served by the mesh yet: {problem}");
+                notes.push(self.of_pod(regarding(workload), "NotServed", text));
+            }
+        }
+        for (object, why) in &kept_out {
+            if self.kept_out.get(object) != Some(why) {
+                notes.push(self.of_pod(Regarding::named(object.clone()), "NotCaptured", why.clone()));
+            }
+        }
+        self.waiting = enrolments.waiting.iter().map(|(workload, _)| workload.pod.clone()).collect();
+        self.kept_out = kept_out;
+        self.has_looked = true;
+        notes
+    }
+
+    fn of_pod(&self, regarding: Regarding, reason: &'static str, text: String) -> Note {
+        let is_perhaps_known = !self.has_looked;
+        Note { regarding, reason, action: "Enrol", text, is_warning: true, is_perhaps_known }
+    }
+}
+
+/// What a tenant is told, told of its pods here.
+fn of_tenant(event: &Event, planted: &[Arc<Workload>], node: &str) -> Vec<Note> {
+    let (reason, is_warning) = match (event.kind, &event.reason) {
+        (Kind::Cell, _) => ("TenantCell", true),
+        (Kind::Budget, _) => ("TenantBudget", true),
+        (Kind::Node, Some(_)) => ("NodeBound", true),
+        (Kind::Node, None) => ("NodeDaemon", false),
+        // Those of its pods are told of each, and those of its objects by the control plane.
+        (Kind::Workload | Kind::Configuration, _) => return Vec::new(),
+    };
+    let its = planted.iter().filter(|workload| workload.tenant.to_string() == event.tenant);
+    let note = |workload: &Arc<Workload>| Note {
+        regarding: regarding(workload),
+        reason,
+        action: "Serve",
+        text: format!("{} (tenant {}, node {node})", event.what, event.tenant),
+        is_warning,
+        is_perhaps_known: false,
+    };
+    its.take(PODS).map(note).collect()
+}
+
+fn regarding(workload: &Workload) -> Regarding {
+    let PodName { namespace, name } = &workload.pod;
+    let object = ObjectRef::new("Pod", Some(namespace.as_str()), name.as_str());
+    Regarding { object, uid: workload.uid.clone() }
+}
+
+/// Who tells.
+const CONTROLLER: &str = "canopy.mesh/node";
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(1);
+/// Pods of a tenant that are told of one event: its owner is told, not each replica.
+const PODS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use config::{
+        identity::{Identity, TrustDomain},
+        name::{Name, Namespace, ServiceAccount, TenantId},
+    };
+
+    use super::*;
+
+    fn workload(tenant: &str, name: &str) -> Arc<Workload> {
+        let namespace = Namespace::try_from(tenant).unwrap();
+        let identity = Identity {
+            trust_domain: TrustDomain::default(),
+            namespace: namespace.clone(),
+            service_account: ServiceAccount::try_from("default").unwrap(),
+        };
+        let pod = PodName::new(namespace, Name::try_from(name).unwrap());
+        let tenant = TenantId::Tenant(Name::try_from(tenant).unwrap());
+        Arc::new(Workload { uid: Some(format!("uid-{name}")), ..Workload::new(pod, tenant, identity) })
+    }
+
+    fn event(number: u64, kind: Kind, reason: Option<&str>) -> Event {
+        let (what, tenant) = ("your cell panicked".to_owned(), "shop".to_owned());
+        let reason = reason.map(str::to_owned);
+        Event { number, at: 0.0, tenant, kind, what, reason, count: None }
+    }
+
+    fn told(notes: &[Note]) -> Vec<String> {
+        let told = notes.iter().map(|note| format!("{} {}", note.regarding.object.name, note.reason));
+        told.collect()
+    }
+
+    #[test]
+    fn what_a_tenant_is_told_is_told_of_its_pods_on_this_node_and_of_nobody_elses() {
+        let planted = vec![workload("shop", "cart"), workload("bank", "till"), workload("shop", "web")];
+        let enrolments = Enrolments { version: 1, planted, waiting: Vec::new() };
+        let mut seen = Seen::default();
+        let events = [
+            event(1, Kind::Cell, None),
+            event(2, Kind::Configuration, None),
+            event(3, Kind::Node, Some("tunnel_limit")),
+        ];
+        let notes = seen.look((&events, BTreeMap::new()), &enrolments, "n1");
+        assert_eq!(told(&notes), ["cart TenantCell", "web TenantCell", "cart NodeBound", "web NodeBound"]);
+        assert_eq!(notes[0].text, "your cell panicked (tenant shop, node n1)");
+        assert_eq!(notes[0].regarding.uid.as_deref(), Some("uid-cart"));
+        assert_eq!(seen.last, 3, "the next look asks for later ones");
+    }
+
+    #[test]
+    fn of_a_tenant_with_many_pods_some_are_told() {
+        let planted = (0..50).map(|number| workload("shop", &format!("cart-{number}"))).collect();
+        let enrolments = Enrolments { version: 1, planted, waiting: Vec::new() };
+        let notes =
+            Seen::default().look((&[event(1, Kind::Budget, None)], BTreeMap::new()), &enrolments, "n1");
+        assert_eq!(notes.len(), PODS);
+    }
+
+    #[test]
+    fn a_pod_that_waits_or_runs_in_a_sandbox_is_told_of_once() {
+        let waiting = vec![(workload("shop", "cart"), "no port".to_owned())];
+        let enrolments = Enrolments { version: 1, planted: Vec::new(), waiting };
+        let sandboxed =
+            || BTreeMap::from([(ObjectRef::new("Pod", Some("shop"), "safe"), "gVisor".to_owned())]);
+        let mut seen = Seen::default();
+        assert_eq!(
+            told(&seen.look((&[], sandboxed()), &enrolments, "n1")),
+            ["cart NotServed", "safe NotCaptured"]
+        );
+        assert!(seen.look((&[], sandboxed()), &enrolments, "n1").is_empty());
+        assert!(seen.look((&[], BTreeMap::new()), &Enrolments::default(), "n1").is_empty());
+        let again = seen.look((&[], sandboxed()), &enrolments, "n1");
+        assert_eq!(told(&again), ["cart NotServed", "safe NotCaptured"]);
+        assert!(again.iter().all(|note| !note.is_perhaps_known));
+    }
+}
