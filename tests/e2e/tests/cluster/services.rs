@@ -128,6 +128,8 @@ fn probes_by_grpc_are_answered_by_the_app_under_strict() -> Outcome {
         let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.name=unknown"]);
         events.is_ok_and(|events| events.contains("Readiness probe failed"))
     })?;
+    // It fails while the app begins, too: some periods more.
+    std::thread::sleep(Duration::from_secs(3));
     let ready =
         "--output=jsonpath={.status.containerStatuses[0].ready} {.status.containerStatuses[0].restartCount}";
     assert_eq!(space.kubectl(&["get", "pod", "unknown", ready])?, "false 0");
