@@ -37,9 +37,12 @@ finish_node() {
     read -ra cidrs < <(admin get node "$name" -o 'jsonpath={.spec.podCIDRs[*]}{"\n"}')
     pod_routes "$1" "${cidrs[@]}"
     proxy_config "$1" >"$folder/proxy.yaml"
-    launch_in "$1" proxy "$tools/kube-proxy" --config "$folder/proxy.yaml"
+    start_proxy "$1"
     cni_config "${cidrs[@]}" >"$folder/etc/cni/net.d/10-pods.conflist"
 }
+
+# start_proxy NUMBER: kube-proxy, of a node that was finished.
+start_proxy() { launch_in "$1" proxy "$tools/kube-proxy" --config "$state/node-$1/proxy.yaml"; }
 
 # stop_node NUMBER: ends its first process, which takes the others with it, and waits for the last of them.
 stop_node() {
@@ -194,10 +197,11 @@ hand_down() {
 
 hierarchies() { awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts; }
 
+# forget_cgroups NAME…: those of nodes in which nothing runs any more.
 forget_cgroups() {
     local hierarchy node tries
     for hierarchy in $(hierarchies); do
-        for node in canopy-node-1 canopy-node-2; do
+        for node in "$@"; do
             tries=50
             while [ -d "$hierarchy/$node" ] && ! find "$hierarchy/$node" -depth -type d -exec rmdir {} + 2>/dev/null; do
                 [ $((tries -= 1)) -gt 0 ] || die "$hierarchy/$node is still in use: $(find "$hierarchy/$node" -name cgroup.procs -exec cat {} + | tr '\n' ' ')"

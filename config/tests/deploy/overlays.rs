@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::manifests::{BASE, base, documents, files, is, items, repository, strings, text};
 
 const OVERLAYS: &str = "deploy/daemonset/overlays";
+const REMOVAL: &str = "deploy/daemonset/removal";
 
 fn overlays() -> Vec<String> {
     let folder = repository().join(OVERLAYS);
@@ -18,7 +19,7 @@ fn overlays() -> Vec<String> {
 fn every_file_of_a_kustomization_is_there_and_every_file_there_is_of_one() {
     let mut folders = overlays();
     assert!(folders.len() >= 5, "{folders:?}");
-    folders.extend([BASE.to_owned(), "deploy/monitoring".to_owned()]);
+    folders.extend([BASE, REMOVAL, "deploy/monitoring"].map(str::to_owned));
     for folder in folders {
         let kustomization = &documents(&text(&format!("{folder}/kustomization.yaml")))[0];
         let mut listed: BTreeSet<String> = strings(&kustomization["resources"]).into_iter().collect();
@@ -100,5 +101,44 @@ fn the_example_is_opted_in_and_its_tenant_lists_it() {
     assert_eq!(workloads.iter().filter(|object| object["kind"] == "Deployment").count(), 2);
     for object in workloads {
         assert_eq!(object["metadata"]["namespace"], namespace["metadata"]["name"]);
+    }
+}
+
+/// What takes it all away is not of the base, but has the base's places, and no more rights than who put it there.
+#[test]
+fn what_removes_canopy_from_a_node_looks_where_it_was_put_and_has_no_right_besides() {
+    let removal = &documents(&text(&format!("{REMOVAL}/removal.yaml")))[0]["spec"]["template"]["spec"];
+    assert_eq!(removal["automountServiceAccountToken"], false);
+    assert!(removal["hostPID"] != true && removal["hostIPC"] != true);
+    let places = |pod: &Value| -> BTreeSet<String> {
+        items(&pod["volumes"])
+            .filter_map(|volume| volume["hostPath"]["path"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let base = base();
+    let (mut known, mut rights) = (BTreeSet::new(), BTreeSet::new());
+    for name in ["canopy-node", "canopy-cni"] {
+        let (_, part) = base.iter().find(|(_, object)| is(object, "DaemonSet", name)).unwrap();
+        let pod = &part["spec"]["template"]["spec"];
+        known.extend(places(pod));
+        rights.extend(
+            items(&pod["containers"]).flat_map(|one| strings(&one["securityContext"]["capabilities"]["add"])),
+        );
+    }
+    assert!(places(removal).is_subset(&known), "{:?} of {known:?}", places(removal));
+    for kept in ["/opt/cni/bin", "/etc/cni/net.d", "/var/lib/canopy", "/run/canopy", "/sys/fs/bpf"] {
+        assert!(places(removal).contains(kept), "{kept}");
+    }
+    let containers: Vec<&Value> =
+        items(&removal["initContainers"]).chain(items(&removal["containers"])).collect();
+    assert_eq!(containers.len(), 4);
+    for container in containers {
+        let context = &container["securityContext"];
+        assert_eq!(
+            (&context["privileged"], &context["readOnlyRootFilesystem"]),
+            (&false.into(), &true.into())
+        );
+        assert_eq!(strings(&context["capabilities"]["drop"]), ["ALL"]);
+        assert!(strings(&context["capabilities"]["add"]).iter().all(|right| rights.contains(right)));
     }
 }

@@ -20,7 +20,7 @@ use crate::cni::{
     install::{
         Options, Told,
         account::{self, Account},
-        install, uninstall, watch,
+        empty, install, uninstall, watch,
     },
     network,
 };
@@ -107,6 +107,12 @@ struct Uninstall {
     /// Leave the plugin's file: CRI-O ends a pod with the plugins that it began with.
     #[arg(long, env = "CANOPY_CNI_KEEP_BINARY")]
     keep_binary: bool,
+    /// A directory of the daemon's that is emptied, too: what it keeps for its next start, and what tenants used. No daemon may run.
+    #[arg(long, value_name = "DIR")]
+    remove_state: Vec<PathBuf>,
+    /// Stay when all is done, until SIGTERM: for a DaemonSet, whose containers may not end.
+    #[arg(long)]
+    stay: bool,
 }
 
 #[derive(Debug, Args)]
@@ -124,10 +130,7 @@ impl Cni {
         match self.verb {
             None => plugin(),
             Some(Verb::Install(verb)) => verb.run(),
-            Some(Verb::Uninstall(verb)) => {
-                let Places { cni_conf_dir, cni_bin_dir } = verb.places;
-                tell(&uninstall(&cni_conf_dir, &cni_bin_dir, verb.keep_binary)?, "nothing is installed")
-            }
+            Some(Verb::Uninstall(verb)) => verb.run(),
         }
     }
 }
@@ -159,12 +162,9 @@ impl Install {
         }
         let _flush = start_log(&filter, format)?;
         super::runtime()?.block_on(async {
-            let (mut stop, mut interrupt) =
-                (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             tokio::select! {
                 () = watch::keep(&options) => {}
-                _ = stop.recv() => {}
-                _ = interrupt.recv() => {}
+                told = told_to_end() => told?,
             }
             tracing::info!("ended; the plugin stays: `canopy cni uninstall` takes it away");
             Ok(ExitCode::SUCCESS)
@@ -203,6 +203,31 @@ impl Install {
             },
         })
     }
+}
+
+impl Uninstall {
+    fn run(self) -> Outcome {
+        let Places { cni_conf_dir, cni_bin_dir } = self.places;
+        let mut changes = uninstall(&cni_conf_dir, &cni_bin_dir, self.keep_binary)?;
+        for directory in &self.remove_state {
+            changes.extend(empty(directory)?);
+        }
+        let done = tell(&changes, "nothing is installed")?;
+        if self.stay {
+            super::runtime()?.block_on(told_to_end())?;
+        }
+        Ok(done)
+    }
+}
+
+/// Until this process is told to end.
+async fn told_to_end() -> io::Result<()> {
+    let (mut stop, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = stop.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// Says what was done, a line for each thing.

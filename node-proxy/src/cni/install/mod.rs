@@ -191,6 +191,28 @@ pub fn uninstall(conf_dir: &Path, bin_dir: &Path, keep_binary: bool) -> Result<V
     Ok(changes)
 }
 
+/// Takes away all that is in a directory of the daemon's, which itself may be somebody's mount; a link, and not what it leads to.
+///
+/// # Errors
+/// A file cannot be removed. That there is no such directory is none.
+pub fn empty(directory: &Path) -> Result<Vec<Change>, InstallError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(directory, "read")(error)),
+    };
+    let mut changes = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed(directory, "read"))?;
+        let path = entry.path();
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(failed(&path, "removed"))?;
+        changes.push(Change::Removed(path));
+    }
+    Ok(changes)
+}
+
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -278,3 +278,23 @@ async fn while_it_is_watched_it_is_mended_within_moments_and_an_end_leaves_it() 
     keeping.abort();
     assert!(chained());
 }
+
+#[test]
+fn a_directory_of_the_daemons_is_emptied_and_nothing_that_a_link_in_it_leads_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, elsewhere) = (directory.path().join("state"), directory.path().join("elsewhere"));
+    for folder in [&state.join("discovery"), &elsewhere] {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("kept"), "x").unwrap();
+    }
+    fs::write(state.join("namespaces.json"), "{}").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, state.join("link")).unwrap();
+    let mut removed = empty(&state).unwrap();
+    removed.sort_by_key(ToString::to_string);
+    let names = ["discovery", "link", "namespaces.json"];
+    assert_eq!(removed, names.map(|name| Change::Removed(state.join(name))));
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+    assert!(elsewhere.join("kept").exists());
+    assert_eq!(empty(&state).unwrap(), [], "twice is once");
+    assert_eq!(empty(&directory.path().join("never")).unwrap(), []);
+}

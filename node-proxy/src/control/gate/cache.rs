@@ -95,13 +95,28 @@ impl Cache {
         let done = tokio::task::spawn_blocking(move || to_write.write(&path)).await;
         match done.unwrap_or_else(|_panicked| Err(io::ErrorKind::Other.into())) {
             Ok(()) => (self.written, self.complained) = (Some(namespaces), false),
-            Err(error) if !self.complained => {
-                let path = self.path.display();
-                tracing::warn!(%path, %error, "what namespaces say cannot be kept on disk (--gate-cache): while neither this daemon nor the API server is there, new pods wait");
-                self.complained = true;
+            Err(error) => {
+                let outdated = forget(&self.path).err();
+                if !self.complained {
+                    let path = self.path.display();
+                    tracing::warn!(%path, %error, "what namespaces say cannot be kept on disk (--gate-cache): while neither this daemon nor the API server is there, new pods wait");
+                    if let Some(error) = outdated {
+                        tracing::error!(%path, %error, "nor can what they said before be removed from it (--gate-cache): remove the file, since by it pods would start uncaptured whose namespaces are captured by now");
+                    }
+                    self.complained = true;
+                }
+                // As it is removed, it is not written.
+                self.written = None;
             }
-            Err(_told) => {}
         }
+    }
+}
+
+/// Takes away what is true no more: by it, a pod of a namespace that was labelled since would start uncaptured. It takes no room on a full disk.
+fn forget(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -146,6 +161,29 @@ mod tests {
         cache.keep(&mesh(3, &[("shop", &[(MODE, "off")])])).await;
         let off = Terms { mode: Some(Mode::Off), ..Terms::default() };
         assert_eq!(Namespaces::read(&path).unwrap().terms("shop"), Some(off));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_not_left_as_it_was_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("namespaces.json");
+        let mut cache = Cache::new(path.clone());
+        cache.keep(&mesh(1, &[("shop", &[])])).await;
+        // Where a folder stands in the place of the new file, it cannot be written, as on a full disk.
+        let in_the_way = directory.path().join(".namespaces.json.canopy-new");
+        fs::create_dir(&in_the_way).unwrap();
+        let labelled = mesh(2, &[("shop", &[(MODE, "node")])]);
+        cache.keep(&labelled).await;
+        assert!(!path.exists(), "a namespace that is captured by now is not known as one that is off");
+        fs::remove_dir(&in_the_way).unwrap();
+        cache.keep(&labelled).await;
+        assert_eq!(Namespaces::read(&path).unwrap().terms("shop").unwrap().mode, Some(Mode::Node));
+        // What was in force before is written again after it, too.
+        fs::create_dir(&in_the_way).unwrap();
+        cache.keep(&mesh(3, &[])).await;
+        fs::remove_dir(&in_the_way).unwrap();
+        cache.keep(&labelled).await;
+        assert!(path.exists());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Certificates, verification and TLS together: real handshakes between real cells' credentials, in memory.
 
 mod believed;
+mod clock;
 mod embedded;
 mod handshakes;
 mod peers;

@@ -2,12 +2,73 @@
 //!
 //! It changes nothing outside a test's own namespaces, but for `faults.rs`, which has a test alone.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
 use e2e::repository;
 use testkit::{Cluster, KitError, Outcome, Space, eventually};
 
 /// The cluster that is up.
 pub(crate) fn running() -> Cluster {
     Cluster::running(&repository().join("target/tools"))
+}
+
+/// What a node's own files are in, as this machine sees them.
+pub(crate) fn node_folder(node: &str) -> PathBuf {
+    repository().join("target/cluster").join(node)
+}
+
+/// A file of a node by the path that it has there, also below what is mounted there alone.
+pub(crate) fn on_node(node: &str, path: &str) -> Result<PathBuf, KitError> {
+    let init = node_folder(node).join("init");
+    let pid = fs::read_to_string(&init).map_err(|source| KitError::File { path: init.clone(), source })?;
+    Ok(Path::new("/proc").join(pid.trim()).join("root").join(path.trim_start_matches('/')))
+}
+
+/// Runs a program inside a node.
+pub(crate) fn run_on_node(node: &str, command: &[&str]) -> Outcome {
+    let pid = fs::read_to_string(node_folder(node).join("init"))?;
+    // Of its processes, too, or /proc would be another's than it says.
+    let within = ["--target", pid.trim(), "--mount", "--pid", "--uts", "--net", "--"];
+    let output = Command::new("nsenter").args(within).args(command).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?} on {node}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}
+
+/// Runs a script of the repository. What it starts outlives it, so its output is no pipe that is read to its end.
+pub(crate) fn script(name: &str, arguments: &[&str]) -> Outcome {
+    let script = repository().join("scripts").join(name);
+    let output = Command::new(script).args(arguments).current_dir(repository()).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            Err(format!("scripts/{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+        }
+    }
+}
+
+/// Makes an image of files (`/path/in/image=FILE`), and brings it into both nodes.
+pub(crate) fn load(name: &str, entries: &[&str]) -> Outcome {
+    let file = name.replace(['/', ':'], "-");
+    let archive = repository().join(format!("target/images/{file}.tar")).to_string_lossy().into_owned();
+    script("pack-image", &[&[archive.as_str(), name], entries].concat())?;
+    script("cluster", &["load", &archive])
+}
+
+/// Does `act` when it is dropped.
+pub(crate) fn finally<F: FnMut()>(act: F) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(act)
 }
 
 /// The label that opts a namespace in.
@@ -103,6 +164,7 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
+      terminationGracePeriodSeconds: 2
       topologySpreadConstraints:
       - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}
       containers:

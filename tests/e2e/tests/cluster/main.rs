@@ -12,4 +12,8 @@ mod life;
 
 mod rights;
 
+mod services;
+
 mod faults;
+
+mod installation;

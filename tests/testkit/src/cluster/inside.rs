@@ -4,11 +4,15 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     thread::JoinHandle,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::{KitError, netns::spawn_in, traffic::Place};
 
@@ -45,10 +49,34 @@ impl Inside {
     /// # Errors
     /// They may not be ended.
     pub fn kill(&self) -> Result<(), KitError> {
-        for pid in self.processes.iter().filter(|pid| !is_pause(**pid)) {
-            let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) else { continue };
-            kill_process(pid, Signal::KILL)
-                .map_err(|source| KitError::file(&self.path, std::io::Error::from(source)))?;
+        self.end(|pid| !is_pause(pid))
+    }
+
+    /// The same of all of it, also of what holds its namespaces: they go with the last of them that nobody else holds.
+    ///
+    /// # Errors
+    /// They may not be ended.
+    pub fn vanish(&self) -> Result<(), KitError> {
+        self.end(|_any| true)
+    }
+
+    /// Its network namespace, by the number that `stat` has for it.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn network(&self) -> Result<u64, KitError> {
+        let metadata = fs::metadata(&self.path).map_err(|source| KitError::file(&self.path, source))?;
+        Ok(metadata.ino())
+    }
+
+    fn end(&self, which: impl Fn(u32) -> bool) -> Result<(), KitError> {
+        for pid in self.processes.iter().copied().filter(|pid| which(*pid)) {
+            let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+            match kill_process(pid, Signal::KILL) {
+                // One that has ended by itself, as a container's do with its first.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(source) => return Err(KitError::file(&self.path, std::io::Error::from(source))),
+            }
         }
         Ok(())
     }

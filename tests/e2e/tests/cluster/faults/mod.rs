@@ -4,13 +4,21 @@
 
 use std::{fs, time::Duration};
 
-use e2e::repository;
 use testkit::{Cluster, Outcome, Space, Traffic, eventually};
 
-use crate::lab::{OPTED_IN, WEB, ask, daemons, host, installed, named, running, sleeper, until_carried};
+use crate::lab::{
+    OPTED_IN, WEB, ask, daemons, finally, host, installed, named, node_folder, running, script, sleeper,
+    until_carried,
+};
+
+mod crowd;
+
+mod nodes;
+
+mod reset;
 
 /// A namespace with clients and servers on both nodes, and the address of its Service.
-fn web(
+pub(crate) fn web(
     cluster: &Cluster,
     labels: &[&str],
 ) -> Result<(Space, String), Box<dyn std::error::Error + Send + Sync>> {
@@ -121,8 +129,8 @@ fn while_the_api_server_is_away_traffic_goes_on_and_what_changed_meanwhile_is_le
     let (space, address) = web(&cluster, &[OPTED_IN])?;
     let traffic = Traffic::start(&space.inside("client-1")?, address.parse()?, "web")?;
     traffic.next(200)?;
-    part("stop", "apiserver")?;
-    let back = finally(|| drop(part("start", "apiserver")));
+    script("cluster", &["stop", "apiserver"])?;
+    let back = finally(|| drop(script("cluster", &["start", "apiserver"])));
     std::thread::sleep(Duration::from_secs(20));
     traffic.next(500)?;
     drop(back);
@@ -140,7 +148,7 @@ fn while_the_api_server_is_away_traffic_goes_on_and_what_changed_meanwhile_is_le
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn a_list_of_plugins_that_somebody_overwrites_is_mended() -> Outcome {
-    let list = repository().join("target/cluster/node-2/etc/cni/net.d/10-pods.conflist");
+    let list = node_folder("node-2").join("etc/cni/net.d/10-pods.conflist");
     let chained = fs::read_to_string(&list)?;
     assert!(chained.contains("canopy-cni"), "{chained}");
     let mut without: serde_json::Value = serde_json::from_str(&chained)?;
@@ -152,22 +160,4 @@ fn a_list_of_plugins_that_somebody_overwrites_is_mended() -> Outcome {
         fs::read_to_string(&list).is_ok_and(|list| list.contains("canopy-cni"))
     })?;
     Ok(())
-}
-
-/// `scripts/cluster VERB PART`.
-fn part(verb: &str, name: &str) -> Outcome {
-    let script = repository().join("scripts/cluster");
-    let status = std::process::Command::new(script).args([verb, name]).current_dir(repository()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("scripts/cluster {verb} {name}: {status}").into()) }
-}
-
-/// Does `act` when it is dropped.
-fn finally<F: FnMut()>(act: F) -> impl Drop {
-    struct Guard<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for Guard<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
-    Guard(act)
 }
