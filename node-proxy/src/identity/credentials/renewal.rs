@@ -19,7 +19,7 @@ use crate::identity::{
         retry::{Backoff, jitter},
     },
     certificate::Certificate,
-    verify::Anchor,
+    verify::{Anchor, SKEW},
 };
 
 /// How long an authority may take to answer.
@@ -120,11 +120,15 @@ impl Credentials {
             Rest::Until(due) => due,
             Rest::For(pause) => return sleep(pause).await,
         };
+        let mut before = self.now();
         loop {
-            let left = until(due, self.now());
-            if left.is_zero() {
+            let now = self.now();
+            let left = until(due, now);
+            // Set back by more than clocks may be apart: what was signed by the former time is for later, and peers refuse it until then.
+            if left.is_zero() || until(before, now) > SKEW {
                 return;
             }
+            before = now;
             sleep(left.min(NAP)).await;
         }
     }

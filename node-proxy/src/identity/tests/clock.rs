@@ -106,3 +106,17 @@ async fn a_clock_that_is_set_forward_past_a_certificates_end_has_it_renewed_with
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_before_a_certificates_begin_has_it_renewed_within_a_minute() {
+    LocalSet::new()
+        .run_until(async {
+            let (beside, sources) = beside();
+            let (credentials, _ledger, _kept) = started(sources);
+            credentials.server(&cart()).await.unwrap();
+            beside.clock.ahead.store(-7200, Relaxed);
+            sleep(Duration::from_secs(61)).await;
+            assert_eq!(beside.signed.load(Relaxed), 2, "peers take a certificate only from its begin on");
+        })
+        .await;
+}
