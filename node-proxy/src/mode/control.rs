@@ -14,7 +14,11 @@ use config::{
 };
 
 use self::page::ControlPage;
-use super::{Manifests, signals::Signals};
+use super::{
+    Manifests,
+    sidecar::given::{GivenError, GivenSource},
+    signals::Signals,
+};
 use crate::{
     control::{
         ConfigSource, FileSource, Status,
@@ -61,6 +65,9 @@ pub enum ControlError {
     /// No cluster.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
+    /// What it was told of a pod is none.
+    #[error(transparent)]
+    Given(#[from] GivenError),
     /// Nowhere to serve, or no certificate.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -157,6 +164,9 @@ fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
         Manifests::Directory(directory) => {
             let source = Box::new(FileSource::open(directory, reading(options))?);
             Ok(Followed { source, cluster: None })
+        }
+        Manifests::Given(given) => {
+            Ok(Followed { source: Box::new(GivenSource::open(given, reading(options))?), cluster: None })
         }
         Manifests::Kubernetes(access) => {
             let source = KubernetesSource::start(kubernetes::Options {
