@@ -24,6 +24,7 @@ use crate::{
         ConfigSource, FileSource, Status,
         directory::DirectoryError,
         discovery::server::{Certificates, Feed, FeedError, Listen, ServeError, Server, Streams, TlsFiles},
+        inject::{self, Webhook, WebhookError},
         kubernetes::{
             self, Access, Authority, AuthorityOptions, KubernetesError, KubernetesSource, Reported,
             Residents, Standing,
@@ -46,6 +47,8 @@ pub struct ControlOptions {
     pub tls: Option<TlsFiles>,
     /// What it signs certificates by, if it is an authority.
     pub authority: Option<AuthorityOptions>,
+    /// How pods are given sidecars, if they are.
+    pub webhook: Option<inject::Options>,
     /// Where metrics and readiness are served.
     pub metrics_addr: SocketAddr,
     /// The trust domain of all identities.
@@ -71,6 +74,9 @@ pub enum ControlError {
     /// Nowhere to serve, or no certificate.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// No webhook.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// No metrics port.
     #[error(transparent)]
     Metrics(#[from] server::ServerError),
@@ -106,6 +112,7 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
             (Some(files), _) => Some(Certificates::Files(files.clone())),
             (None, authority) => authority.clone().map(Certificates::Own),
         };
+        let webhook = webhook(&options, authority.as_ref()).await?;
         let served = Server::open(&options.listen, tls, Arc::clone(&streams)).await?;
         let served = served.certifying(authority.clone());
         let mut signals = Signals::new().map_err(system("signals"))?;
@@ -127,6 +134,11 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
         let _feed = Feed::start(source, streams, status)?;
         if let Some(authority) = authority {
             tokio::spawn(authority.keep());
+        }
+        if let Some(webhook) = webhook {
+            let address = webhook.address().map_err(system("the address of a socket"))?;
+            tracing::info!(%address, "pods that ask for a sidecar are given one");
+            tokio::spawn(webhook.serve());
         }
         tokio::select! {
             () = served.serve() => {}
@@ -157,6 +169,16 @@ async fn authority(
     let (Some(own), Some(cluster)) = (options.authority.clone(), cluster) else { return Ok(None) };
     let Cluster { access, standing, residents } = cluster;
     Authority::open(own, &access, residents, standing).await.map(Some)
+}
+
+/// The webhook that it is, if it is to be one: with its own certificate.
+async fn webhook(
+    options: &ControlOptions,
+    authority: Option<&Arc<Authority>>,
+) -> Result<Option<Webhook>, WebhookError> {
+    let (Some(own), Some(authority)) = (options.webhook.clone(), authority) else { return Ok(None) };
+    let certificates = Certificates::Own(Arc::clone(authority));
+    Webhook::open(own, certificates, Arc::clone(authority)).await.map(Some)
 }
 
 fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
@@ -214,6 +236,7 @@ mod tests {
             listen: Vec::new(),
             tls: None,
             authority: None,
+            webhook: None,
             metrics_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             trust_domain: TrustDomain::default(),
             root_namespace: RootNamespace::default(),
