@@ -19,7 +19,8 @@ pub(super) struct Ports {
     pub(super) v6: Option<u16>,
 }
 
-/// What the rules are made of. A side that is not captured has no chain.
+/// What the rules are made of. The chain of a side that is not captured is empty, but there: without a chain for NAT the kernel would
+/// translate no packet, also none of the connections that live.
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
     pub(super) outbound: Option<Ports>,
@@ -44,17 +45,14 @@ impl Rules<'_> {
         // What the proxy sends to the app is remembered, so that the answer can be told from what the app begins.
         let remember = Rule::default().is_marked(PROXY_MARK, MASK).mark_connection(ANSWER_MARK);
         let recall = Rule::default().is_of_marked(ANSWER_MARK, MASK).mark(ANSWER_MARK);
-        let mut chains = vec![
+        let inbound = self.inbound.map(|ports| self.inbound(ports)).unwrap_or_default();
+        let outbound = self.outbound.map(|ports| self.outbound(ports)).unwrap_or_default();
+        vec![
             chain("remember", "filter", PREROUTING, MANGLE, vec![remember]),
             chain("recall", "route", OUTPUT, MANGLE, vec![recall]),
-        ];
-        if let Some(ports) = self.inbound {
-            chains.push(chain("inbound", "nat", PREROUTING, DSTNAT, self.inbound(ports)));
-        }
-        if let Some(ports) = self.outbound {
-            chains.push(chain("outbound", "nat", OUTPUT, DSTNAT, self.outbound(ports)));
-        }
-        chains
+            chain("inbound", "nat", PREROUTING, DSTNAT, inbound),
+            chain("outbound", "nat", OUTPUT, DSTNAT, outbound),
+        ]
     }
 
     /// What comes by loopback is the pod's own, or the proxy's delivery to it.
@@ -144,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn a_family_without_a_listener_is_not_redirected_and_a_side_that_is_not_captured_has_no_chain() {
+    fn a_family_without_a_listener_is_not_redirected_and_the_chain_of_a_side_that_is_not_captured_is_empty() {
         let none = Exclusions::default();
         let v4_only = Some(Ports { v4: Some(4001), v6: None });
         let rules = Rules { outbound: None, inbound: v4_only, exclusions: &none, group: None };
-        assert_eq!(names(&rules.chains()), [("remember", 1), ("recall", 1), ("inbound", 3)]);
+        assert_eq!(names(&rules.chains()), [("remember", 1), ("recall", 1), ("inbound", 3), ("outbound", 0)]);
     }
 }

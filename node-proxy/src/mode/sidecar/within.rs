@@ -93,6 +93,9 @@ impl ConfigSource for Within {
 }
 
 fn say(limit: Limit) {
+    if limit == Limit::default() {
+        return tracing::info!("the container has no limit of CPU or memory");
+    }
     let Limit { cpu_millis, memory_bytes } = limit;
     tracing::info!(
         cpu_millis,

@@ -33,6 +33,8 @@ fn plain_http_between_two_sidecars_is_captured_and_crosses_the_network_in_mutual
         let line = here.wait_logged(|line| line["dst.addr"] == vip.at(80).to_string())?;
         assert!(is_carried(&line, "shop/client", "tunnel"), "{capture}: {line}");
         assert_eq!(line["dst.principal"], "spiffe://cluster.local/ns/bank/sa/web", "{line}");
+        // What it has kept for further requests ends with it.
+        drop(here);
         let line = there.wait_logged(|line| line["src.workload"] == "shop/client")?;
         assert!(is_carried(&line, "bank/web", "local"), "{capture}: {line}");
         assert_eq!(line["src.principal"], "spiffe://cluster.local/ns/shop/sa/client", "{line}");

@@ -3,13 +3,14 @@
 
 use std::{
     io::{Read, Write},
+    os::unix::fs::PermissionsExt,
     process::Command,
     time::Duration,
 };
 
 use e2e::{HTTP, Listener, Origin, built, dial, eventually, port};
 use rustix::process::Signal;
-use testkit::{Daemon, Outcome, Process, http};
+use testkit::{Daemon, Options, Outcome, Process, http};
 
 use super::scene::{CAPTURES, Scene, is_carried};
 
@@ -88,8 +89,42 @@ fn a_sidecar_that_follows_a_control_plane_needs_no_manifests_and_is_who_it_is_to
             http::get(&client, vip.at(80), "web.bank", "/").is_ok_and(|answer| answer.status == 200)
         })?;
         here.wait_logged(|line| is_carried(line, "shop/client", "tunnel"))?;
+        // What it has kept for further requests ends with it.
+        drop(here);
         let line = there.wait_logged(|line| is_carried(line, "bank/web", "local"))?;
         assert_eq!(line["src.principal"], "spiffe://cluster.local/ns/shop/sa/client", "{line}");
     }
     Ok(())
 }
+
+#[test]
+fn a_sidecar_of_a_group_of_its_own_reaches_out_while_its_pod_is_closed_and_nobody_else_does() -> Outcome {
+    let scene = Scene::new()?;
+    let (plain, web) = (scene.stage.node.pod("away", "plain")?, scene.pod("bank", "web", &[HTTP])?);
+    let _outside = Origin::start(&plain, 80)?;
+    let folder = tempfile::tempdir()?;
+    let (grouped, config) =
+        (folder.path().join("canopy"), scene.stage.manifests.path().display().to_string());
+    let script = format!(
+        "#!/bin/sh\nexec setpriv --regid {GROUP} --clear-groups {} \"$@\"\n",
+        built("canopy").display()
+    );
+    std::fs::write(&grouped, script)?;
+    std::fs::set_permissions(&grouped, std::fs::Permissions::from_mode(0o755))?;
+    let options = Options { binary: Some(grouped), ..scene.options("nftables", &[]) };
+    let mut sidecar = Daemon::sidecar(&web, &["--config", &config], &options)?;
+    sidecar.process().signal(Signal::KILL);
+    eventually("it is gone", || sidecar.process().has_ended())?;
+    let reaches = |group: &str| -> Result<bool, super::scene::Failure> {
+        let mut command = Command::new("setpriv");
+        let dial = format!("exec 3<>/dev/tcp/{}/80", plain.v4());
+        command.args(["--regid", group, "--clear-groups", "bash", "-c", &dial]);
+        let mut process = web.start(command)?;
+        Ok(process.wait(Duration::from_secs(20)).ok_or("it hangs")?.success())
+    };
+    assert_eq!((reaches(GROUP)?, reaches("0")?, reaches("1000")?), (true, false, false));
+    Ok(())
+}
+
+/// As the webhook gives it (node-proxy/src/control/inject/container.rs).
+const GROUP: &str = "15021";

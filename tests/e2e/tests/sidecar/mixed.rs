@@ -20,11 +20,20 @@ fn a_pod_of_the_nodes_daemon_and_one_with_a_sidecar_reach_each_other_in_tunnels(
         for (who, proxy, other) in
             [("shop/carried", &mut daemon, "shop/alone"), ("shop/alone", &mut sidecar, "shop/carried")]
         {
-            proxy.wait_logged(|line| is_carried(line, who, "tunnel") && line["dst.workload"] == other)?;
-            proxy.wait_logged(|line| is_carried(line, who, "local") && line["src.workload"] == other)?;
+            let line = proxy.wait_logged(|line| is_carried(line, who, "tunnel"))?;
+            let proven = format!("spiffe://cluster.local/ns/shop/sa/{}", other.trim_start_matches("shop/"));
+            assert_eq!(
+                (&line["dst.workload"], &line["dst.principal"]),
+                (&other.into(), &proven.into()),
+                "{line}"
+            );
         }
         let told = daemon.canopy(&["tree"])?;
         assert!(!String::from_utf8_lossy(&told.stdout).contains("shop/alone"), "{told:?}");
+        // What the daemon has kept for further requests ends with it.
+        drop(daemon);
+        let line = sidecar.wait_logged(|line| is_carried(line, "shop/alone", "local"))?;
+        assert_eq!(line["src.principal"], "spiffe://cluster.local/ns/shop/sa/carried", "{line}");
     }
     Ok(())
 }
