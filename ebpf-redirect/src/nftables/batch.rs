@@ -52,7 +52,7 @@ pub(super) fn remove() -> io::Result<bool> {
 /// Whether this process may write rules, and the kernel takes them. Nothing is left of it.
 pub(super) fn probe() -> io::Result<()> {
     let mut batch = Batch::default();
-    let name = [text(1, PROBE)].concat();
+    let name = text(1, PROBE);
     batch.message(NEW_TABLE, libc::NLM_F_CREATE, &name);
     batch.message(DELETE_TABLE, 0, &name);
     batch.send()

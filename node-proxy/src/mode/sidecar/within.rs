@@ -93,15 +93,16 @@ impl ConfigSource for Within {
 }
 
 fn say(limit: Limit) {
-    if limit == Limit::default() {
-        return tracing::info!("the container has no limit of CPU or memory");
-    }
     let Limit { cpu_millis, memory_bytes } = limit;
-    tracing::info!(
-        cpu_millis,
-        memory_bytes,
-        "what the container may use, of which the pod's connections may most"
-    );
+    if limit == Limit::default() {
+        tracing::info!("the container has no limit of CPU or memory");
+    } else {
+        tracing::info!(
+            cpu_millis,
+            memory_bytes,
+            "what the container may use, of which the pod's connections may most"
+        );
+    }
 }
 
 #[cfg(test)]
