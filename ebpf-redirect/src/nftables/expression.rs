@@ -12,17 +12,17 @@ pub(super) struct Rule(pub(super) Vec<u8>);
 
 impl Rule {
     /// Of TCP alone.
-    pub(super) fn is_tcp(self) -> Self {
+    pub(super) fn of_tcp(self) -> Self {
         self.meta(META_L4PROTO).compare(EQUAL, &[libc::IPPROTO_TCP as u8])
     }
 
     /// Of anything but TCP.
-    pub(super) fn is_not_tcp(self) -> Self {
+    pub(super) fn of_others(self) -> Self {
         self.meta(META_L4PROTO).compare(NOT_EQUAL, &[libc::IPPROTO_TCP as u8])
     }
 
     /// Of one family.
-    pub(super) fn is_v4(self, v4: bool) -> Self {
+    pub(super) fn of_family(self, v4: bool) -> Self {
         let family = if v4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
         self.meta(META_NFPROTO).compare(EQUAL, &[family])
     }
@@ -32,7 +32,10 @@ impl Rule {
         let (mask, address) = (octets(network.netmask()), octets(network.network()));
         let offset: u32 = if address.len() == 4 { 16 } else { 24 };
         let length = address.len() as u32;
-        self.is_v4(length == 4).payload(BASE_NETWORK, offset, length).masked(&mask).compare(EQUAL, &address)
+        self.of_family(length == 4)
+            .payload(BASE_NETWORK, offset, length)
+            .masked(&mask)
+            .compare(EQUAL, &address)
     }
 
     /// To this TCP port.
@@ -46,19 +49,19 @@ impl Rule {
     }
 
     /// Of a packet with this mark.
-    pub(super) fn is_marked(self, mark: u32, mask: u32) -> Self {
+    pub(super) fn marked(self, mark: u32, mask: u32) -> Self {
         self.meta(META_MARK).masked(&mask.to_ne_bytes()).compare(EQUAL, &mark.to_ne_bytes())
     }
 
     /// Of a connection with this mark.
-    pub(super) fn is_of_marked(self, mark: u32, mask: u32) -> Self {
+    pub(super) fn of_marked(self, mark: u32, mask: u32) -> Self {
         self.expression("ct", &[word(CT_DREG, REGISTER), word(CT_KEY, CT_MARK)])
             .masked(&mask.to_ne_bytes())
             .compare(EQUAL, &mark.to_ne_bytes())
     }
 
     /// Of a socket that was made by this group.
-    pub(super) fn is_of_group(self, group: u32) -> Self {
+    pub(super) fn of_group(self, group: u32) -> Self {
         self.meta(META_SKGID).compare(EQUAL, &group.to_ne_bytes())
     }
 

@@ -43,8 +43,8 @@ impl Rules<'_> {
     /// In the order in which they are made.
     pub(super) fn chains(&self) -> Vec<Chain> {
         // What the proxy sends to the app is remembered, so that the answer can be told from what the app begins.
-        let remember = Rule::default().is_marked(PROXY_MARK, MASK).mark_connection(ANSWER_MARK);
-        let recall = Rule::default().is_of_marked(ANSWER_MARK, MASK).mark(ANSWER_MARK);
+        let remember = Rule::default().marked(PROXY_MARK, MASK).mark_connection(ANSWER_MARK);
+        let recall = Rule::default().of_marked(ANSWER_MARK, MASK).mark(ANSWER_MARK);
         let inbound = self.inbound.map(|ports| self.inbound(ports)).unwrap_or_default();
         let outbound = self.outbound.map(|ports| self.outbound(ports)).unwrap_or_default();
         vec![
@@ -58,9 +58,9 @@ impl Rules<'_> {
     /// What comes by loopback is the pod's own, or the proxy's delivery to it.
     fn inbound(&self, ports: Ports) -> Vec<Rule> {
         let mut rules =
-            vec![Rule::default().is_not_tcp().accept(), Rule::default().by_loopback(false).accept()];
+            vec![Rule::default().of_others().accept(), Rule::default().by_loopback(false).accept()];
         rules.extend(
-            self.exclusions.inbound_ports.iter().map(|port| Rule::default().is_tcp().at_port(*port).accept()),
+            self.exclusions.inbound_ports.iter().map(|port| Rule::default().of_tcp().at_port(*port).accept()),
         );
         rules.extend(redirects(ports));
         rules
@@ -68,15 +68,15 @@ impl Rules<'_> {
 
     fn outbound(&self, ports: Ports) -> Vec<Rule> {
         let mut rules = vec![
-            Rule::default().is_not_tcp().accept(),
-            Rule::default().is_marked(PROXY_MARK, MASK).accept(),
+            Rule::default().of_others().accept(),
+            Rule::default().marked(PROXY_MARK, MASK).accept(),
             Rule::default().by_loopback(true).accept(),
         ];
-        rules.extend(self.group.map(|group| Rule::default().is_of_group(group).accept()));
+        rules.extend(self.group.map(|group| Rule::default().of_group(group).accept()));
         rules.extend(left_alone().iter().map(|network| Rule::default().goes_to(network).accept()));
         let excluded = &self.exclusions;
         rules.extend(
-            excluded.outbound_ports.iter().map(|port| Rule::default().is_tcp().at_port(*port).accept()),
+            excluded.outbound_ports.iter().map(|port| Rule::default().of_tcp().at_port(*port).accept()),
         );
         rules.extend(excluded.outbound_cidrs.iter().map(|network| Rule::default().goes_to(network).accept()));
         rules.extend(redirects(ports));
@@ -85,7 +85,8 @@ impl Rules<'_> {
 }
 
 fn redirects(ports: Ports) -> impl Iterator<Item = Rule> {
-    let of = |v4: bool, port: Option<u16>| port.map(|port| Rule::default().is_v4(v4).is_tcp().redirect(port));
+    let of =
+        |v4: bool, port: Option<u16>| port.map(|port| Rule::default().of_family(v4).of_tcp().redirect(port));
     of(true, ports.v4).into_iter().chain(of(false, ports.v6))
 }
 
@@ -135,8 +136,8 @@ mod tests {
         };
         let chains = rules(&some).chains();
         assert_eq!(names(&chains), [("remember", 1), ("recall", 1), ("inbound", 5), ("outbound", 12)]);
-        let excluded = Rule::default().is_tcp().at_port(5432).accept();
-        let redirect = Rule::default().is_v4(true).is_tcp().redirect(4001);
+        let excluded = Rule::default().of_tcp().at_port(5432).accept();
+        let redirect = Rule::default().of_family(true).of_tcp().redirect(4001);
         let at = |rule: &Rule| chains[3].rules.iter().position(|one| one == rule).unwrap();
         assert!(at(&excluded) < at(&redirect));
     }
