@@ -55,10 +55,18 @@ fn policies_lower_without_a_finding_and_are_all_in_force() {
     assert_eq!(counts, (2, 1, 1, 2));
 }
 
+#[test]
+fn pods_with_sidecars_lower_without_a_finding_and_are_in_the_mesh_though_nobody_says_where_they_are() {
+    let outcome = read_directory("sidecar");
+    assert_eq!(outcome.findings, [], "{:#?}", outcome.findings);
+    assert_eq!(outcome.mesh.workloads.len(), 2);
+    assert!(outcome.mesh.workloads.values().all(|workload| workload.meshed && workload.netns.is_none()));
+}
+
 /// A cell in a process of its own cannot be told otherwise (decision 0015).
 #[test]
 fn a_mesh_that_went_through_bytes_is_the_mesh_it_was() {
-    for directory in ["two-tenants", "policies"] {
+    for directory in ["two-tenants", "policies", "sidecar"] {
         let mesh = read_directory(directory).mesh;
         let bytes = postcard::to_stdvec(&*mesh).unwrap();
         let there: Mesh = postcard::from_bytes(&bytes).unwrap();

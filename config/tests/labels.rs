@@ -33,3 +33,21 @@ fn in_a_cluster_no_pod_is_in_by_its_network_namespace_which_is_the_nodes_word() 
         assert_eq!((found.netns.is_some(), found.meshed), (is_in, is_in), "{labels}");
     }
 }
+
+#[test]
+fn a_pod_with_a_sidecar_is_in_the_mesh_and_is_no_nodes_to_capture() {
+    let pod = |label: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: shop, labels: {{{label}}}, \
+             annotations: {{canopy.mesh/netns: /run/netns/x}}}}\nspec: {{containers: [{{name: c}}]}}\nstatus: {{podIP: 10.0.0.1}}\n"
+        )
+    };
+    for (labels, own) in
+        [("canopy.mesh/mode: sidecar", ""), ("canopy.mesh/mode: node", "canopy.mesh/mode: sidecar")]
+    {
+        let outcome = apply(&format!("{}{}", namespace(labels), pod(own)));
+        let found = outcome.mesh.workloads.values().next().expect("the pod");
+        assert!(found.meshed && found.netns.is_none(), "{labels} {own}");
+        assert!(outcome.findings.is_empty(), "{:?}", outcome.findings);
+    }
+}

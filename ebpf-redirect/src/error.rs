@@ -108,6 +108,12 @@ pub enum RedirectError {
         /// The pod.
         pod: String,
     },
+    /// The network namespace is not the proxy's own, which alone a sidecar steers.
+    #[error("{pod} is in another network namespace than this process: a sidecar steers its own pod alone")]
+    NotOwnNetns {
+        /// The pod.
+        pod: String,
+    },
     /// The pod cannot be fenced.
     #[error("{pod} cannot be fenced: {why}. With --fence auto it runs without")]
     NoFence {
@@ -197,6 +203,7 @@ impl RedirectError {
             Self::Object { .. } => "redirect_object",
             Self::NotANetns { .. } => "redirect_not_a_netns",
             Self::HostNetns { .. } => "redirect_host_netns",
+            Self::NotOwnNetns { .. } => "redirect_not_own_netns",
             Self::NoFence { .. } => "redirect_no_fence",
             Self::AlreadyEnrolled { .. } => "redirect_already_enrolled",
             Self::Listener { .. } => "redirect_listener",

@@ -16,6 +16,7 @@ use rustix::process::geteuid;
 use socket2::SockRef;
 
 pub(crate) use self::delegated::Delegated;
+pub(crate) use self::rules::{ANSWER_MARK, MASK, PROXY_MARK};
 use self::{
     claim::{Claim, Claims},
     commands::{Family, Tools},
@@ -207,7 +208,7 @@ fn ports(pod: &str, family: Family, listeners: &Listeners<'_>) -> Result<Option<
     Ok(Some(Ports { outbound: port(pod, "outbound", outbound)?, inbound: port(pod, "inbound", inbound)? }))
 }
 
-fn port(pod: &str, listener: &'static str, fd: BorrowedFd<'_>) -> Result<u16, RedirectError> {
+pub(crate) fn port(pod: &str, listener: &'static str, fd: BorrowedFd<'_>) -> Result<u16, RedirectError> {
     let refused = |why| RedirectError::Listener { pod: pod.to_owned(), listener, why };
     if !sys::socket::listens(fd).map_err(|e| RedirectError::syscall("SO_ACCEPTCONN", pod, e))? {
         return Err(refused("does not listen: call listen() first"));

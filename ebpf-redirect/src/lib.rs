@@ -64,6 +64,7 @@ pub mod kernel;
 mod lock;
 mod netlink;
 mod netns;
+pub mod nftables;
 pub mod probe;
 pub mod remains;
 mod sys;
@@ -207,8 +208,10 @@ pub trait WayBack: Send + fmt::Debug {}
 pub enum Mechanism {
     /// eBPF hooks.
     Kernel,
-    /// iptables/nftables rules in the pod's network namespace.
+    /// iptables rules in the pod's network namespace.
     Iptables,
+    /// nftables rules in the proxy's own network namespace, which is its pod's.
+    Nftables,
     /// Nothing is steered; for unit tests.
     Fake,
 }
@@ -218,6 +221,7 @@ impl fmt::Display for Mechanism {
         f.write_str(match self {
             Self::Kernel => "ebpf",
             Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
             Self::Fake => "fake",
         })
     }

@@ -136,7 +136,12 @@ fn connection(answer: &[u8]) -> Option<Connection> {
 }
 
 /// Sends one request and gathers the answers' bodies, until the kernel says it was all.
-fn ask(protocol: libc::c_int, kind: u16, flags: libc::c_int, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+pub(crate) fn ask(
+    protocol: libc::c_int,
+    kind: u16,
+    flags: libc::c_int,
+    body: &[u8],
+) -> io::Result<Vec<Vec<u8>>> {
     let protocol = Protocol::from(protocol);
     let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))?;
     socket.set_read_timeout(Some(PATIENCE))?;

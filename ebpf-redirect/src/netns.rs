@@ -21,6 +21,10 @@ pub(crate) fn inside<T: Send>(
     netns: BorrowedFd<'_>,
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> Result<T, RedirectError> {
+    if is_own(netns).unwrap_or(false) {
+        // Nothing is entered, so that a proxy within its pod needs no right to.
+        return work().map_err(|source| Failure::Work(source).explain(pod));
+    }
     let result = thread::scope(|scope| {
         let entered = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
             move_into_link_name_space(netns, Some(LinkNameSpaceType::Network)).map_err(Failure::Enter)?;
@@ -31,11 +35,15 @@ pub(crate) fn inside<T: Send>(
     result.map_err(|failure| failure.explain(pod))
 }
 
+/// Whether it is the namespace of the calling thread.
+pub(crate) fn is_own(netns: BorrowedFd<'_>) -> io::Result<bool> {
+    let (own, other) = (stat(OWN)?, fstat(netns)?);
+    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+}
+
 /// Refuses the namespace of the calling thread, which is the host's where the proxy serves a node.
 pub(crate) fn refuse_own(pod: &str, netns: BorrowedFd<'_>) -> Result<(), RedirectError> {
-    let failed = |errno: rustix::io::Errno| RedirectError::syscall("stat", OWN, errno.into());
-    let (own, other) = (stat(OWN).map_err(failed)?, fstat(netns).map_err(failed)?);
-    if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino) {
+    if is_own(netns).map_err(|error| RedirectError::syscall("stat", OWN, error))? {
         return Err(RedirectError::HostNetns { pod: pod.to_owned() });
     }
     Ok(())

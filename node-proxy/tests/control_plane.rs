@@ -102,6 +102,7 @@ fn authority(standing: Arc<Standing>) -> Arc<Authority> {
         lifetime: Duration::from_secs(3600),
         cluster_domain: "cluster.local".to_owned(),
         publishes: true,
+        webhook: false,
         clock: Arc::new(DefaultTimeProvider),
     };
     let access = Access { kubeconfig: vec![kubeconfig], context: None };

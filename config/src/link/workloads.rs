@@ -59,11 +59,15 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     let mut workload = draft.workload.clone();
     workload.tenant = tenants::of(linking, &pod.namespace);
     let kept = tenants::kept(linking, &workload.tenant);
-    let is_asked_for = carried_by(linking, draft, kept) == Decision::Node;
+    let decision = carried_by(linking, draft, kept);
+    let is_asked_for = decision == Decision::Node;
     let is_captured = is_asked_for && draft.sandbox.is_none();
     let is_taken_out = draft.off_place.is_some() && kept == Kept::No;
     workload.netns = netns.filter(|_| is_captured).cloned();
-    workload.meshed = is_captured || (draft.membership == Membership::Elsewhere && !is_taken_out);
+    // Whatever its sandbox is: the proxy is within it.
+    let has_sidecar = decision == Decision::Sidecar;
+    workload.meshed =
+        is_captured || has_sidecar || (draft.membership == Membership::Elsewhere && !is_taken_out);
     if kept != Kept::No {
         keep_to_the_mesh(linking, lowered, draft, (&mut workload, is_captured));
     } else if is_taken_out {

@@ -100,10 +100,7 @@ fn own_labels(context: &mut Context<'_>, meta: &Node, kind: Kind) {
 pub(super) fn check_mode(context: &mut Context<'_>, root: &Node, of: &str) {
     let Some(node) = root.at_path(&["metadata", "labels", MODE]) else { return };
     let message = match node.text().and_then(Mode::of) {
-        Some(Mode::Node | Mode::Off) => return,
-        Some(Mode::Sidecar) => {
-            format!("has no {of} carried: there is no sidecar of Canopy's yet. Say node, or off")
-        }
+        Some(Mode::Node | Mode::Sidecar | Mode::Off) => return,
         None => format!("does nothing: the mode of a {of} is node, sidecar or off"),
     };
     context.note(Severity::NotObeyed, Reason::NotObeyed, node, message);

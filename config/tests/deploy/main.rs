@@ -10,3 +10,4 @@ mod rights;
 mod schema;
 mod telemetry;
 mod tenants;
+mod webhook;

@@ -9,11 +9,11 @@ use super::commands::Family;
 use crate::Exclusions;
 
 /// Mark of the proxy's own packets (0x539, which is 1337), and its mask.
-pub(super) const PROXY_MARK: u32 = 0x539;
+pub(crate) const PROXY_MARK: u32 = 0x539;
 /// Mark of the packets that answer them, which the policy route looks for.
-pub(super) const ANSWER_MARK: u32 = 0x111;
+pub(crate) const ANSWER_MARK: u32 = 0x111;
 /// Both are compared under this mask.
-pub(super) const MASK: u32 = 0xfff;
+pub(crate) const MASK: u32 = 0xfff;
 /// HBONE's port, which is the tree's own.
 const HBONE_PORT: u16 = 15008;
 

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     control::{
         discovery::server::{Listen, TlsFiles},
+        inject::{self, Terms},
         kubernetes::{Account, AuthorityOptions, Believed},
     },
     hbone::fields,
@@ -40,6 +41,8 @@ Examples:
                                         the objects of the cluster, within a pod or by a kubeconfig
   canopy control --kubernetes --listen 0.0.0.0:15012 --authority
                                         and the cluster's certificate authority, its own certificate included
+  canopy control --kubernetes --listen 0.0.0.0:15012 --authority --webhook 0.0.0.0:15017 --webhook-image canopy:0.1.0
+                                        and what gives pods their sidecars
 
 The directory is watched: an edit is sent to the nodes that it concerns. A broken edit keeps the last good version of that object and
 says so. Nodes go on with what they have while no control plane runs.
@@ -96,6 +99,26 @@ pub(super) struct Control {
         env = "CANOPY_AUTHORITY_TTL"
     )]
     authority_ttl: u64,
+    /// Answer the API server at this port, too, with what gives pods their sidecars (docs/operations/sidecar.md).
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        requires = "authority",
+        requires = "webhook_image",
+        env = "CANOPY_WEBHOOK"
+    )]
+    webhook: Option<SocketAddr>,
+    /// The image of sidecars: this binary's.
+    #[arg(long, value_name = "IMAGE", env = "CANOPY_WEBHOOK_IMAGE")]
+    webhook_image: Option<String>,
+    /// Where pods find this control plane.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "canopy-control.canopy-system.svc:15012",
+        env = "CANOPY_WEBHOOK_CONTROL"
+    )]
+    webhook_control: String,
     /// Where /metrics, /readyz and /livez are served.
     #[arg(
         long,
@@ -158,6 +181,22 @@ impl Control {
             }
             said => said.map_or(is_cluster, |said| said == NodeTokens::Required),
         };
+        if self.webhook.is_some() && tls.is_some() {
+            return Err("--webhook: pods are told the roots of the own authority, which --certificate does not lead to: leave one out".into());
+        }
+        let webhook = self.webhook.zip(self.webhook_image).map(|(listen, image)| inject::Options {
+            listen,
+            terms: Terms {
+                image,
+                control: self.webhook_control,
+                // As the authority has them when it is asked.
+                roots: String::new(),
+                audience: self.authority_audience.clone(),
+                trust_domain: trust_domain.to_string(),
+                cluster_domain: self.cluster_domain.clone(),
+                root_namespace: self.root_namespace.clone(),
+            },
+        });
         let believed = Believed { audience: self.authority_audience, accounts: self.authority_accounts };
         let authority = self.authority.then(|| AuthorityOptions {
             trust_domain: trust_domain.clone(),
@@ -166,6 +205,7 @@ impl Control {
             cluster_domain: self.cluster_domain.clone(),
             // Where nodes trust another certificate, what leads to it is not ours to say.
             publishes: tls.is_none(),
+            webhook: webhook.is_some(),
             clock: Arc::new(DefaultTimeProvider),
         });
         let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
@@ -175,6 +215,7 @@ impl Control {
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key, client_roots }),
             authority,
             believed: demands_tokens.then_some(believed),
+            webhook,
             metrics_addr: self.metrics_addr,
             trust_domain,
             root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),

@@ -114,7 +114,7 @@ impl Discovery {
     }
 }
 
-fn pod(text: &str) -> Result<PodName, String> {
+pub(super) fn pod(text: &str) -> Result<PodName, String> {
     let (namespace, name) = text.split_once('/').ok_or("give NAMESPACE/NAME")?;
     let name = name.try_into().map_err(|error| format!("its name {error}"))?;
     Ok(PodName::new(namespace.try_into().map_err(|error| format!("its namespace {error}"))?, name))

@@ -35,6 +35,7 @@ mod release;
 mod root;
 mod run;
 mod showback;
+mod sidecar;
 mod status;
 mod style;
 mod top;
@@ -71,6 +72,7 @@ enum Verb {
     Check(check::Check),
     Validate(validate::Validate),
     Run(Box<run::Run>),
+    Sidecar(Box<sidecar::Sidecar>),
     Control(control::Control),
     Tree(tree::Tree),
     Explain(explain::Explain),
@@ -118,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Check(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
+        Verb::Sidecar(verb) => verb.run(),
         Verb::Control(verb) => verb.run(),
         Verb::Tree(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(),

@@ -172,7 +172,7 @@ enum Fence {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Stop {
+pub(super) enum Stop {
     /// Their connections are refused until the next start of this instance, or `canopy release`.
     Close,
     /// As if there had been no proxy; but what comes in to a pod that a policy protects is refused all the same.
@@ -185,6 +185,15 @@ enum Budgets {
     On,
     /// They are not: every tenant takes what it can get.
     Off,
+}
+
+impl Stop {
+    pub(super) fn choice(self) -> OnStop {
+        match self {
+            Self::Close => OnStop::Close,
+            Self::Open => OnStop::Open,
+        }
+    }
 }
 
 impl Fence {
@@ -258,12 +267,10 @@ impl Run {
             tunnels: self.tunnels.choice(),
             names: self.names.pace()?,
             drain: Duration::from_secs(self.drain),
-            on_stop: match self.on_stop {
-                Stop::Close => OnStop::Close,
-                Stop::Open => OnStop::Open,
-            },
+            on_stop: self.on_stop.choice(),
             budgets: self.budgets == Budgets::On,
             lanes: self.lanes,
+            sidecar: None,
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -278,7 +285,7 @@ fn lanes(text: &str) -> Result<Lanes, String> {
     }
 }
 
-fn target(text: &str) -> Target {
+pub(super) fn target(text: &str) -> Target {
     match text {
         "-" => Target::Stdout,
         "off" => Target::Off,

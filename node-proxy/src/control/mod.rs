@@ -28,6 +28,7 @@ pub mod directory;
 pub mod discovery;
 mod files;
 pub mod gate;
+pub mod inject;
 pub mod kubernetes;
 pub mod names;
 pub mod sandboxes;

@@ -14,12 +14,17 @@ use config::{
 };
 
 use self::page::ControlPage;
-use super::{Manifests, signals::Signals};
+use super::{
+    Manifests,
+    sidecar::given::{GivenError, GivenSource},
+    signals::Signals,
+};
 use crate::{
     control::{
         ConfigSource, FileSource, Status,
         directory::DirectoryError,
         discovery::server::{Certificates, Feed, FeedError, Listen, ServeError, Server, Streams, TlsFiles},
+        inject::{self, Webhook, WebhookError},
         kubernetes::{
             self, Access, Authority, AuthorityOptions, Believed, Callers, KubernetesError, KubernetesSource,
             Reported, Residents, Standing,
@@ -44,6 +49,8 @@ pub struct ControlOptions {
     pub authority: Option<AuthorityOptions>,
     /// Whose tokens open the mesh over the network, where one is asked for.
     pub believed: Option<Believed>,
+    /// How pods are given sidecars, if they are.
+    pub webhook: Option<inject::Options>,
     /// Where metrics and readiness are served.
     pub metrics_addr: SocketAddr,
     /// The trust domain of all identities.
@@ -63,9 +70,15 @@ pub enum ControlError {
     /// No cluster.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
+    /// What it was told of a pod is none.
+    #[error(transparent)]
+    Given(#[from] GivenError),
     /// Nowhere to serve, or no certificate.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// No webhook.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// No metrics port.
     #[error(transparent)]
     Metrics(#[from] server::ServerError),
@@ -102,6 +115,7 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
             (Some(files), _) => Some(Certificates::Files(files.clone())),
             (None, authority) => authority.clone().map(Certificates::Own),
         };
+        let webhook = webhook(&options, authority.as_ref()).await?;
         let served = Server::open(&options.listen, tls, Arc::clone(&streams)).await?;
         let demands_tokens = callers.is_some();
         let served = served.certifying(authority.clone()).knowing(callers);
@@ -131,6 +145,11 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
         let _feed = Feed::start(source, streams, status)?;
         if let Some(authority) = authority {
             tokio::spawn(authority.keep());
+        }
+        if let Some(webhook) = webhook {
+            let address = webhook.address().map_err(system("the address of a socket"))?;
+            tracing::info!(%address, "pods that ask for a sidecar are given one");
+            tokio::spawn(webhook.serve());
         }
         served
             .serve(async {
@@ -180,11 +199,24 @@ async fn authority(
     Authority::open(own, access, Arc::clone(residents), Arc::clone(standing)).await.map(Some)
 }
 
+/// The webhook that it is, if it is to be one: with its own certificate.
+async fn webhook(
+    options: &ControlOptions,
+    authority: Option<&Arc<Authority>>,
+) -> Result<Option<Webhook>, WebhookError> {
+    let (Some(own), Some(authority)) = (options.webhook.clone(), authority) else { return Ok(None) };
+    let certificates = Certificates::Own(Arc::clone(authority));
+    Webhook::open(own, certificates, Arc::clone(authority)).await.map(Some)
+}
+
 fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
     match &options.manifests {
         Manifests::Directory(directory) => {
             let source = Box::new(FileSource::open(directory, reading(options))?);
             Ok(Followed { source, cluster: None })
+        }
+        Manifests::Given(given) => {
+            Ok(Followed { source: Box::new(GivenSource::open(given, reading(options))?), cluster: None })
         }
         Manifests::Kubernetes(access) => {
             let source = KubernetesSource::start(kubernetes::Options {
@@ -233,6 +265,7 @@ mod tests {
             tls: None,
             authority: None,
             believed: None,
+            webhook: None,
             metrics_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             trust_domain: TrustDomain::default(),
             root_namespace: RootNamespace::default(),

@@ -1,12 +1,14 @@
-//! What the one binary can be: a node's daemon, or a control plane.
+//! What the one binary can be: a node's daemon, a pod's sidecar, or a control plane.
 
 use std::path::PathBuf;
 
+use self::sidecar::given::Given;
 use crate::control::kubernetes::Access;
 
 pub mod control;
 pub mod hours;
 pub mod node;
+pub mod sidecar;
 mod signals;
 mod sources;
 pub mod steering;
@@ -18,6 +20,8 @@ pub enum Manifests {
     Directory(PathBuf),
     /// In a cluster.
     Kubernetes(Access),
+    /// Of one pod, in what this process was told.
+    Given(Box<Given>),
 }
 
 impl Manifests {
@@ -25,7 +29,7 @@ impl Manifests {
     fn directory(&self) -> PathBuf {
         match self {
             Self::Directory(directory) => directory.clone(),
-            Self::Kubernetes(_) => PathBuf::new(),
+            Self::Kubernetes(_) | Self::Given(_) => PathBuf::new(),
         }
     }
 }

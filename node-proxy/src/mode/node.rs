@@ -18,11 +18,12 @@ use config::{
     name::{NodeName, RootNamespace},
     store,
 };
-use ebpf_redirect::{FenceChoice, RedirectError};
+use ebpf_redirect::FenceChoice;
 use tokio::task::JoinSet;
 
 use self::doors::Doors;
-use super::{Manifests, hours::Hours, sources, steering::Steering};
+pub use self::error::RunError;
+use super::{Manifests, hours::Hours, sidecar::Sidecar, sources, steering::Steering};
 use crate::{
     admin,
     app::{Daemon, Origin},
@@ -31,28 +32,21 @@ use crate::{
         Control, Status,
         capacity::Weighed,
         compile::Compiler,
-        directory::DirectoryError,
         discovery::client,
-        gate::{self, Gate, GateError},
-        kubernetes::KubernetesError,
+        gate::{self, Gate},
         names::{Names, Pace, System},
         sandboxes::{Places, cri},
     },
     forest::{ForestHandle, Lanes, OnStop, Phase, Settings},
     hbone::Site,
-    identity::{
-        authority::{AuthorityError, embedded, istio},
-        revocation::RevocationError,
-    },
+    identity::authority::istio,
     sys::{code, descriptors},
-    telemetry::{
-        access::{AccessLogError, Target, Writer},
-        server,
-    },
+    telemetry::access::{Target, Writer},
     upstream::connect::Kernel,
 };
 
 mod doors;
+mod error;
 mod told;
 
 /// What the node daemon is told on its command line.
@@ -116,6 +110,28 @@ pub struct NodeOptions {
     pub budgets: bool,
     /// Lanes that each tenant may have; by default one.
     pub lanes: Option<Lanes>,
+    /// Whether this is no node's daemon but one pod's.
+    pub sidecar: Option<Sidecar>,
+}
+
+impl NodeOptions {
+    /// Whether what it needs to begin is reached by connections of its own, over TCP.
+    fn dials(&self) -> bool {
+        self.discovery.is_some() || matches!(self.certificates, Certificates::Istio(_))
+    }
+
+    /// The bounds of every cell.
+    fn limits(&self) -> Limits {
+        Limits {
+            connections_told: self.connections,
+            shared_tunnels: self.tunnels.shared,
+            tunnels: Limits::tunnels(self.tunnels.most),
+            tunnel_idle: self.tunnels.idle,
+            tunnel_keepalive: self.tunnels.keepalive,
+            metered: self.budgets,
+            ..Limits::default()
+        }
+    }
 }
 
 /// How tunnels to and from other nodes are kept.
@@ -160,58 +176,6 @@ pub enum RedirectChoice {
     Iptables,
 }
 
-/// Why the daemon did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// No way of steering.
-    #[error("connections cannot be steered; see `canopy check`")]
-    Redirect(#[source] RedirectError),
-    /// No configuration.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// No cluster.
-    #[error(transparent)]
-    Kubernetes(#[from] KubernetesError),
-    /// No name.
-    #[error("--kubernetes: name this node, as the cluster calls it: --node NAME (spec.nodeName of this pod)")]
-    NoNode,
-    /// No access log.
-    #[error(transparent)]
-    AccessLog(#[from] AccessLogError),
-    /// No admin socket.
-    #[error(transparent)]
-    Admin(#[from] admin::server::AdminError),
-    /// No gate.
-    #[error(transparent)]
-    Gate(#[from] GateError),
-    /// No embedded authority.
-    #[error(transparent)]
-    Authority(#[from] embedded::DirectoryError),
-    /// No revocation lists.
-    #[error(transparent)]
-    Revocations(#[from] RevocationError),
-    /// No certificates from files.
-    #[error("certificates cannot be read from files")]
-    Files(#[source] AuthorityError),
-    /// No metrics port.
-    #[error(transparent)]
-    Metrics(#[from] server::ServerError),
-    /// The forest did not end in time.
-    #[error(
-        "the daemon ends although its forest does not; pods may still be steered: the next start with the same --instance takes them over"
-    )]
-    Unfinished,
-    /// No thread, no event loop, no signal.
-    #[error("the system does not give what a daemon needs: {what}")]
-    System {
-        /// What.
-        what: &'static str,
-        /// What it said.
-        #[source]
-        source: io::Error,
-    },
-}
-
 /// How long the end may take after connections were ended; then the daemon goes as it is.
 const LAST: Duration = Duration::from_secs(3);
 
@@ -222,34 +186,35 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         tracing::warn!(%error, "the descriptor limit stays as it is (`ulimit -n`)");
         0
     });
-    let addresses = doors::node_addresses(&options.node_addresses);
+    let addresses = doors::node_addresses(&options);
     let reading = reading(&options, &addresses);
     let places = Places::default();
     let here = reading.here();
-    let manifests = sources::manifests(&options, &places, reading.clone())?;
+    let mut manifests = sources::manifests(&options, &places, reading.clone())?;
+    if let Some(sidecar) = &options.sidecar {
+        manifests = sidecar.manifests(manifests);
+    }
     let access_log = Arc::new(Writer::start(options.access_log.clone())?);
     let hours = Hours::open(options.showback.clone()).map_err(system("the showback file"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("an event loop"))?;
     let doors = runtime.block_on(Doors::open(&options))?;
     let identity = sources::certificates(&options)?;
-    let configured = sources::configuration(&options, (manifests, &places), reading.clone())
+    let mut configured = sources::configuration(&options, (manifests, &places), reading.clone())
         .map_err(system("discovery's threads"))?;
+    if let Some(sidecar) = &options.sidecar {
+        configured.source = sidecar.configuration(configured.source, options.metrics_addr);
+    }
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
-    let steering =
-        Steering::open(options.redirect, options.fence, &options.instance).map_err(RunError::Redirect)?;
+    let steering = match &options.sidecar {
+        None => Steering::open(options.redirect, options.fence, &options.instance),
+        Some(sidecar) => Steering::within(sidecar.capture, &options.instance, options.dials()),
+    };
+    let steering = steering.map_err(RunError::Redirect)?;
     let forest = ForestHandle::start(Settings {
         instance: options.instance.clone(),
         redirect: steering.redirect(),
-        limits: Limits {
-            connections_told: options.connections,
-            shared_tunnels: options.tunnels.shared,
-            tunnels: Limits::tunnels(options.tunnels.most),
-            tunnel_idle: options.tunnels.idle,
-            tunnel_keepalive: options.tunnels.keepalive,
-            metered: options.budgets,
-            ..Limits::default()
-        },
+        limits: options.limits(),
         site: Arc::new(options.site.clone()),
         descriptors,
         access_log: Arc::clone(&access_log),
@@ -336,8 +301,12 @@ async fn serve(
         gates.spawn(gate::zds::follow(socket, places, own));
     }
     tokio::spawn(admin.serve(Arc::clone(daemon) as Arc<_>));
-    let owned = daemon.forest.clone();
-    tokio::spawn(admin::owners::serve(options.owners, Arc::clone(daemon) as Arc<_>, move || owned.owners()));
+    // Nobody has a share of a sidecar but the pod.
+    if options.sidecar.is_none() {
+        let owned = daemon.forest.clone();
+        let owners = move || owned.owners();
+        tokio::spawn(admin::owners::serve(options.owners, Arc::clone(daemon) as Arc<_>, owners));
+    }
     tokio::spawn(daemon.hours.clone().follow(daemon.forest.clone()));
     tokio::spawn(metrics.serve(Arc::clone(daemon) as Arc<_>));
     let control = control().map_err(|source| RunError::System { what: "the control thread", source })?;

@@ -10,6 +10,7 @@ use rustls::time_provider::DefaultTimeProvider;
 use super::{
     Manifests,
     node::{Certificates, NodeOptions, RunError},
+    sidecar::given::GivenSource,
 };
 use crate::{
     cell::Find,
@@ -58,6 +59,7 @@ pub(super) fn manifests(
             }
             Ok(Box::new(FileSource::open(directory, reading)?))
         }
+        (Manifests::Given(given), _) => Ok(Box::new(GivenSource::open(given, reading)?)),
         (Manifests::Kubernetes(_), None) => Err(RunError::NoNode),
         (Manifests::Kubernetes(access), Some(node)) => {
             let alone = options.discovery.is_some();

@@ -12,10 +12,11 @@ use ebpf_redirect::{
     FenceChoice, Redirect, RedirectError,
     iptables::{self, IptablesRedirect},
     kernel::{self, Filter, KernelRedirect, Trace},
+    nftables::NftablesRedirect,
     remains::{self, Dead, Places, Remains},
 };
 
-use super::node::RedirectChoice;
+use super::{node::RedirectChoice, sidecar::CaptureChoice};
 
 /// The way of steering that was chosen.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Steering {
 enum Way {
     Kernel(Arc<KernelRedirect>),
     Iptables(Arc<IptablesRedirect>),
+    Nftables(Arc<NftablesRedirect>),
 }
 
 impl Steering {
@@ -45,11 +47,28 @@ impl Steering {
         Ok(Self { way, settled: AtomicBool::new(false), remains })
     }
 
+    /// Opens the way in which a sidecar captures. Where it `dials` before it can capture, what a former start left by hooks is let go
+    /// first: they would refuse that, too.
+    pub fn within(choice: CaptureChoice, instance: &str, dials: bool) -> Result<Self, RedirectError> {
+        let places = Places::default();
+        let remains = Remains::hold(places.clone(), instance)?;
+        if dials {
+            remains.release()?;
+        }
+        let way = capture(
+            choice,
+            || by_own_kernel(instance),
+            || Ok(Way::Nftables(Arc::new(NftablesRedirect::open()?))),
+        )?;
+        Ok(Self { way, settled: AtomicBool::new(false), remains })
+    }
+
     /// As the cells use it.
     pub fn redirect(&self) -> Arc<dyn Redirect> {
         match &self.way {
             Way::Kernel(kernel) => Arc::clone(kernel) as Arc<dyn Redirect>,
             Way::Iptables(iptables) => Arc::clone(iptables) as Arc<dyn Redirect>,
+            Way::Nftables(nftables) => Arc::clone(nftables) as Arc<dyn Redirect>,
         }
     }
 
@@ -73,6 +92,9 @@ impl Steering {
                 "steering is by iptables, whose decisions cannot be followed: `iptables-save -c` counts them"
                     .into(),
             ),
+            Way::Nftables(_) => {
+                Err("steering is by nftables, whose decisions cannot be followed: `nft list ruleset` tells the rules".into())
+            }
         }
     }
 }
@@ -116,6 +138,42 @@ fn choose<T>(
             opened => opened,
         },
     }
+}
+
+/// The same for a sidecar, which says what it took and why. It has few rights, mostly, and needs none of the hooks'.
+fn capture<T>(
+    choice: CaptureChoice,
+    by_kernel: impl FnOnce() -> Result<T, RedirectError>,
+    by_nftables: impl FnOnce() -> Result<T, RedirectError>,
+) -> Result<T, RedirectError> {
+    match choice {
+        CaptureChoice::Ebpf => by_kernel(),
+        CaptureChoice::Nftables => by_nftables(),
+        CaptureChoice::Auto => match by_kernel() {
+            Err(error)
+                if is_lack_of_the_machine(&error) || matches!(error, RedirectError::Permission { .. }) =>
+            {
+                tracing::info!(why = %error, "capture is by nftables: eBPF is not to be had in this pod");
+                by_nftables()
+            }
+            Ok(opened) => {
+                tracing::info!("capture is by eBPF: the hooks are to be had in this pod");
+                Ok(opened)
+            }
+            refused => refused,
+        },
+    }
+}
+
+/// Without a fence, which stands at the host's end of the pod's link.
+fn by_own_kernel(instance: &str) -> Result<Way, RedirectError> {
+    let options = kernel::Options {
+        instance: instance.to_owned(),
+        fence: FenceChoice::Off,
+        own_netns: true,
+        ..kernel::Options::default()
+    };
+    Ok(Way::Kernel(Arc::new(KernelRedirect::open(options)?)))
 }
 
 fn by_kernel(fence: FenceChoice, instance: &str) -> Result<Way, RedirectError> {

@@ -18,6 +18,7 @@ pub use raw::{Listener, dial, end_of, head, is_reset};
 pub use requests::ask;
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, in_force, port};
+pub use tap::{TLS_RECORD, Tap, contains};
 pub use testkit::{Tally, Traffic, eventually};
 pub use tree::certificate_of;
 
@@ -33,6 +34,7 @@ mod raw;
 mod requests;
 mod spire;
 mod stage;
+mod tap;
 mod tree;
 
 /// The folder of the repository.

@@ -2,20 +2,16 @@
 //! read on the way.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::Shutdown,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, Origin, Traffic, dial, eventually, is_reset, port};
-use socket2::{Domain, Protocol, Socket, Type};
+use e2e::{
+    HTTP, Listener, Mesh, Origin, TLS_RECORD, Tap, Traffic, contains, dial, eventually, is_reset, port,
+};
 use testkit::{
-    Daemon, KitError, Node, Outcome,
+    Daemon, Outcome,
     grpc::{self, EchoServer, Words},
     http,
 };
@@ -87,15 +83,14 @@ fn what_crosses_between_nodes_is_tls_and_shows_nothing_of_what_was_said() -> Out
     let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
     let _echo = Listener::echo(&ledger, ledger.at(7000))?;
     let _daemons = mesh.daemons()?;
-    let wire = Wire::tap(&mesh.second)?;
+    let wire = Tap::start(&mesh.second)?;
     let mut stream = dial(&client, ledger.at(7000))?;
     for _ in 0..20 {
         stream.write_all(MARKER)?;
         stream.read_exact(&mut [0; MARKER.len()])?;
     }
     let packets = wire.packets()?;
-    let contains = |packet: &[u8], part: &[u8]| packet.windows(part.len()).any(|window| window == part);
-    let records = packets.iter().filter(|packet| contains(packet, &[0x17, 3, 3])).count();
+    let records = packets.iter().filter(|packet| contains(packet, &TLS_RECORD)).count();
     assert!(records >= 20, "{records} packets of {} carry TLS records", packets.len());
     // The app's own end is in its pod, where the bridge sees nothing of it.
     assert!(!packets.iter().any(|packet| contains(packet, MARKER)), "the marker was seen on the wire");
@@ -202,44 +197,4 @@ fn find(value: &serde_json::Value, key: &str) -> Option<String> {
     }
 }
 
-/// All packets that a node sees.
-struct Wire {
-    thread: JoinHandle<Result<Vec<Vec<u8>>, KitError>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Wire {
-    fn tap(node: &Node) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let everything = i32::from((ETH_P_ALL as u16).to_be());
-        let socket = node
-            .netns()
-            .run(|| Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(everything))))??;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let (mut packets, mut packet, mut socket) = (Vec::new(), vec![0; 65_536], socket);
-            loop {
-                let is_last = stopped.load(Ordering::Relaxed);
-                match socket.read(&mut packet) {
-                    Ok(length) => packets.push(packet[..length].to_vec()),
-                    Err(error) if is_last && error.kind() == ErrorKind::WouldBlock => return Ok(packets),
-                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                    Err(source) => {
-                        return Err(KitError::Start { what: "a packet socket".to_owned(), source });
-                    }
-                }
-            }
-        });
-        Ok(Self { thread, stop })
-    }
-
-    fn packets(self) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error + Send + Sync>> {
-        self.stop.store(true, Ordering::Relaxed);
-        Ok(self.thread.join().map_err(|_| "the tap panicked")??)
-    }
-}
-
-/// if_ether.h.
-const ETH_P_ALL: i32 = 3;
 const MARKER: &[u8] = b"a secret that no wire may show";

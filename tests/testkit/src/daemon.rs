@@ -22,7 +22,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{KitError, Netns, Node, Process, http, scratch};
+use crate::{KitError, Netns, Node, Pod, Process, http, scratch};
 
 /// A running daemon.
 #[derive(Debug)]
@@ -77,16 +77,43 @@ impl Daemon {
     /// # Errors
     /// There is no binary.
     pub fn launch(node: &Node, config: &Path, options: &Options) -> Result<Self, KitError> {
+        let about = ["run", "--config", &config.display().to_string(), "--redirect", &options.redirect];
+        Self::launch_in(node.shared_netns(), &about, options)
+    }
+
+    /// Starts `canopy sidecar` in a pod and waits until it is ready; `--redirect` is what it captures by.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn sidecar(pod: &Pod, about: &[&str], options: &Options) -> Result<Self, KitError> {
+        let mut sidecar = Self::launch_sidecar(pod, about, options)?;
+        sidecar.wait_ready()?;
+        Ok(sidecar)
+    }
+
+    /// As [`Daemon::sidecar`], of one that is not waited for.
+    ///
+    /// # Errors
+    /// There is no binary.
+    pub fn launch_sidecar(pod: &Pod, about: &[&str], options: &Options) -> Result<Self, KitError> {
+        let name = format!("{}/{}", pod.namespace(), pod.name());
+        let about = [&["sidecar", "--pod", &name, "--capture", &options.redirect], about].concat();
+        Self::launch_in(pod.shared_netns(), &about, options)
+    }
+
+    fn launch_in(netns: Arc<Netns>, about: &[&str], options: &Options) -> Result<Self, KitError> {
         let binary = options.binary.clone().map_or_else(find_binary, Ok)?;
         let directory = scratch::directory("daemon")?;
         let instance = options.instance.clone();
         let instance =
             instance.unwrap_or_else(|| scratch::name(NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed)));
         let mut command = Command::new(&binary);
-        command.arg("run").arg("--config").arg(config);
+        command.args(about);
         command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
-        command.args(["--metrics-addr", METRICS, "--redirect", &options.redirect]);
         command.args(["--instance", &instance]);
+        if about.first() == Some(&"run") {
+            command.args(["--metrics-addr", METRICS]);
+        }
         // What a real daemon leaves closed would be in the way of who comes next.
         if !options.arguments.iter().any(|argument| argument == "--on-stop") {
             command.args(["--on-stop", "open"]);
@@ -96,7 +123,6 @@ impl Daemon {
             command.arg("--ca-dir").arg(directory.path().join("ca"));
         }
         command.arg("--access-log").arg(directory.path().join("access.log")).args(&options.arguments);
-        let netns = node.shared_netns();
         let process = Process::start(&netns, command)?.stopped_by(Signal::TERM);
         Ok(Self { netns, binary, instance, process, directory })
     }

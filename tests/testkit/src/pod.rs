@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::Command,
+    sync::Arc,
     thread::JoinHandle,
 };
 
@@ -16,7 +17,7 @@ pub struct Pod {
     namespace: String,
     name: String,
     addresses: Addresses,
-    netns: Netns,
+    netns: Arc<Netns>,
     link: Link,
 }
 
@@ -35,7 +36,7 @@ impl Pod {
         name: &str,
         addresses: Addresses,
     ) -> Result<Self, KitError> {
-        let netns = Netns::create(&format!("{}-{name}", node.name()))?;
+        let netns = Arc::new(Netns::create(&format!("{}-{name}", node.name()))?);
         let device = format!("pod{}", addresses.v4.octets()[3]);
         tool::ip_batch(
             node.name(),
@@ -92,6 +93,11 @@ impl Pod {
     #[must_use]
     pub fn netns(&self) -> &Netns {
         &self.netns
+    }
+
+    /// The same, kept for as long as the sidecar in it.
+    pub(crate) fn shared_netns(&self) -> Arc<Netns> {
+        Arc::clone(&self.netns)
     }
 
     /// The file of that namespace, for the annotation `canopy.mesh/netns`.

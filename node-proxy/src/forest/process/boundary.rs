@@ -154,7 +154,7 @@ impl Given {
     fn steered(&self) -> Result<Steered, CellError> {
         match self.steering.mechanism() {
             Mechanism::Kernel => Ok(Steered::Hooks),
-            Mechanism::Iptables => Ok(Steered::Marks),
+            Mechanism::Iptables | Mechanism::Nftables => Ok(Steered::Marks),
             mechanism @ Mechanism::Fake => {
                 Err(CellError::Steering(RedirectError::CannotDelegate { mechanism }))
             }

@@ -26,9 +26,10 @@ impl Doors {
     }
 }
 
-/// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks.
-pub(super) fn node_addresses(given: &[IpAddr]) -> Arc<[IpAddr]> {
-    if !given.is_empty() {
+/// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks. A sidecar's is its pod's.
+pub(super) fn node_addresses(options: &NodeOptions) -> Arc<[IpAddr]> {
+    let given = &options.node_addresses;
+    if !given.is_empty() || options.sidecar.is_some() {
         return given.iter().map(IpAddr::to_canonical).collect();
     }
     let found = addresses::local().unwrap_or_else(|error| {

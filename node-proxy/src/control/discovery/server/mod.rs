@@ -3,6 +3,7 @@
 //! One thread reads the configuration and puts it on the shelf, another serves. A node that reads slowly, or not at all, must never
 //! hold up another, nor cost more than a set of names and one response of each type.
 
+pub(crate) use self::tls::Tls;
 pub use self::{
     feed::{Feed, FeedError},
     figures::{Figures, Held},

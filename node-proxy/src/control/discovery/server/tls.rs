@@ -71,14 +71,14 @@ pub enum Certificates {
 
 /// The server's end of TLS.
 #[derive(Debug)]
-pub(super) enum Tls {
+pub(crate) enum Tls {
     Files(FromFiles),
     Own { authority: Arc<Authority>, presented: Option<(Arc<Presented>, Arc<ServerConfig>)> },
 }
 
 impl Tls {
     /// Files have to be right now; the authority may have no certificate yet.
-    pub(super) fn open(certificates: Certificates) -> Result<Self, TlsError> {
+    pub(crate) fn open(certificates: Certificates) -> Result<Self, TlsError> {
         match certificates {
             Certificates::Files(files) => FromFiles::open(files).map(Self::Files),
             Certificates::Own(authority) => Ok(Self::Own { authority, presented: None }),
@@ -86,7 +86,7 @@ impl Tls {
     }
 
     /// To accept a connection with; `None` before there is a certificate.
-    pub(super) fn acceptor(&mut self) -> Option<TlsAcceptor> {
+    pub(crate) fn acceptor(&mut self) -> Option<TlsAcceptor> {
         let (authority, presented) = match self {
             Self::Files(files) => return Some(files.acceptor()),
             Self::Own { authority, presented } => (authority, presented),
@@ -112,7 +112,7 @@ impl Tls {
 
 /// As the files are now.
 #[derive(Debug)]
-pub(super) struct FromFiles {
+pub(crate) struct FromFiles {
     files: TlsFiles,
     seen: Vec<Option<Stamp>>,
     config: Arc<ServerConfig>,

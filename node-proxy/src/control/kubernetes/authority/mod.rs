@@ -55,6 +55,8 @@ pub struct Options {
     pub cluster_domain: String,
     /// Whether the server's own certificate is of this authority, so that nodes have to be given the root.
     pub publishes: bool,
+    /// Whether the API server asks it, as a webhook, and so has to trust its certificate.
+    pub webhook: bool,
     /// The time.
     pub clock: Arc<dyn TimeProvider>,
 }
@@ -142,6 +144,11 @@ impl Authority {
     /// Whether it can sign.
     pub fn is_ready(&self) -> bool {
         self.keys.borrow().is_some()
+    }
+
+    /// All its roots, as PEM; none before there is one.
+    pub fn roots(&self) -> Option<String> {
+        self.keys.borrow().as_ref().map(|keys| keys.bundle.clone())
     }
 
     /// The server's own certificate; the very same as long as it is not renewed, and none before there is a root.

@@ -29,6 +29,8 @@ pub(super) enum RootError {
     Secret(#[source] ApiError),
     #[error("the ConfigMap {ROOTS}")]
     Roots(#[source] ApiError),
+    #[error("the MutatingWebhookConfiguration {WEBHOOK}")]
+    Webhook(#[source] ApiError),
     #[error("{place}: {key} is not base64")]
     Encoding { place: String, key: String },
     #[error(transparent)]
@@ -69,6 +71,9 @@ impl Authority {
         self.adopt(&secret)?;
         if self.options.publishes {
             self.publish().await.map_err(RootError::Roots)?;
+        }
+        if self.options.webhook {
+            self.introduce().await.map_err(RootError::Webhook)?;
         }
         Ok(())
     }
@@ -157,12 +162,37 @@ impl Authority {
         Ok(())
     }
 
+    /// Gives the API server the roots by which it trusts the webhook, unless it has them.
+    async fn introduce(&self) -> Result<(), ApiError> {
+        let Some(bundle) = self.roots() else { return Ok(()) };
+        let path = format!("{WEBHOOKS}/{WEBHOOK}");
+        let found = self.api.exchange(Method::GET, &path, None).await?;
+        let patch = trusting(&found, &STANDARD.encode(bundle));
+        if patch.is_empty() {
+            return Ok(());
+        }
+        let patch = Value::Array(patch);
+        self.api.exchange(Method::PATCH, &path, Some((JSON_PATCH, &patch))).await?;
+        tracing::info!(webhook = WEBHOOK, "the API server is told which roots to trust");
+        Ok(())
+    }
+
     /// The names of the own Service.
     fn names(&self) -> Vec<String> {
         let service = format!("{SERVICE}.{}", self.namespace);
         let domain = &self.options.cluster_domain;
         vec![format!("{service}.svc"), service.clone(), format!("{service}.svc.{domain}")]
     }
+}
+
+/// What gives each of a configuration's webhooks these roots that has others.
+fn trusting(found: &Value, bundle: &str) -> Vec<Value> {
+    let webhooks = found["webhooks"].as_array().into_iter().flatten().enumerate();
+    let others = webhooks.filter(|(_, webhook)| webhook["clientConfig"]["caBundle"] != bundle);
+    let patch = others.map(|(index, _)| {
+        json!({ "op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": bundle })
+    });
+    patch.collect()
 }
 
 /// A Secret's texts.
@@ -179,6 +209,10 @@ fn texts(secret: &Value, place: &str) -> Result<Texts, RootError> {
 
 /// The Secret with the root: `root.pem`, and beside it what else is trusted.
 const SECRET: &str = "canopy-ca";
+/// The webhook by which pods get sidecars (deploy/daemonset/base/webhook.yaml).
+const WEBHOOK: &str = "canopy-sidecar";
+const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+const JSON_PATCH: &str = "application/json-patch+json";
 /// The ConfigMap with the roots, and the key of it that nodes mount.
 const ROOTS: &str = "canopy-root";
 const KEY: &str = "ca.crt";
@@ -188,3 +222,19 @@ const SERVICE: &str = "canopy-control";
 const LOOK: Duration = Duration::from_secs(30);
 /// How soon after a failure; then less and less often.
 const FIRST: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_webhook_that_has_other_roots_is_given_these_and_no_other_is_touched() {
+        let with = |bundle: Value| json!({ "clientConfig": { "caBundle": bundle } });
+        let found = json!({ "webhooks": [with("new".into()), with("old".into()), { "clientConfig": {} }] });
+        let patch = trusting(&found, "new");
+        let paths: Vec<_> = patch.iter().map(|step| step["path"].as_str().unwrap()).collect();
+        assert_eq!(paths, ["/webhooks/1/clientConfig/caBundle", "/webhooks/2/clientConfig/caBundle"]);
+        assert!(patch.iter().all(|step| step["value"] == "new" && step["op"] == "add"));
+        assert!(trusting(&json!({ "webhooks": [with("new".into())] }), "new").is_empty());
+    }
+}

@@ -54,6 +54,7 @@ fn options() -> Options {
         lifetime: Duration::from_secs(86_400),
         cluster_domain: "cluster.local".to_owned(),
         publishes: true,
+        webhook: false,
         clock: Arc::new(DefaultTimeProvider),
     }
 }

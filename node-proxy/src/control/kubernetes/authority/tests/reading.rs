@@ -26,7 +26,7 @@ impl Plane {
         let own = Some(Certificates::Own(Arc::clone(&setup.authority)));
         let server = Server::open(&at, own, streams).await.unwrap();
         let Listen::Tcp(address) = server.addresses().unwrap()[0] else { panic!() };
-        tokio::spawn(server.knowing(Some(setup.authority.callers())).serve());
+        tokio::spawn(server.knowing(Some(setup.authority.callers())).serve(std::future::pending()));
         Self { setup, address, socket }
     }
 
