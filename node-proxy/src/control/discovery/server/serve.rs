@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// Serves until `stop` comes back, and then takes its leave: nobody is let in any more, every stream ends without an error when what
-    /// was begun to be sent is, and within a second, not all at once. Who does not go by himself is cut off after [`GRACE`].
+    /// was begun to be sent is, and within a second, not all at once. Who does not go by himself is cut off after ten seconds.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let Self { doors, tls, streams, authority, callers } = self;
         let (leave, leaving) = watch::channel(false);
