@@ -75,8 +75,8 @@ impl Place {
         let is_taken = taken.is_none_or(|taken| self.heard(taken).is_some());
         if is_taken {
             self.threads.push(thread);
-            // A thread begins in the normal class.
-            self.class = Class::Normal;
+            // A thread begins in the normal class, and the others may be in another; one that has just ended is nobody's to move.
+            let _moved = thread.change_class(self.class);
         }
         is_taken
     }

@@ -228,6 +228,10 @@ impl Desk {
                 async move {
                     match authority {
                         Some(authority) => certify::answer(request, authority, activity, peer.from).await,
+                        // Before anybody is asked about a token.
+                        None if request.uri().path() != DELTA => {
+                            Ok(Status::unimplemented(format!("here is {DELTA} alone")).into_http())
+                        }
                         None => match proof(&request, callers.as_deref(), &activity, &peer).await {
                             Ok(proof) => answer(request, streams, (activity, ends), (peer, proof)).await,
                             Err(status) => Ok(status.into_http()),
@@ -298,9 +302,6 @@ async fn answer(
     (activity, ends): (Arc<Activity>, watch::Receiver<bool>),
     (peer, proof): (Peer, Proof),
 ) -> Result<Response<Body>, Infallible> {
-    if request.uri().path() != DELTA {
-        return Ok(Status::unimplemented(format!("here is {DELTA} alone")).into_http());
-    }
     let session = tower::service_fn(move |requests: tonic::Request<Streaming<protocol::Request>>| {
         let place = streams.open(proof.clone(), peer.name.to_string());
         let (activity, ends) = (Arc::clone(&activity), ends.clone());

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -84,6 +84,8 @@ impl Callers {
     pub async fn node(&self, shown: Presents<'_>) -> Result<String, Refusal> {
         let caller = self.caller(shown).await?;
         if !self.is_daemon(&caller) {
+            // Somebody's own, and the API server was asked for it all the same.
+            self.strangers().take(&address(shown.from), Instant::now());
             return Err(Refusal::Account);
         }
         self.node_of(&caller)
@@ -94,9 +96,8 @@ impl Callers {
         if !shown.secure {
             return Err(Refusal::InTheClear);
         }
-        let from = shown.from.map(|from| from.to_canonical().to_string()).unwrap_or_default();
-        let strangers = || self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !strangers().may(&from, Instant::now()) {
+        let from = address(shown.from);
+        if !self.strangers().may(&from, Instant::now()) {
             return Err(Refusal::Rate);
         }
         let caller = match shown.token.filter(|token| !token.is_empty()) {
@@ -109,9 +110,13 @@ impl Callers {
             Err(Refusal::TokenMissing | Refusal::Token | Refusal::Audience | Refusal::Account)
         );
         if is_stranger {
-            strangers().take(&from, Instant::now());
+            self.strangers().take(&from, Instant::now());
         }
         caller
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, Buckets> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is a node's daemon.
@@ -140,6 +145,11 @@ impl Callers {
             }
         }
     }
+}
+
+/// Where he comes from, as the log and the bounds have it; nothing on a Unix socket.
+fn address(from: Option<IpAddr>) -> String {
+    from.map(|from| from.to_canonical().to_string()).unwrap_or_default()
 }
 
 impl fmt::Debug for Callers {

@@ -76,7 +76,9 @@ impl Scribe {
     pub(super) async fn run(mut self, pause: Duration) {
         while let Some(note) = self.queue.recv().await {
             let written = self.write(&note).await;
-            self.say(written);
+            // What is not written costs nobody anything.
+            let is_quiet = matches!(written, Ok(false));
+            self.say(written.map(drop));
             let left_out = self.left_out.swap(0, Relaxed);
             if left_out > 0 {
                 tracing::warn!(
@@ -84,30 +86,33 @@ impl Scribe {
                     "more happened than Events are written of; `canopy events` and statuses have it"
                 );
             }
-            sleep(pause).await;
+            if !is_quiet {
+                sleep(pause).await;
+            }
         }
     }
 
-    async fn write(&mut self, note: &Note) -> Result<(), ApiError> {
+    /// Whether anything was asked of the API server for it.
+    async fn write(&mut self, note: &Note) -> Result<bool, ApiError> {
         let series = note.series();
         let now = Instant::now();
         let known = match self.series.step(series, &note.regarding.to_string(), now) {
-            Step::Leave => return Ok(()),
+            Step::Leave => return Ok(false),
             Step::Tell => None,
             Step::Again(told) => Some(told),
         };
-        let Some(uid) = self.uid(&note.regarding).await? else { return Ok(()) };
+        let Some(uid) = self.uid(&note.regarding).await? else { return Ok(true) };
         let known = known.filter(|told| told.uid == uid);
         if let Some(Told { name, count, .. }) = known
             && self.again(note, &name, count).await?
         {
             self.series.told(series, (name, uid), count, now);
-            return Ok(());
+            return Ok(true);
         }
         let name = note::name(note, &uid);
         let count = self.first(note, &name, &uid).await?;
         self.series.told(series, (name, uid), count, now);
-        Ok(())
+        Ok(true)
     }
 
     /// The object's UID; `None` if it is gone.

@@ -7,6 +7,37 @@ use config::{
 
 use super::*;
 
+fn facts(name: &str, label: &str) -> Arc<NamespaceFacts> {
+    let labels = BTreeMap::from([("of".to_owned(), label.to_owned())]);
+    Arc::new(NamespaceFacts { name: name.try_into().unwrap(), labels })
+}
+
+#[test]
+fn what_changes_or_goes_before_it_is_sent_counts_once_or_not_at_all() {
+    let mut shelf = Shelf::new(Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() });
+    let mut mesh = Mesh { version: 1, ..Mesh::default() };
+    let name: config::name::Namespace = "a".try_into().unwrap();
+    mesh.namespaces.insert(name.clone(), facts("a", "x"));
+    shelf.stock(&Arc::new(mesh.clone()));
+    let mut all = Subscription::begin(Kind::Namespace, &Request::default(), &shelf);
+    let (mut encoded, reader) = (0, Reader::default());
+    all.look_up(&shelf, &reader, 10, &mut encoded);
+    let once = all.draft_bytes;
+    assert!(once > 0);
+    let mut draft = |mesh: &Mesh, all: &mut Subscription| {
+        shelf.stock(&Arc::new(mesh.clone()));
+        all.pending.insert(Arc::from("a"));
+        all.look_up(&shelf, &reader, 10, &mut encoded);
+        all.draft_bytes
+    };
+    mesh.version += 1;
+    mesh.namespaces.insert(name.clone(), facts("a", "y"));
+    assert_eq!(draft(&mesh, &mut all), once);
+    mesh.version += 1;
+    mesh.namespaces.remove(&name);
+    assert_eq!(draft(&mesh, &mut all), 0);
+}
+
 #[test]
 fn what_is_too_much_for_one_response_comes_in_the_next() {
     let mut shelf = Shelf::new(Site { domain: "cluster.local".try_into().unwrap(), cluster: "c".to_owned() });

@@ -5,7 +5,10 @@ use std::sync::mpsc;
 use config::{model::Mesh, name::PodName};
 
 use super::*;
-use crate::control::discovery::client::{self, Client, Event, Introduction, Tls};
+use crate::control::{
+    discovery::client::{self, Client, Event, Introduction, Tls},
+    kubernetes::{Presents, Refusal},
+};
 
 /// A server that demands tokens, over TLS and on a Unix socket.
 struct Plane {
@@ -100,6 +103,21 @@ async fn a_node_asks_as_itself_alone() {
     let plane = Plane::new().await;
     let refused = plane.over_tls("b", Some("daemon-on-a")).await.unwrap_err();
     assert!(refused.contains("another node"), "{refused}");
+}
+
+#[tokio::test]
+async fn who_shows_a_good_token_of_no_daemon_is_listened_to_less() {
+    let plane = Plane::new().await;
+    let user = "system:serviceaccount:shop:cart";
+    plane.setup.cluster.token("a-workloads", Token { user, ..daemon() });
+    let callers = plane.setup.authority.callers();
+    let shown = Presents { token: Some("a-workloads"), from: Some([10, 0, 0, 9].into()), secure: true };
+    let mut refusals = Vec::new();
+    for _ in 0..=STRANGER_BURST {
+        refusals.push(callers.node(shown).await.unwrap_err());
+    }
+    assert_eq!(refusals.first(), Some(&Refusal::Account));
+    assert_eq!(refusals.last(), Some(&Refusal::Rate));
 }
 
 #[tokio::test]
