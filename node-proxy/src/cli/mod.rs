@@ -14,6 +14,7 @@ use config::{finding::visible, model::Zone, name::NodeName};
 
 use crate::admin;
 
+mod carrying;
 mod cell;
 mod certificate;
 mod certificates;

@@ -7,35 +7,24 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
-use config::{
-    capacity::Amounts,
-    identity::TrustDomain,
-    name::{Namespace, RootNamespace},
-};
+use config::capacity::Amounts;
 use ebpf_redirect::FenceChoice;
 use tracing_subscriber::EnvFilter;
 
 use super::{
     Daemon, Outcome,
-    certificates::Certificates,
-    discovery::{About, Discovery},
+    carrying::Carrying,
     log::{Flush, LogQueue, hear_panics},
     manifests::Manifests,
-    names::Names,
-    tunnels::Tunnels,
 };
 use crate::{
-    admin::owners,
     control::{gate, sandboxes::cri},
-    forest::{Lanes, OnStop},
-    hbone::Site,
+    forest::Lanes,
     mode::node::{self, NodeOptions, RedirectChoice},
-    sys::{descriptors, dumps},
-    telemetry::access::Target,
+    sys::descriptors,
 };
 
 /// Run the daemon in the foreground, until SIGTERM or Ctrl-C.
@@ -76,18 +65,6 @@ pub(super) struct Run {
     /// Whether pods are fenced, so that no TCP gets around steering.
     #[arg(long, value_enum, default_value_t = Fence::Auto, env = "CANOPY_FENCE")]
     fence: Fence,
-    /// Where the access log goes: a file, `-` for standard output, or `off`.
-    #[arg(long, value_name = "PATH|-|off", default_value = "-", env = "CANOPY_ACCESS_LOG")]
-    access_log: String,
-    /// The trust domain of identities.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
-    trust_domain: String,
-    /// What the names of the cluster's Services end in, for the other ends of tunnels.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_CLUSTER_DOMAIN")]
-    cluster_domain: String,
-    /// The namespace whose policies are for the whole mesh.
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", env = "CANOPY_ROOT_NAMESPACE")]
-    root_namespace: String,
     /// The name of this node: pods whose spec.nodeName is another are not on this machine.
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
@@ -109,9 +86,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "PATH", env = "CANOPY_ZDS_SOCKET")]
     zds_socket: Option<PathBuf>,
     #[command(flatten)]
-    discovery: Discovery,
-    #[command(flatten)]
-    certificates: Certificates,
+    carrying: Carrying,
     /// An address of this node, from which its kubelet probes pods; may be repeated [default: those of the daemon's own
     /// network namespace].
     #[arg(long = "node-ip", value_name = "IP", env = "CANOPY_NODE_IP", value_delimiter = ',')]
@@ -124,16 +99,6 @@ pub(super) struct Run {
     /// says so.
     #[arg(long, value_name = "AMOUNTS", env = "CANOPY_RESERVE")]
     reserve: Option<Amounts>,
-    #[command(flatten)]
-    tunnels: Tunnels,
-    #[command(flatten)]
-    names: Names,
-    /// How long connections may go on after SIGTERM.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
-    drain: u64,
-    /// How pods are left when the daemon ends.
-    #[arg(long, value_enum, default_value_t = Stop::Close, env = "CANOPY_ON_STOP")]
-    on_stop: Stop,
     /// Threads that carry each tenant's connections, LEAST-MOST: one more where those it has are full, its budget leaves it more than
     /// one CPU and counts no connections, requests or bytes. Without this, one.
     #[arg(long, value_name = "NUMBERS", env = "CANOPY_LANES", value_parser = lanes)]
@@ -141,12 +106,6 @@ pub(super) struct Run {
     /// Whether tenants are held to their budgets, and it is measured which workload costs what. Off is for measuring what both cost: every tenant takes what the node lets it.
     #[arg(long, value_enum, default_value_t = Budgets::On, env = "CANOPY_BUDGETS")]
     budgets: Budgets,
-    /// What the daemon says of itself, on standard error: error, warn, info, debug, or `module=level,…`.
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "CANOPY_LOG")]
-    log_level: String,
-    /// As what it says it.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "CANOPY_LOG_FORMAT")]
-    log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -171,29 +130,12 @@ enum Fence {
     Off,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Stop {
-    /// Their connections are refused until the next start of this instance, or `canopy release`.
-    Close,
-    /// As if there had been no proxy; but what comes in to a pod that a policy protects is refused all the same.
-    Open,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Budgets {
     /// They are.
     On,
     /// They are not: every tenant takes what it can get.
     Off,
-}
-
-impl Stop {
-    pub(super) fn choice(self) -> OnStop {
-        match self {
-            Self::Close => OnStop::Close,
-            Self::Open => OnStop::Open,
-        }
-    }
 }
 
 impl Fence {
@@ -217,60 +159,37 @@ pub(super) enum LogFormat {
 
 impl Run {
     pub(super) fn run(self) -> Outcome {
-        let _flush = start_log(&self.log_level, self.log_format)?;
+        let _flush = self.carrying.begin()?;
         if let Err(error) = descriptors::keep_from_children() {
             tracing::warn!(%error, "what was open when the daemon was started stays open in cells' processes");
-        }
-        // Before there is a key.
-        if let Err(error) = dumps::forbid() {
-            tracing::warn!(%error, "a crash may write keys to a core file (`ulimit -c 0` prevents it)");
         }
         let redirect = match self.redirect {
             Steering::Auto => RedirectChoice::Auto,
             Steering::Ebpf => RedirectChoice::Ebpf,
             Steering::Iptables => RedirectChoice::Iptables,
         };
-        let node = super::node(self.node)?;
-        let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
-        let site = Site { cluster: self.certificates.cluster(), domain };
-        let discovery = self.discovery.choice(About {
-            node: node.clone(),
-            cluster: site.cluster.clone(),
-            domain: site.domain.clone(),
-            trust_domain: self.trust_domain.clone(),
-        })?;
         let cache = self.gate_cache;
+        let options = self.carrying.options(
+            self.daemon,
+            super::node(self.node)?,
+            self.manifests.choice()?,
+            self.metrics_addr,
+        )?;
         node::run(NodeOptions {
-            discovery,
             gate: self.gate_socket.map(|socket| gate::Options { socket, cache }),
             runtime: self.container_runtime,
             zds: self.zds_socket,
-            manifests: self.manifests.choice()?,
-            admin_socket: self.daemon.socket(),
             showback: self.showback_file,
-            owners: self.owners_dir.unwrap_or_else(|| owners::default_directory(&self.daemon.instance)),
-            metrics_addr: self.metrics_addr,
-            instance: self.daemon.instance,
+            owners: self.owners_dir.unwrap_or_else(|| options.owners.clone()),
             redirect,
             fence: self.fence.choice(),
-            access_log: target(&self.access_log),
-            trust_domain: TrustDomain::try_from(self.trust_domain)?,
-            root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
             node_addresses: self.node_ips,
             zone: super::zone(self.zone)?,
-            node,
-            revocations: self.certificates.crl.clone(),
-            site,
-            certificates: self.certificates.choice(),
             connections: self.connections.map(|most| most as usize),
             reserve: self.reserve.unwrap_or_default(),
-            tunnels: self.tunnels.choice(),
-            names: self.names.pace()?,
-            drain: Duration::from_secs(self.drain),
-            on_stop: self.on_stop.choice(),
             budgets: self.budgets == Budgets::On,
             lanes: self.lanes,
-            sidecar: None,
+            ..options
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -282,14 +201,6 @@ fn lanes(text: &str) -> Result<Lanes, String> {
     match (number(least), number(most)) {
         (Some(least), Some(most)) if least <= most => Ok(Lanes { least, most }),
         _ => Err("give LEAST-MOST, as 1-4, or MOST alone: numbers from 1 to 1024".to_owned()),
-    }
-}
-
-pub(super) fn target(text: &str) -> Target {
-    match text {
-        "-" => Target::Stdout,
-        "off" => Target::Off,
-        path => Target::File(path.into()),
     }
 }
 
@@ -310,13 +221,6 @@ pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<Flush, String
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn access_log_goes_where_the_argument_says() {
-        assert_eq!(target("-"), Target::Stdout);
-        assert_eq!(target("off"), Target::Off);
-        assert_eq!(target("/x/y"), Target::File("/x/y".into()));
-    }
 
     #[test]
     fn lanes_are_a_range_or_the_most_of_one() {

@@ -6,34 +6,19 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
-use config::{
-    capacity::Amounts,
-    identity::TrustDomain,
-    name::{Namespace, PodName, RootNamespace, ServiceAccount},
-};
-use ebpf_redirect::FenceChoice;
+use config::name::{PodName, ServiceAccount};
 
-use super::{
-    Daemon, Outcome,
-    certificates::Certificates,
-    discovery::{About, Discovery, pod},
-    names::Names,
-    run::{LogFormat, Stop, start_log, target},
-    tunnels::Tunnels,
-};
+use super::{Daemon, Outcome, carrying::Carrying, discovery::pod};
 use crate::{
-    admin::owners,
-    hbone::Site,
     mode::{
         Manifests,
-        node::{self, NodeOptions, RedirectChoice},
+        node::{self, NodeOptions},
         sidecar::{CaptureChoice, Sidecar as Choice, given::Given},
     },
-    sys::{descriptors, dumps},
+    sys::descriptors,
 };
 
 /// Run the proxy of one pod, within that pod, until SIGTERM or Ctrl-C.
@@ -81,18 +66,6 @@ pub(super) struct Sidecar {
     /// Where /metrics, /readyz and /livez are served; what comes to that port of the pod is not captured.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:15020", env = "CANOPY_METRICS_ADDR")]
     metrics_addr: SocketAddr,
-    /// Where the access log goes: a file, `-` for standard output, or `off`.
-    #[arg(long, value_name = "PATH|-|off", default_value = "-", env = "CANOPY_ACCESS_LOG")]
-    access_log: String,
-    /// The trust domain of identities.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_TRUST_DOMAIN")]
-    trust_domain: String,
-    /// What the names of the cluster's Services end in, for the other ends of tunnels.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "CANOPY_CLUSTER_DOMAIN")]
-    cluster_domain: String,
-    /// The namespace whose policies are for the whole mesh.
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", env = "CANOPY_ROOT_NAMESPACE")]
-    root_namespace: String,
     /// The name of the node that the pod is on (spec.nodeName).
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]
     node: Option<String>,
@@ -103,29 +76,11 @@ pub(super) struct Sidecar {
     #[arg(long = "node-ip", value_name = "IP", env = "CANOPY_NODE_IP", value_delimiter = ',')]
     node_ips: Vec<IpAddr>,
     #[command(flatten)]
-    discovery: Discovery,
-    #[command(flatten)]
-    certificates: Certificates,
+    carrying: Carrying,
     /// Connections that the pod may have open, and as many to endpoints; by default as the process's descriptors allow.
     #[arg(long, value_name = "NUMBER", env = "CANOPY_CONNECTIONS",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: Option<u32>,
-    #[command(flatten)]
-    tunnels: Tunnels,
-    #[command(flatten)]
-    names: Names,
-    /// How long connections may go on after SIGTERM.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "CANOPY_DRAIN")]
-    drain: u64,
-    /// How the pod is left when the sidecar ends.
-    #[arg(long, value_enum, default_value_t = Stop::Close, env = "CANOPY_ON_STOP")]
-    on_stop: Stop,
-    /// What it says of itself, on standard error: error, warn, info, debug, or `module=level,…`.
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "CANOPY_LOG")]
-    log_level: String,
-    /// As what it says it.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "CANOPY_LOG_FORMAT")]
-    log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -140,13 +95,9 @@ enum Capture {
 
 impl Sidecar {
     pub(super) fn run(self) -> Outcome {
-        let _flush = start_log(&self.log_level, self.log_format)?;
+        let _flush = self.carrying.begin()?;
         if let Err(error) = descriptors::keep_from_children() {
             tracing::debug!(%error, "what was open when the sidecar was started stays open in what it starts");
-        }
-        // Before there is a key.
-        if let Err(error) = dumps::forbid() {
-            tracing::warn!(%error, "a crash may write keys to a core file (`ulimit -c 0` prevents it)");
         }
         node::run(self.options()?)?;
         Ok(ExitCode::SUCCESS)
@@ -154,18 +105,6 @@ impl Sidecar {
 
     /// A node's daemon's, of one pod.
     fn options(self) -> Result<NodeOptions, Box<dyn std::error::Error>> {
-        let node = super::node(self.node)?;
-        let domain = self.cluster_domain.try_into().map_err(|error| format!("--cluster-domain: {error}"))?;
-        let site = Site { cluster: self.certificates.cluster(), domain };
-        let mut discovery = self.discovery.choice(About {
-            node: node.clone(),
-            cluster: site.cluster.clone(),
-            domain: site.domain.clone(),
-            trust_domain: self.trust_domain.clone(),
-        })?;
-        if let Some(client) = &mut discovery {
-            client.introduction.pod = self.pod.clone();
-        }
         let manifests = match self.config {
             Some(directory) => Manifests::Directory(directory),
             None => Manifests::Given(Box::new(Given {
@@ -182,38 +121,17 @@ impl Sidecar {
             Capture::Ebpf => CaptureChoice::Ebpf,
             Capture::Nftables => CaptureChoice::Nftables,
         };
+        let node = super::node(self.node)?;
+        let mut options = self.carrying.options(self.daemon, node, manifests, self.metrics_addr)?;
+        if let Some(client) = &mut options.discovery {
+            client.introduction.pod = self.pod.clone();
+        }
         Ok(NodeOptions {
             sidecar: Some(Choice { pod: self.pod, capture }),
-            discovery,
-            manifests,
-            admin_socket: self.daemon.socket(),
-            owners: owners::default_directory(&self.daemon.instance),
-            instance: self.daemon.instance,
-            metrics_addr: self.metrics_addr,
-            access_log: target(&self.access_log),
-            trust_domain: TrustDomain::try_from(self.trust_domain)?,
-            root_namespace: RootNamespace(Namespace::try_from(self.root_namespace)?),
             node_addresses: self.node_ips,
             zone: super::zone(self.zone)?,
-            node,
-            revocations: self.certificates.crl.clone(),
-            site,
-            certificates: self.certificates.choice(),
             connections: self.connections.map(|most| most as usize),
-            tunnels: self.tunnels.choice(),
-            names: self.names.pace()?,
-            drain: Duration::from_secs(self.drain),
-            on_stop: self.on_stop.choice(),
-            // What only many pods need.
-            gate: None,
-            runtime: None,
-            zds: None,
-            showback: None,
-            redirect: RedirectChoice::Auto,
-            fence: FenceChoice::Off,
-            reserve: Amounts::default(),
-            budgets: true,
-            lanes: None,
+            ..options
         })
     }
 }

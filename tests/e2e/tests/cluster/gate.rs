@@ -2,22 +2,7 @@
 
 use testkit::{Outcome, Space, eventually};
 
-use crate::lab::{OPTED_IN, WEB, running, until_carried};
-
-/// Lets one account call, and nobody else.
-const ONE_ACCOUNT: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: friend}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: web}
-spec:
-  selector: {matchLabels: {app: web}}
-  action: ALLOW
-  rules: [{from: [{source: {serviceAccounts: [friend]}}]}]
-";
+use crate::lab::{FRIENDS_ALONE, OPTED_IN, WEB, running, until_carried};
 
 /// Asks once, in the first moment of its init container, and says what came of it.
 const FIRST: &str = "
@@ -42,7 +27,7 @@ fn the_first_call_of_a_pods_first_container_is_made_as_the_pods_identity() -> Ou
     let cluster = running();
     let space = cluster.space(&[OPTED_IN])?;
     space.apply(WEB)?;
-    space.apply(ONE_ACCOUNT)?;
+    space.apply(FRIENDS_ALONE)?;
     space.rolled_out("deployment/web")?;
     space.pod_ready("client-1")?;
     until_carried(&cluster, &space, &["client-1"], true)?;

@@ -74,6 +74,29 @@ pub(crate) fn finally<F: FnMut()>(act: F) -> impl Drop {
 /// The label that opts a namespace in.
 pub(crate) const OPTED_IN: &str = "canopy.mesh/mode=node";
 
+/// Takes no plaintext.
+pub(crate) const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default}
+spec: {mtls: {mode: STRICT}}
+";
+
+/// Makes the account `friend`, and lets it alone call `web`.
+pub(crate) const FRIENDS_ALONE: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: friend}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: ALLOW
+  rules: [{from: [{source: {serviceAccounts: [friend]}}]}]
+";
+
 /// Runs kubectl in the namespace that Canopy is installed in.
 pub(crate) fn installed(cluster: &Cluster, arguments: &[&str]) -> Result<String, KitError> {
     cluster.kubectl(&[&["--namespace", "canopy-system"], arguments].concat())

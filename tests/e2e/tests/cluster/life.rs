@@ -2,14 +2,7 @@
 
 use testkit::{Outcome, Traffic, eventually};
 
-use crate::lab::{NODES, OPTED_IN, ask, host, named, running, sleeper, until_carried};
-
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default}
-spec: {mtls: {mode: STRICT}}
-";
+use crate::lab::{NODES, OPTED_IN, STRICT, ask, host, named, running, sleeper, until_carried};
 
 /// Every kind of probe, an init container, a second container on loopback alone, a host port.
 const PROBED: &str = "

@@ -5,7 +5,8 @@ use std::{net::Ipv4Addr, time::Duration};
 use testkit::{Outcome, Space, eventually};
 
 use crate::lab::{
-    NODES, OPTED_IN, WEB, ask, both_answer, host, load, named, node_folder, running, sleeper, until_carried,
+    FRIENDS_ALONE, NODES, OPTED_IN, STRICT, WEB, ask, both_answer, host, load, named, node_folder, running,
+    sleeper, until_carried,
 };
 
 /// How often a Service is asked, that a choice by chance would be seen: all the same once in some 500,000.
@@ -137,13 +138,6 @@ fn probes_by_grpc_are_answered_by_the_app_under_strict() -> Outcome {
     Ok(())
 }
 
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default}
-spec: {mtls: {mode: STRICT}}
-";
-
 /// etcd is a server that speaks gRPC's protocol of health, and is there.
 const HEALTH: &str = "
 apiVersion: v1
@@ -203,20 +197,6 @@ fn next_is(address: &str) -> Outcome {
 fn address(space: &Space, pod: &str) -> Result<String, testkit::KitError> {
     space.kubectl(&["get", "pod", pod, "--output=jsonpath={.status.podIP}"])
 }
-
-const FRIENDS_ALONE: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: friend}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: web}
-spec:
-  selector: {matchLabels: {app: web}}
-  action: ALLOW
-  rules: [{from: [{source: {serviceAccounts: [friend]}}]}]
-";
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]

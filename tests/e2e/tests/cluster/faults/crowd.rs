@@ -6,7 +6,7 @@ use testkit::{Outcome, eventually};
 use tokio::time::Instant;
 
 use super::web;
-use crate::lab::{NODES, OPTED_IN, ask, carried, on_node, running, until_carried};
+use crate::lab::{FRIENDS_ALONE, NODES, OPTED_IN, ask, carried, on_node, running, until_carried};
 
 /// Who is answered only as its own identity, which a pod has not that gets by; and who never is.
 const CROWD: &str = "
@@ -95,17 +95,3 @@ fn links() -> usize {
 
 const FRIENDS: u32 = 400;
 const STRANGERS: u32 = 100;
-
-const FRIENDS_ALONE: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: friend}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: web}
-spec:
-  selector: {matchLabels: {app: web}}
-  action: ALLOW
-  rules: [{from: [{source: {serviceAccounts: [friend]}}]}]
-";

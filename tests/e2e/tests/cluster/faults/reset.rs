@@ -8,7 +8,7 @@ use e2e::repository;
 use testkit::{Outcome, Traffic, eventually};
 
 use super::web;
-use crate::lab::{NODES, OPTED_IN, host, installed, running, script};
+use crate::lab::{NODES, OPTED_IN, STRICT, host, installed, running, script};
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
@@ -70,10 +70,3 @@ fn when_etcd_has_lost_all_what_was_carried_goes_on_and_what_is_made_again_is_ser
     }
     Ok(())
 }
-
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default}
-spec: {mtls: {mode: STRICT}}
-";
