@@ -14,7 +14,7 @@ pub use memory::{forget_peak, peak, resident};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
 pub use plugin::run_plugin;
-pub use raw::{Listener, dial, end_of, head, is_reset};
+pub use raw::{Listener, byte, dial, end_of, head, is_reset};
 pub use requests::ask;
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, in_force, port};

@@ -25,7 +25,26 @@ pub fn dial(from: &Pod, to: SocketAddr) -> io::Result<TcpStream> {
 /// # Errors
 /// It is refused or reset, or does not end in time.
 pub fn end_of(from: &Pod, to: SocketAddr) -> io::Result<usize> {
-    dial(from, to).and_then(|mut stream| stream.read(&mut [0]))
+    dial(from, to).and_then(|stream| byte(&stream))
+}
+
+/// Reads one byte; how many came, so 0 at the end. What is read again is what a stop of the whole process interrupts: sockets with a
+/// time-out are not taken up again by themselves (signal(7)).
+///
+/// # Errors
+/// The connection broke off, or nothing came in time.
+pub fn byte(stream: &TcpStream) -> io::Result<usize> {
+    Ok(usize::from(next(stream)?.is_some()))
+}
+
+fn next(mut stream: &TcpStream) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    // Which reads again what was interrupted.
+    match stream.read_exact(&mut byte) {
+        Ok(()) => Ok(Some(byte[0])),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads the head of an HTTP/1 message, to its empty line or to the end.
@@ -33,9 +52,11 @@ pub fn end_of(from: &Pod, to: SocketAddr) -> io::Result<usize> {
 /// # Errors
 /// The connection broke off, or nothing came in time.
 pub fn head(stream: &mut TcpStream) -> io::Result<String> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
-        head.push(byte[0]);
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n")
+        && let Some(byte) = next(stream)?
+    {
+        head.push(byte);
     }
     Ok(String::from_utf8_lossy(&head).into_owned())
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Listener, Stage, dial, eventually, is_reset, port};
+use e2e::{Listener, Stage, byte, dial, eventually, is_reset, port};
 use serde_json::Value;
 use testkit::{Daemon, Outcome, Pod};
 use tokio::time::Instant;
@@ -37,10 +37,10 @@ fn a_server_that_goes_dark_is_given_up_whether_it_was_being_sent_to_or_listened_
     sink.unplug()?;
     let begun = Instant::now();
     busy.write_all(b"more")?;
-    let end = busy.read(&mut [0]);
+    let end = byte(&busy);
     let took = begun.elapsed().as_secs();
     assert!(is_reset(&end) && UNACKNOWLEDGED.contains(&took), "{end:?} after {took} s");
-    let end = idle.read(&mut [0]);
+    let end = byte(&idle);
     let took = begun.elapsed().as_secs();
     assert!(is_reset(&end) && SILENT.contains(&took), "{end:?} after {took} s");
     for end in ends {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Stage, Vip, dial, eventually, files_of, head, is_reset, port, rules_of};
+use e2e::{HTTP, Listener, Stage, Vip, byte, dial, eventually, files_of, head, is_reset, port, rules_of};
 use rustix::process::Signal;
 use testkit::{Daemon, Options, Outcome, Pod};
 use tokio::time::Instant;
@@ -172,29 +172,18 @@ impl UnderWay {
         assert!(body.iter().all(|byte| *byte == b'x'), "{}", self.who);
         exchange(&mut self.idle).map_err(|error| format!("{}: {error}", self.who))?;
         self.idle.shutdown(Shutdown::Write)?;
-        assert_eq!(read(&mut self.idle)?, 0, "{}: it ends in order", self.who);
+        assert_eq!(byte(&self.idle)?, 0, "{}: it ends in order", self.who);
         Ok(())
     }
 
     /// Both end before they are done, and look it.
     fn assert_cut(&mut self) {
-        let end = read(&mut self.idle);
+        let end = byte(&self.idle);
         assert!(is_reset(&end), "{}: {end:?}", self.who);
         let mut body = Vec::new();
         let end = self.download.read_to_end(&mut body);
         let stalled = end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         assert!(!stalled && body.len() < self.pieces * PIECE, "{}: {end:?}", self.who);
-    }
-}
-
-/// Reads a byte. A socket with a time-out is interrupted where the whole process was held still (signal(7)).
-fn read(stream: &mut TcpStream) -> std::io::Result<usize> {
-    loop {
-        let read = stream.read(&mut [0]);
-        if read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Interrupted) {
-            continue;
-        }
-        return read;
     }
 }
 

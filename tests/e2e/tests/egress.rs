@@ -2,12 +2,12 @@
 //! the root namespace: one row per way that was thought of.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
-use e2e::{HTTP, Origin, Stage, dial, eventually, head, is_reset};
+use e2e::{HTTP, Origin, Stage, byte, dial, eventually, head, is_reset};
 use testkit::{Daemon, KitError, Outcome, Pod, http};
 
 /// A tenant that is kept to the mesh, one that is not, and somebody outside who remembers whom he heard.
@@ -271,7 +271,7 @@ fn what_a_service_leads_out_of_the_mesh_is_cut_when_its_entry_goes() -> Outcome 
         eventually("it is under way", || scene.heard.seen().len() > before)?;
         scene.stage.put(&scene.daemon, "entry.yaml", "")?;
         if protocol == "tcp" {
-            let end = stream.read(&mut [0]);
+            let end = byte(&stream);
             assert!(is_reset(&end), "{end:?}");
         } else {
             let head = head(&mut stream)?;
@@ -311,7 +311,7 @@ fn what_an_exclusion_let_out_ends_with_it_and_with_the_tenants_being_free_and_no
         put("labels.yaml", "")?;
         assert!(asks(&mut around)?, "another edit leaves it alone");
         put(file, text)?;
-        let end = around.read(&mut [0]);
+        let end = byte(&around);
         let is_ended = |error: &std::io::Error| {
             matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
         };

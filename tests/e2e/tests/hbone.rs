@@ -8,7 +8,7 @@ use std::{
 };
 
 use e2e::{
-    HTTP, Listener, Mesh, Origin, TLS_RECORD, Tap, Traffic, contains, dial, eventually, is_reset, port,
+    HTTP, Listener, Mesh, Origin, TLS_RECORD, Tap, Traffic, byte, contains, dial, eventually, is_reset, port,
 };
 use testkit::{
     Daemon, Outcome,
@@ -173,7 +173,7 @@ fn a_daemon_that_drains_lets_streams_go_on_and_takes_no_new_ones() -> Outcome {
         }
     }
     eventually("the daemon has gone", || there.process().has_ended())?;
-    let end = stream.read(&mut [0]);
+    let end = byte(&stream);
     assert!(is_reset(&end), "what was cut does not look complete: {end:?}");
     Ok(())
 }

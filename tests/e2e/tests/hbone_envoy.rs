@@ -8,7 +8,9 @@ use std::{
     process::Command,
 };
 
-use e2e::{Envoy, Listener, Shown, Stage, built, dial, end_of, eventually, foreign, is_reset, local, port};
+use e2e::{
+    Envoy, Listener, Shown, Stage, built, byte, dial, end_of, eventually, foreign, is_reset, local, port,
+};
 use serde_json::{Value, json};
 use testkit::{Daemon, KitError, Outcome, Pod, pki::Authority};
 
@@ -28,10 +30,10 @@ fn envoy_takes_our_tunnel_as_the_workload_that_makes_it_and_reaches_its_app() ->
     let site = ["--istio-cluster", "east", "--cluster-domain", "mesh.example"];
     let mut daemon = daemon_with(&stage, &authority, &site)?;
     let to = ledger.at(7000);
-    let mut stream = echoes(&client, to)?;
+    let stream = echoes(&client, to)?;
     let from = stream.local_addr()?;
     stream.shutdown(Shutdown::Write)?;
-    assert_eq!(stream.read(&mut [0])?, 0, "the end comes back");
+    assert_eq!(byte(&stream)?, 0, "the end comes back");
     drop(stream);
     let line = daemon.wait_logged(|line| line["dst.addr"] == to.to_string())?;
     assert_eq!((&line["delivery"], &line["reason"]), (&"tunnel".into(), &Value::Null), "{line}");
@@ -233,7 +235,7 @@ fn is_ended(dialled: std::io::Result<TcpStream>) -> bool {
     // The end may come before its client has looked at the new connection.
     let Ok(mut stream) = dialled else { return is_reset(&dialled) };
     let _ = stream.write_all(b"said");
-    match stream.read(&mut [0]) {
+    match byte(&stream) {
         Ok(read) => read == 0,
         Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
     }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Envoy, Listener, Shown, Stage, dial, eventually, foreign, local, port};
+use e2e::{Envoy, Listener, Shown, Stage, byte, dial, eventually, foreign, local, port};
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{Daemon, KitError, Outcome, Pod, pki::Authority};
@@ -129,7 +129,7 @@ impl App {
                 DOWN => {
                     pour(&mut stream, &count)?;
                     stream.shutdown(Shutdown::Write)?;
-                    stream.read(&mut [0]).map(drop)
+                    byte(&stream).map(drop)
                 }
                 UP => {
                     let whole = swallow(&mut stream, || {

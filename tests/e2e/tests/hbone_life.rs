@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, Origin, Stage, dial, end_of, eventually, is_reset, port};
+use e2e::{HTTP, Listener, Mesh, Origin, Stage, byte, dial, end_of, eventually, is_reset, port};
 use serde_json::Value;
 use testkit::{
     Addresses, Daemon, Outcome, http,
@@ -90,7 +90,7 @@ fn tunnels_between_nodes_carry_ipv6() -> Outcome {
     assert_eq!((&line["src.workload"], &line["reason"]), (&"shop/client".into(), &Value::Null), "{line}");
     let mut stream = dial(&client, ledger.at_v6(7001))?;
     stream.write_all(b"more")?;
-    assert!(is_reset(&stream.read(&mut [0])));
+    assert!(is_reset(&byte(&stream)));
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn a_node_that_goes_without_a_word_takes_its_tunnels_along() -> Outcome {
     echoes(&mut stream)?;
     mesh.second.cut_wire()?;
     let begun = Instant::now();
-    let end = stream.read(&mut [0]);
+    let end = byte(&stream);
     assert!(is_reset(&end), "{end:?}");
     assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
     for daemon in [&mut here, &mut there] {
@@ -223,7 +223,7 @@ fn who_takes_over_an_address_on_another_node_gets_nothing_that_was_meant_for_the
     let is_told = |line: &Value| line["dst.addr"] == at.to_string() && line["reason"] == "identity_mismatch";
     eventually("its certificate is not the expected one", || {
         if let Ok(mut stream) = dial(&client, at) {
-            let _ = stream.write_all(b"said").and_then(|()| stream.read(&mut [0]).map(drop));
+            let _ = stream.write_all(b"said").and_then(|()| byte(&stream).map(drop));
         }
         here.access_log().iter().any(is_told)
     })?;
@@ -255,7 +255,7 @@ fn echoes(stream: &mut TcpStream) -> std::io::Result<()> {
 }
 
 fn is_alive(stream: &mut TcpStream) -> bool {
-    stream.write_all(b"said").is_ok() && stream.read(&mut [0]).is_ok_and(|read| read > 0)
+    stream.write_all(b"said").is_ok() && byte(stream).is_ok_and(|read| read > 0)
 }
 
 /// Tunnels of a daemon, both ways.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, Origin, Traffic, built, dial, end_of, eventually, is_reset, port};
+use e2e::{HTTP, Listener, Mesh, Origin, Traffic, built, byte, dial, end_of, eventually, is_reset, port};
 use serde_json::Value;
 use testkit::{Daemon, Outcome, pki::Authority};
 
@@ -33,7 +33,7 @@ fn a_certificate_on_a_revocation_list_ends_its_tunnels_in_and_out_and_makes_no_n
 
     authority.revoke(&[("shop", "client")])?;
     for stream in &mut streams {
-        let end = stream.read(&mut [0]);
+        let end = byte(stream);
         assert!(is_reset(&end), "{end:?}");
     }
     let of = |line: &Value, caller: &str, reason: &str| {
@@ -51,7 +51,7 @@ fn a_certificate_on_a_revocation_list_ends_its_tunnels_in_and_out_and_makes_no_n
     echoes(&mut dial(&other, at)?)?;
 
     authority.revoke(&[("shop", "client"), ("bank", "ledger")])?;
-    let end = others.read(&mut [0]);
+    let end = byte(&others);
     assert!(is_reset(&end), "{end:?}");
     here.wait_logged(|line| of(line, "shop/other", "certificate_revoked"))?;
     assert!(is_reset(&end_of(&other, at)));
@@ -100,7 +100,7 @@ fn a_change_of_root_under_traffic_fails_no_request_and_cuts_what_is_left_on_the_
         echoes(stream)?;
     }
     step("finish")?;
-    let end = old.read(&mut [0]);
+    let end = byte(&old);
     assert!(is_reset(&end), "{end:?}");
     echoes(&mut new)?;
     traffic.next(50)?;

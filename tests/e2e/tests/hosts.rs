@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use e2e::{Dns, Listener, Stage, dial, eventually, is_reset};
+use e2e::{Dns, Listener, Stage, byte, dial, eventually, is_reset};
 use testkit::{Daemon, Options, Outcome, Pod};
 
 /// Looked up every second, and kept for longer than a busy machine takes to see that.
@@ -95,7 +95,7 @@ fn a_host_opens_at_the_addresses_it_has_follows_them_and_cuts_what_is_connected_
     scene.settles("answers rotate: both are open", [true, false, true]);
     assert!(echoes(&mut live), "a connection is not cut while its address is kept");
     scene.settles("the first has not been seen for long", [false, false, true]);
-    let end = live.read(&mut [0]);
+    let end = byte(&live);
     assert!(is_reset(&end), "{end:?}");
     let cut = |line: &serde_json::Value| line["bytes_received"] == 10 && line["reason"] == "egress_forbidden";
     scene.daemon.wait_logged(cut)?;
@@ -104,7 +104,7 @@ fn a_host_opens_at_the_addresses_it_has_follows_them_and_cuts_what_is_connected_
     assert!(echoes(&mut live));
     scene.dns.say("pay.example.org", &[]);
     scene.settles("there is no such host any more", [false; 3]);
-    assert!(is_reset(&live.read(&mut [0])));
+    assert!(is_reset(&byte(&live)));
     eventually("it says so", || scene.daemon.output().contains("cannot be looked up"))?;
 
     scene.dns.say("pay.example.org", &[one]);
@@ -112,7 +112,7 @@ fn a_host_opens_at_the_addresses_it_has_follows_them_and_cuts_what_is_connected_
     let mut live = dial(&scene.client, scene.outside[0].at(7000))?;
     assert!(echoes(&mut live));
     scene.entry("")?;
-    assert!(is_reset(&live.read(&mut [0])), "the entry's end needs no answer");
+    assert!(is_reset(&byte(&live)), "the entry's end needs no answer");
     scene.settles("it is closed", [false; 3]);
     Ok(())
 }

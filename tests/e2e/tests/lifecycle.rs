@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, Traffic, Vip, built, dial, eventually, files_of, is_reset, port};
+use e2e::{
+    HTTP, Listener, Origin, Stage, Traffic, Vip, built, byte, dial, eventually, files_of, is_reset, port,
+};
 use rustix::process::Signal;
 use testkit::{Daemon, Node, Options, Outcome, Pod, Process, Server, http};
 use tokio::time::Instant;
@@ -91,7 +93,7 @@ fn what_does_not_end_by_itself_is_ended_when_the_drain_is_over() -> Outcome {
     // For as long as it may, it works on.
     stays.write_all(b"x")?;
     stays.read_exact(&mut [0])?;
-    let end = stays.read(&mut [0]);
+    let end = byte(&stays);
     assert!(is_reset(&end), "what is cut short must not look complete: {end:?}");
     let ended = daemon.process().wait(PATIENCE);
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", daemon.output());

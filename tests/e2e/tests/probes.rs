@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, eventually, port};
+use e2e::{HTTP, Listener, Origin, Stage, byte, eventually, port};
 use testkit::{Daemon, Netns, Node, Outcome, Pod};
 
 const TCP: testkit::manifests::Port = port("tcp-raw", 7000);
@@ -156,7 +156,7 @@ fn a_tcp_probe_reaches_the_application_and_brings_it_nothing() -> Outcome {
             let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(b"let me in")?;
-            stream.read(&mut [0])
+            byte(&stream)
         })
     };
     for from in [node, scene.stranger.netns()] {

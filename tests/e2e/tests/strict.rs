@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Stage, dial, prompt};
+use e2e::{HTTP, Listener, Stage, byte, dial, prompt};
 use testkit::{Netns, Outcome, Pod, manifests::Port};
 
 /// A protected pod with applications at a declared port and at one that nobody knows of, and callers.
@@ -55,7 +55,7 @@ impl Scene {
                 heard.fetch_add(1, Ordering::Relaxed);
                 let _asked = stream.read(&mut [0; 256])?;
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
-                let _end = stream.read(&mut [0])?;
+                let _end = byte(&stream)?;
                 Ok(())
             })
         };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Listener, Stage, dial, is_reset, port};
+use e2e::{Listener, Stage, byte, dial, is_reset, port};
 use rustix::net::sockopt::set_socket_linger;
 use socket2::{Domain, Protocol, Socket, Type};
 use testkit::{Outcome, Pod, Server};
@@ -224,7 +224,7 @@ fn a_connection_beyond_the_tenants_bound_is_reset_and_logged_with_whose_it_was_a
     }
     for (to, own) in [(vip.at(7000), client.at(0)), (vip.at_v6(7000), client.at_v6(0))] {
         // The reset may come before the client has looked at its new connection.
-        let end = dial(&client, to).and_then(|mut stream| stream.read(&mut [0]));
+        let end = dial(&client, to).and_then(|stream| byte(&stream));
         assert!(is_reset(&end), "{end:?}");
         let is_it =
             |line: &serde_json::Value| line["dst.addr"] == to.to_string() && !line["reason"].is_null();

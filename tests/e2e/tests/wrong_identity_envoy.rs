@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use e2e::{Envoy, Listener, Shown, Stage, dial, end_of, eventually, foreign, is_reset, local, port};
+use e2e::{Envoy, Listener, Shown, Stage, byte, dial, end_of, eventually, foreign, is_reset, local, port};
 use serde_json::Value;
 use testkit::{
     Daemon, KitError, Outcome, Pod,
@@ -189,7 +189,7 @@ fn is_turned_away(dialled: std::io::Result<TcpStream>) -> bool {
     // The end may come before its client has looked at the new connection.
     let Ok(mut stream) = dialled else { return is_reset(&dialled) };
     let _ = stream.write_all(b"said");
-    match stream.read(&mut [0]) {
+    match byte(&stream) {
         Ok(read) => read == 0,
         Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
     }

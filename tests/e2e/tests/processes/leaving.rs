@@ -2,13 +2,12 @@
 //! whoever comes is served.
 
 use std::{
-    io::Read,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use e2e::{ask, dial, eventually, is_reset};
+use e2e::{ask, byte, dial, eventually, is_reset};
 use testkit::Outcome;
 
 use super::{Scene, cell, cells, echo, tenant, threads};
@@ -34,11 +33,11 @@ fn the_edit_that_changes_a_cells_class_and_takes_a_permission_away_ends_what_it_
             allowed = dial(&scene.teller, scene.web.at(9000)).ok();
             allowed.as_mut().is_some_and(|stream| echo(stream, b"allowed").is_ok())
         })?;
-        let mut kept = allowed.ok_or("it is there")?;
+        let kept = allowed.ok_or("it is there")?;
         scene.stage.manifests.write("tenant.yaml", &format!("{}{NOBODY_MAY}", tenant(next, "")))?;
         // Far less than it may take to leave.
         kept.set_read_timeout(Some(Duration::from_secs(2)))?;
-        let end = kept.read(&mut [0]);
+        let end = byte(&kept);
         assert!(matches!(end, Ok(0)) || is_reset(&end), "as a {class} becomes a {next}: {end:?}");
         let caller = kept.local_addr()?.to_string();
         let is_said = |line: &serde_json::Value| {

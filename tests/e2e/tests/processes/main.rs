@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, ask, dial, eventually, head, is_reset, port};
+use e2e::{HTTP, Listener, Mesh, Origin, Stage, Vip, ask, byte, dial, eventually, head, is_reset, port};
 use rustix::process::{Pid, Signal};
 use testkit::{Outcome, Pod};
 
@@ -193,7 +193,7 @@ fn whatever_ends_a_cells_process_no_other_tenant_notices_and_its_own_new_connect
         let mut own = dial(&scene.client, scene.web.at(80))?;
         exchange(&mut own).map_err(|error| format!("before {what}: {error}"))?;
         end(pid)?;
-        let gone = own.read(&mut [0]);
+        let gone = byte(&own);
         // The kernel closes what a process held that is gone, and resets what was not read to its end.
         assert!(matches!(gone, Ok(0)) || is_reset(&gone), "{what}: {gone:?}");
         exchange(&mut others).map_err(|error| format!("{what}: {error}"))?;
