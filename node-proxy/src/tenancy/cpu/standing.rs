@@ -50,6 +50,11 @@ impl Standing {
         self.wanted
     }
 
+    /// What it used lately, as a part of a CPU.
+    pub fn used(&self) -> f64 {
+        self.used
+    }
+
     /// Whether it wants a good part of a CPU and has about all that is its part, in whichever band: nobody has to be
     /// interrupted for it.
     pub fn is_sated(&self) -> bool {

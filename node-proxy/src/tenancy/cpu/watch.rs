@@ -101,8 +101,6 @@ struct Watched {
     threads: Vec<Clocks>,
     /// Of a lane, on average.
     standing: Standing,
-    /// The part of a CPU that a lane uses, on average, by the last few looks.
-    used: f64,
     /// Whether a thread of it is still to be put in its place.
     is_new: bool,
     /// How long it was held back in this place, or has paused, as last put down.
@@ -193,7 +191,7 @@ impl Watch {
             in_need |= cell.is_in_need(part);
             if cell.standing.band() == Band::Within {
                 // What it waits for counts, as far as it is its part: the CPU may be others' as well.
-                within += cell.lanes() * cell.standing.wanted().min(part.max(cell.used));
+                within += cell.lanes() * cell.standing.wanted().min(part.max(cell.standing.used()));
             }
         }
         // Where groups have weights, one cell alone gets what there is, whichever its band: nobody has to look.
@@ -271,7 +269,7 @@ impl Watched {
         let place = Place::new(means, account.tenant.as_str());
         let held_back = account.paused();
         let standing = Standing::default();
-        Self { account, place, threads: Vec::new(), standing, used: 0.0, is_new: true, held_back }
+        Self { account, place, threads: Vec::new(), standing, is_new: true, held_back }
     }
 
     fn lanes(&self) -> f64 {
@@ -285,7 +283,7 @@ impl Watched {
 
     fn look(&mut self, wall: Duration, part: f64, is_contested: bool) {
         let is_asked = is_contested
-            && (self.used >= BUSY
+            && (self.standing.used() >= BUSY
                 || self.standing.band() == Band::Over
                 || self.account.budget.cpu_share_millis.is_some());
         let before = std::mem::take(&mut self.threads);
@@ -311,21 +309,19 @@ impl Watched {
             return;
         }
         let (used, waited) = (used.div_f64(self.lanes()), waited.div_f64(self.lanes()));
-        let fresh = used.as_secs_f64() / wall.as_secs_f64().max(1e-6);
-        self.used += (fresh - self.used) * USED_WEIGHT;
         self.standing.look(Reading { wall, used, waited }, part);
     }
 
     /// Whether the next look has to come soon: it uses much, or waits for much and is to be put back in time.
     fn is_watched_closely(&self) -> bool {
-        self.used >= BUSY || self.standing.wanted() >= BUSY
+        self.standing.wanted() >= BUSY
     }
 
     /// Whether it wants what is guaranteed to it and does not get it.
     fn is_in_need(&self, part: f64) -> bool {
         let Some(millis) = self.account.budget.cpu_share_millis else { return false };
         let guaranteed = part.min(millis as f64 / 1e3 / self.lanes());
-        self.standing.wanted() >= guaranteed && self.used < guaranteed * ENOUGH
+        self.standing.wanted() >= guaranteed && self.standing.used() < guaranteed * ENOUGH
     }
 }
 
@@ -344,8 +340,6 @@ const QUIET_TICK: Duration = Duration::from_millis(40);
 const SELDOM: u64 = 25;
 /// A cell that uses, or wants, more of a CPU than this is watched closely.
 const BUSY: f64 = 0.05;
-/// How much a look counts in what a cell is taken to use.
-const USED_WEIGHT: f64 = 0.25;
 /// Of what is guaranteed, what is as good as all of it: clocks and looks are not exact.
 const ENOUGH: f64 = 0.97;
 /// Of the CPUs, what cells that pause by themselves are left: so little is free that nobody pauses in vain.
