@@ -191,7 +191,41 @@ pub(super) const MOST: u64 = 102_400;
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, sync::mpsc, thread};
+
     use super::*;
+
+    /// A thread's scheduling policy, by number: proc_pid_stat(5), field 41; the third follows the name.
+    fn policy(thread: ThreadId) -> u32 {
+        let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(38).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_comes_later_is_in_the_class_of_those_that_are_there() {
+        thread::scope(|scope| {
+            let (tell, told) = mpsc::channel();
+            let stays: Vec<_> = (0..2)
+                .map(|_| {
+                    let (tell, (stop, stopped)) = (tell.clone(), mpsc::channel::<()>());
+                    scope.spawn(move || {
+                        tell.send(ThreadId::current()).unwrap();
+                        let _ = stopped.recv();
+                    });
+                    stop
+                })
+                .collect();
+            let (first, second) = (told.recv().unwrap(), told.recv().unwrap());
+            let due =
+                Due { band: Band::Over, is_sated: true, share_millis: 100, cap_millis: None, part: 0.1 };
+            let mut place = Place::default();
+            place.take(first);
+            place.apply(&Means::Classes, &due, [&Pace::default()].into_iter());
+            place.take(second);
+            assert_eq!((policy(first), policy(second)), (libc::SCHED_IDLE as u32, libc::SCHED_IDLE as u32));
+            drop(stays);
+        });
+    }
 
     #[test]
     fn weights_are_as_the_shares_in_each_band_and_the_least_before_is_more_than_most_behind() {
