@@ -69,6 +69,13 @@ impl About {
     }
 }
 
+impl Condition {
+    /// Whether it is as the object's author wants it.
+    pub fn is_well(&self) -> bool {
+        self.status != (self.about == About::Conflicted)
+    }
+}
+
 impl Standing {
     /// The condition of this type, if the object has one.
     pub fn of(&self, about: About) -> Option<&Condition> {
@@ -77,7 +84,7 @@ impl Standing {
 
     /// Whether all is as its author wants it.
     pub fn is_well(&self) -> bool {
-        self.conditions.iter().all(|condition| condition.status != (condition.about == About::Conflicted))
+        self.conditions.iter().all(Condition::is_well)
     }
 }
 

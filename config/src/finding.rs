@@ -7,6 +7,8 @@ use std::{fmt, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::name::PodName;
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,6 +104,11 @@ impl ObjectRef {
     /// The object of this kind and name; without a namespace, of a cluster-scoped kind.
     pub fn new(kind: &str, namespace: Option<&str>, name: &str) -> Self {
         Self { kind: Arc::from(kind), namespace: namespace.map(Arc::from), name: Arc::from(name) }
+    }
+
+    /// A pod.
+    pub fn pod(pod: &PodName) -> Self {
+        Self::new("Pod", Some(pod.namespace.as_str()), pod.name.as_str())
     }
 }
 

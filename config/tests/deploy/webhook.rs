@@ -24,9 +24,7 @@ fn it_is_asked_about_pods_that_say_so_or_whose_namespace_does_and_never_about_th
             (vec!["pods".to_owned()], vec!["CREATE".to_owned()])
         );
         let named = |selector: &str| -> Vec<String> {
-            let expressions = items(&webhook[selector]["matchExpressions"]).cloned().collect::<Vec<_>>();
-            expressions
-                .iter()
+            items(&webhook[selector]["matchExpressions"])
                 .map(|one| {
                     format!("{} {} {}", one["key"], one["operator"], strings(&one["values"]).join(" "))
                         .replace('"', "")

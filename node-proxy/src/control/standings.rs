@@ -153,6 +153,15 @@ fn since(before: Option<&Kept>, condition: &Condition) -> Option<SystemTime> {
     before.since.get(place).copied().filter(|_| is_same)
 }
 
+/// What is in force in the place of an object that is not, if anything is.
+pub(super) fn instead(standing: &Standing) -> Option<&'static str> {
+    match standing.of(About::Programmed).filter(|programmed| !programmed.status)?.reason {
+        "KeptLastGood" => Some("its last good version stays in force"),
+        "StoodIn" => Some("the strictest reading of it is in force"),
+        _ => None,
+    }
+}
+
 /// What its owner is told of an object, if it is anything new.
 fn difference(before: Option<&Kept>, now: &Standing) -> Option<String> {
     let accepted = now.of(About::Accepted)?;
@@ -166,12 +175,11 @@ fn difference(before: Option<&Kept>, now: &Standing) -> Option<String> {
         (true, None) => None,
         (true, Some(_)) => Some(format!("{object} is accepted again")),
         (false, _) => {
-            let programmed = now.of(About::Programmed).filter(|programmed| !programmed.status);
-            let so = match programmed.map(|programmed| programmed.reason) {
-                Some("KeptLastGood") => ", and its last good version stays in force",
-                Some("StoodIn") => ", and the strictest reading of it is in force",
-                Some(_) => ", and no version of it is in force",
-                None => "",
+            let is_in_force = now.of(About::Programmed).is_none_or(|programmed| programmed.status);
+            let so = match instead(now) {
+                Some(instead) => format!(", and {instead}"),
+                None if is_in_force => String::new(),
+                None => ", and no version of it is in force".to_owned(),
             };
             Some(format!("{object} is not accepted ({}){so}: {}", accepted.reason, for_owner(accepted)))
         }

@@ -142,8 +142,7 @@ pub(super) fn closed(pod: &PodName, port: u16, by: &PolicyName) -> Finding {
 }
 
 fn of_pod(pod: &PodName, why: (Severity, Reason), message: String) -> Finding {
-    let object = ObjectRef::new("Pod", Some(pod.namespace.as_str()), pod.name.as_str());
-    finding(&(Kind::Address, Arc::from(pod.to_string())), &object, why, message)
+    finding(&(Kind::Address, Arc::from(pod.to_string())), &ObjectRef::pod(pod), why, message)
 }
 
 fn finding(id: &Id, object: &ObjectRef, (severity, reason): (Severity, Reason), message: String) -> Finding {
@@ -165,9 +164,7 @@ fn object_ref(id: &Id, entry: &Entry) -> ObjectRef {
     let (kind, name) = (id.0, &*id.1);
     let key = entry.object.as_ref().filter(|_| !entry.is_stand_in).map(Object::key);
     match key {
-        Some(Key::Workload(pod)) => {
-            return ObjectRef::new("Pod", Some(pod.namespace.as_str()), pod.name.as_str());
-        }
+        Some(Key::Workload(pod)) => return ObjectRef::pod(&pod),
         Some(Key::Service(service)) => {
             return ObjectRef::new("Service", Some(service.namespace.as_str()), service.name.as_str());
         }
@@ -185,7 +182,7 @@ fn object_ref(id: &Id, entry: &Entry) -> ObjectRef {
         },
         Kind::Namespace => ObjectRef::new("Namespace", None, &shorten_line(name)),
         Kind::Address => match names::workload(name) {
-            Ok((pod, _)) => ObjectRef::new("Pod", Some(pod.namespace.as_str()), pod.name.as_str()),
+            Ok((pod, _)) => ObjectRef::pod(&pod),
             Err(_) => pair("Service"),
         },
         Kind::Authorization => pair("AuthorizationPolicy"),

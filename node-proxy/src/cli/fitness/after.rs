@@ -119,17 +119,18 @@ pub(super) fn opted_in(namespaces: &[Value], tenants: &[Value], pods: Vec<Value>
     fn mode(object: &Value) -> Option<&str> {
         object["metadata"]["labels"][opt_in::MODE].as_str()
     }
-    let named = |namespace: &Value| {
-        Some((namespace["metadata"]["name"].as_str()?.to_owned(), mode(namespace)?.to_owned()))
-    };
-    let modes: BTreeMap<String, String> = namespaces.iter().filter_map(named).collect();
+    fn named(namespace: &Value) -> Option<(&str, &str)> {
+        Some((namespace["metadata"]["name"].as_str()?, mode(namespace)?))
+    }
+    let modes: BTreeMap<&str, &str> = namespaces.iter().filter_map(named).collect();
     let keepers = tenants.iter().filter(|tenant| tenant["spec"]["egress"] == "mesh");
     let kept: BTreeSet<&str> = keepers
         .flat_map(|tenant| tenant["spec"]["namespaces"].as_array().into_iter().flatten())
         .filter_map(Value::as_str)
         .collect();
     let is_in = |pod: &Value| {
-        let is_kept = pod["metadata"]["namespace"].as_str().is_some_and(|name| kept.contains(name));
+        let namespace = pod["metadata"]["namespace"].as_str();
+        let is_kept = namespace.is_some_and(|name| kept.contains(name));
         let spec = &pod["spec"];
         let runtime = Runtime {
             class: spec["runtimeClassName"].as_str(),
@@ -137,10 +138,7 @@ pub(super) fn opted_in(namespaces: &[Value], tenants: &[Value], pods: Vec<Value>
             ..Runtime::default()
         };
         let asked = Asked {
-            namespace: pod["metadata"]["namespace"]
-                .as_str()
-                .and_then(|name| modes.get(name))
-                .map(String::as_str),
+            namespace: namespace.and_then(|name| modes.get(name).copied()),
             pod: mode(pod),
             host_network: spec["hostNetwork"] == true,
             runtime,

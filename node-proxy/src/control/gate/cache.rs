@@ -96,7 +96,9 @@ impl Cache {
         match done.unwrap_or_else(|_panicked| Err(io::ErrorKind::Other.into())) {
             Ok(()) => (self.written, self.complained) = (Some(namespaces), false),
             Err(error) => {
-                let outdated = forget(&self.path).err();
+                let path = self.path.clone();
+                let forgotten = tokio::task::spawn_blocking(move || forget(&path)).await;
+                let outdated = forgotten.unwrap_or_else(|_panicked| Err(io::ErrorKind::Other.into())).err();
                 if !self.complained {
                     let path = self.path.display();
                     tracing::warn!(%path, %error, "what namespaces say cannot be kept on disk (--gate-cache): while neither this daemon nor the API server is there, new pods wait");

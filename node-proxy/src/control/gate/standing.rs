@@ -79,9 +79,8 @@ impl Registry for Own {
 
     fn refused(&self, pod: &PodName, uid: &str, why: &str) {
         let Some(notes) = &self.notes else { return };
-        let object = ObjectRef::new("Pod", Some(pod.namespace.as_str()), pod.name.as_str());
         notes.tell(Note {
-            regarding: Regarding { object, uid: Some(uid.to_owned()) },
+            regarding: Regarding { object: ObjectRef::pod(pod), uid: Some(uid.to_owned()) },
             reason: "NotEnrolled",
             action: "Enrol",
             text: format!(

@@ -128,7 +128,7 @@ impl Api {
 
     async fn send(&self, request: request::Builder, body: Body) -> Result<Response<Body>, ApiError> {
         let request = request
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, JSON)
             .header(header::USER_AGENT, concat!("canopy/", env!("CARGO_PKG_VERSION")))
             .body(body)
             .map_err(|error| ApiError::Unreadable(told(&error)))?;
@@ -194,6 +194,12 @@ impl std::fmt::Debug for Api {
     }
 }
 
+/// What objects are sent as, and are answered in.
+pub(super) const JSON: &str = "application/json";
+/// A change of what an object says (RFC 7386).
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+/// Changes of an object, one after the other (RFC 6902).
+pub(super) const JSON_PATCH: &str = "application/json-patch+json";
 /// Of one event: an object, of which etcd holds none that is larger than 1.5 MiB unless it is told to.
 const MOST_EVENT: usize = 8 << 20;
 const MOST_REFUSAL: usize = 64 << 10;

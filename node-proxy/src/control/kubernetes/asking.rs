@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Access, AccessError,
     access::{self, told},
-    api::{Api, ApiError},
+    api::{Api, ApiError, JSON},
 };
 
 /// A cluster that can be asked.
@@ -107,7 +107,7 @@ impl Asking {
             "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
             "spec": { "resourceAttributes": attributes },
         });
-        let body = Some(("application/json", &review));
+        let body = Some((JSON, &review));
         let answer = self.api.exchange(Method::POST, REVIEWS, body).await?;
         Ok(answer["status"]["allowed"] == true)
     }

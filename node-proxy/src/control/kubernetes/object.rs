@@ -109,14 +109,15 @@ impl Object {
         if metadata.name.is_empty() {
             return Err(ObjectError::Nameless);
         }
+        let is_pod = resource.kind == "Pod";
+        let said = metadata.annotations.as_ref().filter(|_| is_pod);
+        let sandbox = said.map_or(&*metadata.uid, |said| uid_of_sandbox(&metadata.uid, said)).to_owned();
         let text = if raw.len() > MOST_BYTES {
             let why =
                 format!("has {} bytes, more than the {MOST_BYTES} that are read: make it smaller", raw.len());
             FileText::Unreadable(Arc::from(why))
         } else {
-            let sandbox = metadata.annotations.as_ref().map(|said| uid_of_sandbox(&metadata.uid, said));
-            let uid = sandbox.filter(|uid| resource.kind == "Pod" && *uid != metadata.uid);
-            let say = Say { uid, ..Say::default() };
+            let say = Say { uid: (sandbox != metadata.uid).then_some(&*sandbox), ..Say::default() };
             let text = trimmed(raw, (resource.kind, &resource.api_version(version)), say)?;
             FileText::from(if resource.written { on_lines(&text) } else { text }.into_bytes())
         };
@@ -125,13 +126,14 @@ impl Object {
             // A name that was given again is another object, whatever its version.
             version: format!("{}/{}", metadata.uid, metadata.resource_version),
             text,
-            facts: facts(resource, metadata, raw),
+            facts: facts(resource, metadata, sandbox, raw),
         })
     }
 }
 
-fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
-    let Meta { name, namespace, uid, annotations, .. } = metadata;
+/// `uid` is that by which a pod's sandbox is called.
+fn facts(resource: &Resource, metadata: Meta<'_>, uid: String, raw: &str) -> Facts {
+    let Meta { name, namespace, annotations, .. } = metadata;
     let name = name.into_owned();
     // What is of another form than ever was says nothing.
     let body = || serde_json::from_str::<Body>(raw).unwrap_or_default();
@@ -139,18 +141,18 @@ fn facts(resource: &Resource, metadata: Meta<'_>, raw: &str) -> Facts {
         "RuntimeClass" => Facts::RuntimeClass { name, handler: body().handler },
         "Pod" => {
             let Body { spec, status, .. } = body();
-            let annotations = annotations.unwrap_or_default();
+            let mut annotations = annotations.unwrap_or_default();
             Facts::Pod(Box::new(PodFacts {
                 namespace: namespace.unwrap_or_default().into_owned(),
                 name,
-                uid: uid_of_sandbox(&uid, &annotations).to_owned(),
+                uid,
                 node: spec.node_name,
                 host_network: spec.host_network.unwrap_or(false),
                 address: status.pod_ip.is_some_and(|address| !address.is_empty()),
                 runtime_class: spec.runtime_class_name,
                 service_account: spec.service_account_name.filter(|name| !name.is_empty()),
                 phase: status.phase,
-                netns: annotations.get(NETNS).cloned(),
+                netns: annotations.remove(NETNS),
             }))
         }
         _ => Facts::Other,

@@ -2,7 +2,11 @@
 //!
 //! Bounded in how many it knows: who asked long ago is forgotten, since his bucket is full again.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -12,6 +16,11 @@ pub(super) struct Buckets {
     holds: f64,
     per_second: f64,
     of: HashMap<String, (f64, Instant)>,
+}
+
+/// Buckets that several ask. Who panicked with them has left them as good as they were.
+pub(super) fn lock(buckets: &Mutex<Buckets>) -> MutexGuard<'_, Buckets> {
+    buckets.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Buckets {

@@ -118,9 +118,7 @@ fn of_tenant(event: &Event, planted: &[Arc<Workload>], node: &str) -> Vec<Note> 
 }
 
 fn regarding(workload: &Workload) -> Regarding {
-    let PodName { namespace, name } = &workload.pod;
-    let object = ObjectRef::new("Pod", Some(namespace.as_str()), name.as_str());
-    Regarding { object, uid: workload.uid.clone() }
+    Regarding { object: ObjectRef::pod(&workload.pod), uid: workload.uid.clone() }
 }
 
 /// Who tells.

@@ -191,8 +191,7 @@ fn dial(path: &Path) -> io::Result<Packets> {
 
 /// The agent reads 1024 bytes.
 fn short(mut text: String) -> String {
-    let end = (0..=LONGEST_ERROR.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text.truncate(end.unwrap_or(0));
+    text.truncate(text.floor_char_boundary(LONGEST_ERROR));
     text
 }
 

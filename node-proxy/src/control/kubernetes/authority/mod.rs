@@ -6,7 +6,7 @@
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use super::{
     access::Access,
     api::Api,
     callers::{Account, Believed, Caller, Callers, Figures, Presents, Refusal},
-    rate::Buckets,
+    rate::{Buckets, lock},
     residents::Place,
 };
 use crate::identity::authority::embedded::{
@@ -121,9 +121,9 @@ impl Authority {
     ) -> Result<Arc<Self>, KubernetesError> {
         let config = access.find().await?;
         let namespace = config.default_namespace.clone();
-        let api = Api::new(access::client(config)?, MOST_BYTES);
-        let believed = options.believed.clone();
-        let callers = Callers::open(believed, access, Arc::clone(&residents), standing).await?;
+        let client = access::client(config)?;
+        let api = Api::new(client.clone(), MOST_BYTES);
+        let callers = Callers::with(options.believed.clone(), client, Arc::clone(&residents), standing);
         Ok(Arc::new(Self {
             options,
             api,
@@ -272,10 +272,6 @@ fn place(identity: &Identity, node: &str) -> Place {
     }
 }
 
-fn lock(buckets: &Mutex<Buckets>) -> MutexGuard<'_, Buckets> {
-    buckets.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("options", &self.options).finish_non_exhaustive()
@@ -288,7 +284,6 @@ impl fmt::Debug for Presented {
     }
 }
 
-const JSON: &str = "application/json";
 /// Of an answer: a Secret or a ConfigMap has at most 1 MiB.
 const MOST_BYTES: usize = 4 << 20;
 /// How long a pod is waited for that is not known yet.

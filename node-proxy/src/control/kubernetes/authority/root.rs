@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::{super::api::ApiError, Authority, JSON, Keys, Presented};
+use super::{
+    super::api::{ApiError, JSON, JSON_PATCH},
+    Authority, Keys, Presented,
+};
 use crate::identity::authority::{
     embedded::{
         DirectoryError,
@@ -212,7 +215,6 @@ const SECRET: &str = "canopy-ca";
 /// The webhook by which pods get sidecars (deploy/daemonset/base/webhook.yaml).
 const WEBHOOK: &str = "canopy-sidecar";
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-const JSON_PATCH: &str = "application/json-patch+json";
 /// The ConfigMap with the roots, and the key of it that nodes mount.
 const ROOTS: &str = "canopy-root";
 const KEY: &str = "ca.crt";

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,8 +19,8 @@ use tokio::{
 use super::{
     KubernetesError, Residents, Standing, access,
     access::Access,
-    api::{Api, ApiError},
-    rate::Buckets,
+    api::{Api, ApiError, JSON},
+    rate::{Buckets, lock},
 };
 
 pub use self::{caller::Account, refusal::Refusal};
@@ -69,15 +69,24 @@ impl Callers {
         residents: Arc<Residents>,
         standing: Arc<Standing>,
     ) -> Result<Arc<Self>, KubernetesError> {
-        let api = Api::new(access::client(access.find().await?)?, MOST_BYTES);
-        Ok(Arc::new(Self {
+        Ok(Self::with(believed, access::client(access.find().await?)?, residents, standing))
+    }
+
+    /// The same, where the cluster has been found.
+    pub(super) fn with(
+        believed: Believed,
+        client: kube::Client,
+        residents: Arc<Residents>,
+        standing: Arc<Standing>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             believed,
-            api,
+            api: Api::new(client, MOST_BYTES),
             residents,
             standing,
             reviews: Semaphore::new(REVIEWS),
             strangers: Mutex::new(Buckets::new(STRANGER_BURST, STRANGER_PAUSE)),
-        }))
+        })
     }
 
     /// The node whose daemon asks.
@@ -85,7 +94,7 @@ impl Callers {
         let caller = self.caller(shown).await?;
         if !self.is_daemon(&caller) {
             // Somebody's own, and the API server was asked for it all the same.
-            self.strangers().take(&address(shown.from), Instant::now());
+            lock(&self.strangers).take(&address(shown.from), Instant::now());
             return Err(Refusal::Account);
         }
         self.node_of(&caller)
@@ -97,7 +106,7 @@ impl Callers {
             return Err(Refusal::InTheClear);
         }
         let from = address(shown.from);
-        if !self.strangers().may(&from, Instant::now()) {
+        if !lock(&self.strangers).may(&from, Instant::now()) {
             return Err(Refusal::Rate);
         }
         let caller = match shown.token.filter(|token| !token.is_empty()) {
@@ -110,13 +119,9 @@ impl Callers {
             Err(Refusal::TokenMissing | Refusal::Token | Refusal::Audience | Refusal::Account)
         );
         if is_stranger {
-            self.strangers().take(&from, Instant::now());
+            lock(&self.strangers).take(&from, Instant::now());
         }
         caller
-    }
-
-    fn strangers(&self) -> MutexGuard<'_, Buckets> {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is a node's daemon.
@@ -159,7 +164,6 @@ impl fmt::Debug for Callers {
 }
 
 const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
-const JSON: &str = "application/json";
 /// Of an answer.
 const MOST_BYTES: usize = 1 << 20;
 /// Reviews at a time. Each takes some milliseconds of the API server's.

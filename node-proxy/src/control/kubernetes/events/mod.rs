@@ -19,7 +19,7 @@ use self::series::{Series, Step, Told};
 use super::{
     KubernetesError, access,
     access::Access,
-    api::{Api, ApiError},
+    api::{Api, ApiError, JSON, MERGE_PATCH},
     statuses::micro,
 };
 
@@ -170,8 +170,6 @@ impl Scribe {
     }
 }
 
-const JSON: &str = "application/json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
 /// Of an object that is answered.
 const MOST_BYTES: usize = 8 << 20;
 /// Notes that may wait.

@@ -128,8 +128,7 @@ fn bounded(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text;
     }
-    let end = (0..=most - ELLIPSIS.len()).rev().find(|end| text.is_char_boundary(*end));
-    format!("{}{ELLIPSIS}", &text[..end.unwrap_or_default()])
+    format!("{}{ELLIPSIS}", &text[..text.floor_char_boundary(most - ELLIPSIS.len())])
 }
 
 impl fmt::Display for Regarding {

@@ -24,7 +24,7 @@ use self::{
 use super::{
     KubernetesError, access,
     access::Access,
-    api::{Api, ApiError},
+    api::{Api, ApiError, JSON, MERGE_PATCH},
     events::{self, Notes, Reporter},
     kinds,
 };
@@ -237,8 +237,6 @@ pub(super) fn micro(time: SystemTime) -> String {
 const WRITTEN: [&str; 3] = ["GRPCRoute", "HTTPRoute", "Tenant"];
 /// Who tells, as Events have it.
 const CONTROLLER: &str = "canopy.mesh/control";
-const JSON: &str = "application/json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
 /// Of an object that is answered.
 const MOST_BYTES: usize = 8 << 20;
 const STACK_BYTES: usize = 2 << 20;

@@ -29,7 +29,7 @@ pub(in crate::control::kubernetes) struct Objects {
 
 impl Objects {
     /// What is at a path.
-    pub(in crate::control::kubernetes) fn at(&self, path: &str) -> Value {
+    fn at(&self, path: &str) -> Value {
         self.objects.lock().unwrap().get(path).cloned().unwrap_or_default()
     }
 
@@ -46,7 +46,7 @@ impl Objects {
         objects.values().filter(|object| object["kind"] == "Event").cloned().collect()
     }
 
-    pub(in crate::control::kubernetes) fn asked(&self, method: &str) -> usize {
+    fn asked(&self, method: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| asked.starts_with(method)).count()
     }
 
@@ -170,7 +170,7 @@ fn texts(route: &Value) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": [namespace, service, route] }).to_string()
 }
 
-pub(in crate::control::kubernetes) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < end, "{what}");

@@ -9,25 +9,28 @@ use config::{
     finding::ObjectRef,
 };
 
-use super::super::{
-    events::{Note, Regarding},
-    kinds,
+use super::{
+    super::{
+        events::{Note, Regarding},
+        kinds,
+    },
+    Standings,
 };
-use crate::control::standings::for_owner;
+use crate::control::standings::{for_owner, instead};
 
 /// What was refused when it was looked at last, and why.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     refused: BTreeMap<ObjectRef, (&'static str, String)>,
-    /// Whether anything was looked at yet.
-    has_looked: bool,
+    /// What was looked at last.
+    looked: Option<Standings>,
 }
 
 impl Turns {
     /// Takes in how all objects stand; gives what is news.
-    pub(super) fn take(&mut self, all: &[Arc<Standing>]) -> Vec<Note> {
-        // Nobody has told anything yet.
-        if all.is_empty() {
+    pub(super) fn take(&mut self, all: &Standings) -> Vec<Note> {
+        // Nobody has told anything yet, or nothing since.
+        if all.is_empty() || self.looked.as_ref().is_some_and(|last| Arc::ptr_eq(last, all)) {
             return Vec::new();
         }
         let mut notes = Vec::new();
@@ -41,7 +44,7 @@ impl Turns {
             refused.insert(standing.object.clone(), why);
         }
         self.refused = refused;
-        self.has_looked = true;
+        self.looked = Some(Arc::clone(all));
         notes
     }
 
@@ -51,15 +54,7 @@ impl Turns {
     }
 
     fn note(&self, standing: &Standing, condition: &Condition) -> Note {
-        let so = match standing.of(About::Programmed).filter(|programmed| !programmed.status) {
-            Some(programmed) if programmed.reason == "KeptLastGood" => {
-                " (its last good version stays in force)"
-            }
-            Some(programmed) if programmed.reason == "StoodIn" => {
-                " (the strictest reading of it is in force)"
-            }
-            _ => "",
-        };
+        let so = instead(standing).map_or_else(String::new, |instead| format!(" ({instead})"));
         let what = match condition.about {
             About::Accepted => "not accepted",
             About::ResolvedRefs => "what it refers to cannot be used",
@@ -72,7 +67,7 @@ impl Turns {
             action: "Configure",
             text: format!("{what}{so}: {}", for_owner(condition)),
             is_warning: true,
-            is_perhaps_known: !self.has_looked,
+            is_perhaps_known: self.looked.is_none(),
         }
     }
 }
@@ -84,7 +79,7 @@ fn is_written(object: &ObjectRef) -> bool {
 
 /// The first of its conditions that is not as its author wants it.
 fn refusal(standing: &Standing) -> Option<&Condition> {
-    standing.conditions.iter().find(|condition| condition.status == (condition.about == About::Conflicted))
+    standing.conditions.iter().find(|condition| !condition.is_well())
 }
 
 #[cfg(test)]
@@ -122,26 +117,32 @@ mod tests {
     fn an_owner_is_told_when_an_object_turns_to_be_refused_and_when_the_reason_is_another() {
         let mut turns = Turns::default();
         let kind = "AuthorizationPolicy";
-        assert!(turns.take(&[well(kind)]).is_empty());
-        let notes = turns.take(&[refused(kind, "InvalidValue")]);
+        assert!(turns.take(&[well(kind)].into()).is_empty());
+        let notes = turns.take(&[refused(kind, "InvalidValue")].into());
         assert_eq!(told(&notes), [("InvalidValue", false)]);
         assert_eq!(
             notes[0].text,
             "not accepted (the strictest reading of it is in force): spec.x: wrong, as sales/till has it"
         );
-        assert!(turns.take(&[refused(kind, "InvalidValue")]).is_empty(), "it is as it was");
-        assert_eq!(told(&turns.take(&[refused(kind, "WrongType")])), [("WrongType", false)]);
-        assert!(turns.take(&[well(kind)]).is_empty());
-        assert_eq!(told(&turns.take(&[refused(kind, "WrongType")])), [("WrongType", false)], "again");
+        assert!(turns.take(&[refused(kind, "InvalidValue")].into()).is_empty(), "it is as it was");
+        assert_eq!(told(&turns.take(&[refused(kind, "WrongType")].into())), [("WrongType", false)]);
+        assert!(turns.take(&[well(kind)].into()).is_empty());
+        assert_eq!(told(&turns.take(&[refused(kind, "WrongType")].into())), [("WrongType", false)], "again");
     }
 
     #[test]
     fn what_was_refused_before_we_looked_may_have_been_told_by_another() {
         let mut turns = Turns::default();
-        assert!(turns.take(&[]).is_empty());
-        assert_eq!(told(&turns.take(&[refused("HTTPRoute", "InvalidValue")])), [("InvalidValue", true)]);
+        assert!(turns.take(&[].into()).is_empty());
+        assert_eq!(
+            told(&turns.take(&[refused("HTTPRoute", "InvalidValue")].into())),
+            [("InvalidValue", true)]
+        );
         turns.forget();
-        assert_eq!(told(&turns.take(&[refused("HTTPRoute", "InvalidValue")])), [("InvalidValue", true)]);
+        assert_eq!(
+            told(&turns.take(&[refused("HTTPRoute", "InvalidValue")].into())),
+            [("InvalidValue", true)]
+        );
     }
 
     #[test]
@@ -149,12 +150,12 @@ mod tests {
         let conflict = |kind| {
             standing(kind, &[(About::Accepted, true, "Accepted"), (About::Conflicted, true, "Conflict")])
         };
-        let notes = Turns::default().take(&[conflict("Service")]);
+        let notes = Turns::default().take(&[conflict("Service")].into());
         assert_eq!(told(&notes), [("Conflict", true)]);
         assert!(
             notes[0].text.starts_with("in conflict: it claims") && !notes[0].text.contains("sales"),
             "{notes:?}"
         );
-        assert!(Turns::default().take(&[conflict("EndpointSlice"), conflict("Pod")]).is_empty());
+        assert!(Turns::default().take(&[conflict("EndpointSlice"), conflict("Pod")].into()).is_empty());
     }
 }
