@@ -87,7 +87,7 @@ impl Delegation {
     pub fn redirect(self) -> Result<Arc<dyn Redirect>, RedirectError> {
         match self.0 {
             Way::Kernel(sockets) => Ok(Arc::new(Delegated::new(sockets)?)),
-            Way::Iptables => Ok(Arc::new(iptables::Delegated::default())),
+            Way::Iptables => Ok(Arc::new(iptables::Delegated::new(iptables::Hooks::IPTABLES))),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use rustix::process::geteuid;
 use socket2::SockRef;
 
-pub(crate) use self::delegated::Delegated;
+pub(crate) use self::delegated::{Delegated, Hooks};
 pub(crate) use self::rules::{ANSWER_MARK, MASK, PROXY_MARK};
 use self::{
     claim::{Claim, Claims},
@@ -67,7 +67,7 @@ impl IptablesRedirect {
         let leftovers = Leftovers::open(options.state);
         let found = leftovers.find()?;
         let claims = Arc::new(Claims::beside(found.iter().map(|left| left.inode)));
-        Ok(Self { tools, leftovers, claims, path: Delegated::default() })
+        Ok(Self { tools, leftovers, claims, path: Delegated::new(Hooks::IPTABLES) })
     }
 }
 

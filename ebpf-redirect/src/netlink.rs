@@ -39,7 +39,7 @@ pub(crate) fn name_of_netns(netns: BorrowedFd<'_>) -> io::Result<i32> {
         return Ok(id);
     }
     let mut request = rtgenmsg_with_fd(netns);
-    attribute(&mut request, NETNSA_NSID, &(-1i32).to_ne_bytes());
+    request.extend(attribute(NETNSA_NSID, &(-1i32).to_ne_bytes()));
     match ask(libc::NETLINK_ROUTE, RTM_NEWNSID, libc::NLM_F_ACK, &request) {
         // Somebody else was first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -135,6 +135,27 @@ fn connection(answer: &[u8]) -> Option<Connection> {
     })
 }
 
+/// A socket by which the kernel is asked. Not connected: what a netlink socket sends is for the kernel.
+pub(crate) fn open(protocol: libc::c_int) -> io::Result<Socket> {
+    let protocol = Protocol::from(protocol);
+    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// A request with its header.
+pub(crate) fn message(kind: u16, flags: libc::c_int, sequence: u32, body: &[u8]) -> Vec<u8> {
+    let length = HEADER + body.len();
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend((length as u32).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(body);
+    bytes
+}
+
 /// Sends one request and gathers the answers' bodies, until the kernel says it was all.
 pub(crate) fn ask(
     protocol: libc::c_int,
@@ -142,17 +163,8 @@ pub(crate) fn ask(
     flags: libc::c_int,
     body: &[u8],
 ) -> io::Result<Vec<Vec<u8>>> {
-    let protocol = Protocol::from(protocol);
-    let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let mut request = Vec::with_capacity(HEADER + body.len());
-    request.extend(((HEADER + body.len()) as u32).to_ne_bytes());
-    request.extend(kind.to_ne_bytes());
-    request.extend(((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
-    request.extend([0; 8]);
-    request.extend(body);
-    // Not connected: a netlink socket sends to the kernel.
-    socket.write_all(&request)?;
+    let mut socket = open(protocol)?;
+    socket.write_all(&message(kind, flags, 0, body))?;
     let (mut answers, mut piece) = (Vec::new(), vec![0; PIECE]);
     loop {
         let length = socket.read(&mut piece)?;
@@ -191,15 +203,20 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn attribute(request: &mut Vec<u8>, kind: u16, value: &[u8; 4]) {
-    request.extend(8u16.to_ne_bytes());
-    request.extend(kind.to_ne_bytes());
-    request.extend(value);
+/// An attribute with its header, padded.
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = value.len() + 4;
+    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
+    bytes.extend((length as u16).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(length.next_multiple_of(4), 0);
+    bytes
 }
 
 fn rtgenmsg_with_fd(netns: BorrowedFd<'_>) -> Vec<u8> {
     let mut request = vec![0; RTGENMSG];
-    attribute(&mut request, NETNSA_FD, &netns.as_raw_fd().to_ne_bytes());
+    request.extend(attribute(NETNSA_FD, &netns.as_raw_fd().to_ne_bytes()));
     request
 }
 
@@ -216,10 +233,10 @@ fn text(bytes: &[u8]) -> String {
 /// The kernel answers at once; a limit all the same, since others wait for the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The kernel's dumps come in pieces of at most 32 KiB.
-const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 
 // linux/netlink.h, linux/rtnetlink.h, linux/net_namespace.h, linux/sock_diag.h, linux/inet_diag.h.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const KIND_MASK: u16 = 0x3fff;

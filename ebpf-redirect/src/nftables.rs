@@ -21,7 +21,7 @@ use self::rules::{Ports, Rules};
 use crate::{
     Counter, Delegation, Enrolled, Enrolment, Exclusions, ListenPlan, Listeners, Mechanism, Origin, Parting,
     Redirect, RedirectError, Side, Spared, WayBack,
-    iptables::{Delegated, port},
+    iptables::{Delegated, Hooks, port},
     netns::is_own,
 };
 
@@ -44,7 +44,7 @@ impl NftablesRedirect {
     pub fn open() -> Result<Self, RedirectError> {
         batch::probe().map_err(failed("nftables"))?;
         let group = Some(getegid().as_raw()).filter(|group| *group != 0);
-        Ok(Self { group, enrolled: Arc::default(), path: Delegated::default() })
+        Ok(Self { group, enrolled: Arc::default(), path: Delegated::new(HOOKS) })
     }
 }
 
@@ -98,15 +98,7 @@ impl Redirect for NftablesRedirect {
     }
 
     fn counters(&self) -> Result<Vec<Counter>, RedirectError> {
-        let mut counters = self.path.counters()?;
-        for counter in &mut counters {
-            counter.hook = match counter.hook {
-                "iptables_prerouting" => "nftables_prerouting",
-                "iptables_accept" => "nftables_accept",
-                _ => "nftables_output",
-            };
-        }
-        Ok(counters)
+        self.path.counters()
     }
 
     /// Marks are set alike.
@@ -140,7 +132,7 @@ impl Guard {
     }
 
     /// One transaction, which takes the place of what there was.
-    fn apply(&mut self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
+    fn apply(&self, listeners: &Listeners<'_>) -> Result<(), RedirectError> {
         let ports = |name, v4: Option<BorrowedFd<'_>>, v6: Option<BorrowedFd<'_>>| {
             let of = |fd: Option<BorrowedFd<'_>>| fd.map(|fd| port(&self.pod, name, fd)).transpose();
             Ok::<_, RedirectError>(Some(Ports { v4: of(v4)?, v6: of(v6)? }))
@@ -216,7 +208,7 @@ impl Drop for Answers {
 }
 
 /// Takes the rules out of this process's network namespace, whoever made them; says whether there were any.
-pub fn remove() -> io::Result<bool> {
+fn remove() -> io::Result<bool> {
     route::remove();
     batch::remove()
 }
@@ -230,6 +222,10 @@ fn failed(pod: &str) -> impl Fn(io::Error) -> RedirectError + use<> {
         _ => RedirectError::syscall("nftables", &pod, error),
     }
 }
+
+/// As counters are called.
+const HOOKS: Hooks =
+    Hooks { output: "nftables_output", prerouting: "nftables_prerouting", accept: "nftables_accept" };
 
 /// A port that nobody can listen at: that of discard, in a pod nobody's but who asks for it.
 const NOBODY: u16 = 9;

@@ -18,13 +18,35 @@ use crate::{
     delegation::refused, sys,
 };
 
+/// What counters say of where something was counted.
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    pub(crate) output: &'static str,
+    pub(crate) prerouting: &'static str,
+    pub(crate) accept: &'static str,
+}
+
+impl Hooks {
+    pub(crate) const IPTABLES: Self =
+        Self { output: "iptables_output", prerouting: "iptables_prerouting", accept: "iptables_accept" };
+}
+
 /// A [`Redirect`] for the path of connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Delegated {
+    hooks: Hooks,
     outbound_steered: AtomicU64,
     inbound_steered: AtomicU64,
     refused_not_steered: AtomicU64,
     exempted: AtomicU64,
+}
+
+impl Delegated {
+    pub(crate) fn new(hooks: Hooks) -> Self {
+        let [outbound_steered, inbound_steered, refused_not_steered, exempted] =
+            std::array::from_fn(|_| AtomicU64::new(0));
+        Self { hooks, outbound_steered, inbound_steered, refused_not_steered, exempted }
+    }
 }
 
 impl Redirect for Delegated {
@@ -96,10 +118,10 @@ impl Redirect for Delegated {
     fn counters(&self) -> Result<Vec<Counter>, RedirectError> {
         let counter = |hook, event, count: &AtomicU64| Counter { hook, event, count: count.load(Relaxed) };
         Ok(vec![
-            counter("iptables_output", "steered", &self.outbound_steered),
-            counter("iptables_prerouting", "steered", &self.inbound_steered),
-            counter("iptables_accept", "refused_not_steered", &self.refused_not_steered),
-            counter("iptables_output", "passed_exempt", &self.exempted),
+            counter(self.hooks.output, "steered", &self.outbound_steered),
+            counter(self.hooks.prerouting, "steered", &self.inbound_steered),
+            counter(self.hooks.accept, "refused_not_steered", &self.refused_not_steered),
+            counter(self.hooks.output, "passed_exempt", &self.exempted),
         ])
     }
 }

@@ -2,17 +2,13 @@
 //!
 //! In the network namespace of the calling thread. Nothing here knows what the rules mean.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    time::Duration,
-};
-
-use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, Read as _, Write as _};
 
 use super::{
-    expression::{NESTED, attribute, text, word},
+    expression::{NESTED, text, word},
     rules::Chain,
 };
+use crate::netlink::{self, HEADER, PIECE, attribute};
 
 /// Puts these chains in the place of the table's.
 pub(super) fn replace(chains: &[Chain]) -> io::Result<()> {
@@ -77,9 +73,7 @@ impl Batch {
 
     /// The kernel answers for each message; one refusal is a refusal of all.
     fn send(self) -> io::Result<()> {
-        let family = Domain::from(libc::AF_NETLINK);
-        let mut socket = Socket::new(family, Type::RAW, Some(Protocol::from(libc::NETLINK_NETFILTER)))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        let mut socket = netlink::open(libc::NETLINK_NETFILTER)?;
         let of_nf_tables = (0, SUBSYSTEM);
         let mut all = message(BATCH_BEGIN, 0, of_nf_tables, 0, &[]);
         all.extend(self.messages);
@@ -120,29 +114,16 @@ fn message(
     sequence: u32,
     body: &[u8],
 ) -> Vec<u8> {
-    let length = HEADER + 4 + body.len();
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend([family, 0]);
-    bytes.extend(resource.to_be_bytes());
-    bytes.extend(body);
-    bytes
+    let body = [&[family, 0][..], &resource.to_be_bytes(), body].concat();
+    netlink::message(kind, flags, sequence, &body)
 }
 
 /// Our table, of both families.
 const TABLE: &str = "canopy";
 /// A table that is never there for longer than its own transaction.
 const PROBE: &str = "canopy-probe";
-/// The kernel answers at once.
-const PATIENCE: Duration = Duration::from_secs(2);
-const PIECE: usize = 64 * 1024;
 
-// linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
-const HEADER: usize = 16;
+// linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::netlink::attribute;
+
 /// One rule: its expressions, encoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rule(pub(super) Vec<u8>);
@@ -118,17 +120,6 @@ impl Rule {
         self.0.extend(attribute(NESTED | LIST_ELEM, &body));
         self
     }
-}
-
-/// An attribute with its header, padded.
-pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = value.len() + 4;
-    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
-    bytes.extend((length as u16).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(length.next_multiple_of(4), 0);
-    bytes
 }
 
 /// A number, as nf_tables takes them: in network order.

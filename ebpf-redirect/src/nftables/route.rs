@@ -4,10 +4,9 @@
 
 use std::io;
 
-use super::expression::attribute;
 use crate::{
     iptables::{ANSWER_MARK, MASK},
-    netlink::ask,
+    netlink::{ask, attribute},
 };
 
 /// Adds what is not there yet.

@@ -43,7 +43,8 @@ impl Steering {
             tracing::warn!("{}: {}", died(dead), how_to_clear(dead));
         }
         let remains = Remains::hold(places.clone(), instance)?;
-        let way = choose(choice, || by_kernel(fence, instance), || by_iptables(fence, &places, instance))?;
+        let way =
+            choose(choice, || by_kernel(fence, instance, false), || by_iptables(fence, &places, instance))?;
         Ok(Self { way, settled: AtomicBool::new(false), remains })
     }
 
@@ -57,7 +58,8 @@ impl Steering {
         }
         let way = capture(
             choice,
-            || by_own_kernel(instance),
+            // Without a fence, which stands at the host's end of the pod's link.
+            || by_kernel(FenceChoice::Off, instance, true),
             || Ok(Way::Nftables(Arc::new(NftablesRedirect::open()?))),
         )?;
         Ok(Self { way, settled: AtomicBool::new(false), remains })
@@ -165,19 +167,9 @@ fn capture<T>(
     }
 }
 
-/// Without a fence, which stands at the host's end of the pod's link.
-fn by_own_kernel(instance: &str) -> Result<Way, RedirectError> {
-    let options = kernel::Options {
-        instance: instance.to_owned(),
-        fence: FenceChoice::Off,
-        own_netns: true,
-        ..kernel::Options::default()
-    };
-    Ok(Way::Kernel(Arc::new(KernelRedirect::open(options)?)))
-}
-
-fn by_kernel(fence: FenceChoice, instance: &str) -> Result<Way, RedirectError> {
-    let options = kernel::Options { instance: instance.to_owned(), fence, ..kernel::Options::default() };
+fn by_kernel(fence: FenceChoice, instance: &str, own_netns: bool) -> Result<Way, RedirectError> {
+    let options =
+        kernel::Options { instance: instance.to_owned(), fence, own_netns, ..kernel::Options::default() };
     Ok(Way::Kernel(Arc::new(KernelRedirect::open(options)?)))
 }
 
