@@ -189,8 +189,6 @@ impl Control {
             terms: Terms {
                 image,
                 control: self.webhook_control,
-                // As the authority has them when it is asked.
-                roots: String::new(),
                 audience: self.authority_audience.clone(),
                 trust_domain: trust_domain.to_string(),
                 cluster_domain: self.cluster_domain.clone(),

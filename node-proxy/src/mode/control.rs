@@ -205,8 +205,7 @@ async fn webhook(
     authority: Option<&Arc<Authority>>,
 ) -> Result<Option<Webhook>, WebhookError> {
     let (Some(own), Some(authority)) = (options.webhook.clone(), authority) else { return Ok(None) };
-    let certificates = Certificates::Own(Arc::clone(authority));
-    Webhook::open(own, certificates, Arc::clone(authority)).await.map(Some)
+    Webhook::open(own, Arc::clone(authority)).await.map(Some)
 }
 
 fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {

@@ -21,8 +21,6 @@ pub struct Terms {
     pub image: String,
     /// Where the control plane is found by pods, as HOST:PORT.
     pub control: String,
-    /// The roots of its certificate (PEM).
-    pub roots: String,
     /// For whom tokens have to be.
     pub audience: String,
     /// The trust domain of all identities.
@@ -60,8 +58,8 @@ pub enum Refusal {
     NoPod,
 }
 
-/// The patch (RFC 6902) that gives a pod its sidecar; nothing where it has one.
-pub fn patch(pod: &Value, terms: &Terms) -> Result<Vec<Value>, Refusal> {
+/// The patch (RFC 6902) that gives a pod its sidecar, which believes these roots (PEM); nothing where it has one.
+pub fn patch(pod: &Value, terms: &Terms, roots: &str) -> Result<Vec<Value>, Refusal> {
     let spec = pod.get("spec").filter(|spec| spec.is_object()).ok_or(Refusal::NoPod)?;
     if named(spec, "initContainers") {
         return Ok(Vec::new());
@@ -83,7 +81,7 @@ pub fn patch(pod: &Value, terms: &Terms) -> Result<Vec<Value>, Refusal> {
         patch.push(json!({ "op": "add", "path": "/metadata/annotations", "value": {} }));
     }
     let key = ROOTS.replace('/', "~1");
-    patch.push(json!({ "op": "add", "path": format!("/metadata/annotations/{key}"), "value": terms.roots }));
+    patch.push(json!({ "op": "add", "path": format!("/metadata/annotations/{key}"), "value": roots }));
     Ok(patch)
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Terms, patch};
 
-/// What is answered to a review; nothing to what is none. Without terms, it is not known yet what sidecars are made with.
-pub(super) fn answer(review: &[u8], terms: Option<&Terms>) -> Option<Value> {
+/// What is answered to a review; nothing to what is none. Without roots, it is not known yet what sidecars are made with.
+pub(super) fn answer(review: &[u8], terms: &Terms, roots: Option<&str>) -> Option<Value> {
     let review: Value = serde_json::from_slice(review).ok()?;
     let request = review.get("request")?;
     let uid = request.get("uid")?.as_str()?;
@@ -19,7 +19,7 @@ pub(super) fn answer(review: &[u8], terms: Option<&Terms>) -> Option<Value> {
         response["status"] = json!({ "code": code, "message": format!("canopy: {message}") });
     };
     if asks(request) {
-        match terms.map(|terms| patch(&request["object"], terms)) {
+        match roots.map(|roots| patch(&request["object"], terms, roots)) {
             None => refuse(&mut response, "its certificate authority is not ready: try again", 503),
             Some(Err(refusal)) => refuse(&mut response, &refusal.to_string(), 422),
             Some(Ok(patch)) if patch.is_empty() => {}

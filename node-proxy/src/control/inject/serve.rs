@@ -9,7 +9,6 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -18,17 +17,14 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Terms, review};
-use crate::control::{
-    discovery::server::{Certificates, Tls, TlsError},
-    kubernetes::Authority,
-};
+use crate::control::{discovery::server::Tls, kubernetes::Authority};
 
-/// What the webhook is made with; the roots are the authority's.
+/// What the webhook is made with.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// What sidecars are made with, without roots.
+    /// What sidecars are made with; the roots are the authority's.
     pub terms: Terms,
 }
 
@@ -38,7 +34,7 @@ pub struct Webhook {
     listener: TcpListener,
     tls: Tls,
     authority: Arc<Authority>,
-    terms: Terms,
+    terms: Arc<Terms>,
 }
 
 /// The webhook cannot be served.
@@ -53,22 +49,17 @@ pub enum WebhookError {
         #[source]
         source: io::Error,
     },
-    /// There is no certificate.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
 }
 
 impl Webhook {
     /// Binds the port.
-    pub async fn open(
-        options: Options,
-        certificates: Certificates,
-        authority: Arc<Authority>,
-    ) -> Result<Self, WebhookError> {
+    pub async fn open(options: Options, authority: Arc<Authority>) -> Result<Self, WebhookError> {
         let Options { listen: address, terms } = options;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| WebhookError::Bind { address, source })?;
-        Ok(Self { listener, tls: Tls::open(certificates)?, authority, terms })
+        // The API server speaks no HTTP/2 to webhooks.
+        let tls = Tls::own(Arc::clone(&authority), b"http/1.1");
+        Ok(Self { listener, tls, authority, terms: Arc::new(terms) })
     }
 
     /// Where it is bound.
@@ -90,10 +81,10 @@ impl Webhook {
                 }
             };
             let Some(acceptor) = self.tls.acceptor() else { continue };
-            let terms = self.authority.roots().map(|roots| Terms { roots, ..self.terms.clone() });
+            let (terms, roots) = (Arc::clone(&self.terms), self.authority.roots());
             tokio::spawn(async move {
                 // Who does not finish is its own affair.
-                let _ = timeout(CONNECTION, connection(stream, acceptor, terms.map(Arc::new))).await;
+                let _ = timeout(CONNECTION, connection(stream, acceptor, terms, roots)).await;
                 drop(place);
             });
         }
@@ -103,15 +94,14 @@ impl Webhook {
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    terms: Option<Arc<Terms>>,
+    terms: Arc<Terms>,
+    roots: Option<String>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // The API server speaks no HTTP/2 to webhooks.
-    let mut config = ServerConfig::clone(acceptor.config());
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
+    let stream = acceptor.accept(stream).await?;
+    let roots = roots.map(Arc::<str>::from);
     let service = service_fn(move |request| {
-        let terms = terms.clone();
-        async move { Ok::<_, Infallible>(answer(request, terms.as_deref()).await) }
+        let (terms, roots) = (Arc::clone(&terms), roots.clone());
+        async move { Ok::<_, Infallible>(answer(request, &terms, roots.as_deref()).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -120,14 +110,14 @@ async fn connection(
     Ok(served.await?)
 }
 
-async fn answer(request: Request<Incoming>, terms: Option<&Terms>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, terms: &Terms, roots: Option<&str>) -> Response<Full<Bytes>> {
     if request.method() != Method::POST || request.uri().path() != PATH {
         return status(StatusCode::NOT_FOUND);
     }
     let Ok(body) = Limited::new(request.into_body(), BODY_BYTES).collect().await else {
         return status(StatusCode::BAD_REQUEST);
     };
-    let Some(answer) = review::answer(&body.to_bytes(), terms) else {
+    let Some(answer) = review::answer(&body.to_bytes(), terms, roots) else {
         return status(StatusCode::BAD_REQUEST);
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
@@ -141,7 +131,7 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
-/// Where the API server asks (deploy/daemonset/base/webhook.yaml).
+/// Where the API server asks (deploy/daemonset/overlays/sidecar/webhook.yaml).
 const PATH: &str = "/inject";
 /// The API server keeps a few connections, and asks for as many pods as are made at a time.
 const CONNECTIONS: usize = 128;

@@ -9,7 +9,6 @@ fn terms() -> Terms {
     Terms {
         image: "canopy:1".to_owned(),
         control: "canopy-control.canopy-system.svc:15012".to_owned(),
-        roots: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         audience: "istio-ca".to_owned(),
         trust_domain: "cluster.local".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
@@ -36,8 +35,10 @@ fn applied(pod: &Value, patch: &[Value]) -> Value {
     pod
 }
 
+const PEM: &str = "-----BEGIN CERTIFICATE-----\n";
+
 fn injected(pod: &Value) -> Value {
-    applied(pod, &patch(pod, &terms()).unwrap())
+    applied(pod, &patch(pod, &terms(), PEM).unwrap())
 }
 
 fn names(pod: &Value, list: &str) -> Vec<String> {
@@ -79,7 +80,7 @@ fn the_sidecar_is_first_of_all_whatever_else_the_pod_has_and_what_was_there_stay
             json!({ "drop": ["ALL"], "add": ["NET_ADMIN"] })
         );
         assert_eq!(after["spec"].get("restartPolicy"), pod["spec"].get("restartPolicy"), "{what}");
-        assert_eq!(after["metadata"]["annotations"][ROOTS], terms().roots, "{what}");
+        assert_eq!(after["metadata"]["annotations"][ROOTS], PEM, "{what}");
         for mount in sidecar["volumeMounts"].as_array().unwrap() {
             assert!(
                 names(&after, "volumes").contains(&mount["name"].as_str().unwrap().to_owned()),
@@ -102,7 +103,7 @@ fn who_cannot_have_one_is_refused_and_told_why() {
         (pod(json!({ "containers": app }), amount), "sidecar.canopy.mesh/memory"),
         (json!({ "metadata": {} }), "no pod"),
     ] {
-        let refusal = patch(&pod, &terms()).unwrap_err().to_string();
+        let refusal = patch(&pod, &terms(), PEM).unwrap_err().to_string();
         assert!(refusal.contains(said), "{refusal}");
     }
 }
@@ -147,7 +148,7 @@ fn what_the_pod_declares_is_told_and_no_secret_nor_who_it_says_to_be() {
 }
 
 /// A review of a pod with these labels.
-fn reviewed(labels: Value, more: Value, terms: Option<&Terms>) -> Value {
+fn reviewed(labels: Value, more: Value, roots: Option<&str>) -> Value {
     let mut request = json!({
         "uid": "u-1", "kind": { "kind": "Pod" }, "operation": "CREATE",
         "object": { "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "app" }] } },
@@ -157,12 +158,11 @@ fn reviewed(labels: Value, more: Value, terms: Option<&Terms>) -> Value {
     }
     let review =
         json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request });
-    review::answer(review.to_string().as_bytes(), terms).unwrap()["response"].clone()
+    review::answer(review.to_string().as_bytes(), &terms(), roots).unwrap()["response"].clone()
 }
 
 #[test]
 fn a_review_is_answered_with_a_patch_where_the_pod_asks_and_left_as_it_is_where_it_does_not() {
-    let terms = terms();
     let sidecar = json!({ "canopy.mesh/mode": "sidecar" });
     for (labels, more, patched) in [
         (sidecar.clone(), json!({}), true),
@@ -173,17 +173,17 @@ fn a_review_is_answered_with_a_patch_where_the_pod_asks_and_left_as_it_is_where_
         (sidecar.clone(), json!({ "operation": "UPDATE" }), false),
         (sidecar.clone(), json!({ "kind": { "kind": "Service" } }), false),
     ] {
-        let response = reviewed(labels.clone(), more, Some(&terms));
+        let response = reviewed(labels.clone(), more, Some(PEM));
         assert_eq!((&response["uid"], &response["allowed"]), (&"u-1".into(), &true.into()), "{labels}");
         assert_eq!(response["patch"].is_string(), patched, "{labels}: {response}");
     }
-    let response = reviewed(sidecar.clone(), json!({}), Some(&terms));
+    let response = reviewed(sidecar.clone(), json!({}), Some(PEM));
     let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
     assert!(serde_json::from_slice::<Value>(&patch).unwrap().is_array());
     assert_eq!(response["patchType"], "JSONPatch");
     let early = reviewed(sidecar, json!({}), None);
     assert_eq!((&early["allowed"], &early["status"]["code"]), (&false.into(), &503.into()));
-    assert!(review::answer(b"{}", Some(&terms)).is_none());
+    assert!(review::answer(b"{}", &terms(), Some(PEM)).is_none());
 }
 
 fn pods() -> impl Strategy<Value = Value> {
@@ -211,7 +211,7 @@ proptest! {
     #[test]
     fn twice_is_as_once_and_nothing_of_the_pods_own_is_lost(pod in pods()) {
         let once = injected(&pod);
-        prop_assert_eq!(patch(&once, &terms()).unwrap(), Vec::<Value>::new());
+        prop_assert_eq!(patch(&once, &terms(), PEM).unwrap(), Vec::<Value>::new());
         for list in ["containers", "initContainers", "volumes"] {
             let (before, after) = (names(&pod, list), names(&once, list));
             prop_assert!(before.iter().all(|name| after.contains(name)));

@@ -73,7 +73,11 @@ pub enum Certificates {
 #[derive(Debug)]
 pub(crate) enum Tls {
     Files(FromFiles),
-    Own { authority: Arc<Authority>, presented: Option<(Arc<Presented>, Arc<ServerConfig>)> },
+    Own {
+        authority: Arc<Authority>,
+        alpn: &'static [u8],
+        presented: Option<(Arc<Presented>, Arc<ServerConfig>)>,
+    },
 }
 
 impl Tls {
@@ -81,15 +85,20 @@ impl Tls {
     pub(crate) fn open(certificates: Certificates) -> Result<Self, TlsError> {
         match certificates {
             Certificates::Files(files) => FromFiles::open(files).map(Self::Files),
-            Certificates::Own(authority) => Ok(Self::Own { authority, presented: None }),
+            Certificates::Own(authority) => Ok(Self::own(authority, ALPN)),
         }
+    }
+
+    /// Of the own authority, for this protocol.
+    pub(crate) fn own(authority: Arc<Authority>, alpn: &'static [u8]) -> Self {
+        Self::Own { authority, alpn, presented: None }
     }
 
     /// To accept a connection with; `None` before there is a certificate.
     pub(crate) fn acceptor(&mut self) -> Option<TlsAcceptor> {
-        let (authority, presented) = match self {
+        let (authority, alpn, presented) = match self {
             Self::Files(files) => return Some(files.acceptor()),
-            Self::Own { authority, presented } => (authority, presented),
+            Self::Own { authority, alpn, presented } => (authority, *alpn, presented),
         };
         let now = authority.presented()?;
         if let Some((before, config)) = presented
@@ -98,7 +107,7 @@ impl Tls {
             return Some(TlsAcceptor::from(Arc::clone(config)));
         }
         let config =
-            own(&now).inspect_err(|error| tracing::error!(%error, "the own certificate is of no use"));
+            own(&now, alpn).inspect_err(|error| tracing::error!(%error, "the own certificate is of no use"));
         let config = Arc::new(config.ok()?);
         *presented = Some((now, Arc::clone(&config)));
         Some(TlsAcceptor::from(config))
@@ -147,11 +156,11 @@ impl FromFiles {
 }
 
 /// With a certificate of the own authority.
-fn own(presented: &Presented) -> Result<ServerConfig, rustls::Error> {
+fn own(presented: &Presented, alpn: &[u8]) -> Result<ServerConfig, rustls::Error> {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(&[&TLS13])?;
     let builder = builder.with_no_client_auth();
-    Ok(settled(builder.with_single_cert(presented.chain.clone(), presented.key.clone_key())?))
+    Ok(settled(builder.with_single_cert(presented.chain.clone(), presented.key.clone_key())?, alpn))
 }
 
 fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
@@ -182,12 +191,12 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         None => builder.with_no_client_auth(),
     };
     let config = builder.with_single_cert(chain, key);
-    Ok(settled(config.map_err(|error| wrong(&files.certificate, CERTIFICATE, &error))?))
+    Ok(settled(config.map_err(|error| wrong(&files.certificate, CERTIFICATE, &error))?, ALPN))
 }
 
 /// What holds whatever the certificate is.
-fn settled(mut config: ServerConfig) -> ServerConfig {
-    config.alpn_protocols = vec![ALPN.to_vec()];
+fn settled(mut config: ServerConfig, alpn: &[u8]) -> ServerConfig {
+    config.alpn_protocols = vec![alpn.to_vec()];
     // Each client proves anew who it is.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -212,7 +212,7 @@ fn texts(secret: &Value, place: &str) -> Result<Texts, RootError> {
 
 /// The Secret with the root: `root.pem`, and beside it what else is trusted.
 const SECRET: &str = "canopy-ca";
-/// The webhook by which pods get sidecars (deploy/daemonset/base/webhook.yaml).
+/// The webhook by which pods get sidecars (deploy/daemonset/overlays/sidecar/webhook.yaml).
 const WEBHOOK: &str = "canopy-sidecar";
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 /// The ConfigMap with the roots, and the key of it that nodes mount.
