@@ -77,6 +77,13 @@ pub struct Resource {
     pub aliases: Vec<String>,
 }
 
+impl Resource {
+    /// Bytes of its message: what [`LARGEST_DRAFT`] bounds.
+    pub fn body_bytes(&self) -> usize {
+        self.resource.as_ref().map_or(0, |body| body.value.len())
+    }
+}
+
 /// `envoy.config.core.v3.Node`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Node {

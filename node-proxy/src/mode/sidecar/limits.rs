@@ -29,10 +29,7 @@ pub(super) struct Limit {
 impl Limits {
     /// Those of this process's groups of now. To be called before it moves into groups of its own.
     pub(super) fn find() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let (mounts, groups) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
-        let of = |controller| own::locate(&mounts, &groups, controller);
-        Self { cpu: of("cpu"), memory: of("memory") }
+        Self { cpu: own::here("cpu"), memory: own::here("memory") }
     }
 
     /// Those that stand in this directory.

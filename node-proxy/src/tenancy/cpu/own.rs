@@ -20,6 +20,12 @@ pub fn locate(mounts: &str, groups: &str, controller: &str) -> Option<(Version, 
     Some((version, path))
 }
 
+/// The same, of this process as it stands now.
+pub fn here(controller: &str) -> Option<(Version, PathBuf)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    locate(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), controller)
+}
+
 /// The group in or below this one that has a process, by its number. A process of another PID namespace has none in these files, or the
 /// number that it has in ours, so that it is never taken for this one.
 fn holder(root: PathBuf, file: &str, process: u32) -> Option<PathBuf> {

@@ -96,7 +96,7 @@ impl Unsaid {
         let Some(names) = self.names.get_mut(&kind) else { return Vec::new() };
         let mut bytes = 0;
         for resource in &response.resources {
-            bytes += resource.resource.as_ref().map_or(0, |body| body.value.len());
+            bytes += resource.body_bytes();
             names.remove(&resource.name);
             for name in resource.aliases.iter().chain([&resource.name]) {
                 self.unanswered.remove(name);

@@ -187,7 +187,7 @@ impl Subscription {
             let Some(name) = self.pending.pop_first() else { return 0 };
             let Some(version) = self.wants(&name).then(|| shelf.version(self.kind, &name, reader)).flatten()
             else {
-                self.draft_bytes -= self.draft.remove(&name).map_or(0, |before| bytes(&before));
+                self.draft_bytes -= self.draft.remove(&name).map_or(0, |before| before.body_bytes());
                 if self.had.remove(&name).is_some() {
                     self.removals.insert(name);
                 }
@@ -211,9 +211,9 @@ impl Subscription {
         let body = Any { type_url: self.kind.type_url().to_owned(), value: resource.body };
         let config::discovery::Resource { name: own, aliases, version, .. } = resource;
         let resource = Resource { version, resource: Some(body), name: own, aliases };
-        self.draft_bytes += bytes(&resource);
+        self.draft_bytes += resource.body_bytes();
         // It may have changed since it was drafted. A draft that is taken for full earlier than it is would be taken for the last one.
-        self.draft_bytes -= self.draft.insert(name, resource).map_or(0, |before| bytes(&before));
+        self.draft_bytes -= self.draft.insert(name, resource).map_or(0, |before| before.body_bytes());
     }
 
     /// Whether a response must wait for the answer to the one before.
@@ -353,11 +353,6 @@ impl Subscription {
 /// Whether this name asks for all of the type.
 fn is_all(kind: Kind, name: &str) -> bool {
     name == ALL || !kind.is_on_demand()
-}
-
-/// Bytes of what is told of a resource.
-fn bytes(resource: &Resource) -> usize {
-    resource.resource.as_ref().map_or(0, |body| body.value.len())
 }
 
 /// An address as it is written here, however it was written.
