@@ -15,10 +15,10 @@ pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
 pub use plugin::run_plugin;
 pub use raw::{Listener, byte, dial, end_of, head, is_reset};
-pub use requests::ask;
+pub use requests::{ask, is_answered};
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};
 pub use stage::{HTTP, Stage, Vip, in_force, port};
-pub use tap::{TLS_RECORD, Tap, contains};
+pub use tap::{TLS_RECORD, contains};
 pub use testkit::{Tally, Traffic, eventually};
 pub use tree::certificate_of;
 

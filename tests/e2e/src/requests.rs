@@ -1,6 +1,10 @@
 //! Requests from inside a pod, all of which have to be answered. Whoever wants to see a refusal asks by itself.
 
-use std::net::SocketAddr;
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use testkit::{Outcome, Pod, block_on, http::Connection};
 
@@ -21,4 +25,16 @@ pub fn ask(from: &Pod, to: SocketAddr, requests: u32) -> Outcome {
             Ok(())
         })
     })?
+}
+
+/// Whether a request with this head, which is told to be the last, is answered with 200. From the calling thread's network namespace.
+#[must_use]
+pub fn is_answered(to: SocketAddr, head: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_secs(2)) else { return false };
+    let mut answer = [0; 12];
+    let said = stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .and_then(|()| write!(stream, "{head}\r\nconnection: close\r\n\r\n"))
+        .and_then(|()| stream.read_exact(&mut answer));
+    said.is_ok() && &answer == b"HTTP/1.1 200"
 }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use e2e::{
-    HTTP, Listener, Mesh, Origin, TLS_RECORD, Tap, Traffic, byte, contains, dial, eventually, is_reset, port,
+    HTTP, Listener, Mesh, Origin, TLS_RECORD, Traffic, byte, contains, dial, eventually, is_reset, port,
 };
 use testkit::{
-    Daemon, Outcome,
+    Capture, Daemon, Outcome,
     grpc::{self, EchoServer, Words},
     http,
 };
@@ -83,13 +83,13 @@ fn what_crosses_between_nodes_is_tls_and_shows_nothing_of_what_was_said() -> Out
     let (client, ledger) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "ledger", &ports)?);
     let _echo = Listener::echo(&ledger, ledger.at(7000))?;
     let _daemons = mesh.daemons()?;
-    let wire = Tap::start(&mesh.second)?;
+    let wire = Capture::frames(&mesh.second)?;
     let mut stream = dial(&client, ledger.at(7000))?;
     for _ in 0..20 {
         stream.write_all(MARKER)?;
         stream.read_exact(&mut [0; MARKER.len()])?;
     }
-    let packets = wire.packets()?;
+    let packets = wire.finish()?;
     let records = packets.iter().filter(|packet| contains(packet, &TLS_RECORD)).count();
     assert!(records >= 20, "{records} packets of {} carry TLS records", packets.len());
     // The app's own end is in its pod, where the bridge sees nothing of it.
@@ -112,7 +112,7 @@ fn a_reset_crosses_nodes_as_a_reset() -> Outcome {
     let mut stream = dial(&client, ledger.at(7000))?;
     stream.write_all(b"more")?;
     stream.read_exact(&mut [0; 4])?;
-    let end = stream.read(&mut [0; 4]);
+    let end = byte(&stream);
     assert!(is_reset(&end), "{end:?}");
     Ok(())
 }

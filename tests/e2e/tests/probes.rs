@@ -79,13 +79,7 @@ impl Scene {
 
 /// Whether a request is answered with 200.
 fn ask(to: SocketAddr, line: &str) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_secs(2)) else { return false };
-    let mut answer = [0; 12];
-    let said = stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| write!(stream, "{line}\r\nhost: web\r\nx-mine: 1\r\nconnection: close\r\n\r\n"))
-        .and_then(|()| stream.read_exact(&mut answer));
-    said.is_ok() && &answer == b"HTTP/1.1 200"
+    e2e::is_answered(to, &format!("{line}\r\nhost: web\r\nx-mine: 1"))
 }
 
 fn policy(kind: &str, spec: &str) -> String {

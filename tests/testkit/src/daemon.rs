@@ -77,7 +77,8 @@ impl Daemon {
     /// # Errors
     /// There is no binary.
     pub fn launch(node: &Node, config: &Path, options: &Options) -> Result<Self, KitError> {
-        let about = ["run", "--config", &config.display().to_string(), "--redirect", &options.redirect];
+        let config = config.display().to_string();
+        let about = ["run", "--config", &config, "--redirect", &options.redirect, "--metrics-addr", METRICS];
         Self::launch_in(node.shared_netns(), &about, options)
     }
 
@@ -86,19 +87,11 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn sidecar(pod: &Pod, about: &[&str], options: &Options) -> Result<Self, KitError> {
-        let mut sidecar = Self::launch_sidecar(pod, about, options)?;
-        sidecar.wait_ready()?;
-        Ok(sidecar)
-    }
-
-    /// As [`Daemon::sidecar`], of one that is not waited for.
-    ///
-    /// # Errors
-    /// There is no binary.
-    pub fn launch_sidecar(pod: &Pod, about: &[&str], options: &Options) -> Result<Self, KitError> {
         let name = format!("{}/{}", pod.namespace(), pod.name());
         let about = [&["sidecar", "--pod", &name, "--capture", &options.redirect], about].concat();
-        Self::launch_in(pod.shared_netns(), &about, options)
+        let mut sidecar = Self::launch_in(pod.shared_netns(), &about, options)?;
+        sidecar.wait_ready()?;
+        Ok(sidecar)
     }
 
     fn launch_in(netns: Arc<Netns>, about: &[&str], options: &Options) -> Result<Self, KitError> {
@@ -111,9 +104,6 @@ impl Daemon {
         command.args(about);
         command.arg("--admin-socket").arg(directory.path().join("admin.sock"));
         command.args(["--instance", &instance]);
-        if about.first() == Some(&"run") {
-            command.args(["--metrics-addr", METRICS]);
-        }
         // What a real daemon leaves closed would be in the way of who comes next.
         if !options.arguments.iter().any(|argument| argument == "--on-stop") {
             command.args(["--on-stop", "open"]);

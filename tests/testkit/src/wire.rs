@@ -1,4 +1,5 @@
-//! What passes between two nodes: the TCP segments on the wire of [`Node::beside`], as a sniffer there sees them.
+//! What passes between two nodes: the TCP segments on the wire of [`Node::beside`], as a sniffer there sees them; or every frame of a
+//! node.
 //!
 //! A packet socket in the node's namespace sees every frame once per link it crosses; those of the wire are told by
 //! the addresses of its two ends, which no other link has. It only looks, and never sends.
@@ -28,9 +29,9 @@ use crate::{KitError, Node};
 
 /// A capture that goes on until [`Capture::finish`].
 #[derive(Debug)]
-pub struct Capture {
+pub struct Capture<T = Segment> {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Vec<Segment>, KitError>>>,
+    thread: Option<JoinHandle<Result<Vec<T>, KitError>>>,
 }
 
 /// A TCP segment.
@@ -60,10 +61,26 @@ impl Capture {
     /// # Errors
     /// No packet socket may be made.
     pub fn start(node: &Node) -> Result<Self, KitError> {
+        Self::keeping(node, segment)
+    }
+}
+
+impl Capture<Vec<u8>> {
+    /// Every frame of every link of the node, from now on.
+    ///
+    /// # Errors
+    /// No packet socket may be made.
+    pub fn frames(node: &Node) -> Result<Self, KitError> {
+        Self::keeping(node, |frame| Some(frame.to_vec()))
+    }
+}
+
+impl<T: Send + 'static> Capture<T> {
+    fn keeping(node: &Node, keep: fn(&[u8]) -> Option<T>) -> Result<Self, KitError> {
         let socket = node.netns().run(open)?.map_err(|error| failed(error.into()))?;
         let stop = Arc::<AtomicBool>::default();
         let its_stop = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || listen(&socket, &its_stop));
+        let thread = std::thread::spawn(move || listen(&socket, &its_stop, keep));
         Ok(Self { stop, thread: Some(thread) })
     }
 
@@ -71,17 +88,17 @@ impl Capture {
     ///
     /// # Errors
     /// The packet socket failed meanwhile.
-    pub fn finish(mut self) -> Result<Vec<Segment>, KitError> {
+    pub fn finish(mut self) -> Result<Vec<T>, KitError> {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(segments)) => segments,
+            Some(Ok(kept)) => kept,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
             None => Ok(Vec::new()),
         }
     }
 }
 
-impl Drop for Capture {
+impl<T> Drop for Capture<T> {
     fn drop(&mut self) {
         // The thread sees it within a slice.
         self.stop.store(true, Ordering::Relaxed);
@@ -97,16 +114,16 @@ fn open() -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-fn listen(socket: &OwnedFd, stop: &AtomicBool) -> Result<Vec<Segment>, KitError> {
-    let mut segments = Vec::new();
+fn listen<T>(socket: &OwnedFd, stop: &AtomicBool, keep: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, KitError> {
+    let mut kept = Vec::new();
     // Offloads let a frame be larger than any link takes.
     let mut buffer = vec![MaybeUninit::uninit(); 128 << 10];
     loop {
         let is_last = stop.load(Ordering::Relaxed);
         match recv(socket, &mut buffer[..], RecvFlags::empty()) {
-            Ok(((frame, _), _)) => segments.extend(segment(frame)),
+            Ok(((frame, _), _)) => kept.extend(keep(frame)),
             // What was sent just before the end is read, too: it ends with a slice in which nothing came.
-            Err(Errno::AGAIN) if is_last => return Ok(segments),
+            Err(Errno::AGAIN) if is_last => return Ok(kept),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(failed(error.into())),
         }

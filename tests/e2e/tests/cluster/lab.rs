@@ -21,35 +21,41 @@ pub(crate) fn node_folder(node: &str) -> PathBuf {
     repository().join("target/cluster").join(node)
 }
 
+/// The first process of a node, by its number on this machine.
+fn init_of(node: &str) -> Result<String, KitError> {
+    let path = node_folder(node).join("init");
+    match fs::read_to_string(&path) {
+        Ok(pid) => Ok(pid.trim().to_owned()),
+        Err(source) => Err(KitError::File { path, source }),
+    }
+}
+
 /// A file of a node by the path that it has there, also below what is mounted there alone.
 pub(crate) fn on_node(node: &str, path: &str) -> Result<PathBuf, KitError> {
-    let init = node_folder(node).join("init");
-    let pid = fs::read_to_string(&init).map_err(|source| KitError::File { path: init.clone(), source })?;
-    Ok(Path::new("/proc").join(pid.trim()).join("root").join(path.trim_start_matches('/')))
+    Ok(Path::new("/proc").join(init_of(node)?).join("root").join(path.trim_start_matches('/')))
 }
 
 /// Runs a program inside a node.
 pub(crate) fn run_on_node(node: &str, command: &[&str]) -> Outcome {
-    let pid = fs::read_to_string(node_folder(node).join("init"))?;
+    let pid = init_of(node)?;
     // Of its processes, too, or /proc would be another's than it says.
-    let within = ["--target", pid.trim(), "--mount", "--pid", "--uts", "--net", "--"];
-    let output = Command::new("nsenter").args(within).args(command).output()?;
+    let within = ["--target", &pid, "--mount", "--pid", "--uts", "--net", "--"];
+    done(Command::new("nsenter").args(within).args(command))
+}
+
+/// Runs a program to its end; what it says of a failure is the error.
+pub(crate) fn done(command: &mut Command) -> Outcome {
+    let output = command.output()?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(format!("{command:?} on {node}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
     }
 }
 
-/// Runs a script of the repository. What it starts outlives it, so its output is no pipe that is read to its end.
+/// Runs a script of the repository. What it leaves running has an output of its own.
 pub(crate) fn script(name: &str, arguments: &[&str]) -> Outcome {
     let script = repository().join("scripts").join(name);
-    let output = Command::new(script).args(arguments).current_dir(repository()).output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            Err(format!("scripts/{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
-        }
-    }
+    done(Command::new(script).args(arguments).current_dir(repository()))
 }
 
 /// Makes an image of files (`/path/in/image=FILE`), and brings it into both nodes.
@@ -123,6 +129,22 @@ pub(crate) fn until_carried(cluster: &Cluster, space: &Space, pods: &[&str], is:
         carried(cluster).is_ok_and(|tree| named.iter().all(|pod| tree.contains(pod) == is))
     })?;
     Ok(())
+}
+
+/// Servers on both nodes and a client on each, all of them ready.
+pub(crate) fn serve_web(space: &Space) -> Outcome {
+    space.apply(WEB)?;
+    space.rolled_out("deployment/web")?;
+    for client in ["client-1", "client-2"] {
+        space.pod_ready(client)?;
+    }
+    Ok(())
+}
+
+/// Whether an Event of a pod has these words.
+pub(crate) fn is_told_of(space: &Space, pod: &str, words: &str) -> bool {
+    let of_it = format!("--field-selector=involvedObject.name={pod}");
+    space.kubectl(&["get", "events", &of_it]).is_ok_and(|events| events.contains(words))
 }
 
 /// The lines of the access log that name this namespace, of all daemons.

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, time::Duration};
 use testkit::{Outcome, Space, eventually};
 
 use crate::lab::{
-    FRIENDS_ALONE, NODES, OPTED_IN, STRICT, WEB, ask, both_answer, host, load, named, node_folder, running,
-    sleeper, until_carried,
+    FRIENDS_ALONE, NODES, OPTED_IN, STRICT, ask, both_answer, host, is_told_of, load, named, node_folder,
+    running, serve_web, sleeper, until_carried,
 };
 
 /// How often a Service is asked, that a choice by chance would be seen: all the same once in some 500,000.
@@ -17,7 +17,7 @@ const OFTEN: usize = 20;
 fn a_service_is_answered_by_the_node_the_zone_or_the_one_pod_that_it_says() -> Outcome {
     let cluster = running();
     let space = cluster.space(&[OPTED_IN])?;
-    web(&space)?;
+    serve_web(&space)?;
     until_carried(&cluster, &space, &["client-1", "client-2"], true)?;
     for service in SERVICES.split("---") {
         space.apply(service)?;
@@ -84,15 +84,6 @@ fn stays_with_one(space: &Space, client: &str, host: &str) -> Outcome {
     Ok(())
 }
 
-fn web(space: &Space) -> Outcome {
-    space.apply(WEB)?;
-    space.rolled_out("deployment/web")?;
-    for client in ["client-1", "client-2"] {
-        space.pod_ready(client)?;
-    }
-    Ok(())
-}
-
 const ONE_SERVER: &str = r#"--patch=[{"op":"replace","path":"/spec/replicas","value":1},{"op":"add","path":"/spec/template/spec/nodeName","value":"node-2"},{"op":"remove","path":"/spec/template/spec/topologySpreadConstraints"}]"#;
 
 const SERVICES: &str = "
@@ -125,10 +116,7 @@ fn probes_by_grpc_are_answered_by_the_app_under_strict() -> Outcome {
     space.pod_ready("well")?;
     until_carried(&cluster, &space, &["well", "unknown"], true)?;
     // It runs as the other does, and says of that name that it does not know it.
-    eventually("the kubelet hears so", || {
-        let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.name=unknown"]);
-        events.is_ok_and(|events| events.contains("Readiness probe failed"))
-    })?;
+    eventually("the kubelet hears so", || is_told_of(&space, "unknown", "Readiness probe failed"))?;
     // It fails while the app begins, too: some periods more.
     std::thread::sleep(Duration::from_secs(3));
     let ready =
@@ -157,7 +145,7 @@ spec:
 fn a_new_pod_at_the_address_of_one_that_left_is_nobody_but_itself() -> Outcome {
     let cluster = running();
     let space = cluster.space(&[OPTED_IN])?;
-    web(&space)?;
+    serve_web(&space)?;
     space.apply(FRIENDS_ALONE)?;
     let as_friend = |name: &str| {
         sleeper(name, Some("node-1")).replace("spec:\n", "spec:\n  serviceAccountName: friend\n")
@@ -203,7 +191,7 @@ fn address(space: &Space, pod: &str) -> Result<String, testkit::KitError> {
 fn callers_are_answered_nearby_where_a_service_asks_for_it_and_from_afar_where_nobody_is_near() -> Outcome {
     let cluster = running();
     let space = cluster.space(&[OPTED_IN])?;
-    web(&space)?;
+    serve_web(&space)?;
     space.apply(NEAR)?;
     until_carried(&cluster, &space, &["client-1", "client-2"], true)?;
     let hints = "--output=jsonpath={.items[*].endpoints[*].hints.forNodes[*].name}";

@@ -78,9 +78,7 @@ impl Cluster {
         let what = if before.is_some() { "MODIFIED" } else { "ADDED" };
         state.events.push((version, path.to_owned(), json!({ "type": what, "object": object })));
     }
-}
 
-impl Cluster {
     /// Events about a pod: reason, UID of the pod, and who told it.
     pub(crate) fn told_of(&self, pod: &str) -> Vec<[String; 3]> {
         let state = self.state.lock().expect("no test panics with it");

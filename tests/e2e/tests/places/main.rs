@@ -125,10 +125,10 @@ fn sandbox(pod: &Pod, name: &'static str, uid: &'static str, kind: &'static str)
 const RUNC: &str = "io.containerd.runc.v2";
 
 /// The plugin, as a runtime runs it before it starts a pod.
-fn plugin(world: &World, pod: &Pod, uid: &str) -> Output {
+fn plugin(world: &World, pod: &Pod, uid: &str, seconds: u64) -> Output {
     let addresses = [format!("{}/24", pod.v4()), format!("{}/64", pod.v6())];
     let network = json!({
-        "cniVersion": "1.0.0", "name": "podnet", "type": "canopy-cni", "gate": world.at("gate.sock"), "timeoutSeconds": 30,
+        "cniVersion": "1.0.0", "name": "podnet", "type": "canopy-cni", "gate": world.at("gate.sock"), "timeoutSeconds": seconds,
         "prevResult": { "cniVersion": "1.0.0", "ips": addresses.map(|address| json!({ "address": address })) },
     });
     run_plugin("ADD", pod, (uid, uid), &network)
@@ -146,7 +146,7 @@ fn a_pod_is_enrolled_before_it_starts_though_the_api_server_has_no_address_of_it
     let daemon = world.daemon(&further)?;
     assert!(!daemon.has("shop/web"), "nobody has said where it is");
     let begun = Instant::now();
-    let output = plugin(&world, &web, "u");
+    let output = plugin(&world, &web, "u", 30);
     assert!(output.status.success(), "{output:?}; {}", daemon.process.output());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(daemon.has("shop/web"), "before its first container starts");
@@ -216,11 +216,7 @@ fn who_waits_at_the_gate_for_too_long_is_told_by_an_event() -> Outcome {
     let web = world.node.pod("shop", "web")?;
     let daemon = world.daemon(&[])?;
     // Nobody has told the daemon of this pod.
-    let network = json!({
-        "cniVersion": "1.0.0", "name": "podnet", "type": "canopy-cni", "gate": world.at("gate.sock"), "timeoutSeconds": 3,
-        "prevResult": { "cniVersion": "1.0.0", "ips": [{ "address": format!("{}/24", web.v4()) }] },
-    });
-    let output = run_plugin("ADD", &web, ("u", "u"), &network);
+    let output = plugin(&world, &web, "u", 3);
     assert!(!output.status.success(), "{output:?}; {}", daemon.process.output());
     eventually("an Event", || {
         world.cluster.told_of("web").contains(&["NotEnrolled", "u", "here"].map(str::to_owned))

@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 
-use e2e::{HTTP, Listener, Origin, TLS_RECORD, Tap, contains, dial, eventually, port};
+use e2e::{HTTP, Listener, Origin, TLS_RECORD, contains, dial, eventually, port};
 use serde_json::Value;
-use testkit::{Outcome, http};
+use testkit::{Capture, Outcome, http};
 
 use super::scene::{CAPTURES, Scene, is_carried};
 
@@ -19,7 +19,7 @@ fn plain_http_between_two_sidecars_is_captured_and_crosses_the_network_in_mutual
         let origin = Origin::start(&web, 80)?;
         let (mut here, mut there) =
             (scene.sidecar(&client, capture, &[])?, scene.sidecar(&web, capture, &[])?);
-        let tap = Tap::start(&scene.stage.node)?;
+        let wire = Capture::frames(&scene.stage.node)?;
         for to in [vip.at(80), vip.at_v6(80), web.at(80)] {
             let answer = http::get(&client, to, MARKER, "/balance")?;
             assert_eq!(answer.status.as_u16(), 200, "{capture} {to}: {}", answer.text());
@@ -27,7 +27,7 @@ fn plain_http_between_two_sidecars_is_captured_and_crosses_the_network_in_mutual
             let caller = if to.is_ipv4() { client.v4().to_string() } else { client.v6().to_string() };
             assert_eq!(seen.peer.ip().to_canonical().to_string(), caller, "{capture}: its true caller");
         }
-        let packets = tap.packets()?;
+        let packets = wire.finish()?;
         assert!(packets.iter().any(|packet| contains(packet, &TLS_RECORD)), "{capture}: no TLS was seen");
         assert!(!packets.iter().any(|packet| contains(packet, MARKER.as_bytes())), "{capture}: in the clear");
         let line = here.wait_logged(|line| line["dst.addr"] == vip.at(80).to_string())?;

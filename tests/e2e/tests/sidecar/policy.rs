@@ -1,10 +1,6 @@
 //! What a sidecar lets in: whom policy names, nobody in the clear under STRICT, and the kubelet's questions.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::net::SocketAddr;
 
 use e2e::{HTTP, Origin, end_of, is_reset, port};
 use testkit::{Netns, Outcome, http};
@@ -19,15 +15,7 @@ const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication
 
 /// Whether a question is answered with 200.
 fn is_answered(from: &Netns, to: SocketAddr, path: &str) -> Result<bool, testkit::KitError> {
-    from.run(|| {
-        let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_secs(2)) else { return false };
-        let mut answer = [0; 12];
-        let said = stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .and_then(|()| write!(stream, "GET {path} HTTP/1.1\r\nhost: any\r\nconnection: close\r\n\r\n"))
-            .and_then(|()| stream.read_exact(&mut answer));
-        said.is_ok() && &answer == b"HTTP/1.1 200"
-    })
+    from.run(|| e2e::is_answered(to, &format!("GET {path} HTTP/1.1\r\nhost: any")))
 }
 
 #[test]

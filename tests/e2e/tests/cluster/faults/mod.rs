@@ -7,8 +7,8 @@ use std::{fs, time::Duration};
 use testkit::{Cluster, Outcome, Space, Traffic, eventually};
 
 use crate::lab::{
-    OPTED_IN, WEB, ask, daemons, finally, host, installed, named, node_folder, running, script, sleeper,
-    until_carried,
+    OPTED_IN, ask, daemons, finally, host, installed, is_told_of, named, node_folder, running, script,
+    serve_web, sleeper, until_carried,
 };
 
 mod crowd;
@@ -23,11 +23,7 @@ pub(crate) fn web(
     labels: &[&str],
 ) -> Result<(Space, String), Box<dyn std::error::Error + Send + Sync>> {
     let space = cluster.space(labels)?;
-    space.apply(WEB)?;
-    space.rolled_out("deployment/web")?;
-    for client in ["client-1", "client-2"] {
-        space.pod_ready(client)?;
-    }
+    serve_web(&space)?;
     if !labels.is_empty() {
         let servers = named(&space, "app=web")?;
         let pods: Vec<&str> = servers.iter().map(String::as_str).chain(["client-1", "client-2"]).collect();
@@ -45,6 +41,14 @@ fn run_daemons_on(cluster: &Cluster, word: &str) -> Result<String, testkit::KitE
     installed(cluster, &["patch", "daemonset", "canopy-node", "--type=merge", &patch])
 }
 
+/// No daemon runs until what comes back is dropped.
+fn without_daemons(cluster: &Cluster) -> Result<impl Drop, Box<dyn std::error::Error + Send + Sync>> {
+    run_daemons_on(cluster, "\"nowhere\"")?;
+    let away = finally(move || drop(run_daemons_on(cluster, "null")));
+    eventually("no daemon is left", || daemons(cluster).is_ok_and(|pods| pods.is_empty()))?;
+    Ok(away)
+}
+
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn while_no_daemon_runs_what_was_carried_is_refused_new_pods_wait_and_nobody_else_notices() -> Outcome {
@@ -52,9 +56,7 @@ fn while_no_daemon_runs_what_was_carried_is_refused_new_pods_wait_and_nobody_els
     let (space, address) = web(&cluster, &[OPTED_IN])?;
     let (outside, other) = web(&cluster, &[])?;
     let undisturbed = Traffic::start(&outside.inside("client-1")?, other.parse()?, "web")?;
-    run_daemons_on(&cluster, "\"nowhere\"")?;
-    let away = finally(|| drop(run_daemons_on(&cluster, "null")));
-    eventually("no daemon is left", || daemons(&cluster).is_ok_and(|pods| pods.is_empty()))?;
+    let away = without_daemons(&cluster)?;
 
     let pod = space.kubectl(&[
         "get",
@@ -72,8 +74,7 @@ fn while_no_daemon_runs_what_was_carried_is_refused_new_pods_wait_and_nobody_els
     outside.apply(&sleeper("late", Some("node-1")))?;
     outside.pod_ready("late")?;
     eventually("the pod's events say what it waits for", || {
-        let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.name=late"]);
-        events.is_ok_and(|events| events.contains("no daemon enrols the pod"))
+        is_told_of(&space, "late", "no daemon enrols the pod")
     })?;
     let phase = space.kubectl(&["get", "pod", "late", "--output=jsonpath={.status.phase}"])?;
     assert_eq!(phase, "Pending");

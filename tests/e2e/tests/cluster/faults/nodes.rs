@@ -9,9 +9,9 @@ use std::{
 
 use testkit::{Cluster, Outcome, Traffic, eventually};
 
-use super::{run_daemons_on, web};
+use super::{web, without_daemons};
 use crate::lab::{
-    OPTED_IN, ask, carried, daemons, finally, installed, on_node, run_on_node, running, script, sleeper,
+    OPTED_IN, ask, carried, finally, installed, is_told_of, on_node, run_on_node, running, script, sleeper,
     until_carried,
 };
 
@@ -21,9 +21,7 @@ fn pods_that_a_node_starts_before_its_daemon_wait_for_it_and_others_do_not() -> 
     let cluster = running();
     let (space, address) = web(&cluster, &[OPTED_IN])?;
     let (outside, other) = web(&cluster, &[])?;
-    run_daemons_on(&cluster, "\"nowhere\"")?;
-    let away = finally(|| drop(run_daemons_on(&cluster, "null")));
-    eventually("no daemon is left", || daemons(&cluster).is_ok_and(|pods| pods.is_empty()))?;
+    let away = without_daemons(&cluster)?;
 
     script("cluster", &["stop", "node-1"])?;
     assert!(space.inside("client-1").is_err(), "a node without power runs nothing");
@@ -33,8 +31,7 @@ fn pods_that_a_node_starts_before_its_daemon_wait_for_it_and_others_do_not() -> 
         ask(&outside, "client-1", &other).is_ok_and(|said| said.starts_with("node-"))
     })?;
     eventually("one that is captured waits, and says for what", || {
-        let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.name=client-1"]);
-        events.is_ok_and(|events| events.contains("no daemon enrols the pod"))
+        is_told_of(&space, "client-1", "no daemon enrols the pod")
     })?;
     for _ in 0..20 {
         assert!(space.inside("client-1").is_err(), "no process of it runs");

@@ -8,7 +8,7 @@ use testkit::{Cluster, KitError, Outcome, eventually};
 use super::{install, rolled_out};
 use crate::{
     faults::web,
-    lab::{OPTED_IN, ask, finally, installed, running, until_carried},
+    lab::{OPTED_IN, ask, done, finally, installed, running, until_carried},
 };
 
 #[test]
@@ -56,14 +56,11 @@ fn pods(cluster: &Cluster) -> Result<Vec<String>, KitError> {
 fn helm(arguments: &[&str]) -> Outcome {
     let own = tempfile::tempdir()?;
     let kubeconfig = repository().join("target/cluster/admin.kubeconfig");
-    let output = Command::new(repository().join("target/tools/helm"))
-        .args(["--namespace", "canopy-system", "--kubeconfig"])
-        .arg(kubeconfig)
-        .args(arguments)
-        .env("HOME", own.path())
-        .output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(format!("helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
-    }
+    done(
+        Command::new(repository().join("target/tools/helm"))
+            .args(["--namespace", "canopy-system", "--kubeconfig"])
+            .arg(kubeconfig)
+            .args(arguments)
+            .env("HOME", own.path()),
+    )
 }

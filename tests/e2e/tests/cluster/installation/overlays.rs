@@ -6,8 +6,8 @@ use testkit::{Cluster, Outcome, eventually};
 
 use super::{install, kustomization, rolled_out};
 use crate::lab::{
-    NODES, OPTED_IN, WEB, both_answer, finally, installed, load, on_node, run_on_node, running, sleeper,
-    until_carried,
+    NODES, OPTED_IN, both_answer, finally, installed, load, on_node, run_on_node, running, serve_web,
+    sleeper, until_carried,
 };
 
 #[test]
@@ -129,21 +129,14 @@ fn the_restricted_overlay_carries_pods_with_directories_where_openshift_has_them
             run_on_node(node, &["mount", "--bind", real, place])?;
         }
     }
-    let base = finally(|| {
-        drop(cluster.kubectl(&["apply", "--kustomize", &kustomization("base")]));
-        drop(rolled_out(&cluster));
-    });
+    let base = finally(|| drop(install(&cluster, "base")));
     cluster.kubectl(&["apply", "--kustomize", &kustomization("overlays/restricted")])?;
     // OpenShift gives each project a range of users, from which a pod has its own.
     let user = "--patch={\"spec\":{\"template\":{\"spec\":{\"securityContext\":{\"runAsUser\":1000700000,\"fsGroup\":1000700000}}}}}";
     installed(&cluster, &["patch", "deployment", "canopy-control", "--type=merge", user])?;
     rolled_out(&cluster)?;
     let space = cluster.space(&[OPTED_IN])?;
-    space.apply(WEB)?;
-    space.rolled_out("deployment/web")?;
-    for client in ["client-1", "client-2"] {
-        space.pod_ready(client)?;
-    }
+    serve_web(&space)?;
     until_carried(&cluster, &space, &["client-1", "client-2"], true)?;
     both_answer(&space, "client-1", "web")?;
     drop(space);
