@@ -55,6 +55,8 @@ pub struct Daemon {
     pub discovery: Option<Arc<Standing>>,
     /// What its gate counts, if it has one.
     pub gate: Option<Waits>,
+    /// Whether it is there for one pod, and not ready before that is carried.
+    pub is_sidecar: bool,
 }
 
 /// Where a daemon's configuration comes from, and how it is read.
@@ -209,7 +211,8 @@ impl Readings for Daemon {
     }
 
     fn is_ready(&self) -> bool {
-        self.forest.phase() == Phase::Ready && self.steering.is_settled()
+        let (_, planted, _) = self.forest.standing();
+        self.forest.phase() == Phase::Ready && self.steering.is_settled() && (planted > 0 || !self.is_sidecar)
     }
 }
 

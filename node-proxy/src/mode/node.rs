@@ -246,6 +246,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         origin,
         discovery,
         gate,
+        is_sidecar: options.sidecar.is_some(),
     });
     let control = {
         let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));

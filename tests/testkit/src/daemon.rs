@@ -87,11 +87,19 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn sidecar(pod: &Pod, about: &[&str], options: &Options) -> Result<Self, KitError> {
-        let name = format!("{}/{}", pod.namespace(), pod.name());
-        let about = [&["sidecar", "--pod", &name, "--capture", &options.redirect], about].concat();
-        let mut sidecar = Self::launch_in(pod.shared_netns(), &about, options)?;
+        let mut sidecar = Self::launch_sidecar(pod, about, options)?;
         sidecar.wait_ready()?;
         Ok(sidecar)
+    }
+
+    /// As [`Daemon::sidecar`], of one that is not waited for.
+    ///
+    /// # Errors
+    /// There is no binary.
+    pub fn launch_sidecar(pod: &Pod, about: &[&str], options: &Options) -> Result<Self, KitError> {
+        let name = format!("{}/{}", pod.namespace(), pod.name());
+        let about = [&["sidecar", "--pod", &name, "--capture", &options.redirect], about].concat();
+        Self::launch_in(pod.shared_netns(), &about, options)
     }
 
     fn launch_in(netns: Arc<Netns>, about: &[&str], options: &Options) -> Result<Self, KitError> {

@@ -77,8 +77,8 @@ impl ConfigSource for Placed {
     fn next(&mut self, patience: Duration) -> Option<Outcome> {
         let mut outcome = self.source.next(patience)?;
         outcome.mesh = Arc::new(self.seen(&outcome.mesh));
-        // Of pods that are not in the mesh none is here.
-        outcome.rejected = Rejected::default();
+        // Of pods that are not in the mesh none is here but the own: what was left closed stays so until it is carried.
+        outcome.rejected = Rejected { netns: [self.netns.clone()].into(), may_be_more: false };
         Some(outcome)
     }
 }

@@ -67,6 +67,39 @@ fn a_sidecar_that_is_killed_leaves_its_pod_closed_and_the_next_one_takes_it_up()
 }
 
 #[test]
+fn a_sidecar_whose_pod_nobody_knows_is_not_ready_and_opens_nothing_that_was_left_closed() -> Outcome {
+    for capture in CAPTURES {
+        let scene = Scene::new()?;
+        let (plain, web) = (scene.stage.node.pod("away", "plain")?, scene.pod("bank", "web", &[HTTP])?);
+        let (_origin, _outside) = (Origin::start(&web, 80)?, Origin::start(&plain, 80)?);
+        let asked = |from, to| http::get(from, to, "any", "/").is_ok_and(|answer| answer.status == 200);
+        let reach = || (asked(&plain, web.at(80)), asked(&web, plain.at(80)));
+        let config = scene.stage.manifests.path().display().to_string();
+        let mut options = scene.options(capture, &[]);
+        options.instance = Some(format!("unknown-{capture}-{}", std::process::id()));
+        let mut first = Daemon::sidecar(&web, &["--config", &config], &options)?;
+        first.process().signal(Signal::KILL);
+        eventually("it is gone", || first.process().has_ended())?;
+        let file = "bank-web-pod.yaml";
+        let pod = scene.stage.manifests.read(file)?;
+        scene.stage.manifests.remove(file)?;
+        let mut second = Daemon::launch_sidecar(&web, &["--config", &config], &options)?;
+        eventually("it has read what there is", || second.output().contains("no Pod of this name is known"))?;
+        let is_ready = || {
+            web.run(|| e2e::is_answered(([127, 0, 0, 1], 15_020).into(), "GET /readyz HTTP/1.1\r\nhost: any"))
+        };
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!is_ready()?, "{capture}");
+        assert_eq!(reach(), (false, false), "{capture}: closed");
+        scene.stage.manifests.write(file, &pod)?;
+        second.wait_ready()?;
+        assert_eq!(reach(), (true, true), "{capture}");
+        drop(first);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_sidecar_that_follows_a_control_plane_needs_no_manifests_and_is_who_it_is_told_to_be() -> Outcome {
     for capture in CAPTURES {
         let scene = Scene::new()?;
