@@ -97,7 +97,7 @@ fn memory(version: Version, group: &Path) -> Option<u64> {
     (bytes < NONE).then_some(bytes)
 }
 
-/// What the process needs that has no connection: measured (docs/operations/sidecar.md), and room.
+/// What is kept for a process that has no connection: a guess, of somewhat more than an idle one of an unoptimised build has.
 const PROCESS_BYTES: u64 = 24 << 20;
 const NONE: u64 = 1 << 60;
 

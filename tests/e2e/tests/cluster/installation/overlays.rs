@@ -16,7 +16,7 @@ fn every_overlay_is_taken_by_the_api_server_as_it_is() -> Outcome {
     let cluster = running();
     let _openshift = constraints(&cluster)?;
     for overlay in ["base", "removal"].map(str::to_owned).into_iter().chain(
-        ["istio-ca", "no-cni", "opt-in-example", "restricted", "spire"]
+        ["istio-ca", "no-cni", "opt-in-example", "restricted", "sidecar", "spire"]
             .map(|name| format!("overlays/{name}")),
     ) {
         let folder = kustomization(&overlay);
