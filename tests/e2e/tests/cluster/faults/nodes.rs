@@ -68,7 +68,7 @@ fn a_pod_whose_network_goes_without_a_word_is_forgotten_and_the_next_of_its_name
     until_carried(&cluster, &space, &["client-1"], false)?;
     space.apply(&sleeper("client-1", Some("node-1")))?;
     space.pod_ready("client-1")?;
-    assert_ne!(space.inside("client-1")?.network()?, network);
+    // Which network it has, no number tells: that of one that is gone is given again.
     until_carried(&cluster, &space, &["client-1"], true)?;
     eventually("it is served again", || ask(&space, "client-1", &address).is_ok())?;
     eventually("it is carried once", || {
