@@ -1,6 +1,6 @@
 # The front door. Each verb does its own set-up (scripts/setup) and says what it is doing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster cluster-down test-cluster conformance bench lint fuzz image clean setup
+.PHONY: help demo test cluster cluster-down test-cluster conformance bench compare lint fuzz image clean setup
 SCENARIO ?=
 SECONDS ?= 30
 HOLD ?=
@@ -32,9 +32,13 @@ conformance: ## Gateway API's conformance suite for meshes, against Canopy on th
 	@scripts/setup cluster
 	@scripts/conformance
 
-bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|cluster|forms
+bench: ## measure against Envoy; one scenario with SCENARIO=http|http2|tcp|capture|mtls|memory|noisy-neighbour|tenants|budgets|tiers|denials|routes|churn|scale|cluster|forms|compare-latency|compare-throughput|compare-resources|compare-noisy|compare-hops|compare-capture|compare-blast
 	@scripts/setup bench
 	@scripts/bench $(SCENARIO)
+
+compare: ## node proxies beside sidecars, Canopy's and Envoy's: latency, throughput, resources, neighbours, faults
+	@scripts/setup bench
+	@scripts/bench compare
 
 lint: ## format, clippy, rustdoc, licences, size and shape
 	@scripts/setup lint

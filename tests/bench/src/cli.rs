@@ -79,8 +79,37 @@ pub(crate) enum Verb {
     Cluster,
     /// One hop that keeps the form of HTTP, and one that translates it; not one of `all`, no bar.
     Forms,
+    /// Node proxies beside sidecars: latency at fixed rates; this and what follows are of `compare`.
+    CompareLatency,
+    /// The same: how much each can carry.
+    CompareThroughput,
+    /// The same: CPU and memory as pods and tenants grow, idle and loaded.
+    CompareResources,
+    /// The same: a victim beside a neighbour, and beside a storm of connections.
+    CompareNoisy,
+    /// The same: chains of one, two and five apps, on one node and across two.
+    CompareHops,
+    /// The same: sidecars that capture by eBPF and by nftables, and none that does.
+    CompareCapture,
+    /// The same: whose requests fail when a proxy is killed or replaced, and for how long.
+    CompareBlast,
+    /// All that compares node proxies with sidecars.
+    Compare,
     /// docs/benchmarks.md.
     Report,
+}
+
+impl Verb {
+    /// In this order, since the first decide most.
+    const COMPARED: [Self; 7] = [
+        Self::CompareLatency,
+        Self::CompareThroughput,
+        Self::CompareResources,
+        Self::CompareNoisy,
+        Self::CompareHops,
+        Self::CompareCapture,
+        Self::CompareBlast,
+    ];
 }
 
 impl Arguments {
@@ -102,7 +131,12 @@ impl Arguments {
             Verb::Churn,
             Verb::Scale,
         ];
-        self.scenarios.iter().flat_map(|v| if *v == Verb::All { all.to_vec() } else { vec![*v] }).collect()
+        let of = |verb: &Verb| match verb {
+            Verb::All => all.to_vec(),
+            Verb::Compare => Verb::COMPARED.to_vec(),
+            other => vec![*other],
+        };
+        self.scenarios.iter().flat_map(of).collect()
     }
 }
 
@@ -114,7 +148,9 @@ mod tests {
     fn the_front_door_names_every_scenario() {
         let makefile = include_str!("../../../Makefile");
         let named = makefile.split("SCENARIO=").nth(1).and_then(|rest| rest.lines().next()).unwrap();
-        let verbs = Verb::value_variants().iter().filter(|verb| ![Verb::All, Verb::Report].contains(verb));
+        let verbs = Verb::value_variants()
+            .iter()
+            .filter(|verb| ![Verb::All, Verb::Compare, Verb::Report].contains(verb));
         let names: Vec<String> =
             verbs.map(|verb| verb.to_possible_value().unwrap().get_name().to_owned()).collect();
         assert_eq!(named, names.join("|"));

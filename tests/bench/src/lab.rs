@@ -11,6 +11,7 @@ use crate::error::BenchError;
 pub(crate) mod backends;
 pub(crate) mod fetch;
 pub(crate) mod procfs;
+pub(crate) mod sockets;
 
 /// The CPU of load and backends.
 pub(crate) const LOAD_CPU: usize = 0;

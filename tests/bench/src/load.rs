@@ -117,6 +117,13 @@ pub(crate) struct LoadReport {
     pub p50_ns: u64,
     /// Likewise.
     pub p99_ns: u64,
+    #[serde(default)]
+    pub p90_ns: u64,
+    #[serde(default)]
+    pub p999_ns: u64,
+    /// Of the histogram's buckets that are not empty, the number and the count.
+    #[serde(default)]
+    pub latencies: Vec<(usize, u64)>,
     /// CPU time of the watched processes in the counted time.
     pub watched_cpu_ns: u64,
     /// CPU time of the generator itself in the counted time.

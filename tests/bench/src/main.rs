@@ -69,7 +69,20 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             Verb::Cluster => finish(scenario::cluster::run(plan, &run)?, &run)?,
             Verb::Forms => measure(Scenario::forms(), plan, &run)?,
             Verb::Report => report::write(&run)?,
-            Verb::All => {}
+            Verb::CompareLatency => {
+                finish(scenario::compare::load(Scenario::compare_latency(), plan, &run)?, &run)?
+            }
+            Verb::CompareThroughput => {
+                finish(scenario::compare::load(Scenario::compare_throughput(), plan, &run)?, &run)?;
+            }
+            Verb::CompareResources => finish(scenario::compare::resources::run(plan, &run)?, &run)?,
+            Verb::CompareNoisy => finish(scenario::compare::noisy::run(plan, &run)?, &run)?,
+            Verb::CompareCapture => {
+                finish(scenario::compare::load(Scenario::compare_capture(), plan, &run)?, &run)?
+            }
+            Verb::CompareBlast => finish(scenario::compare::blast::run(plan, &run)?, &run)?,
+            Verb::CompareHops => finish(scenario::compare::hops::run(plan, &run)?, &run)?,
+            Verb::All | Verb::Compare => {}
         }
     }
     Ok(())

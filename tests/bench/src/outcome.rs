@@ -10,9 +10,12 @@ use serde_json::Value;
 
 use crate::{error::BenchError, scenario::wire::WireCheck};
 
+pub(crate) use further::Further;
 pub(crate) use sample::{Sample, Samples};
 
+pub(crate) mod added;
 pub(crate) mod bars;
+mod further;
 mod sample;
 pub(crate) mod verdict;
 
@@ -45,6 +48,9 @@ pub(crate) struct Provenance {
     pub versions: Value,
     pub access_log: bool,
     pub quick: bool,
+    /// What each subject was set to, where subjects are compared that could be set otherwise.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub settings: Value,
 }
 
 /// Medians over the valid rounds of one subject in one case.
@@ -79,6 +85,8 @@ pub(crate) struct Row {
     pub bytes_each: f64,
     /// Rounds with errors in any subject; not in these medians unless all were void.
     pub void_rounds: usize,
+    #[serde(flatten)]
+    pub further: Further,
 }
 
 /// The quotient (or the difference) of two subjects in the same round; median, least and greatest over the valid rounds.

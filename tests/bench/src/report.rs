@@ -10,13 +10,14 @@ use crate::{
     run::Run,
 };
 
+mod compared;
 mod markdown;
 pub(crate) mod plot;
 
 pub(crate) use markdown::scenario as text;
 
 /// In the page's order. One that was not measured is left out.
-const SCENARIOS: [&str; 16] = [
+const SCENARIOS: [&str; 23] = [
     "http",
     "http2",
     "tcp",
@@ -33,6 +34,13 @@ const SCENARIOS: [&str; 16] = [
     "cluster",
     "forms",
     "memory",
+    "compare-latency",
+    "compare-throughput",
+    "compare-resources",
+    "compare-noisy",
+    "compare-hops",
+    "compare-capture",
+    "compare-blast",
 ];
 
 /// Replaces the generated part of benchmarks.md and copies the plots beside it.

@@ -19,6 +19,7 @@ mod enter;
 mod first;
 mod hold;
 mod knock;
+mod pulse;
 mod spin;
 mod web;
 mod witness;
@@ -29,6 +30,7 @@ pub(crate) use backend::BackendSpec;
 pub(crate) use first::FirstSpec;
 pub(crate) use hold::{HOLDING, HoldSpec};
 pub(crate) use knock::{KnockSpec, Knocked};
+pub(crate) use pulse::{PulseSpec, Pulsed};
 pub(crate) use web::{SERVING, WebSpec};
 pub(crate) use witness::{WitnessSpec, Witnessed};
 
@@ -44,6 +46,7 @@ pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<(), BenchError>>
         "first" => first::wait_for_answer(rest),
         "hold" => hold::hold(rest),
         "knock" => knock::knock(rest),
+        "pulse" => pulse::pulse(rest),
         "spin" => spin::spin(rest),
         "web" => web::serve(rest),
         "witness" => witness::witness(rest),
@@ -114,6 +117,26 @@ fn send_load(arguments: &[OsString]) -> Result<(), BenchError> {
     let report = load::run(&spec).map_err(|e| BenchError::Load(e.to_string()))?;
     let text = serde_json::to_string(&report)?;
     writeln!(std::io::stdout(), "{text}").map_err(|e| BenchError::io("write the report", e))
+}
+
+/// How a process was started, so that another like it can be.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    program: OsString,
+    arguments: Vec<OsString>,
+}
+
+impl Recipe {
+    pub(crate) fn of(command: &Command) -> Self {
+        let arguments = command.get_args().map(ToOwned::to_owned).collect();
+        Self { program: command.get_program().to_owned(), arguments }
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        command
+    }
 }
 
 /// A role's one argument, as JSON.

@@ -70,9 +70,9 @@ impl Run {
         }
         self.canopy = match &arguments.canopy {
             Some(path) => std::path::absolute(path).map_err(|e| BenchError::io("find the daemon", e))?,
-            None => build_canopy(self.wants("canopy-node"))?,
+            None => build_canopy(self.wants("canopy"))?,
         };
-        if self.wants("envoy-node") {
+        if self.wants("envoy") {
             self.envoy = install::ensure(&self.directory.join("tools"))?;
         }
         role::pin(lab::LOAD_CPU)
@@ -191,6 +191,7 @@ impl Run {
                 }),
                 access_log: self.access_log,
                 quick: plan.quick,
+                settings: serde_json::Value::Null,
             },
             differences: Vec::new(),
             wire: Vec::new(),

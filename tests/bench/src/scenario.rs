@@ -10,6 +10,7 @@ use crate::{
 
 pub(crate) mod churn;
 pub(crate) mod cluster;
+pub(crate) mod compare;
 pub(crate) mod denials;
 mod idle;
 pub(crate) mod memory;
@@ -64,6 +65,8 @@ pub(crate) struct Case {
     pub port: Port,
     pub exchange: Exchange,
     pub connections: usize,
+    /// Exchanges per second at which latency alone is measured; `None`: throughput is, and then latency at half of the slowest's.
+    pub rate: Option<f64>,
     /// What is special about it.
     pub manner: Manner,
 }
@@ -80,7 +83,7 @@ pub(crate) enum Manner {
 
 impl Case {
     fn new(name: &'static str, port: Port, exchange: Exchange, connections: usize) -> Self {
-        Self { name, port, exchange, connections, manner: Manner::Plain }
+        Self { name, port, exchange, connections, rate: None, manner: Manner::Plain }
     }
 
     fn small(name: &'static str, connections: usize) -> Self {

@@ -6,9 +6,11 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
-use testkit::Pod;
+use testkit::{Netns, Pod};
 
 use crate::{
     error::BenchError,
@@ -18,16 +20,21 @@ use crate::{
     },
 };
 
-pub(crate) use canopy::{Canopy, Launch, Sharing, Steering};
+pub(crate) use canopy::{Canopy, Capture, Launch, Sharing, Steering};
 pub(crate) use following::{Edit, Following, MARKED};
-pub(crate) use kind::{Judge, Kind, Receiver, Routes, Tier};
+pub(crate) use kind::{Judge, Kind, Mesh, Receiver, Routes, Tier};
 pub(crate) use manifests::{Manifests, PodEntry, VIP};
 pub(crate) use shared::{Backed, Shared, Side};
 
+use compared::{Pair, Proxies, Start};
+
 mod canopy;
+pub(crate) mod chain;
+pub(crate) mod compared;
 pub(crate) mod control;
 pub(crate) mod crowd;
 pub(crate) mod envoy;
+pub(crate) mod fleet;
 mod following;
 mod kind;
 mod manifests;
@@ -65,6 +72,8 @@ pub(crate) struct Subject {
     _backends: Backends,
     pub client: Pod,
     server: Pod,
+    /// The client's node.
+    near: Arc<Netns>,
 }
 
 /// The client's proxy first, then the server's, if that has one of its own.
@@ -73,6 +82,7 @@ enum Proxy {
     None,
     Canopy(Vec<Canopy>),
     Envoy(Vec<envoy::Envoy>),
+    Compared(Proxies),
 }
 
 impl Subject {
@@ -94,9 +104,13 @@ impl Subject {
                 Proxy::Envoy(vec![envoy::Envoy::start_routed(pods, routes.count(), setting, &directory)?])
             }
             Kind::EnvoyPair => Proxy::Envoy(envoy::Envoy::start_pair(pods, setting, &directory)?),
-            _ => Proxy::Canopy(start_canopy(kind, nodes, pods, setting)?),
+            _ => match kind.mesh() {
+                Some(mesh) => Proxy::Compared(start_compared(kind, mesh, nodes, (pods, setting))?),
+                None => Proxy::Canopy(start_canopy(kind, nodes, pods, setting)?),
+            },
         };
-        Ok(Self { kind, proxy, _backends: backends, client, server })
+        let near = nodes.here().shared_netns();
+        Ok(Self { kind, proxy, _backends: backends, client, server, near })
     }
 
     /// What the client dials to reach a port of the server.
@@ -105,12 +119,17 @@ impl Subject {
             Proxy::None => self.server.at(port.number()),
             Proxy::Canopy(_) => SocketAddr::from((VIP, port.number())),
             Proxy::Envoy(_) => envoy::listener(port),
+            Proxy::Compared(Proxies::Canopy(_)) => SocketAddr::from((VIP, port.number())),
+            Proxy::Compared(Proxies::Envoy(_)) => envoy::listener(port),
         }
     }
 
-    /// Where the server's pod is.
+    /// Where calls to the server's pod arrive: at the pod, or at its node's proxy.
     pub(crate) fn server_address(&self) -> IpAddr {
-        self.server.v4().into()
+        match self.kind.mesh() {
+            Some(Mesh::EnvoyNode) => envoy::gateway(&self.server),
+            _ => self.server.v4().into(),
+        }
     }
 
     /// The proxies' processes, the client's first.
@@ -119,6 +138,7 @@ impl Subject {
             Proxy::None => Vec::new(),
             Proxy::Canopy(daemons) => daemons.iter().flat_map(Canopy::pids).collect(),
             Proxy::Envoy(envoys) => envoys.iter().map(envoy::Envoy::pid).collect(),
+            Proxy::Compared(proxies) => proxies.pids(),
         }
     }
 
@@ -127,17 +147,24 @@ impl Subject {
     pub(crate) fn carried(&self, port: Port) -> Result<Option<u64>, BenchError> {
         match &self.proxy {
             Proxy::None => Ok(None),
-            Proxy::Canopy(daemons) => daemons.first().map(|canopy| canopy.carried(port)).transpose(),
-            Proxy::Envoy(envoys) => {
+            Proxy::Canopy(daemons) | Proxy::Compared(Proxies::Canopy(daemons)) => {
+                daemons.first().map(|canopy| canopy.carried(port)).transpose()
+            }
+            Proxy::Envoy(envoys) | Proxy::Compared(Proxies::Envoy(envoys)) => {
                 let counts: Result<Vec<u64>, _> = envoys.iter().map(|envoy| envoy.carried(port)).collect();
                 Ok(counts?.into_iter().min())
             }
         }
     }
 
-    /// Connections that have been begun inside the client's pod: by the client, and by the proxy on its behalf.
+    /// Connections that have been begun inside the client's pod: by the client, and by the proxy on its behalf; which a shared Envoy
+    /// begins on the node.
     pub(crate) fn begun(&self) -> Result<u64, BenchError> {
-        Ok(self.client.run(lab::procfs::active_opens)?)
+        let on_node = match self.kind.mesh() {
+            Some(Mesh::EnvoyNode) => self.near.run(lab::procfs::active_opens)?,
+            _ => 0,
+        };
+        Ok(self.client.run(lab::procfs::active_opens)? + on_node)
     }
 
     /// Empties the access logs, so that a long run does not fill the disk.
@@ -151,6 +178,22 @@ impl Subject {
         }
     }
 }
+
+fn start_compared(
+    kind: Kind,
+    mesh: Mesh,
+    nodes: &Nodes,
+    (pods, setting): (Pods<'_>, &Setting),
+) -> Result<Proxies, BenchError> {
+    let start = Start { kind, mesh, nodes, setting, ports: &Port::ALL };
+    let pair = [Pair { pods, address: VIP, number: 0 }];
+    let proxies = Proxies::start(start, &pair)?;
+    proxies.wait(&pair, READY)?;
+    Ok(proxies)
+}
+
+/// How long the first answer may take.
+const READY: Duration = Duration::from_secs(30);
 
 /// The two ends of a subject.
 #[derive(Debug, Clone, Copy)]

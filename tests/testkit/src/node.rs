@@ -157,7 +157,8 @@ impl Node {
     }
 
     /// The same, kept for as long as the daemon in it.
-    pub(crate) fn shared_netns(&self) -> Arc<Netns> {
+    #[must_use]
+    pub fn shared_netns(&self) -> Arc<Netns> {
         Arc::clone(&self.netns)
     }
 

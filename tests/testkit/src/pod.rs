@@ -96,7 +96,8 @@ impl Pod {
     }
 
     /// The same, kept for as long as the sidecar in it.
-    pub(crate) fn shared_netns(&self) -> Arc<Netns> {
+    #[must_use]
+    pub fn shared_netns(&self) -> Arc<Netns> {
         Arc::clone(&self.netns)
     }
 

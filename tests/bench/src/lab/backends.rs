@@ -82,6 +82,65 @@ impl Backends {
     }
 }
 
+/// An app that passes every request on to the next, on connections that it keeps; or, the last, answers it.
+pub(crate) fn start_app(
+    pod: &Pod,
+    directory: &Path,
+    next: Option<SocketAddr>,
+) -> Result<Process, BenchError> {
+    fs::create_dir_all(directory.join("tmp"))
+        .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
+    let conf = directory.join("nginx.conf");
+    let text = match next {
+        None => nginx_conf(directory, 0),
+        Some(next) => passing_conf(directory, next),
+    };
+    fs::write(&conf, text).map_err(|e| BenchError::io(format!("write {}", conf.display()), e))?;
+    let mut nginx = role::pinned(LOAD_CPU, "nginx")?;
+    nginx.arg("-p").arg(directory).arg("-c").arg(conf);
+    let mut nginx = pod.start(nginx)?.stopped_by(Signal::TERM);
+    nginx.wait_listening(pod.netns(), everywhere(Port::Http, 0))?;
+    Ok(nginx)
+}
+
+fn passing_conf(directory: &Path, next: SocketAddr) -> String {
+    let directory = directory.display();
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("    {kind}_temp_path {directory}/tmp;\n"))
+        .concat();
+    format!(
+        "daemon off;
+worker_processes 1;
+user root;
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+{temporary}    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+    tcp_nodelay on;
+    upstream next {{
+        server {next};
+        keepalive 64;
+        keepalive_requests 1000000000;
+        keepalive_timeout 600s;
+    }}
+    server {{
+        listen {http};
+        location / {{
+            proxy_pass http://next;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_set_header Host web.bench;
+        }}
+    }}
+}}
+",
+        http = Port::Http.number(),
+    )
+}
+
 /// Only what serves tcp.
 pub(crate) fn start_tcp(pod: &Pod) -> Result<Process, BenchError> {
     start_tcp_at(pod, 0)
@@ -99,8 +158,10 @@ fn everywhere(port: Port, shift: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port.number() + shift))
 }
 
-/// Bytes of the two bodies that nginx serves, at `/64` and `/16384`.
+/// Bytes of the bodies that nginx serves, at `/64`, `/1024` and `/16384`.
 pub(crate) const SMALL: usize = 64;
+/// See [`SMALL`].
+pub(crate) const MIDDLE: usize = 1 << 10;
 /// See [`SMALL`].
 pub(crate) const LARGE: usize = 16 << 10;
 
@@ -126,7 +187,7 @@ fn write_nginx_files(directory: &Path, shift: u16) -> Result<PathBuf, BenchError
 }
 
 fn nginx_conf(directory: &Path, shift: u16) -> String {
-    let small = "x".repeat(SMALL);
+    let (small, middle) = ("x".repeat(SMALL), "x".repeat(MIDDLE));
     let directory = directory.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("    {kind}_temp_path {directory}/tmp;\n"))
@@ -152,6 +213,7 @@ http {{
         listen {http2} http2;
         root {directory};
         location = /{SMALL} {{ return 200 \"{small}\"; }}
+        location = /{MIDDLE} {{ return 200 \"{middle}\"; }}
         location {ROUTES} {{ return 200 \"{small}\"; }}
     }}
 }}

@@ -58,6 +58,29 @@ pub(crate) fn stolen_ns() -> u64 {
     ticks.unwrap_or(0) * 1_000_000_000 / rustix::param::clock_ticks_per_second()
 }
 
+/// Time in which no CPU of the machine worked for anybody here: idle, or a hypervisor had it; all CPUs together. What is left of the
+/// wall's time was work, in user space and in the kernel. Work itself is counted by sampling, which misses most of what is
+/// shorter than a tick; idling is timed. Exact to a tick (10 ms).
+pub(crate) fn rested_ns() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let words: Vec<&str> = stat.lines().next().unwrap_or("").split_ascii_whitespace().collect();
+    let of = |place: usize| words.get(place).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    // After `cpu`: user, nice, system, idle, iowait, irq, softirq, steal.
+    (of(4) + of(5) + of(STEAL)) * 1_000_000_000 / rustix::param::clock_ticks_per_second()
+}
+
+/// CPUs that are there.
+pub(crate) fn cpus() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let is_one = |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| !rest.starts_with(' '));
+    stat.lines().filter(is_one).count() as u64
+}
+
+/// Memory that could be had without swapping.
+pub(crate) fn available_bytes() -> u64 {
+    kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:") * 1024
+}
+
 /// Resident, proportional and private memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
@@ -142,8 +165,8 @@ mod tests {
     #[test]
     fn own_cpu_time_grows_with_work_and_memory_is_not_zero() {
         let pid = std::process::id();
-        let (before, ran) = (cpu_ns(pid).unwrap(), Ran::of(pid).unwrap());
-        let start = crate::clock::own_cpu();
+        let (before, ran, rested) = (cpu_ns(pid).unwrap(), Ran::of(pid).unwrap(), rested_ns());
+        let (start, begun) = (crate::clock::own_cpu(), crate::clock::now());
         while crate::clock::own_cpu() - start < 60_000_000 {
             std::hint::black_box(start);
         }
@@ -155,6 +178,9 @@ mod tests {
         let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
         assert!((40_000_000..2_000_000_000).contains(&now.of_since(thread, &Ran::default())), "its own");
         assert!((40_000_000..2_000_000_000).contains(&used), "{used}");
+        let wall = crate::clock::now() - begun;
+        assert!(rested_ns() - rested <= wall * cpus() - 30_000_000, "it worked itself");
+        assert!(available_bytes() > 1 << 20);
         assert!(memory(pid).unwrap().rss > 100_000);
     }
 }

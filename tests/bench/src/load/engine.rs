@@ -306,6 +306,9 @@ impl<'a> Engine<'a> {
     fn finish(mut self) -> LoadReport {
         self.report.p50_ns = self.latencies.quantile(0.5);
         self.report.p99_ns = self.latencies.quantile(0.99);
+        self.report.p90_ns = self.latencies.quantile(0.9);
+        self.report.p999_ns = self.latencies.quantile(0.999);
+        self.report.latencies = self.latencies.filled();
         self.report
     }
 }

@@ -24,6 +24,24 @@ impl Histogram {
         self.total = 0;
     }
 
+    /// The buckets that are not empty, each with its count.
+    pub(crate) fn filled(&self) -> Vec<(usize, u64)> {
+        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Adds what another has counted.
+    pub(crate) fn add(&mut self, filled: &[(usize, u64)]) {
+        for (index, count) in filled {
+            self.counts[(*index).min(BUCKETS - 1)] += count;
+            self.total += count;
+        }
+    }
+
+    /// What its values do not exceed, bucket by bucket, in nanoseconds, with how many are in each.
+    pub(crate) fn bounds(&self) -> Vec<(u64, u64)> {
+        self.filled().into_iter().map(|(index, count)| (bound(index), count)).collect()
+    }
+
     /// The value that this share (0 to 1) of all values does not exceed; the middle of its bucket.
     pub(crate) fn quantile(&self, share: f64) -> u64 {
         let rank = ((self.total as f64 * share).ceil() as u64).max(1);
@@ -63,9 +81,34 @@ fn middle(index: usize) -> u64 {
     low + (1 << shift) / 2
 }
 
+fn bound(index: usize) -> u64 {
+    let index = index as u64;
+    if index < STEPS {
+        return index;
+    }
+    let shift = index / STEPS - 1;
+    ((STEPS + index % STEPS + 1) << shift) - 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_several_have_counted_is_one_histogram_and_no_value_exceeds_its_bound() {
+        let (mut one, mut other) = (Histogram::new(), Histogram::new());
+        (0..1_000).for_each(|value| one.record(value * 1_000));
+        (0..9_000).for_each(|value| other.record(value * 1_000));
+        one.add(&other.filled());
+        let bounds = one.bounds();
+        assert_eq!(bounds.iter().map(|(_, count)| count).sum::<u64>(), 10_000);
+        assert!(bounds.is_sorted());
+        for value in [0, 77, 8_999_000, 123_456_789] {
+            let index = bucket(value);
+            assert!(bound(index) >= value && (index == 0 || bound(index - 1) < value), "{value}");
+        }
+        assert!((one.quantile(0.999) as f64 / 8_990_000.0 - 1.0).abs() < 0.01);
+    }
 
     #[test]
     fn a_quantile_is_within_one_percent_of_the_exact_one() {

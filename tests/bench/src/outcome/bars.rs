@@ -29,6 +29,9 @@ const HOP: &str = "canopy-hop";
 const EBPF: &str = "canopy-node-ebpf";
 const IPTABLES: &str = "canopy-node-iptables";
 const PROCESS: &str = "canopy-node-process";
+const SIDECAR: &str = "canopy-sidecar";
+/// An Envoy at each of two pods.
+const PAIR: &str = "envoy-sidecar";
 
 /// All bars of ratios.
 pub(crate) const RATIOS: &[Bar] = &[
@@ -73,6 +76,25 @@ pub(crate) const RATIOS: &[Bar] = &[
         bar: 0.1,
         at_least: false,
     },
+    beside("compare-latency", "c4-1k", [CANOPY, PAIR], "added_p50_us", 0.4),
+    beside("compare-latency", "c4-1k", [CANOPY, PAIR], "added_p99_us", 0.5),
+    beside("compare-latency", "c64-1k", [CANOPY, PAIR], "added_p50_us", 0.4),
+    beside("compare-latency", "c64-1k", [CANOPY, PAIR], "added_p99_us", 0.5),
+    beside("compare-latency", "c4-1k", [SIDECAR, PAIR], "p99_us", 0.6),
+    beside("compare-latency", "c64-1k", [SIDECAR, PAIR], "p99_us", 0.6),
+    beside("compare-throughput", "http1-c32", [CANOPY, PAIR], "cpu_us_per_request", 0.45),
+    beside("compare-throughput", "http1-c32", [CANOPY, SIDECAR], "cpu_us_per_request", 0.85),
+    beside(RESOURCES, THIRTY_LOADED, [CANOPY, PAIR], "cpu_us_per_request", 0.45),
+    beside(RESOURCES, THIRTY_LOADED, [CANOPY, SIDECAR], "cpu_us_per_request", 0.85),
+    beside(RESOURCES, THIRTY_LOADED, [CANOPY, PAIR], "memory_bytes", 0.1),
+    beside(RESOURCES, THIRTY_LOADED, [CANOPY, SIDECAR], "memory_bytes", 0.25),
+    beside(RESOURCES, THIRTY_LOADED, [SIDECAR, PAIR], "memory_bytes", 1.0 / 6.0),
+    beside(RESOURCES, THIRTY_IDLE, [CANOPY, PAIR], "memory_bytes", 0.1),
+    beside(RESOURCES, THIRTY_IDLE, [CANOPY, SIDECAR], "memory_bytes", 0.25),
+    beside(RESOURCES, THIRTY_IDLE, [SIDECAR, PAIR], "memory_bytes", 1.0 / 6.0),
+    beside("compare-noisy", "aggressor-64", [CANOPY, SIDECAR], "p99_us", 1.5),
+    beside("compare-noisy", "aggressor-256", [CANOPY, SIDECAR], "p99_us", 1.5),
+    beside("compare-noisy", "storm", [CANOPY, SIDECAR], "p99_us", 1.5),
     within("aggressor-256", ENVOY, "p99_us", 0.125),
     unmoved("aggressor-16", "rps"),
     unmoved("aggressor-16", "p50_us"),
@@ -165,6 +187,20 @@ const fn faster(
 
 const fn cheaper(scenario: &'static str, case: &'static str, metric: &'static str, bar: f64) -> Bar {
     Bar { scenario, case, of: CANOPY, to: ENVOY, metric, bar, at_least: false }
+}
+
+const RESOURCES: &str = "compare-resources";
+const THIRTY_LOADED: &str = "pods-30-tenants-10-loaded";
+const THIRTY_IDLE: &str = "pods-30-tenants-10-idle";
+
+const fn beside(
+    scenario: &'static str,
+    case: &'static str,
+    [of, to]: [&'static str; 2],
+    metric: &'static str,
+    bar: f64,
+) -> Bar {
+    Bar { scenario, case, of, to, metric, bar, at_least: false }
 }
 
 const NOISY: &str = "noisy-neighbour";

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ratio, Row, median};
+use super::{Ratio, Row, further::Further, median};
 
 /// One subject in one case in one round.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -35,6 +35,11 @@ pub(crate) struct Sample {
     pub bytes_each: f64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_error: Option<String>,
+    #[serde(flatten)]
+    pub further: Further,
+    /// All latencies at the rate, where they are kept: upper bounds in nanoseconds of the histogram's buckets, and how many are in each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latencies: Vec<(u64, u64)>,
 }
 
 /// What ratios are made of.
@@ -47,11 +52,20 @@ pub(crate) enum Metric {
     P99Closed,
     Cpu,
     Rss,
+    Memory,
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Rps, Self::P50, Self::P99, Self::P50Closed, Self::P99Closed, Self::Cpu, Self::Rss];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Rps,
+        Self::P50,
+        Self::P99,
+        Self::P50Closed,
+        Self::P99Closed,
+        Self::Cpu,
+        Self::Rss,
+        Self::Memory,
+    ];
 
     /// As in the results.
     pub(crate) fn name(self) -> &'static str {
@@ -63,6 +77,7 @@ impl Metric {
             Self::P99Closed => "p99_closed_us",
             Self::Cpu => "cpu_us_per_request",
             Self::Rss => "rss_bytes",
+            Self::Memory => "memory_bytes",
         }
     }
 
@@ -75,6 +90,7 @@ impl Metric {
             Self::P99Closed => sample.p99_closed_us,
             Self::Cpu => sample.cpu_us_per_request,
             Self::Rss => sample.rss_bytes,
+            Self::Memory => sample.further.memory_bytes,
         }
     }
 }
@@ -91,6 +107,16 @@ impl Samples {
 
     fn of<'a>(&'a self, case: &'a str, subject: &'a str, again: bool) -> impl Iterator<Item = &'a Sample> {
         self.0.iter().filter(move |s| s.case == case && s.subject == subject && s.again == again)
+    }
+
+    /// Those of a subject in a case whose rounds count.
+    pub(super) fn valid<'a>(
+        &'a self,
+        case: &'a str,
+        subject: &'a str,
+        again: bool,
+    ) -> impl Iterator<Item = &'a Sample> {
+        self.of(case, subject, again).filter(|sample| !self.is_void(case, sample.round))
     }
 
     /// The row of one subject in one case.
@@ -116,12 +142,16 @@ impl Samples {
             unserved: self.of(case, subject, false).map(|s| s.unserved).sum(),
             bytes_each: middle(|s| s.bytes_each),
             void_rounds: all.len() - valid.len(),
+            further: Further::of(used.first().map(|sample| &sample.further), |get| {
+                median(&used.iter().map(|sample| get(&sample.further)).collect::<Vec<_>>())
+            }),
         }
     }
 
     /// All ratios of one subject to another; to itself: of its second run to its first.
     pub(crate) fn ratios(&self, case: &str, of: &str, to: &str) -> Vec<Ratio> {
-        let ratio = |metric| spread([case, of, to], metric, &self.quotients([case, of, to], metric));
+        let ratio =
+            |metric: Metric| spread([case, of, to], metric.name(), &self.quotients([case, of, to], metric));
         Metric::ALL.into_iter().filter_map(ratio).collect()
     }
 
@@ -139,7 +169,7 @@ impl Samples {
         let metric = Metric::P50Closed;
         let differences: Vec<f64> =
             self.pairs(case, of, to).map(|(a, b)| metric.of(a) - metric.of(b)).collect();
-        spread([case, of, to], metric, &differences)
+        spread([case, of, to], metric.name(), &differences)
     }
 
     /// The two subjects' samples of the same valid rounds.
@@ -155,12 +185,12 @@ impl Samples {
     }
 }
 
-fn spread([case, of, to]: [&str; 3], metric: Metric, values: &[f64]) -> Option<Ratio> {
+pub(super) fn spread([case, of, to]: [&str; 3], metric: &str, values: &[f64]) -> Option<Ratio> {
     (!values.is_empty()).then(|| Ratio {
         case: case.to_owned(),
         of: of.to_owned(),
         to: to.to_owned(),
-        metric: metric.name().to_owned(),
+        metric: metric.to_owned(),
         median: median(values),
         min: values.iter().copied().fold(f64::INFINITY, f64::min),
         max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Row, bars};
+use super::{Outcome, Row, added, bars};
 
 mod quiet;
 
@@ -120,6 +120,8 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
     let errors = errors(outcome, bar.case);
     let (verdict, why) = if errors > 0 {
         missed_by(errors)
+    } else if let Some(why) = drowned(outcome, bar) {
+        (Judgement::Inconclusive, why)
     } else {
         let evidence = Evidence { median: median?, aa, rounds: outcome.rounds };
         if difference { judge_difference(&evidence, bar.bar) } else { judge(&evidence, bar) }
@@ -136,6 +138,18 @@ fn of_two(outcome: &Outcome, bar: &bars::Bar, difference: bool) -> Option<Verdic
         aa,
         verdict,
         why,
+    })
+}
+
+/// Why what is added cannot be told from what `direct` differs from itself by, where it cannot.
+fn drowned(outcome: &Outcome, bar: &bars::Bar) -> Option<String> {
+    let own = added::own_spread(&outcome.samples, bar.case, bar.metric)?;
+    let of = |subject| outcome.difference(bar.case, subject, added::DIRECT, bar.metric).map(|r| r.median);
+    let least = of(bar.of)?.min(of(bar.to)?);
+    (own > MOST_OF_ADDED * least).then(|| {
+        format!(
+            "direct differs from itself by {own:.0} µs, a fifth or more of the {least:.0} µs that are added"
+        )
     })
 }
 
@@ -259,6 +273,8 @@ fn few_rounds() -> String {
 pub(crate) const ERRORS: &str = "errors";
 const EVERY: &str = "every subject";
 
+/// The part of what is added that `direct` may differ from itself by.
+const MOST_OF_ADDED: f64 = 0.2;
 /// With fewer, a spread says nothing.
 const LEAST_ROUNDS: usize = 3;
 

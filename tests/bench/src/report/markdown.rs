@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::compared;
 use crate::{
     outcome::{
         Outcome, Row,
@@ -44,8 +45,21 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
 
 /// The tables of one scenario.
 pub(crate) fn scenario(outcome: &Outcome) -> String {
-    let (loads, single): (Vec<&Row>, Vec<&Row>) = outcome.rows.iter().partition(|row| is_load(row));
+    let (sized, others): (Vec<&Row>, Vec<&Row>) = outcome.rows.iter().partition(|row| row.further.pods > 0);
+    let (faults, others): (Vec<&Row>, Vec<&Row>) = others.into_iter().partition(|row| row.further.asked > 0);
+    let (loads, single): (Vec<&Row>, Vec<&Row>) = others.into_iter().partition(|row| is_load(row));
     let mut text = if loads.is_empty() { String::new() } else { figures(&loads) };
+    if !faults.is_empty() {
+        text.push_str(&compared::outages(&faults));
+    }
+    if !sized.is_empty() {
+        text.push_str(&compared::resources(&sized));
+    }
+    let added = compared::added(outcome);
+    if !added.is_empty() {
+        line(&mut text, "");
+        text.push_str(&added);
+    }
     if loads.iter().any(|row| row.bytes_each > 0.0) {
         line(&mut text, "");
         text.push_str(&bytes(&loads));
@@ -267,16 +281,23 @@ fn size(bytes: f64) -> String {
 /// What captures between the nodes have shown.
 fn wire(checks: &[WireCheck]) -> String {
     let mut text = String::from(
-        "| on the wire | segments by port | bytes | TLS records begun | payload readable |\n|---|---|--:|--:|---|\n",
+        "| on the wire | segments by port | bytes | TLS records begun | payload readable | TLS |\n|---|---|--:|--:|---|---|\n",
     );
     for check in checks {
         let ports: Vec<String> =
             check.segments_by_port.iter().map(|(port, count)| format!("{port}: {count}")).collect();
         let readable = if check.payload_readable { "yes" } else { "no" };
+        let tls: Vec<&str> = check.tls.iter().map(String::as_str).collect();
+        let tls = tls.join("; ");
         let (bytes, records) = (check.payload_bytes, check.tls_records);
         line(
             &mut text,
-            &format!("| {} | {} | {bytes} | {records} | {readable} |", check.subject, ports.join(", ")),
+            &format!(
+                "| {} | {} | {bytes} | {records} | {readable} | {} |",
+                check.subject,
+                ports.join(", "),
+                if tls.is_empty() { "–" } else { &tls }
+            ),
         );
     }
     text

@@ -22,8 +22,8 @@ mod measure;
 
 /// What the neighbour does.
 #[derive(Debug, Clone)]
-struct Case {
-    name: &'static str,
+pub(super) struct Case {
+    pub name: &'static str,
     /// `None`: nothing.
     aggressor: Option<Aggressor>,
 }
@@ -37,27 +37,38 @@ struct Aggressor {
 
 /// Runs the scenario; all it started has ended when it returns.
 pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
-    let setting = run.setting(NAME)?;
-    let nodes = Nodes::one()?;
+    measured(NAME, (&[Kind::Canopy, Kind::Envoy], &Nodes::one()?), cases(), (plan, run))
+}
+
+/// The same of any subjects, between any nodes, in some of the cases.
+pub(super) fn measured(
+    name: &str,
+    (kinds, nodes): (&[Kind], &Nodes),
+    cases: Vec<Case>,
+    (plan, run): (Plan, &Run),
+) -> Result<Outcome, BenchError> {
+    let setting = run.setting(name)?;
     let mut subjects = Vec::new();
-    for kind in [Kind::Canopy, Kind::Envoy].into_iter().filter(|kind| run.asks_for(kind.name(), "")) {
-        run.progress(&format!("{NAME}: starting {}", kind.name()));
-        subjects.push(Shared::start(kind, &nodes, &setting)?);
+    for kind in kinds.iter().copied().filter(|kind| run.asks_for(kind.name(), "")) {
+        run.progress(&format!("{name}: starting {}", kind.name()));
+        subjects.push(Shared::start(kind, nodes, &setting)?);
         run.check_interrupt()?;
     }
-    let cases: Vec<Case> = cases().into_iter().filter(|case| run.asks_for("", case.name)).collect();
+    let cases: Vec<Case> = cases.into_iter().filter(|case| run.asks_for("", case.name)).collect();
     let mut samples = Vec::new();
     for round in 0..plan.rounds {
         for case in &cases {
             let at = measure::At { round, case };
-            run.progress(&format!("{NAME}: round {} of {}, {}", round + 1, plan.rounds, case.name));
+            run.progress(&format!("{name}: round {} of {}, {}", round + 1, plan.rounds, case.name));
             samples.extend(measure::case(&at, &subjects, plan, run)?);
         }
     }
-    Ok(figures::outcome(run.empty_outcome(NAME, plan), samples))
+    let names =
+        (cases.iter().map(|case| case.name).collect(), kinds.iter().map(|kind| kind.name()).collect());
+    Ok(figures::outcome(run.empty_outcome(name, plan), names, samples))
 }
 
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let get = |body: usize| Exchange::Http1 { path: format!("/{body}"), body };
     let streams = Exchange::Http2 { path: format!("/{SMALL}"), body: SMALL, streams: 100 };
     let case = |name, port, exchange, connections| Case {

@@ -3,7 +3,10 @@
 //! A median, so that a moment in which the machine did something else does not become the round's figure. Errors are
 //! never averaged away: they are summed.
 
-use crate::{load::LoadReport, outcome::median};
+use crate::{
+    load::{LoadReport, histogram::Histogram},
+    outcome::median,
+};
 
 /// All pieces of one kind of load on one subject in one round.
 #[derive(Debug, Default)]
@@ -17,6 +20,13 @@ impl Pieces {
     /// The median of a figure over the pieces.
     pub(crate) fn median(&self, figure: impl Fn(&LoadReport) -> f64) -> f64 {
         median(&self.0.iter().map(figure).collect::<Vec<_>>())
+    }
+
+    /// All latencies together: for percentiles that one piece has too few exchanges for.
+    pub(crate) fn latencies(&self) -> Histogram {
+        let mut all = Histogram::new();
+        self.0.iter().for_each(|piece| all.add(&piece.latencies));
+        all
     }
 
     /// Failures in all of them.

@@ -12,6 +12,8 @@ pub(crate) struct Plan {
     pub warm_up_ms: u64,
     pub closed_ms: u64,
     pub open_ms: u64,
+    /// At a fixed rate, where latency alone is measured.
+    pub fixed_ms: u64,
     /// Time that a daemon is left alone before its memory is read.
     pub settle_ms: u64,
     pub quick: bool,
@@ -27,6 +29,11 @@ impl Plan {
     pub(crate) fn seconds_each(&self) -> f64 {
         (2 * self.slices * (self.warm_up_ms + STARTING_MS) + self.closed_ms + self.open_ms) as f64 / 1e3
     }
+
+    /// The same where latency alone is measured.
+    pub(crate) fn seconds_at_a_rate(&self) -> f64 {
+        (self.slices * (self.warm_up_ms + STARTING_MS) + self.fixed_ms) as f64 / 1e3
+    }
 }
 
 /// What starting a load and reading the counters takes, about.
@@ -38,6 +45,7 @@ const FULL: Plan = Plan {
     warm_up_ms: 100,
     closed_ms: 1_600,
     open_ms: 1_200,
+    fixed_ms: 5_000,
     settle_ms: 3_000,
     quick: false,
 };
@@ -47,6 +55,7 @@ const QUICK: Plan = Plan {
     warm_up_ms: 150,
     closed_ms: 400,
     open_ms: 300,
+    fixed_ms: 600,
     settle_ms: 3_000,
     quick: true,
 };

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use testkit::Process;
+use testkit::{Capture, Process};
 
 use super::{Case, Group, Manner, Plan, Scenario, pieces::Pieces, wire};
 use crate::{
@@ -49,11 +49,13 @@ fn run_group(
     let mut subjects = Vec::new();
     for kind in &group.subjects {
         run.progress(&format!("{}: starting {} ({})", scenario.name, kind.name(), group.name));
-        subjects.push(Subject::start(*kind, &nodes, &setting)?);
+        let capture = across.then(|| Capture::start(nodes.here())).transpose()?;
+        let subject = Subject::start(*kind, &nodes, &setting)?;
+        if let Some(capture) = capture {
+            measured.wire.push(wire::check(&subject, nodes.here(), &capture.finish()?)?);
+        }
+        subjects.push(subject);
         run.check_interrupt()?;
-    }
-    for subject in subjects.iter().filter(|_| across) {
-        measured.wire.push(wire::check(subject, nodes.here())?);
     }
     let samples = &mut measured.samples;
     let sitting = Sitting { plan, run, setting: &setting };
@@ -93,8 +95,9 @@ impl Rounds<'_> {
 
     fn announce(&self, round: usize, case: &Case) {
         let plan = self.sitting.plan;
-        let left = (plan.rounds * self.scenario.measurements()).saturating_sub(self.samples.0.len()) as f64
-            * plan.seconds_each();
+        let each = if case.rate.is_some() { plan.seconds_at_a_rate() } else { plan.seconds_each() };
+        let left =
+            (plan.rounds * self.scenario.measurements()).saturating_sub(self.samples.0.len()) as f64 * each;
         self.sitting.run.progress(&format!(
             "{}: round {} of {}, {}; about {left:.0} s left of this scenario",
             self.scenario.name,
@@ -123,6 +126,9 @@ pub(super) struct Sitting<'a> {
 impl Sitting<'_> {
     /// All turns of a round, piece by piece: what the machine does meanwhile meets them alike, whatever their cases.
     pub(super) fn measure(&self, round: usize, turns: &[Turn<'_>]) -> Result<Vec<Sample>, BenchError> {
+        if let Some(fixed) = turns.first().and_then(|turn| turn.case.rate) {
+            return self.at_a_rate(round, turns, fixed);
+        }
         let closed = self.in_slices(turns, |_| None, self.plan.closed_ms)?;
         let rate = |of: &Case| {
             let same = turns.iter().zip(&closed).filter(|(turn, _)| turn.case.name == of.name);
@@ -135,6 +141,28 @@ impl Sitting<'_> {
             let mut sample = sample(round, turn, closed);
             sample.rate_per_second = rate(turn.case);
             self.add_open_loop(turn, &open, &mut sample)?;
+            samples.push(sample);
+        }
+        Ok(samples)
+    }
+
+    /// Latency alone, at a fixed rate: percentiles are of all pieces together, since one has too few exchanges for the highest.
+    fn at_a_rate(&self, round: usize, turns: &[Turn<'_>], rate: f64) -> Result<Vec<Sample>, BenchError> {
+        let open = self.in_slices(turns, |_| Some(rate), self.plan.fixed_ms)?;
+        let mut samples = Vec::new();
+        for (turn, pieces) in turns.iter().zip(&open) {
+            let closed = sample(round, turn, pieces);
+            let mut sample =
+                Sample { p50_closed_us: 0.0, p99_closed_us: 0.0, errors: 0, repeated: 0, ..closed };
+            sample.rate_per_second = rate;
+            self.add_open_loop(turn, pieces, &mut sample)?;
+            let all = pieces.latencies();
+            let micros = |share| all.quantile(share) as f64 / 1e3;
+            sample.p50_us = micros(0.5);
+            sample.p99_us = micros(0.99);
+            sample.further.p90_us = micros(0.9);
+            sample.further.p999_us = micros(0.999);
+            sample.latencies = all.bounds();
             samples.push(sample);
         }
         Ok(samples)

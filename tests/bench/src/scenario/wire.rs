@@ -4,7 +4,7 @@
 //! Without a proxy the words must be seen, so that a capture that sees nothing proves nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use testkit::{Capture, Node, Segment};
 
 use crate::{error::BenchError, lab::backends::Port, subject::Subject};
+
+mod hello;
 
 /// What a capture of one subject's calls has shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,30 +29,33 @@ pub(crate) struct WireCheck {
     pub tls_records: usize,
     /// Whether the words of the calls could be read.
     pub payload_readable: bool,
+    /// What servers' first words said of TLS, each once: version, suite, key exchange.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tls: BTreeSet<String>,
 }
 
-/// Makes the calls, and judges.
-pub(crate) fn check(subject: &Subject, here: &Node) -> Result<WireCheck, BenchError> {
+/// Makes the calls, and judges. `earlier` is what passed when the subject was started: a tunnel may stand since then.
+pub(crate) fn check(subject: &Subject, here: &Node, earlier: &[Segment]) -> Result<WireCheck, BenchError> {
     let capture = Capture::start(here)?;
     let targets = [subject.target(Port::Http), subject.target(Port::Echo)];
     let called = subject.client.run(move || get(targets[0]).and_then(|()| echo(targets[1])))?;
     let segments = capture.finish()?;
     let name = subject.kind.name();
     called.map_err(|e| BenchError::io(format!("call through {name} for the capture"), e))?;
-    let check = summary(name, subject.server_address(), &segments);
+    let mut check = summary(name, subject.server_address(), &segments);
+    check.tls.extend(earlier.iter().filter_map(|segment| hello::said(&segment.payload)));
     if check.payload_readable == subject.kind.has_proxy() || check.payload_bytes == 0 {
         return Err(BenchError::Wire { subject: name.into(), seen: serde_json::to_string(&check)? });
     }
     Ok(check)
 }
 
-fn summary(subject: &str, server: IpAddr, segments: &[Segment]) -> WireCheck {
+pub(super) fn summary(subject: &str, server: IpAddr, segments: &[Segment]) -> WireCheck {
     let mut segments_by_port = BTreeMap::new();
     for segment in segments {
         let port = segment.port_of(server).unwrap_or_default();
         *segments_by_port.entry(port).or_default() += 1;
     }
-    let holds = |payload: &[u8]| payload.windows(WORDS.len()).any(|window| window == WORDS.as_bytes());
     let is_tls = |payload: &[u8]| matches!(payload, [20..=23, 3, 1 | 3, ..]);
     WireCheck {
         subject: subject.into(),
@@ -58,7 +63,24 @@ fn summary(subject: &str, server: IpAddr, segments: &[Segment]) -> WireCheck {
         payload_bytes: segments.iter().map(|segment| segment.payload.len()).sum(),
         tls_records: segments.iter().filter(|segment| is_tls(&segment.payload)).count(),
         payload_readable: segments.iter().any(|segment| holds(&segment.payload)),
+        tls: segments.iter().filter_map(|segment| hello::said(&segment.payload)).collect(),
     }
+}
+
+/// Of all frames of a node's links, whatever is in them.
+pub(super) fn of_frames(subject: &str, frames: &[Vec<u8>]) -> WireCheck {
+    WireCheck {
+        subject: subject.into(),
+        segments_by_port: BTreeMap::new(),
+        payload_bytes: frames.iter().map(Vec::len).sum(),
+        tls_records: 0,
+        payload_readable: frames.iter().any(|frame| holds(frame)),
+        tls: BTreeSet::new(),
+    }
+}
+
+fn holds(payload: &[u8]) -> bool {
+    payload.windows(WORDS.len()).any(|window| window == WORDS.as_bytes())
 }
 
 fn get(target: SocketAddr) -> std::io::Result<()> {
@@ -78,13 +100,13 @@ fn echo(target: SocketAddr) -> std::io::Result<()> {
     if back == *WORDS.as_bytes() { Ok(()) } else { Err(std::io::Error::other("other bytes came back")) }
 }
 
-fn dial(target: SocketAddr) -> std::io::Result<TcpStream> {
+pub(super) fn dial(target: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&target, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     Ok(stream)
 }
 
-const WORDS: &str = "these-words-are-for-the-server-alone";
+pub(super) const WORDS: &str = "these-words-are-for-the-server-alone";
 const LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -9,12 +9,15 @@ use std::{
     path::PathBuf,
     process::Command,
     rc::Rc,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
 use rustix::process::Signal;
-use testkit::{Node, Pod, Process};
+use testkit::{Netns, Node, Pod, Process};
 
 use super::{Kind, Manifests, Setting, access_log, following::control_plane};
 use crate::{
@@ -40,6 +43,24 @@ impl Steering {
         match self {
             Self::Ebpf => "ebpf",
             Self::Iptables => "iptables",
+        }
+    }
+}
+
+/// How a pod's own proxy captures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Capture {
+    /// What a pod seldom may.
+    Ebpf,
+    /// As in most clusters.
+    Nftables,
+}
+
+impl Capture {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Nftables => "nftables",
         }
     }
 }
@@ -74,7 +95,8 @@ pub(crate) struct Canopy {
     process: Process,
     binary: PathBuf,
     instance: String,
-    node: Rc<Node>,
+    home: Arc<Netns>,
+    recipe: role::Recipe,
     name: String,
     metrics: SocketAddr,
     started: u64,
@@ -85,26 +107,8 @@ impl Canopy {
     pub(crate) fn start(launch: &Launch<'_>, setting: &Setting) -> Result<Self, BenchError> {
         let Launch { name, node, called, kind, manifests } = *launch;
         let directory = setting.directory.join(name);
-        let config = directory.join("config");
-        fs::create_dir_all(&config).map_err(|e| BenchError::io(format!("create {}", config.display()), e))?;
-        for (name, text) in manifests.files() {
-            let file = config.join(name);
-            fs::write(&file, text).map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
-        }
-        // The node's namespace is the bench's own, so no port in it is anybody else's.
-        let metrics = SocketAddr::from(([127, 0, 0, 1], NEXT_PORT.fetch_add(1, Ordering::Relaxed)));
         let mut command = role::pinned(PROXY_CPU, &setting.canopy)?;
-        command.arg("run").arg("--config").arg(&config);
-        command.arg("--admin-socket").arg(directory.join("admin.sock"));
-        command.arg("--metrics-addr").arg(metrics.to_string());
-        let instance = testkit::unique_name(u32::from(metrics.port()));
-        command.arg("--instance").arg(&instance);
-        command.arg("--node").arg(called).arg("--ca-dir").arg(setting.authority());
-        match kind.sharing() {
-            Sharing::Shared => {}
-            Sharing::Own => drop(command.args(["--tunnels", "own"])),
-            Sharing::Crowd => drop(command.args(["--connections", "12000"])),
-        }
+        command.arg("run").arg("--node").arg(called).arg("--redirect").arg(kind.steering().flag());
         if kind == Kind::CanopyUnbudgeted {
             command.args(["--budgets", "off"]);
         }
@@ -114,16 +118,60 @@ impl Canopy {
         if kind == Kind::CanopyOnDemand {
             command.arg("--discovery-on-demand");
         }
-        command.arg("--redirect").arg(kind.steering().flag()).arg("--access-log");
+        Self::begin(command, (node.shared_netns(), name), (kind, manifests), setting)
+    }
+
+    /// Starts a pod's own, in that pod; it may not be ready yet.
+    pub(crate) fn start_sidecar(
+        pod: &Pod,
+        capture: Capture,
+        launch: &Launch<'_>,
+        setting: &Setting,
+    ) -> Result<Self, BenchError> {
+        let mut command = role::pinned(PROXY_CPU, &setting.canopy)?;
+        command.arg("sidecar").arg("--pod").arg(format!("{}/{}", pod.namespace(), pod.name()));
+        command.arg("--node").arg(launch.called).arg("--capture").arg(capture.flag());
+        let home = (pod.shared_netns(), launch.name);
+        Self::begin(command, home, (launch.kind, launch.manifests), setting)
+    }
+
+    /// What both have to be told.
+    fn begin(
+        mut command: Command,
+        (home, name): (Arc<Netns>, &str),
+        (kind, manifests): (Kind, &Manifests),
+        setting: &Setting,
+    ) -> Result<Self, BenchError> {
+        let directory = setting.directory.join(name);
+        let config = directory.join("config");
+        fs::create_dir_all(&config).map_err(|e| BenchError::io(format!("create {}", config.display()), e))?;
+        for (name, text) in manifests.files() {
+            let file = config.join(name);
+            fs::write(&file, text).map_err(|e| BenchError::io(format!("write {}", file.display()), e))?;
+        }
+        command.arg("--config").arg(&config).arg("--ca-dir").arg(setting.authority());
+        command.arg("--admin-socket").arg(directory.join("admin.sock"));
+        // The namespace is the bench's own, so no port in it is anybody else's.
+        let metrics = SocketAddr::from(([127, 0, 0, 1], NEXT_PORT.fetch_add(1, Ordering::Relaxed)));
+        command.arg("--metrics-addr").arg(metrics.to_string());
+        let instance = testkit::unique_name(u32::from(metrics.port()));
+        command.arg("--instance").arg(&instance);
+        match kind.sharing() {
+            Sharing::Shared => {}
+            Sharing::Own => drop(command.args(["--tunnels", "own"])),
+            Sharing::Crowd => drop(command.args(["--connections", "12000"])),
+        }
+        command.arg("--access-log");
         if setting.access_log {
             command.arg(access_log(&directory));
         } else {
             command.arg("off");
         }
         let started = clock::now();
-        let process = Process::start(node.netns(), command)?.stopped_by(Signal::TERM);
-        let (node, name, binary) = (Rc::clone(node), name.to_owned(), setting.canopy.clone());
-        Ok(Self { process, binary, instance, node, name, metrics, started })
+        let recipe = role::Recipe::of(&command);
+        let process = Process::start(&home, command)?.stopped_by(Signal::TERM);
+        let (name, binary) = (name.to_owned(), setting.canopy.clone());
+        Ok(Self { process, binary, instance, home, recipe, name, metrics, started })
     }
 
     /// Nanoseconds from the start of the process to the first answer that a pod got.
@@ -190,7 +238,7 @@ impl Canopy {
 
     fn metrics(&self) -> Result<String, BenchError> {
         let address = self.metrics;
-        let text = self.node.netns().run(move || fetch::over_tcp(address, "/metrics"))?;
+        let text = self.home.run(move || fetch::over_tcp(address, "/metrics"))?;
         text.map_err(|why| self.counters(why.to_string()))
     }
 
@@ -199,10 +247,30 @@ impl Canopy {
     }
 
     fn explain(&self, output: &str) -> String {
+        format!("{}; {}", output.trim(), self.said())
+    }
+
+    /// The end of its log.
+    pub(crate) fn said(&self) -> String {
         let log = self.process.output();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
-        format!("{}: {}; the end of the daemon's log:\n{tail}", self.name, output.trim())
+        format!("{}: the end of its log:\n{tail}\n", self.name)
+    }
+
+    /// Ends it, at once or as it ends by itself, and starts another in its place.
+    pub(crate) fn replace(&mut self, at_once: bool) -> Result<(), BenchError> {
+        self.process.signal(if at_once { Signal::KILL } else { Signal::TERM });
+        if self.process.wait(DRAINED).is_none() {
+            return Err(BenchError::Load(format!("it has not ended within {DRAINED:?}; {}", self.said())));
+        }
+        self.process = Process::start(&self.home, self.recipe.command())?.stopped_by(Signal::TERM);
+        Ok(())
+    }
+
+    /// It is waited for when it is dropped.
+    pub(crate) fn ask_to_end(&self) {
+        self.process.signal(Signal::TERM);
     }
 }
 
@@ -243,6 +311,8 @@ const WORKLOADS: &str = "canopy_forest_workloads ";
 const ENROL: Duration = Duration::from_secs(30);
 /// How long a daemon may take to carry its first request.
 const READY: Duration = Duration::from_secs(20);
+/// How long it may take to let its connections end, and more than it takes by default.
+pub(crate) const DRAINED: Duration = Duration::from_secs(40);
 /// How long it may take to end.
 const STOP: Duration = Duration::from_secs(3);
 static NEXT_PORT: AtomicU16 = AtomicU16::new(19_000);

@@ -9,23 +9,26 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::process::Signal;
-use testkit::{Pod, Process};
+use testkit::{Netns, Process};
 
-use super::{Pods, Setting, access_log};
+use super::{Pods, Setting, access_log, canopy::DRAINED};
 use crate::{
     error::BenchError,
-    lab::{PROXY_CPU, backends::Port, fetch},
+    lab::{Nodes, PROXY_CPU, backends::Port, fetch},
     role,
 };
-pub(crate) use bootstrap::routes;
-use bootstrap::{Part, Plan, Table};
+use bootstrap::{Meeting, Part, Plan, Table};
+pub(crate) use bootstrap::{gateway, routes};
 use tls::Papers;
 
 mod bootstrap;
+mod chain;
 pub(crate) mod install;
+mod rbac;
 pub(crate) mod table;
 mod tls;
 
@@ -33,6 +36,8 @@ mod tls;
 #[derive(Debug)]
 pub(crate) struct Envoy {
     process: Process,
+    home: Arc<Netns>,
+    recipe: role::Recipe,
     admin: PathBuf,
 }
 
@@ -44,11 +49,6 @@ pub(crate) fn listener(port: Port) -> SocketAddr {
 /// What the routes of HTTP/1.1 are called that are discovered, and their cluster, where a tenant's names begin so.
 pub(crate) fn discovered(prefix: &str) -> String {
     format!("{prefix}{}", bootstrap::name(Port::Http))
-}
-
-/// Where the server's Envoy, if there is one, accepts what is for a port of the server.
-fn secured(server: &Pod, port: Port) -> SocketAddr {
-    server.at(20_000 + port.number())
 }
 
 /// The file of the routes of one that reads them.
@@ -68,10 +68,55 @@ impl Envoy {
         setting: &Setting,
         directory: &Path,
     ) -> Result<Vec<Self>, BenchError> {
-        let papers = |pod: &Pod| Papers::of(pod, setting, directory);
-        let (client, server) = (papers(pods.client)?, papers(pods.server)?);
-        let far = Self::launch(pods, &Part::Server(server), setting, &directory.join(SERVER))?;
-        Ok(vec![Self::launch(pods, &Part::Client(client), setting, directory)?, far])
+        let papers = || Papers::of(pods.client.namespace(), setting, directory);
+        let far = Self::launch(pods, &Part::Server(papers()?), setting, &directory.join(SERVER))?;
+        Ok(vec![Self::launch(pods, &Part::Client(papers()?), setting, directory)?, far])
+    }
+
+    /// Starts one in each of two pods of a namespace, with mutual TLS between them and one rule of who may call; the client's comes
+    /// first. Each is told of these ports alone; they may not listen yet.
+    pub(crate) fn start_sidecars(
+        pods: Pods<'_>,
+        ports: &[Port],
+        setting: &Setting,
+        directory: &Path,
+    ) -> Result<[Self; 2], BenchError> {
+        let namespace = pods.client.namespace();
+        let papers = || Papers::of(namespace, setting, &setting.directory);
+        let (near, far) = (Part::Client(papers()?), Part::Server(papers()?));
+        let caller = tls::identity(namespace);
+        let meets = Meeting::within(pods.server);
+        let server = Plan { ports, allows: Some(&caller), meets, ..Plan::of(pods, &far) };
+        let far = Self::begin(pods.server.shared_netns(), vec![server], (setting, &directory.join(SERVER)))?;
+        let client = Plan { ports, meets, ..Plan::of(pods, &near) };
+        Ok([Self::begin(pods.client.shared_netns(), vec![client], (setting, directory))?, far])
+    }
+
+    /// Starts one on each of two nodes, which their pods share: all pairs of a client here and a server there, each with
+    /// the papers of its namespace. The listeners of clients are in their pods; the connections to servers cross their link, and
+    /// what is between the nodes belongs to the nodes. They may not listen yet.
+    pub(crate) fn start_nodes(
+        pairs: &[Pods<'_>],
+        ports: &[Port],
+        nodes: &Nodes,
+        (setting, directory): (&Setting, &Path),
+    ) -> Result<[Self; 2], BenchError> {
+        let prefixes = prefixes(pairs.len());
+        let mut parts = Vec::new();
+        for pods in pairs {
+            let namespace = pods.client.namespace();
+            let papers = || Papers::of(namespace, setting, &setting.directory);
+            parts.push((Part::Client(papers()?), Part::Server(papers()?), tls::identity(namespace)));
+        }
+        let (mut near, mut far) = (Vec::new(), Vec::new());
+        for (number, (pods, (client, server, caller))) in (0..).zip(pairs.iter().zip(&parts)) {
+            let meets = Meeting::on(nodes.there()?, pods.server, number);
+            near.push(Plan { ports, meets, ..Plan::of(*pods, client) });
+            far.push(Plan { ports, meets, allows: Some(caller), ..Plan::of(*pods, server) });
+        }
+        name_apart(&mut near, &mut far, &prefixes);
+        let far = Self::begin(nodes.there()?.shared_netns(), far, (setting, &directory.join(SERVER)))?;
+        Ok([Self::begin(nodes.here().shared_netns(), near, (setting, directory))?, far])
     }
 
     /// Starts one that has so many routes, which it reads from a file and again when another is moved there.
@@ -97,17 +142,30 @@ impl Envoy {
         table: Table<'_>,
         (setting, directory): (&Setting, &Path),
     ) -> Result<Self, BenchError> {
+        let plan = Plan { table, ..Plan::of(pods, part) };
+        let home = if matches!(part, Part::Client(_)) { pods.client } else { pods.server };
+        let places: Vec<_> = plan.ports.iter().map(|port| plan.listens(*port)).collect();
+        let mut started = Self::begin(home.shared_netns(), vec![plan], (setting, directory))?;
+        for (netns, address) in places {
+            started.process.wait_listening(netns, address)?;
+        }
+        Ok(started)
+    }
+
+    /// Starts one in a network namespace; it may not listen yet.
+    fn begin(
+        home: Arc<Netns>,
+        plans: Vec<Plan<'_>>,
+        (setting, directory): (&Setting, &Path),
+    ) -> Result<Self, BenchError> {
         let admin = directory.join("admin.sock");
         let log = setting.access_log.then(|| access_log(directory));
-        let plan = Plan { pods, part, log: log.as_deref(), prefix: "", shift: 0, table };
-        let home = if matches!(part, Part::Client(_)) { pods.client } else { pods.server };
-        let mut process =
-            home.start(command(&[plan], &admin, None, (setting, directory))?)?.stopped_by(Signal::TERM);
-        for port in Port::ALL {
-            let (pod, address) = part.listens(pods, port);
-            process.wait_listening(pod.netns(), address)?;
-        }
-        Ok(Self { process, admin })
+        let plans: Vec<Plan<'_>> =
+            plans.into_iter().map(|plan| Plan { log: log.as_deref(), ..plan }).collect();
+        let command = command(&plans, &admin, None, (setting, directory))?;
+        let recipe = role::Recipe::of(&command);
+        let process = Process::start(&home, command)?.stopped_by(Signal::TERM);
+        Ok(Self { process, home, recipe, admin })
     }
 
     /// Starts one that several tenants share: each with a client pod of its own and what its names begin with, all with
@@ -142,12 +200,10 @@ impl Envoy {
         let mut plans: Vec<Plan<'_>> = (0..)
             .zip(tenants)
             .map(|(number, (prefix, pods))| Plan {
-                pods: *pods,
-                part: &Part::Alone,
                 log: log.as_deref(),
                 prefix,
                 shift: number * SHIFT,
-                table: Table::One,
+                ..Plan::of(*pods, &Part::Alone)
             })
             .collect();
         if let Some(last) = plans.last_mut().filter(|_| control_plane.is_some()) {
@@ -155,17 +211,38 @@ impl Envoy {
         }
         let (_, first) = tenants.first().ok_or(BenchError::Usage("a shared Envoy needs a tenant".into()))?;
         let command = command(&plans, &admin, control_plane, (setting, directory))?;
-        let mut process = first.server.start(command)?.stopped_by(Signal::TERM);
+        let (home, recipe) = (first.server.shared_netns(), role::Recipe::of(&command));
+        let mut process = Process::start(&home, command)?.stopped_by(Signal::TERM);
         for (_, pods) in tenants {
             for port in Port::ALL {
                 process.wait_listening(pods.client.netns(), listener(port))?;
             }
         }
-        Ok(Self { process, admin })
+        Ok(Self { process, home, recipe, admin })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What it has said of what went wrong.
+    pub(crate) fn said(&self) -> String {
+        format!("{}: {}\n", self.admin.display(), self.process.output())
+    }
+
+    /// Ends it, at once or as it ends by itself, and starts another in its place.
+    pub(crate) fn replace(&mut self, at_once: bool) -> Result<(), BenchError> {
+        self.process.signal(if at_once { Signal::KILL } else { Signal::TERM });
+        if self.process.wait(DRAINED).is_none() {
+            return Err(BenchError::Load(format!("it has not ended within {DRAINED:?}; {}", self.said())));
+        }
+        self.process = Process::start(&self.home, self.recipe.command())?.stopped_by(Signal::TERM);
+        Ok(())
+    }
+
+    /// It is waited for when it is dropped.
+    pub(crate) fn ask_to_end(&self) {
+        self.process.signal(Signal::TERM);
     }
 
     /// What its statistics say it has carried so far.
@@ -177,11 +254,40 @@ impl Envoy {
             Port::Echo => "tcp.echo.downstream_cx_total",
             Port::Source => "tcp.source.downstream_cx_total",
         };
-        let text = fetch::over_unix(&self.admin, "/stats").map_err(|e| failed(e.to_string()))?;
+        let text = self.statistics()?;
         text.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
             .ok_or_else(|| failed(format!("no {name} in its statistics")))
     }
+
+    /// Requests of HTTP/1.1 of all whom it serves.
+    pub(crate) fn carried_of_all(&self) -> Result<u64, BenchError> {
+        Ok(requests_of_all(&self.statistics()?))
+    }
+
+    fn statistics(&self) -> Result<String, BenchError> {
+        let failed = |e: std::io::Error| BenchError::Counters { subject: "envoy".into(), why: e.to_string() };
+        fetch::over_unix(&self.admin, "/stats").map_err(failed)
+    }
+}
+
+/// What the names of each pair's listeners and clusters begin with; of the first with nothing.
+fn prefixes(pairs: usize) -> Vec<String> {
+    (0..pairs).map(|number| if number == 0 { String::new() } else { format!("{number}-") }).collect()
+}
+
+fn name_apart<'a>(near: &mut [Plan<'a>], far: &mut [Plan<'a>], prefixes: &'a [String]) {
+    for plans in [near, far] {
+        plans.iter_mut().zip(prefixes).for_each(|(plan, prefix)| plan.prefix = prefix);
+    }
+}
+
+fn requests_of_all(statistics: &str) -> u64 {
+    let of = |line: &str| {
+        let rest = line.strip_prefix("http.")?;
+        rest.split_once("http.downstream_rq_total: ")?.1.trim().parse::<u64>().ok()
+    };
+    statistics.lines().filter_map(of).sum()
 }
 
 /// How to start one, with its configuration written.
@@ -204,3 +310,15 @@ fn command(
 
 /// How far apart the ports are of two tenants' servers in one pod.
 pub(crate) const SHIFT: u16 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_a_shared_one_are_those_of_all_pairs_and_of_nothing_else() {
+        let text = "http.http.downstream_rq_total: 3\nhttp.1-http.downstream_rq_total: 4\n\
+            http.admin.downstream_rq_total: 9\nhttp.http.downstream_rq_2xx: 9\ntcp.echo.downstream_cx_total: 9\n";
+        assert_eq!(requests_of_all(text), 7);
+    }
+}

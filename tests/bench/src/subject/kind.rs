@@ -2,7 +2,7 @@
 //!
 //! Names are part of the results' contract; two subjects of one case never share one.
 
-use super::{Sharing, Steering};
+use super::{Capture, Sharing, Steering};
 
 /// What stands between client and server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,42 @@ pub(crate) enum Kind {
     EnvoyFollowing,
     /// The daemon that asks one for what its pods dial.
     CanopyOnDemand,
+    /// Who is compared with sidecars: from node to node, all with mutual TLS, one route and one authorization.
+    Compared(Mesh, Sharing),
+    /// Canopy's sidecars, by how they capture.
+    SidecarBy(Capture),
+}
+
+/// Where a mesh's proxies are, and whose they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mesh {
+    /// A daemon on each node.
+    CanopyNode,
+    /// `canopy sidecar` in each pod.
+    CanopySidecar,
+    /// An Envoy on each node that its pods share.
+    EnvoyNode,
+    /// An Envoy in each pod.
+    EnvoySidecar,
+}
+
+impl Mesh {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::CanopyNode, Self::CanopySidecar, Self::EnvoyNode, Self::EnvoySidecar];
+
+    /// As in the results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::CanopyNode => "canopy-node",
+            Self::CanopySidecar => "canopy-sidecar",
+            Self::EnvoyNode => "envoy-node",
+            Self::EnvoySidecar => "envoy-sidecar",
+        }
+    }
+
+    pub(crate) fn is_canopy(self) -> bool {
+        matches!(self, Self::CanopyNode | Self::CanopySidecar)
+    }
 }
 
 /// How many routes there are.
@@ -109,6 +145,9 @@ impl Kind {
             Self::CanopyTier(Tier::Process, _) => "canopy-node-process",
             Self::CanopyHop => "canopy-hop",
             Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_) | Self::EnvoyFollowing => "envoy-node",
+            Self::Compared(mesh, _) => mesh.name(),
+            Self::SidecarBy(Capture::Ebpf) => "canopy-sidecar-ebpf",
+            Self::SidecarBy(Capture::Nftables) => "canopy-sidecar-nftables",
         }
     }
 
@@ -125,9 +164,11 @@ impl Kind {
 
     /// Whether it is Canopy, however it steers.
     pub(crate) fn is_canopy(self) -> bool {
-        let envoys =
-            matches!(self, Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_) | Self::EnvoyFollowing);
-        self.has_proxy() && !envoys
+        let is_envoy = match self {
+            Self::Envoy | Self::EnvoyPair | Self::EnvoyRouted(_) | Self::EnvoyFollowing => true,
+            other => other.mesh().is_some_and(|mesh| !mesh.is_canopy()),
+        };
+        self.has_proxy() && !is_envoy
     }
 
     /// Whether anything stands between client and server.
@@ -137,7 +178,7 @@ impl Kind {
 
     /// Whether the server is on another node than the client.
     pub(crate) fn is_across(self) -> bool {
-        matches!(self, Self::DirectAcross | Self::CanopyPair(_) | Self::EnvoyPair)
+        self.mesh().is_some() || matches!(self, Self::DirectAcross | Self::CanopyPair(_) | Self::EnvoyPair)
     }
 
     /// Whether policies say who may call.
@@ -155,6 +196,20 @@ impl Kind {
         if let Self::CanopyTier(tier, _) = self { Some(tier) } else { None }
     }
 
+    /// Which mesh it is, where it is one that is compared.
+    pub(crate) fn mesh(self) -> Option<Mesh> {
+        match self {
+            Self::Compared(mesh, _) => Some(mesh),
+            Self::SidecarBy(_) => Some(Mesh::CanopySidecar),
+            _ => None,
+        }
+    }
+
+    /// How its sidecars capture, where they are Canopy's.
+    pub(crate) fn capture(self) -> Capture {
+        if let Self::SidecarBy(capture) = self { capture } else { Capture::Nftables }
+    }
+
     /// How its daemons steer.
     pub(crate) fn steering(self) -> Steering {
         if let Self::CanopyBy(steering) = self { steering } else { Steering::Ebpf }
@@ -162,7 +217,11 @@ impl Kind {
 
     /// Who shares a tunnel of its daemons.
     pub(crate) fn sharing(self) -> Sharing {
-        if let Self::CanopyPair(sharing) = self { sharing } else { Sharing::Shared }
+        if let Self::CanopyPair(sharing) | Self::Compared(_, sharing) = self {
+            sharing
+        } else {
+            Sharing::Shared
+        }
     }
 
     /// The servers' namespace, which is a tenant.

@@ -25,13 +25,21 @@ pub(crate) struct PodEntry {
     pub netns: PathBuf,
     /// What its node is called.
     pub node: &'static str,
+    /// Whether it is carried by a proxy of its own.
+    pub has_sidecar: bool,
 }
 
 impl PodEntry {
     /// As it is.
     pub(crate) fn of(pod: &Pod) -> Self {
         let (namespace, name) = (pod.namespace().to_owned(), pod.name().to_owned());
-        Self { namespace, name, address: pod.v4(), netns: pod.netns_path().to_owned(), node: NEAR }
+        let netns = pod.netns_path().to_owned();
+        Self { namespace, name, address: pod.v4(), netns, node: NEAR, has_sidecar: false }
+    }
+
+    /// The same, carried by a proxy of its own.
+    pub(crate) fn with_sidecar(self) -> Self {
+        Self { has_sidecar: true, ..self }
     }
 
     /// The same on another node.
@@ -60,11 +68,17 @@ impl Manifests {
 
     /// A running pod.
     pub(crate) fn pod(&mut self, pod: &PodEntry) {
+        let mut labels = json!({ "app": pod.name });
+        let mut annotations = json!({});
+        if pod.has_sidecar {
+            labels["canopy.mesh/mode"] = "sidecar".into();
+        } else {
+            annotations["canopy.mesh/netns"] = json!(pod.netns);
+        }
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
-                "name": pod.name, "namespace": pod.namespace, "labels": { "app": pod.name },
-                "annotations": { "canopy.mesh/netns": pod.netns },
+                "name": pod.name, "namespace": pod.namespace, "labels": labels, "annotations": annotations,
             },
             "spec": {
                 "serviceAccountName": "app", "nodeName": pod.node, "containers": [{ "name": "app" }],
@@ -106,9 +120,21 @@ impl Manifests {
 
     /// The same with an address of its own.
     pub(crate) fn service_at(&mut self, pod: &PodEntry, address: Ipv4Addr) {
+        self.service_named("web", pod, address, &Port::ALL);
+    }
+
+    /// The same by a name of its own, with some of the ports.
+    pub(crate) fn service_named(
+        &mut self,
+        service: &str,
+        pod: &PodEntry,
+        address: Ipv4Addr,
+        served: &[Port],
+    ) {
         let ports = |target: bool| -> Vec<Value> {
-            Port::ALL
-                .map(|port| {
+            served
+                .iter()
+                .map(|&port| {
                     let mut entry = json!({ "name": name(port), "port": port.number(), "protocol": "TCP" });
                     if let Some(protocol) = app_protocol(port) {
                         entry["appProtocol"] = protocol.into();
@@ -118,17 +144,18 @@ impl Manifests {
                     }
                     entry
                 })
-                .to_vec()
+                .collect()
         };
         self.objects.push(json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": { "name": "web", "namespace": pod.namespace },
+            "metadata": { "name": service, "namespace": pod.namespace },
             "spec": { "clusterIP": address, "clusterIPs": [address], "selector": { "app": pod.name }, "ports": ports(true) },
         }));
         self.objects.push(json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {
-                "name": "web-1", "namespace": pod.namespace, "labels": { "kubernetes.io/service-name": "web" },
+                "name": format!("{service}-1"), "namespace": pod.namespace,
+                "labels": { "kubernetes.io/service-name": service },
             },
             "endpoints": [{
                 "addresses": [pod.address], "conditions": { "ready": true },
@@ -170,18 +197,27 @@ impl Manifests {
     /// What makes every call to a pod's namespace one that has to be decided on: by the caller's identity, and by the network
     /// policies of both ends.
     pub(crate) fn policies(&mut self, server: &PodEntry) {
-        let namespace = &server.namespace;
+        self.authorization(&server.namespace, CLIENTS);
+        self.networks(server);
+    }
+
+    /// That callers of a namespace have proven who they are, and are the app of `callers`.
+    pub(crate) fn authorization(&mut self, namespace: &str, callers: &str) {
         self.objects.push(json!({
             "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
             "metadata": { "name": "default", "namespace": namespace },
             "spec": { "mtls": { "mode": "STRICT" } },
         }));
-        let callers = format!("cluster.local/ns/{CLIENTS}/sa/app");
+        let callers = format!("cluster.local/ns/{callers}/sa/app");
         self.objects.push(json!({
             "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
             "metadata": { "name": "callers", "namespace": namespace },
             "spec": { "action": "ALLOW", "rules": [{ "from": [{ "source": { "principals": [callers] } }] }] },
         }));
+    }
+
+    fn networks(&mut self, server: &PodEntry) {
+        let namespace = &server.namespace;
         let namespaces = |name: &str| json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } });
         self.objects.push(json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -206,6 +242,22 @@ impl Manifests {
                 "rules": [{
                     "matches": [{ "path": { "type": "PathPrefix", "value": route(number) } }],
                     "backendRefs": [{ "name": "web", "port": port }],
+                }],
+            },
+        }));
+    }
+
+    /// An HTTPRoute for every path of a port of a Service (its namespace and its name), to itself.
+    pub(crate) fn route_of_all(&mut self, (namespace, service): (&str, &str), port: Port) {
+        let (name, number) = (name(port), port.number());
+        self.objects.push(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": { "name": format!("{service}-{name}"), "namespace": namespace },
+            "spec": {
+                "parentRefs": [{ "group": "", "kind": "Service", "name": service, "port": number }],
+                "rules": [{
+                    "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }],
+                    "backendRefs": [{ "name": service, "port": number }],
                 }],
             },
         }));
@@ -271,7 +323,8 @@ mod tests {
     fn entry(namespace: &str, name: &str, last: u8) -> PodEntry {
         let netns = format!("/run/netns/{name}").into();
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        PodEntry { namespace, name, address: Ipv4Addr::new(10, 77, 0, last), netns, node: NEAR }
+        let address = Ipv4Addr::new(10, 77, 0, last);
+        PodEntry { namespace, name, address, netns, node: NEAR, has_sidecar: false }
     }
 
     #[test]
@@ -285,13 +338,14 @@ mod tests {
         manifests.policies(&server);
         manifests.denial(&server, Ipv4Addr::new(10, 77, 0, 99), Judge::UserSpace);
         manifests.route("bench", 7);
+        manifests.pod(&entry("bench", "alone", 13).with_sidecar());
         manifests.tenant("bench1");
         manifests.pod(&entry("bench1", "further1", 12));
         let files = BTreeMap::from([("mesh.yaml".into(), FileText::from(manifests.text().into_bytes()))]);
         let outcome = Store::new(Options::default()).apply(&files);
         let said: Vec<String> = outcome.findings.iter().map(ToString::to_string).collect();
         assert!(said.is_empty(), "{said:#?}");
-        assert_eq!((outcome.mesh.tenants.len(), outcome.mesh.workloads.len()), (2, 3));
+        assert_eq!((outcome.mesh.tenants.len(), outcome.mesh.workloads.len()), (2, 4));
         let service = outcome.mesh.services.values().next().unwrap();
         assert!(service.ports.iter().all(|port| port.endpoints.len() == 1), "{service:?}");
         use config::model::AppProtocol::{Http1, Http2, Tcp};

@@ -10,7 +10,11 @@ use std::{
 
 use testkit::Pod;
 
-use super::{Canopy, Kind, Launch, Manifests, NEAR, PodEntry, Pods, Setting, envoy};
+use super::{
+    Canopy, Kind, Launch, Manifests, Mesh, NEAR, PodEntry, Pods, READY, Setting,
+    compared::{Pair, Proxies, Start},
+    envoy,
+};
 use crate::{
     error::BenchError,
     lab::{
@@ -68,19 +72,20 @@ impl Backed {
         std::fs::create_dir_all(directory)
             .map_err(|e| BenchError::io(format!("create {}", directory.display()), e))?;
         let name = kind.name();
-        let pod = |side: Side, what: &str| {
-            lab::pod(nodes.here(), side.name(), &format!("{name}-{}-{what}", side.name()))
+        let (here, far) = (nodes.here(), if kind.is_across() { nodes.there()? } else { nodes.here() });
+        let pod = |node, side: Side, what: &str| {
+            lab::pod(node, side.name(), &format!("{name}-{}-{what}", side.name()))
         };
-        let (victim, aggressor) = (pod(Side::Victim, "client")?, pod(Side::Aggressor, "client")?);
-        let mut servers = vec![pod(Side::Victim, "server")?];
+        let (victim, aggressor) = (pod(here, Side::Victim, "client")?, pod(here, Side::Aggressor, "client")?);
+        let mut servers = vec![pod(far, Side::Victim, "server")?];
         let files = |what: String| directory.join(format!("backends-{what}"));
         let victims = Manner { shift: 0, favoured: true };
         let mut backends =
             vec![Backends::start_in(&servers[0], &files(Side::Victim.name().into()), victims)?];
         for number in 1..=neighbours {
             // Envoy's upstream connections are made in one namespace: where all servers are, so that none crosses a link.
-            let shift = if kind.is_canopy() {
-                servers.push(pod(Side::Aggressor, &format!("server-{number}"))?);
+            let shift = if kind.is_canopy() || kind.is_across() {
+                servers.push(pod(far, Side::Aggressor, &format!("server-{number}"))?);
                 0
             } else {
                 number * envoy::SHIFT
@@ -132,14 +137,18 @@ pub(crate) struct Shared {
 enum Proxy {
     Canopy(Canopy),
     Envoy(envoy::Envoy),
+    /// Those of a mesh, which the tenants may share or not.
+    Compared(Proxies),
 }
 
 impl Shared {
-    /// Makes the pods and starts what runs in and between them. `kind` is Envoy or a daemon on one node.
+    /// Makes the pods and starts what runs in and between them. `kind` is Envoy or a daemon on one node, or one that is compared.
     pub(crate) fn start(kind: Kind, nodes: &Nodes, setting: &Setting) -> Result<Self, BenchError> {
         let directory = setting.directory.join(kind.name());
         let backed = Backed::start(kind, nodes, &directory, 1)?;
-        let proxy = if kind.is_canopy() {
+        let proxy = if let Some(mesh) = kind.mesh() {
+            Proxy::Compared(start_mesh(kind, mesh, nodes, (&backed, setting))?)
+        } else if kind.is_canopy() {
             Proxy::Canopy(start_canopy(kind, nodes, &backed, setting)?)
         } else {
             let tenants = tenants_of_envoy(&backed);
@@ -156,26 +165,47 @@ impl Shared {
     /// What a tenant's client dials.
     pub(crate) fn target(&self, side: Side, port: Port) -> SocketAddr {
         match &self.proxy {
-            Proxy::Canopy(_) => SocketAddr::from((side.address(), port.number())),
-            Proxy::Envoy(_) => envoy::listener(port),
+            Proxy::Canopy(_) | Proxy::Compared(Proxies::Canopy(_)) => {
+                SocketAddr::from((side.address(), port.number()))
+            }
+            Proxy::Envoy(_) | Proxy::Compared(Proxies::Envoy(_)) => envoy::listener(port),
         }
     }
 
-    /// The proxy's process.
-    pub(crate) fn pid(&self) -> u32 {
+    /// The proxies' processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
         match &self.proxy {
-            Proxy::Canopy(canopy) => canopy.pid(),
-            Proxy::Envoy(envoy) => envoy.pid(),
+            Proxy::Canopy(canopy) => vec![canopy.pid()],
+            Proxy::Envoy(envoy) => vec![envoy.pid()],
+            Proxy::Compared(proxies) => proxies.pids(),
         }
     }
 
-    /// Requests of HTTP/1.1 that the proxy has carried for the victim; of the daemon's for both tenants, which is no less.
+    /// Requests of HTTP/1.1 that the proxy has carried for the victim; of the daemon's and of a mesh's for both tenants, which is no less.
     pub(crate) fn carried(&self) -> Result<u64, BenchError> {
         match &self.proxy {
             Proxy::Canopy(canopy) => canopy.carried(Port::Http),
             Proxy::Envoy(envoy) => envoy.carried(Port::Http),
+            Proxy::Compared(proxies) => proxies.carried(),
         }
     }
+}
+
+fn start_mesh(
+    kind: Kind,
+    mesh: Mesh,
+    nodes: &Nodes,
+    (backed, setting): (&Backed, &Setting),
+) -> Result<Proxies, BenchError> {
+    let pair = |(number, side): (usize, Side)| {
+        let pods = Pods { client: backed.client(side), server: backed.server(side) };
+        Pair { pods, address: side.address(), number }
+    };
+    let pairs: Vec<Pair<'_>> = Side::BOTH.into_iter().enumerate().map(pair).collect();
+    let start = Start { kind, mesh, nodes, setting, ports: &Port::ALL };
+    let proxies = Proxies::start(start, &pairs)?;
+    proxies.wait(&pairs, READY)?;
+    Ok(proxies)
 }
 
 fn start_canopy(kind: Kind, nodes: &Nodes, backed: &Backed, setting: &Setting) -> Result<Canopy, BenchError> {

@@ -2,18 +2,19 @@
 //!
 //! A neighbour is compared with what it does alone less what the victim uses: that much no proxy could leave to it.
 
-use super::{RATE, SOLO, cases};
+use super::{RATE, SOLO};
 use crate::outcome::{Outcome, Sample, Samples, verdict::ALONE};
 
-const SUBJECTS: [&str; 2] = ["canopy-node", "envoy-node"];
-
-/// Fills in rows, ratios and samples.
-pub(super) fn outcome(mut outcome: Outcome, samples: Vec<Sample>) -> Outcome {
+/// Fills in rows, ratios and samples, of these cases and subjects.
+pub(super) fn outcome(
+    mut outcome: Outcome,
+    (cases, subjects): (Vec<&'static str>, Vec<&'static str>),
+    samples: Vec<Sample>,
+) -> Outcome {
     let measured = Samples(samples.clone());
-    let compared = Samples(with_references(&samples));
-    for case in cases() {
-        let case = case.name;
-        for subject in SUBJECTS {
+    let compared = Samples(with_references(&samples, &subjects));
+    for case in cases {
+        for subject in &subjects {
             for suffix in ["", "-aggressor", "-alone-aggressor"] {
                 let subject = format!("{subject}{suffix}");
                 if samples.iter().any(|s| s.case == case && s.subject == subject) {
@@ -21,19 +22,17 @@ pub(super) fn outcome(mut outcome: Outcome, samples: Vec<Sample>) -> Outcome {
                 }
             }
         }
-        let [canopy, envoy] = SUBJECTS;
-        let solo = format!("{canopy}{ALONE}");
-        let envoy_solo = format!("{envoy}{ALONE}");
-        let (noisy, alone) = (format!("{canopy}-aggressor"), format!("{canopy}-alone-aggressor"));
-        for (of, to) in [
-            (canopy, canopy),
-            (canopy, envoy),
-            (canopy, solo.as_str()),
-            (envoy, envoy_solo.as_str()),
-            (noisy.as_str(), noisy.as_str()),
-            (noisy.as_str(), alone.as_str()),
-        ] {
-            outcome.ratios.extend(compared.ratios(case, of, to));
+        for of in &subjects {
+            outcome.ratios.extend(compared.ratios(case, of, &format!("{of}{ALONE}")));
+        }
+        for of in subjects.iter().filter(|subject| subject.starts_with("canopy")) {
+            for to in &subjects {
+                outcome.ratios.extend(compared.ratios(case, of, to));
+            }
+            let noisy = format!("{of}-aggressor");
+            for to in [&noisy, &format!("{of}-alone-aggressor")] {
+                outcome.ratios.extend(compared.ratios(case, &noisy, to));
+            }
         }
     }
     outcome.samples = samples;
@@ -42,7 +41,7 @@ pub(super) fn outcome(mut outcome: Outcome, samples: Vec<Sample>) -> Outcome {
 
 /// The samples, and for every round's case what its ratios are to: the victim of the same round alone, and the neighbour
 /// alone, less the victim's use.
-fn with_references(samples: &[Sample]) -> Vec<Sample> {
+fn with_references(samples: &[Sample], subjects: &[&str]) -> Vec<Sample> {
     let solo = |round: usize, subject: &str| {
         samples.iter().find(|s| s.case == SOLO && s.round == round && s.subject == subject && !s.again)
     };
@@ -54,7 +53,7 @@ fn with_references(samples: &[Sample]) -> Vec<Sample> {
         {
             sample.rps *= left(solo);
         }
-        let is_victim = SUBJECTS.contains(&sample.subject.as_str());
+        let is_victim = subjects.contains(&sample.subject.as_str());
         if is_victim
             && !sample.again
             && sample.case != SOLO
@@ -103,7 +102,7 @@ mod tests {
             samples.push(sample("aggressor-256", "canopy-node-alone-aggressor", round, 50_000.0));
         }
         let begun = Outcome { scenario: super::super::NAME.into(), rounds: 3, ..Outcome::default() };
-        outcome(begun, samples)
+        outcome(begun, (vec!["solo", "aggressor-256"], vec!["canopy-node", "envoy-node"]), samples)
     }
 
     fn judgement(outcome: &Outcome, to: &str, metric: &str) -> Judgement {

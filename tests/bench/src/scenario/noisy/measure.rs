@@ -156,7 +156,7 @@ fn victim_spec(subject: &Shared, times: Times) -> LoadSpec {
         rate: Some(RATE),
         warm_up_ms: times.warm_up_ms,
         measure_ms: times.measure_ms,
-        watch: vec![subject.pid()],
+        watch: subject.pids(),
         manner: Manner { unserved_ms: Some(UNSERVED_MS), favoured: true, ..Manner::default() },
     }
 }
@@ -170,7 +170,7 @@ fn aggressor_spec(load: &Aggressor, subject: &Shared, times: Times) -> LoadSpec 
         rate: None,
         warm_up_ms: times.warm_up_ms,
         measure_ms: times.measure_ms + LONGER_MS,
-        watch: vec![subject.pid()],
+        watch: subject.pids(),
         manner: Manner::default(),
     }
 }
@@ -204,9 +204,12 @@ impl Turn<'_> {
     }
 
     fn samples(&self, at: &At<'_>) -> Result<Vec<Sample>, BenchError> {
-        let pid = self.subject.pid();
-        let memory =
-            procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
+        let (mut rss, mut pss) = (0, 0);
+        for pid in self.subject.pids() {
+            let memory =
+                procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
+            (rss, pss) = (rss + memory.rss, pss + memory.pss);
+        }
         let name = self.subject.kind.name();
         let sample = |subject: String, pieces: &Pieces| Sample {
             case: at.case.name.to_owned(),
@@ -217,8 +220,8 @@ impl Turn<'_> {
             cpu_us_per_request: crate::outcome::median(&self.cpu_us),
             proxy_busy: crate::outcome::median(&self.busy),
             load_cpu_us_per_request: pieces.median(LoadReport::own_cpu_us),
-            rss_bytes: memory.rss as f64,
-            pss_bytes: memory.pss as f64,
+            rss_bytes: rss as f64,
+            pss_bytes: pss as f64,
             errors: pieces.errors(),
             unserved: pieces.unserved(),
             first_error: pieces.first_error(),

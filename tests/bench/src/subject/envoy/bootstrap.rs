@@ -2,12 +2,15 @@
 //!
 //! As the Envoy project asks of those who benchmark it: circuit breakers off, no request ids, no dynamic statistics.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use serde_json::{Value, json};
-use testkit::Pod;
+use testkit::{Netns, Node, Pod};
 
-use super::{Pods, listener, secured, tls::Papers};
+use super::{Pods, listener, rbac, tls::Papers};
 use crate::lab::backends::{self, Port};
 
 /// Which of the work it does.
@@ -32,6 +35,46 @@ pub(super) struct Plan<'a> {
     /// Added to every port of the server's.
     pub shift: u16,
     pub table: Table<'a>,
+    /// Where the server's Envoy, if there is one, accepts.
+    pub meets: Meeting<'a>,
+    /// Of the server's, those that it has.
+    pub ports: &'a [Port],
+    /// Whom alone the server's lets in, by their SPIFFE ID; otherwise whoever has a certificate of its namespace.
+    pub allows: Option<&'a str>,
+}
+
+/// Where the server's Envoy accepts what is for a port of the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meeting<'a> {
+    pub netns: &'a Netns,
+    address: IpAddr,
+    /// The first of its ports, where one address is many servers'.
+    first: Option<u16>,
+}
+
+impl<'a> Meeting<'a> {
+    /// In the server's pod.
+    pub(super) fn within(server: &'a Pod) -> Self {
+        Self { netns: server.netns(), address: server.v4().into(), first: None }
+    }
+
+    /// On the server's node, whose address is that of its bridge; at ports of this server's number.
+    pub(super) fn on(node: &'a Node, server: &Pod, number: u16) -> Self {
+        let address = gateway(server);
+        Self { netns: node.netns(), address, first: Some(20_000 + number * Port::ALL.len() as u16) }
+    }
+
+    pub(super) fn at(&self, port: Port) -> SocketAddr {
+        let ordinal = Port::ALL.iter().position(|one| *one == port).unwrap_or_default() as u16;
+        let number = self.first.map_or(20_000 + port.number(), |first| first + ordinal);
+        SocketAddr::new(self.address, number)
+    }
+}
+
+/// The address of a pod's node on the bridge of its pods.
+pub(crate) fn gateway(pod: &Pod) -> IpAddr {
+    let [a, b, subnet, _] = pod.v4().octets();
+    IpAddr::from([a, b, subnet, 1])
 }
 
 /// Where the routes of HTTP/1.1 come from.
@@ -45,29 +88,38 @@ pub(super) enum Table<'a> {
     Discovered,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// With all ports and one route, within its pods.
+    pub(super) fn of(pods: Pods<'a>, part: &'a Part) -> Self {
+        let meets = Meeting::within(pods.server);
+        let (ports, table) = (Port::ALL.as_slice(), Table::One);
+        Self { pods, part, log: None, prefix: "", shift: 0, table, meets, ports, allows: None }
+    }
+
     fn name(&self, port: Port) -> String {
         format!("{}{}", self.prefix, name(port))
     }
 }
 
-impl Part {
-    /// Where it accepts what is for a port, and in which pod.
-    pub(super) fn listens<'a>(&self, pods: Pods<'a>, port: Port) -> (&'a Pod, SocketAddr) {
-        match self {
-            Self::Alone | Self::Client(_) => (pods.client, listener(port)),
-            Self::Server(_) => (pods.server, secured(pods.server, port)),
+impl<'a> Plan<'a> {
+    /// Where it accepts what is for a port, and in whose network namespace.
+    pub(super) fn listens(&self, port: Port) -> (&'a Netns, SocketAddr) {
+        match self.part {
+            Part::Alone | Part::Client(_) => (self.pods.client.netns(), listener(port)),
+            Part::Server(_) => (self.meets.netns, self.meets.at(port)),
         }
     }
 
     /// Where it connects.
-    fn connects(&self, pods: Pods<'_>, port: Port) -> SocketAddr {
-        match self {
-            Self::Alone | Self::Server(_) => pods.server.at(port.number()),
-            Self::Client(_) => secured(pods.server, port),
+    fn connects(&self, port: Port) -> SocketAddr {
+        match self.part {
+            Part::Alone | Part::Server(_) => self.pods.server.at(port.number()),
+            Part::Client(_) => self.meets.at(port),
         }
     }
+}
 
+impl Part {
     /// Between two Envoys HTTP is HTTP/2: that is less work for both than many connections of HTTP/1.1.
     fn accepts_http2(&self, port: Port) -> bool {
         port == Port::Http2 || (port == Port::Http && matches!(self, Self::Server(_)))
@@ -80,7 +132,7 @@ impl Part {
 
 /// The whole configuration; `control_plane` is the socket of who is asked for what is discovered.
 pub(super) fn text(plans: &[Plan<'_>], admin: &Path, control_plane: Option<&Path>) -> String {
-    let all = || plans.iter().flat_map(|plan| Port::ALL.map(|port| (port, plan)));
+    let all = || plans.iter().flat_map(|plan| plan.ports.iter().map(move |port| (*port, plan)));
     let listeners: Vec<Value> = all().map(|(port, plan)| listener_of(port, plan)).collect();
     let mut clusters: Vec<Value> = all().map(|(port, plan)| cluster_of(port, plan)).collect();
     clusters.extend(control_plane.map(control_plane_of));
@@ -110,9 +162,13 @@ pub(super) fn name(port: Port) -> &'static str {
 }
 
 fn listener_of(port: Port, plan: &Plan<'_>) -> Value {
-    let (pod, address) = plan.part.listens(plan.pods, port);
-    let filter = if port.is_http() { http_filter(port, plan) } else { tcp_filter(port, plan) };
-    let mut chain = json!({ "filters": [filter] });
+    let (netns, address) = plan.listens(port);
+    let filters = match plan.allows {
+        _ if port.is_http() => vec![http_filter(port, plan)],
+        Some(caller) => vec![rbac::of_connections(caller, &plan.name(port)), tcp_filter(port, plan)],
+        None => vec![tcp_filter(port, plan)],
+    };
+    let mut chain = json!({ "filters": filters });
     if let Part::Server(papers) = plan.part {
         chain["transport_socket"] = papers.downstream();
     }
@@ -120,7 +176,7 @@ fn listener_of(port: Port, plan: &Plan<'_>) -> Value {
         "name": plan.name(port),
         "address": { "socket_address": {
             "address": address.ip(), "port_value": address.port(),
-            "network_namespace_filepath": pod.netns_path(),
+            "network_namespace_filepath": netns.path(),
         } },
         "filter_chains": [chain],
     })
@@ -131,6 +187,8 @@ fn http_filter(port: Port, plan: &Plan<'_>) -> Value {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         "dynamic_stats": false, "suppress_envoy_headers": true,
     });
+    let router = json!({ "name": "envoy.filters.http.router", "typed_config": router });
+    let filters: Vec<Value> = plan.allows.map(rbac::of_requests).into_iter().chain([router]).collect();
     let mut filter = json!({
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -140,7 +198,7 @@ fn http_filter(port: Port, plan: &Plan<'_>) -> Value {
             "generate_request_id": false,
             "server_header_transformation": "PASS_THROUGH",
             "access_log": access_log(plan.log, HTTP_FIELDS),
-            "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": router }],
+            "http_filters": filters,
         },
     });
     let name = plan.name(port);
@@ -200,7 +258,7 @@ fn access_log(log: Option<&Path>, fields: &[(&str, &str)]) -> Value {
 }
 
 fn cluster_of(port: Port, plan: &Plan<'_>) -> Value {
-    let mut target = plan.part.connects(plan.pods, port);
+    let mut target = plan.connects(port);
     target.set_port(target.port() + plan.shift);
     let endpoint = json!({ "endpoint": { "address": { "socket_address": {
         "address": target.ip(), "port_value": target.port(),

@@ -7,10 +7,8 @@ use std::{
     process::Command,
 };
 
-use serde_json::{Value, json};
-use testkit::Pod;
-
 use crate::{error::BenchError, subject::Setting};
+use serde_json::{Value, json};
 
 /// A workload's certificate, key and roots, and whom it accepts.
 #[derive(Debug)]
@@ -20,12 +18,15 @@ pub(super) struct Papers {
 }
 
 impl Papers {
-    /// Has them made by the authority of the run's daemons.
-    pub(super) fn of(pod: &Pod, setting: &Setting, directory: &Path) -> Result<Self, BenchError> {
-        let directory = directory.join(format!("{}-papers", pod.name()));
-        let identity = format!("{DOMAIN}ns/{}/sa/app", pod.namespace());
+    /// Has them made by the authority of the run's daemons, for the app of a namespace; where they are, they are kept.
+    pub(super) fn of(namespace: &str, setting: &Setting, directory: &Path) -> Result<Self, BenchError> {
+        let directory = directory.join(format!("{namespace}-papers"));
+        let identity = identity(namespace);
+        if directory.join("tls.key").exists() {
+            return Ok(Self { directory, peers: identity });
+        }
         let mut command = Command::new(&setting.canopy);
-        command.arg("certificate").arg("--identity").arg(identity).arg("--out").arg(&directory);
+        command.arg("certificate").arg("--identity").arg(&identity).arg("--out").arg(&directory);
         command.arg("--ca-dir").arg(setting.authority());
         let line = format!("{command:?}");
         let output = command.output().map_err(|e| BenchError::io(format!("run {line}"), e))?;
@@ -33,7 +34,7 @@ impl Papers {
             let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(BenchError::Tool { command: line, output });
         }
-        Ok(Self { directory, peers: format!("{DOMAIN}ns/{}/sa/app", super::super::CLIENTS) })
+        Ok(Self { directory, peers: identity })
     }
 
     /// For who connects.
@@ -71,6 +72,11 @@ impl Papers {
             "alpn_protocols": if http2 { vec!["h2"] } else { Vec::new() },
         })
     }
+}
+
+/// Who the app of a namespace is.
+pub(super) fn identity(namespace: &str) -> String {
+    format!("{DOMAIN}ns/{namespace}/sa/app")
 }
 
 const DOMAIN: &str = "spiffe://cluster.local/";

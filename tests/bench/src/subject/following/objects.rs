@@ -191,6 +191,7 @@ mod tests {
             address: Ipv4Addr::new(10, 77, 0, last),
             netns: format!("/run/netns/{name}").into(),
             node: NEAR,
+            has_sidecar: false,
         }
     }
 
