@@ -15,7 +15,7 @@ mod connection;
 mod engine;
 pub(crate) mod histogram;
 mod http1;
-mod http2;
+pub(crate) mod http2;
 mod patience;
 mod places;
 mod raw;
@@ -72,6 +72,8 @@ pub(crate) enum Exchange {
     Routes { count: usize, body: usize },
     /// HTTP/2 GET, with prior knowledge, this many at a time on each connection.
     Http2 { path: String, body: usize, streams: usize },
+    /// A unary call of gRPC with a message of so many bytes, prefix included, and the like of it back; this many at a time.
+    Grpc { body: usize, streams: usize },
     /// So many bytes there and back.
     Echo { bytes: usize },
     /// A short request for so many bytes; they are discarded in the kernel.
@@ -84,7 +86,7 @@ impl Exchange {
     /// Exchanges that one connection has under way at most.
     pub(crate) fn concurrency(&self) -> usize {
         match self {
-            Self::Http2 { streams, .. } => *streams,
+            Self::Http2 { streams, .. } | Self::Grpc { streams, .. } => *streams,
             _ => 1,
         }
     }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use testkit::{Pod, Process};
 
 use super::LOAD_CPU;
-use crate::{error::BenchError, role};
+use crate::{error::BenchError, load::http2, role};
 
 /// What a backend serves, and at which port of the server pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,10 +165,17 @@ pub(crate) const MIDDLE: usize = 1 << 10;
 /// See [`SMALL`].
 pub(crate) const LARGE: usize = 16 << 10;
 
+/// The file of a message of gRPC.
+const MESSAGE: &str = "message";
+
 /// The path of a route, in the scenario that has many; nginx serves the small body at each of them. All are of one length.
 pub(crate) fn route(number: usize) -> String {
     format!("{ROUTES}{number:05}")
 }
+
+/// What a call of gRPC asks for; nginx answers with a message of [`SMALL`] bytes and a status of 0. It reads a request to its end
+/// only for a mirror, and a file is not for POST: hence the detour.
+pub(crate) const CALL: &str = "/bench.Echo/Get";
 
 const ROUTES: &str = "/route/";
 
@@ -181,6 +188,8 @@ fn write_nginx_files(directory: &Path, shift: u16) -> Result<PathBuf, BenchError
     fs::create_dir_all(&temporary).map_err(failed(&temporary))?;
     let large = directory.join(LARGE.to_string());
     fs::write(&large, "x".repeat(LARGE)).map_err(failed(&large))?;
+    let message = directory.join(MESSAGE);
+    fs::write(&message, http2::message(SMALL)).map_err(failed(&message))?;
     let conf = directory.join("nginx.conf");
     fs::write(&conf, nginx_conf(directory, shift)).map_err(failed(&conf))?;
     Ok(conf)
@@ -214,6 +223,9 @@ http {{
         root {directory};
         location = /{SMALL} {{ return 200 \"{small}\"; }}
         location = /{MIDDLE} {{ return 200 \"{middle}\"; }}
+        location = {CALL} {{ mirror /read; alias {directory}/{MESSAGE}; error_page 405 =200 /{MESSAGE}; }}
+        location = /read {{ internal; return 204; }}
+        location = /{MESSAGE} {{ default_type application/grpc; add_trailer grpc-status 0; }}
         location {ROUTES} {{ return 200 \"{small}\"; }}
     }}
 }}

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::{Exchange, LoadError, http1::Http1, http2::Http2, raw::Raw};
-use crate::clock;
+use crate::{clock, lab::backends::CALL};
 
 /// A connection.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl Connection {
                 Protocol::Http1(Http1::spread(*count, clock::now() as usize, *body))
             }
             Exchange::Http2 { path, body, .. } => Protocol::Http2(Http2::new(path, *body, &mut out)),
+            Exchange::Grpc { body, .. } => Protocol::Http2(Http2::grpc(CALL, *body, &mut out)),
             Exchange::Echo { bytes } | Exchange::Connect { bytes } => Protocol::Raw(Raw::echo(*bytes)),
             Exchange::Bulk { bytes } => Protocol::Discard(Raw::bulk(*bytes)),
         };

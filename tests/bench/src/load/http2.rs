@@ -1,7 +1,8 @@
-//! HTTP/2 GET with prior knowledge, several streams at a time on a connection.
+//! HTTP/2 with prior knowledge, several streams at a time on a connection: GET, or a unary call of gRPC.
 //!
 //! Just as much of RFC 9113 as a client needs that trusts its server: requests in one fixed header block, answers
-//! checked for `:status 200` in its indexed form, for their length and for END_STREAM. It never decodes other headers.
+//! checked for `:status 200` in its indexed form, for their length and for END_STREAM. It never decodes other headers: of a call of
+//! gRPC that failed it knows by the message that is missing.
 
 use super::LoadError;
 
@@ -9,6 +10,8 @@ use super::LoadError;
 #[derive(Debug)]
 pub(crate) struct Http2 {
     block: Vec<u8>,
+    /// What follows the head of a request; nothing does with GET.
+    message: Option<Vec<u8>>,
     body: usize,
     next_stream: u32,
     streams: Vec<Stream>,
@@ -26,12 +29,22 @@ struct Stream {
 impl Http2 {
     /// A new connection; its opening words go to `out`.
     pub(crate) fn new(path: &str, body: usize, out: &mut Vec<u8>) -> Self {
+        Self::asking((header_block(path), None), body, out)
+    }
+
+    /// The same for calls of gRPC, whose message is as long as its answer's: so many bytes with their prefix.
+    pub(crate) fn grpc(path: &str, body: usize, out: &mut Vec<u8>) -> Self {
+        Self::asking((call_block(path), Some(message(body))), body, out)
+    }
+
+    fn asking((block, message): (Vec<u8>, Option<Vec<u8>>), body: usize, out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let settings = [0, ENABLE_PUSH, 0, 0, 0, 0, 0, INITIAL_WINDOW_SIZE, 0, 0x10, 0, 0];
         frame(out, SETTINGS, 0, 0, &settings);
         frame(out, WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes());
         Self {
-            block: header_block(path),
+            block,
+            message,
             body,
             next_stream: 1,
             streams: Vec::new(),
@@ -44,7 +57,13 @@ impl Http2 {
         let id = self.next_stream;
         self.next_stream += 2;
         self.streams.push(Stream { id, intended, received: 0 });
-        frame(out, HEADERS, END_STREAM | END_HEADERS, id, &self.block);
+        match &self.message {
+            None => frame(out, HEADERS, END_STREAM | END_HEADERS, id, &self.block),
+            Some(message) => {
+                frame(out, HEADERS, END_HEADERS, id, &self.block);
+                frame(out, DATA, END_STREAM, id, message);
+            }
+        }
     }
 
     pub(crate) fn received(
@@ -82,7 +101,10 @@ impl Http2 {
     fn frame(&mut self, f: Frame<'_>, out: &mut Vec<u8>, done: &mut Vec<u64>) -> Result<(), LoadError> {
         match f.kind {
             HEADERS => {
-                check_status(&f)?;
+                // What comes after a body is its trailers.
+                if !self.streams.iter().any(|stream| stream.id == f.id && stream.received > 0) {
+                    check_status(&f)?;
+                }
                 self.stream_frame(&f, 0, done)
             }
             DATA => {
@@ -173,6 +195,27 @@ fn header_block(path: &str) -> Vec<u8> {
     block
 }
 
+/// POST, as gRPC over HTTP/2 has it: its content-type (31 in the static table), and that trailers are understood.
+fn call_block(path: &str) -> Vec<u8> {
+    let mut block = header_block(path);
+    block[0] = 0x83;
+    for (name, value) in [(&[0x0f, 0x10][..], "application/grpc"), (b"\x00\x02te", "trailers")] {
+        block.extend_from_slice(name);
+        block.push(value.len() as u8);
+        block.extend_from_slice(value.as_bytes());
+    }
+    block
+}
+
+/// Uncompressed, with its length before it; of so many bytes in all.
+pub(crate) fn message(bytes: usize) -> Vec<u8> {
+    let length = bytes.saturating_sub(5);
+    let mut message = vec![0];
+    message.extend_from_slice(&(length as u32).to_be_bytes());
+    message.resize(5 + length, b'x');
+    message
+}
+
 /// A block may begin with updates of the table's size; then `:status` comes first.
 fn check_status(f: &Frame<'_>) -> Result<(), LoadError> {
     let mut at = usize::from(f.flags & PADDED != 0) + if f.flags & PRIORITY != 0 { 5 } else { 0 };
@@ -213,6 +256,33 @@ mod tests {
             http.received(&bytes[cut..], &mut out, &mut done).unwrap();
             assert_eq!(done, [9], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_call_of_grpc_is_answered_by_its_message_and_its_trailers_and_failed_without_a_message() {
+        let call = || {
+            let (mut out, done) = (Vec::new(), Vec::new());
+            let mut http = Http2::grpc("/bench.Echo/Get", 64, &mut out);
+            out.clear();
+            http.request(9, &mut out);
+            let head = out.windows(16).any(|window| window == b"application/grpc");
+            assert!(head && out.ends_with(&message(64)) && message(64).len() == 64);
+            (http, out, done)
+        };
+        let (mut http, mut out, mut done) = call();
+        let mut bytes = Vec::new();
+        frame(&mut bytes, HEADERS, END_HEADERS, 1, &[STATUS_200]);
+        frame(&mut bytes, DATA, 0, 1, &message(64));
+        http.received(&bytes, &mut out, &mut done).unwrap();
+        assert!(done.is_empty(), "the trailers are to come");
+        bytes.clear();
+        frame(&mut bytes, HEADERS, END_STREAM | END_HEADERS, 1, &[0x40, 1, b'a', 1, b'0']);
+        http.received(&bytes, &mut out, &mut done).unwrap();
+        assert_eq!(done, [9]);
+        let (mut http, mut out, mut done) = call();
+        bytes.clear();
+        frame(&mut bytes, HEADERS, END_STREAM | END_HEADERS, 1, &[STATUS_200]);
+        assert!(matches!(http.received(&bytes, &mut out, &mut done), Err(LoadError::Body { .. })));
     }
 
     #[test]

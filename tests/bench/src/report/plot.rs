@@ -21,7 +21,7 @@ struct Panel {
     show: fn(f64) -> String,
 }
 
-const PANELS: [Panel; 5] = [
+const PANELS: [Panel; 7] = [
     Panel { title: "exchanges per second (more is better)", value: |r| r.rps, show: thousands },
     Panel { title: "CPU time of the proxy per exchange, µs", value: |r| r.cpu_us_per_request, show: tenths },
     Panel { title: "p50 at the same rate for all, µs", value: |r| r.p50_us, show: tenths },
@@ -29,6 +29,16 @@ const PANELS: [Panel; 5] = [
     Panel {
         title: "resident memory after the load, MiB",
         value: |r| r.rss_bytes / 1_048_576.0,
+        show: tenths,
+    },
+    Panel {
+        title: "memory of the proxies of both nodes, with their sockets, MiB",
+        value: |r| r.further.memory_bytes / 1_048_576.0,
+        show: tenths,
+    },
+    Panel {
+        title: "CPU time of these proxies, ms a second",
+        value: |r| r.further.cpu_us_per_second / 1e3,
         show: tenths,
     },
 ];
@@ -148,8 +158,8 @@ fn thousands(value: f64) -> String {
 
 /// Grey is the direct way, green Canopy, orange what it is compared with.
 const STYLE: &str = ".ground{fill:#fff}text{fill:#222}.bold{font-weight:600}\
-    .s0{fill:#8a8f98}.s1{fill:#2b8a3e}.s2{fill:#d9730d}.s3{fill:#1864ab}\
-    @media(prefers-color-scheme:dark){.ground{fill:#16181d}text{fill:#e6e6e6}.s0{fill:#7d838d}.s1{fill:#51cf66}.s2{fill:#ff922b}.s3{fill:#4dabf7}}";
+    .s0{fill:#8a8f98}.s1{fill:#2b8a3e}.s2{fill:#d9730d}.s3{fill:#1864ab}.s4{fill:#862e9c}\
+    @media(prefers-color-scheme:dark){.ground{fill:#16181d}text{fill:#e6e6e6}.s0{fill:#7d838d}.s1{fill:#51cf66}.s2{fill:#ff922b}.s3{fill:#4dabf7}.s4{fill:#cc5de8}}";
 
 #[cfg(test)]
 mod tests {

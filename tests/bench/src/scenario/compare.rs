@@ -39,6 +39,7 @@ impl Scenario {
         let cases = vec![
             Case::small("http1-c32", 32),
             Case::new("http2-c32x10", Port::Http2, streams, 32),
+            Case::new("grpc-c32x10", Port::Http2, Exchange::Grpc { body: SMALL, streams: 10 }, 32),
             Case::new("tcp-ping-pong", Port::Echo, Exchange::Echo { bytes: SMALL }, 32),
             Case::new("tcp-bulk", Port::Source, Exchange::Bulk { bytes: BLOCK }, 4),
         ];
@@ -146,6 +147,25 @@ const LATENCY: [(&str, usize, f64); 6] = [
 mod tests {
     use super::*;
     use crate::outcome::{Sample, bars, verdict, verdict::Judgement};
+
+    #[test]
+    fn cases_and_subjects_have_the_names_that_were_promised() {
+        let latency = ["c4-1k-500", "c4-1k", "c4-1k-1500", "c64-1k-500", "c64-1k", "c64-1k-1500"];
+        let across = ["http1-c32", "http2-c32x10", "grpc-c32x10", "tcp-ping-pong", "tcp-bulk", "connect"];
+        let subjects = ["direct", "canopy-node", "canopy-sidecar", "envoy-node", "envoy-sidecar"];
+        for (scenario, cases) in
+            [(Scenario::compare_latency(), latency), (Scenario::compare_throughput(), across)]
+        {
+            let all = scenario.groups.iter().flat_map(|group| &group.cases);
+            assert_eq!(all.map(|case| case.name).collect::<Vec<_>>(), cases);
+            for group in &scenario.groups {
+                assert_eq!(group.subjects.iter().map(|kind| kind.name()).collect::<Vec<_>>(), subjects);
+            }
+        }
+        let rates =
+            Scenario::compare_latency().groups[0].cases.iter().map(|case| case.rate).collect::<Vec<_>>();
+        assert_eq!(rates, [500.0, 1_000.0, 1_500.0, 500.0, 1_000.0, 1_500.0].map(Some));
+    }
 
     #[test]
     fn every_bar_of_a_comparison_is_of_a_case_and_of_subjects_that_there_are() {
