@@ -34,7 +34,6 @@ pub(crate) struct Size {
 /// A mesh that is ready for load.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    pub kind: Kind,
     // Proxies end before the server, the server before the pods, and these before their nodes.
     proxies: Option<Proxies>,
     _web: Process,
@@ -54,7 +53,7 @@ impl Fleet {
             servers.push(lab::pod(nodes.there()?, &namespace, &format!("server{number}"))?);
         }
         let web = web(&nodes, &servers)?;
-        let mut fleet = Self { kind, proxies: None, _web: web, clients, servers, nodes };
+        let mut fleet = Self { proxies: None, _web: web, clients, servers, nodes };
         if let Some(mesh) = kind.mesh() {
             let nodes = &fleet.nodes;
             let start = Start { kind, mesh, nodes, setting, ports: &[Port::Http] };
