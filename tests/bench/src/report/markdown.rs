@@ -82,6 +82,9 @@ pub(crate) fn scenario(outcome: &Outcome) -> String {
         line(&mut text, "");
         text.push_str(&wire(&outcome.wire));
     }
+    for left in outcome.provenance.settings["left_out"].as_array().into_iter().flatten() {
+        line(&mut text, &format!("\nLeft out: {}.", left.as_str().unwrap_or("")));
+    }
     let repeated: u32 = outcome.samples.iter().map(|s| s.repeated).sum();
     if repeated > 0 {
         line(

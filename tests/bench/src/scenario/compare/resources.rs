@@ -46,7 +46,17 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
                     continue;
                 }
                 let setting = run.setting(&format!("{NAME}/{name}"))?;
-                samples.extend(Measurement { round, kind, size, plan, run }.all(&setting)?);
+                match (Measurement { round, kind, size, plan, run }).all(&setting) {
+                    Ok(measured) => samples.extend(measured),
+                    Err(error @ (BenchError::Interrupted | BenchError::Bypassed { .. })) => {
+                        return Err(error);
+                    }
+                    // Two hundred proxies may be too many for this machine in other ways: what was measured is kept.
+                    Err(error) => {
+                        run.progress(&format!("left out: {error}"));
+                        left_out.push(failed(kind, size, &error));
+                    }
+                }
             }
         }
     }
@@ -208,6 +218,13 @@ fn summary(mut outcome: Outcome, samples: Vec<Sample>) -> Outcome {
     Outcome { samples: all.0, ..outcome }
 }
 
+/// What a reader is told of a fleet that could not be measured; the end of a log is for whoever ran it.
+fn failed(kind: Kind, size: Size, error: &BenchError) -> String {
+    let said = error.to_string();
+    let said = said.split([';', '\n']).next().unwrap_or("");
+    format!("{} with {} pods on each node of {} tenants: {said}", kind.name(), size.pods, size.tenants)
+}
+
 /// Why a fleet would not be measured but swapped, or the machine be out of memory.
 fn does_not_fit(kind: Kind, size: Size) -> Option<String> {
     let needed = 2 * size.pods as u64 * each(kind);
@@ -281,6 +298,15 @@ mod tests {
         for bar in own {
             assert!(cases.iter().any(|case| case == bar.case), "{}", bar.case);
         }
+    }
+
+    #[test]
+    fn of_what_was_left_out_the_reason_is_told_and_no_log() {
+        let error = BenchError::Load("no answer from pair 7; envoy: /home/one/log".into());
+        let kind = Kind::Compared(Mesh::EnvoySidecar, Sharing::Shared);
+        let said = failed(kind, Size { pods: 110, tenants: 30 }, &error);
+        assert!(said.starts_with("envoy-sidecar with 110 pods on each node of 30 tenants"), "{said}");
+        assert!(said.ends_with("no answer from pair 7"), "{said}");
     }
 
     #[test]
