@@ -203,6 +203,40 @@ fn a_pod_that_waits_at_the_gate_is_enrolled_before_the_control_plane_can_know_it
 }
 
 #[test]
+fn a_pod_is_served_where_its_sandbox_is_made_anew_before_the_control_plane_has_heard_of_its_address() {
+    let places = Places::default();
+    let setup = Setup::new(|_| {});
+    let mut setup = Setup { source: setup.source.with_gate(places.clone()), ..setup };
+    let stream = setup.plane.accept();
+    stream.opened();
+    stream.say(response(Kind::Address, "1", &[pod("a", [10, 0, 0, 1])], &[]));
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Address) {
+        stream.say(response(kind, "first", &[], &[]));
+    }
+    let addresses = |outcome: &Outcome| outcome.mesh.workloads[&name("a")].addresses.clone();
+    let [former, now] = [1, 2].map(|last| vec![IpAddr::from([10, 0, 0, last])]);
+    assert_eq!(addresses(&next(&mut setup.source)), former);
+    let sandbox = Sandbox {
+        uid: "u".to_owned(),
+        pod: name("a"),
+        container: "c".to_owned(),
+        netns: Some("/run/netns/b".into()),
+        addresses: now.clone(),
+        handler: Handler::default(),
+    };
+    // That the file of a pod says an address is no proof that its sandbox has it.
+    let text = POD.replace("namespace: shop,", "namespace: shop, uid: u,").replace("10.0.0.1", "10.0.0.2");
+    setup.files.send(outcome(&text)).unwrap();
+    assert!(is_quiet(&mut setup.source));
+    places.told(sandbox).unwrap();
+    let text = text.replace("/run/netns/a", "/run/netns/b");
+    setup.files.send(outcome(&text)).unwrap();
+    let anew = next(&mut setup.source);
+    assert_eq!(addresses(&anew), now);
+    assert_eq!(anew.mesh.workloads[&name("a")].netns.as_deref(), Some(Path::new("/run/netns/b")));
+}
+
+#[test]
 fn nothing_is_served_before_the_nodes_own_files_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let plane = Plane::start(Socket::Unix(&directory.path().join("control.sock")));
