@@ -30,6 +30,7 @@ use crate::{
     mode::{hours::Hours, steering::Steering},
     sys::clock,
     telemetry::{
+        events::LeftOut,
         gate::Waits,
         metrics::{self, Readings},
     },
@@ -55,6 +56,8 @@ pub struct Daemon {
     pub discovery: Option<Arc<Standing>>,
     /// What its gate counts, if it has one.
     pub gate: Option<Waits>,
+    /// Events that it does not write, if it is to write any.
+    pub events: Option<Arc<LeftOut>>,
     /// Whether it is there for one pod, and not ready before that is carried.
     pub is_sidecar: bool,
 }
@@ -204,6 +207,10 @@ impl Readings for Daemon {
 
     fn discovery(&self) -> Option<metrics::Discovery> {
         self.discovery.as_ref().map(|discovery| discovery.to_metrics())
+    }
+
+    fn events(&self) -> Option<Arc<LeftOut>> {
+        self.events.clone()
     }
 
     fn gate(&self) -> Option<Waits> {

@@ -246,6 +246,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         origin,
         discovery,
         gate,
+        events: matches!(options.manifests, Manifests::Kubernetes(_)).then(Arc::default),
         is_sidecar: options.sidecar.is_some(),
     });
     let control = {
@@ -289,7 +290,8 @@ async fn serve(
     let Doors { admin, gate, metrics, mut signals } = doors;
     let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
     let node = options.node.as_ref().map(ToString::to_string).unwrap_or_default();
-    let notes = told::notes(&options.manifests, &node).await;
+    let left_out = daemon.events.clone().unwrap_or_default();
+    let notes = told::notes(&options.manifests, &node, left_out).await;
     if let Some(notes) = notes.clone() {
         tokio::spawn(told::follow(forest.clone(), Arc::clone(&status), node, notes));
     }
