@@ -245,6 +245,7 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         access_log_dropped: dropped,
         origin,
         discovery,
+        demand: configured.demand,
         gate,
         events: matches!(options.manifests, Manifests::Kubernetes(_)).then(Arc::default),
         is_sidecar: options.sidecar.is_some(),
