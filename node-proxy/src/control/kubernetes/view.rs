@@ -140,7 +140,7 @@ impl View {
         let FileText::Bytes(bytes) = text else { return Some(text.clone()) };
         // While a pod's sandbox is made anew, the kubelet goes on saying what the former one had. It says what this one has once that
         // runs, and that waits to be enrolled.
-        let is_of_this = |address: &IpAddr| placed.addresses.contains(address);
+        let is_of_this = |address: &IpAddr| !placed.are_given || placed.addresses.contains(address);
         let is_current = !facts.addresses.is_empty() && facts.addresses.iter().all(is_of_this);
         let class = facts.runtime_class.as_ref().and_then(|class| self.handlers.get(class));
         let say = Say {

@@ -39,6 +39,9 @@ pub struct Sandbox {
     pub netns: Option<PathBuf>,
     /// Its addresses, before the API server has them.
     pub addresses: Vec<IpAddr>,
+    /// Whether these are what who made it gave it. Otherwise they were seen on its interfaces, where a pod that may do that puts whatever it
+    /// likes, another's address, too: they count only where nobody says anything else.
+    pub are_given: bool,
     /// What runs it, where that is known.
     pub handler: Handler,
 }
@@ -107,8 +110,10 @@ impl Told {
     fn learn(&mut self, found: &Sandbox) -> bool {
         let sandbox = &self.sandbox;
         // What runs it, the plugin is not told; and of a pod with several networks, it may have heard of another one last.
-        let is_elsewhere = !found.addresses.is_empty()
-            && sandbox.addresses.iter().any(|address| !found.addresses.contains(address));
+        let is_wrong = |address: &IpAddr| !found.addresses.contains(address);
+        let is_elsewhere = found.are_given
+            && !found.addresses.is_empty()
+            && (!sandbox.are_given || sandbox.addresses.iter().any(is_wrong));
         if found.handler == sandbox.handler && !is_elsewhere {
             return false;
         }
@@ -116,6 +121,7 @@ impl Told {
         sandbox.handler = found.handler.clone();
         if is_elsewhere {
             sandbox.addresses.clone_from(&found.addresses);
+            sandbox.are_given = true;
         }
         true
     }
@@ -126,7 +132,9 @@ impl Known {
     /// the same, the runtime finds again.
     fn give_away(&mut self, new: &Sandbox) -> BTreeSet<String> {
         let is_ended = |sandbox: &Sandbox| {
-            sandbox.uid != new.uid && sandbox.addresses.iter().any(|address| new.addresses.contains(address))
+            new.are_given
+                && sandbox.uid != new.uid
+                && sandbox.addresses.iter().any(|address| new.addresses.contains(address))
         };
         let told = self.told.extract_if(.., |_, told| is_ended(&told.sandbox));
         let mut ended: BTreeSet<String> = told.map(|(uid, _)| uid).collect();
@@ -153,7 +161,9 @@ impl Places {
     /// Whether these are addresses that a pod has in its sandbox, by the word of who made that. No pod has a say in it.
     pub fn has(&self, uid: &str, pod: &PodName, addresses: &[IpAddr]) -> bool {
         let is_its = |sandbox: Arc<Sandbox>| {
-            sandbox.pod == *pod && addresses.iter().all(|address| sandbox.addresses.contains(address))
+            sandbox.are_given
+                && sandbox.pod == *pod
+                && addresses.iter().all(|address| sandbox.addresses.contains(address))
         };
         !addresses.is_empty() && self.of(uid).is_some_and(is_its)
     }

@@ -11,6 +11,7 @@ pub(super) fn sandbox(uid: &str, container: &str) -> Sandbox {
         container: container.to_owned(),
         netns: Some(format!("/run/netns/{container}").into()),
         addresses: vec![address(uid)],
+        are_given: true,
         handler: Handler::default(),
     }
 }
@@ -76,6 +77,13 @@ fn an_address_is_the_sandboxs_that_got_it_last_and_of_no_pod_but_its_own() {
     places.told(Sandbox { addresses, ..sandbox("c", "3") }).unwrap();
     assert_eq!(*heard.lock().unwrap(), ["a", "b", "c"]);
     assert!(places.of("a").is_none() && places.of("b").is_none() && places.has("c", &cart, &own));
+    // What was only seen on interfaces takes nothing from anybody, and is nobody's word.
+    let seen = Sandbox { are_given: false, ..sandbox("d", "4") };
+    places.told(Sandbox { addresses: vec![address("a"), address("d")], ..seen.clone() }).unwrap();
+    assert!(places.has("c", &cart, &own) && !places.has("d", &cart, &own), "another's address");
+    assert!(!places.has("d", &cart, &[address("d")]));
+    places.found(vec![Arc::new(sandbox("d", "4"))]);
+    assert!(places.has("d", &cart, &[address("d")]) && !places.has("d", &cart, &own), "the runtime knows");
     // What the runtime runs is there all the same.
     places.found(vec![Arc::new(sandbox("b", "2"))]);
     assert!(places.of("b").is_some());

@@ -161,7 +161,7 @@ fn a_pod_has_the_addresses_of_its_sandbox_until_its_status_has_them_and_when_it_
     view.take(changes([namespace("shop", Some("node")), pod("a", starting)]));
     assert!(!view.files().contains_key(Path::new("Pod/shop/a.json")), "no workload yet");
     let addresses = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
-    made.put("uid-a", Placed { addresses: addresses.clone(), ..Placed::default() });
+    made.put("uid-a", Placed { addresses: addresses.clone(), are_given: true, ..Placed::default() });
     assert!(view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() }));
     assert_eq!(given(&view), [captured("a")]);
     let of = |view: &View| read(view).mesh.workloads.values().next().unwrap().addresses.clone();
@@ -178,11 +178,13 @@ fn a_pod_has_the_addresses_of_its_sandbox_until_its_status_has_them_and_when_it_
         says(&mut view, former);
         assert_eq!(of(&view), addresses, "{former:?}");
     }
-    // Where nobody knows a sandbox's, what the API server says is all that there is.
-    made.make("uid-a");
-    view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() });
+    // Where nobody knows a sandbox's, or it was only seen what it has on its interfaces, what the API server says is all that counts.
     let said: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::7".parse().unwrap()];
-    assert_eq!(of(&view), said);
+    for addresses in [Vec::new(), addresses] {
+        made.put("uid-a", Placed { addresses, ..Placed::default() });
+        view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() });
+        assert_eq!(of(&view), said);
+    }
 }
 
 #[test]

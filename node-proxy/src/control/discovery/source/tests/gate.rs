@@ -10,6 +10,7 @@ fn sandbox(netns: &str, addresses: &[IpAddr]) -> Sandbox {
         container: "c".to_owned(),
         netns: Some(netns.into()),
         addresses: addresses.to_vec(),
+        are_given: true,
         handler: Handler::default(),
     }
 }
