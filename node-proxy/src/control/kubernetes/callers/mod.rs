@@ -132,8 +132,10 @@ impl Callers {
                 Entry::Known => break None,
                 Entry::Stranger(place) => break Some(place),
                 Entry::Refused => return Err(Refusal::Rate),
-                // Its sender says nothing, and goes when it is known what came of it.
-                Entry::Wait(mut reviewed) => drop(reviewed.changed().await),
+                Entry::Wait(mut reviewed) => {
+                    // Its sender says nothing, and goes when it is known what came of it.
+                    let _ = reviewed.changed().await;
+                }
             }
         };
         if !self.standing.is_complete() {
