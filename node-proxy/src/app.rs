@@ -24,17 +24,23 @@ use crate::{
         Subject,
         configuration::{Configuration, Reading},
     },
-    control::{Status, discovery::client::Standing},
+    control::{
+        Status,
+        discovery::client::{Demand, Standing},
+    },
     explain::{self, Ask, World, told::Explanation},
     forest::{ForestHandle, Phase, costs::NodeCosts, describe::ForestDescription},
     mode::{hours::Hours, steering::Steering},
     sys::clock,
     telemetry::{
+        events::LeftOut,
         gate::Waits,
         metrics::{self, Readings},
     },
     tenancy::{Balance, Ledger, Row, Told, showback::Hour},
 };
+
+mod unused;
 
 /// What a running daemon is made of, as far as it is asked about.
 #[derive(Debug)]
@@ -53,8 +59,12 @@ pub struct Daemon {
     pub origin: Arc<Origin>,
     /// How it stands with its control plane, if it has one.
     pub discovery: Option<Arc<Standing>>,
+    /// By what it asks its control plane for one thing after the other, if it does.
+    pub demand: Option<Demand>,
     /// What its gate counts, if it has one.
     pub gate: Option<Waits>,
+    /// Events that it does not write, if it is to write any.
+    pub events: Option<Arc<LeftOut>>,
     /// Whether it is there for one pod, and not ready before that is carried.
     pub is_sidecar: bool,
 }
@@ -105,8 +115,12 @@ impl Subject for Daemon {
     fn explain(&self, ask: Ask) -> BoxFuture<'static, Result<Explanation, String>> {
         let (forest, status, origin) =
             (self.forest.clone(), Arc::clone(&self.status), Arc::clone(&self.origin));
+        let demand = self.demand.clone();
         Box::pin(async move {
             let question = ask.question().map_err(|error| error.to_string())?;
+            if let Some(demand) = &demand {
+                unused::ask(demand, &question, &origin.domain).await?;
+            }
             let waiting = forest.describe().await.waiting.into_iter();
             let waiting = waiting.map(|waiting| (waiting.pod, waiting.problem)).collect();
             let in_force = status.in_force();
@@ -204,6 +218,10 @@ impl Readings for Daemon {
 
     fn discovery(&self) -> Option<metrics::Discovery> {
         self.discovery.as_ref().map(|discovery| discovery.to_metrics())
+    }
+
+    fn events(&self) -> Option<Arc<LeftOut>> {
+        self.events.clone()
     }
 
     fn gate(&self) -> Option<Waits> {

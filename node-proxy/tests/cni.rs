@@ -170,6 +170,28 @@ fn what_is_installed_runs_and_what_is_uninstalled_is_gone() {
 }
 
 #[test]
+fn while_a_daemon_runs_nothing_of_it_is_removed_and_it_is_said_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["net.d", "bin", "state"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    fs::write(at("bin/canopy-cni"), "").unwrap();
+    fs::write(at("state/kept"), "x").unwrap();
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let (conf, bin, state) = (text(at("net.d")), text(at("bin")), text(at("state")));
+    let _daemon = std::os::unix::net::UnixListener::bind(at("state/gate.sock")).unwrap();
+    let arguments = ["uninstall", "--cni-conf-dir", &conf, "--cni-bin-dir", &bin, "--remove-state", &state];
+    let output = canopy(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{output:?}");
+    for word in ["a daemon still runs", "state/gate.sock is answered", "delete daemonset canopy-node"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(at("state/kept").exists() && at("bin/canopy-cni").exists(), "nothing was changed");
+}
+
+#[test]
 fn while_it_watches_it_mends_and_at_its_end_it_leaves_the_plugin() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

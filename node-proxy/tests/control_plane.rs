@@ -65,8 +65,11 @@ fn every_metric_is_documented_with_its_type_and_its_labels() {
     let status = Arc::<Status>::default();
     let cluster = Arc::new(Standing::new(&kubernetes::cluster()));
     let authority = authority(Arc::clone(&cluster));
-    let page = |authority| {
-        page::ControlPage::new(streams.figures(), Arc::clone(&status), Some(Arc::clone(&cluster)), authority)
+    let page = |authority: Option<Arc<Authority>>| {
+        let callers = authority.as_ref().map(|authority| authority.callers());
+        let (cluster, events) = (Some(Arc::clone(&cluster)), Some(Arc::default()));
+        let parts = page::Parts { cluster, events, authority, callers };
+        page::ControlPage::new(streams.figures(), Arc::clone(&status), parts)
     };
     let (shown, alone) = (page(Some(authority)), page(None));
     assert!(!alone.is_ready(), "nothing is served yet");

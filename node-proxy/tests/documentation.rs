@@ -12,6 +12,7 @@ use ebpf_redirect::{Counter, FenceState, FencedPackets, FencedPod};
 use node_proxy::{
     telemetry::{
         Reason,
+        events::LeftOut,
         gate::{Passage, Waits},
         metrics::{Configuration, Discovered, Discovery, Metrics, Readings},
     },
@@ -97,6 +98,9 @@ impl Readings for Everything {
     fn discovery(&self) -> Option<Discovery> {
         let types = vec![Discovered { of: "Address", acked: 1, nacked: 1, resources: 1 }];
         Some(Discovery { connected: true, types, oversized: [("request", 0), ("response", 0)] })
+    }
+    fn events(&self) -> Option<Arc<LeftOut>> {
+        Some(Arc::default())
     }
     fn gate(&self) -> Option<Waits> {
         let waits = Waits::default();

@@ -111,6 +111,13 @@ impl Assembly {
         self.dirty.keys.extend(others.into_iter().map(Key::Workload));
     }
 
+    /// Says of which of the pods that are [on this machine](Self::place) the addresses are those that their sandboxes have, by the word of
+    /// who made these. Whatever else is said of their addresses is of former sandboxes: a control plane hears of a pod's new address
+    /// only when the pod has passed the gate.
+    pub fn vouch(&mut self, pods: BTreeSet<PodName>) {
+        self.dirty.keys.extend(self.workloads.vouch(pods).into_iter().map(Key::Workload));
+    }
+
     /// Puts the mesh together anew, as far as anything changed.
     pub fn make(&mut self) -> Made {
         let mut dirty = mem::take(&mut self.dirty);

@@ -20,7 +20,7 @@ use crate::cni::{
     install::{
         Options, Told,
         account::{self, Account},
-        empty, install, uninstall, watch,
+        empty, install, refuse_running, uninstall, watch,
     },
     network,
 };
@@ -208,6 +208,11 @@ impl Install {
 impl Uninstall {
     fn run(self) -> Outcome {
         let Places { cni_conf_dir, cni_bin_dir } = self.places;
+        if !self.remove_state.is_empty() {
+            // Where each daemon holds its name, whichever directories it has besides.
+            let names = ebpf_redirect::remains::Places::default().run;
+            refuse_running(self.remove_state.iter().chain([&names]).map(PathBuf::as_path))?;
+        }
         let mut changes = uninstall(&cni_conf_dir, &cni_bin_dir, self.keep_binary)?;
         for directory in &self.remove_state {
             changes.extend(empty(directory)?);

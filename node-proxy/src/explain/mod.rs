@@ -28,7 +28,10 @@ use crate::{
     snapshot::{Destination, Snapshot},
 };
 
-pub use self::ask::{Ask, AskError, Question};
+pub use self::{
+    ask::{Ask, AskError, Question},
+    target::service_of,
+};
 
 pub mod permissions;
 pub mod told;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use config::{
     model::{Egress, Service},
-    name::{Name as ObjectName, Namespace, ServiceName},
+    name::{ClusterDomain, Name as ObjectName, Namespace, ServiceName},
 };
 
 use super::{
@@ -37,15 +37,9 @@ impl Telling<'_> {
         }
     }
 
-    /// The Service that a name means to the caller: `cart`, `cart.shop`, `cart.shop.svc`, `cart.shop.svc.cluster.local`.
+    /// The Service that a name means to the caller, if there is one.
     fn service(&self, host: &str) -> Option<(ServiceName, &Service)> {
-        let suffix = format!(".svc.{}", self.world.domain);
-        let name = host.strip_suffix(suffix.as_str()).or_else(|| host.strip_suffix(".svc")).unwrap_or(host);
-        let (name, namespace) = match name.split_once('.') {
-            Some((name, namespace)) => (name, Namespace::try_from(namespace).ok()?),
-            None => (name, self.caller.pod.namespace.clone()),
-        };
-        let name = ServiceName::new(namespace, ObjectName::try_from(name).ok()?);
+        let name = service_of(host, &self.caller.pod.namespace, self.world.domain)?;
         let service = self.world.mesh.services.get(&name)?;
         Some((name, service))
     }
@@ -183,4 +177,17 @@ impl Telling<'_> {
             by,
         }
     }
+}
+
+/// The Service that a host means to callers of a namespace, whether there is one or not: `cart`, `cart.shop`, `cart.shop.svc`,
+/// `cart.shop.svc.cluster.local`.
+pub fn service_of(host: &str, of: &Namespace, domain: &ClusterDomain) -> Option<ServiceName> {
+    let host = host.trim_end_matches('.');
+    let suffix = format!(".svc.{domain}");
+    let name = host.strip_suffix(suffix.as_str()).or_else(|| host.strip_suffix(".svc")).unwrap_or(host);
+    let (name, namespace) = match name.split_once('.') {
+        Some((name, namespace)) => (name, Namespace::try_from(namespace).ok()?),
+        None => (name, of.clone()),
+    };
+    Some(ServiceName::new(namespace, ObjectName::try_from(name).ok()?))
 }

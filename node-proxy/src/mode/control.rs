@@ -13,7 +13,7 @@ use config::{
     store,
 };
 
-use self::page::ControlPage;
+use self::page::{ControlPage, Parts};
 use super::{
     Manifests,
     sidecar::given::{GivenError, GivenSource},
@@ -31,7 +31,7 @@ use crate::{
         },
     },
     sys::descriptors,
-    telemetry::server,
+    telemetry::{events::LeftOut, server},
 };
 
 pub mod page;
@@ -104,6 +104,7 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
     }
     let Followed { source, cluster } = follow(&options)?;
     let standing = cluster.as_ref().map(|cluster| Arc::clone(&cluster.standing));
+    let events = cluster.as_ref().map(|cluster| Arc::clone(&cluster.events));
     let streams = Arc::new(Streams::new(options.site.clone()));
     let status = Arc::new(Status::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -118,9 +119,10 @@ pub fn run(options: ControlOptions) -> Result<(), ControlError> {
         let webhook = webhook(&options, authority.as_ref()).await?;
         let served = Server::open(&options.listen, tls, Arc::clone(&streams)).await?;
         let demands_tokens = callers.is_some();
-        let served = served.certifying(authority.clone()).knowing(callers);
+        let served = served.certifying(authority.clone()).knowing(callers.clone());
         let mut signals = Signals::new().map_err(system("signals"))?;
-        let page = ControlPage::new(streams.figures(), Arc::clone(&status), standing, authority.clone());
+        let parts = Parts { cluster: standing, events, authority: authority.clone(), callers };
+        let page = ControlPage::new(streams.figures(), Arc::clone(&status), parts);
         tokio::spawn(metrics.show(Arc::new(page)));
         for listen in served.addresses().map_err(system("the address of a socket"))? {
             let metrics = options.metrics_addr;
@@ -173,6 +175,8 @@ struct Cluster {
     access: Access,
     standing: Arc<Standing>,
     residents: Arc<Residents>,
+    /// Those that are not written.
+    events: Arc<LeftOut>,
 }
 
 /// Who is asked whose a token is, if one is asked for; of an authority, the same, with one count of strangers.
@@ -185,7 +189,7 @@ async fn callers(
     if let Some(authority) = authority {
         return Ok(Some(authority.callers()));
     }
-    let Cluster { access, standing, residents } = cluster;
+    let Cluster { access, standing, residents, .. } = cluster;
     Callers::open(believed, access, Arc::clone(residents), Arc::clone(standing)).await.map(Some)
 }
 
@@ -195,7 +199,7 @@ async fn authority(
     cluster: Option<&Cluster>,
 ) -> Result<Option<Arc<Authority>>, KubernetesError> {
     let (Some(own), Some(cluster)) = (options.authority.clone(), cluster) else { return Ok(None) };
-    let Cluster { access, standing, residents } = cluster;
+    let Cluster { access, standing, residents, .. } = cluster;
     Authority::open(own, access, Arc::clone(residents), Arc::clone(standing)).await.map(Some)
 }
 
@@ -225,8 +229,10 @@ fn follow(options: &ControlOptions) -> Result<Followed, ControlError> {
                 capture: None,
             })?;
             let (standing, residents) = (source.standing(), source.residents());
-            let cluster = Some(Cluster { access: access.clone(), standing, residents });
-            Ok(Followed { source: Box::new(Reported::start(source, access)?), cluster })
+            let reported = Reported::start(source, access)?;
+            let events = reported.left_out();
+            let cluster = Some(Cluster { access: access.clone(), standing, residents, events });
+            Ok(Followed { source: Box::new(reported), cluster })
         }
     }
 }

@@ -245,7 +245,9 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
         access_log_dropped: dropped,
         origin,
         discovery,
+        demand: configured.demand,
         gate,
+        events: matches!(options.manifests, Manifests::Kubernetes(_)).then(Arc::default),
         is_sidecar: options.sidecar.is_some(),
     });
     let control = {
@@ -289,7 +291,8 @@ async fn serve(
     let Doors { admin, gate, metrics, mut signals } = doors;
     let (forest, status) = (daemon.forest.clone(), Arc::clone(&daemon.status));
     let node = options.node.as_ref().map(ToString::to_string).unwrap_or_default();
-    let notes = told::notes(&options.manifests, &node).await;
+    let left_out = daemon.events.clone().unwrap_or_default();
+    let notes = told::notes(&options.manifests, &node, left_out).await;
     if let Some(notes) = notes.clone() {
         tokio::spawn(told::follow(forest.clone(), Arc::clone(&status), node, notes));
     }

@@ -16,7 +16,10 @@ use crate::{
     cell::Find,
     control::{
         ConfigSource, FileSource,
-        discovery::{client::Standing, source::DiscoverySource},
+        discovery::{
+            client::{Demand, Standing},
+            source::DiscoverySource,
+        },
         kubernetes::{self, Annotated, Capture, KubernetesSource, Sandboxes},
         sandboxes::{Places, cri},
     },
@@ -42,6 +45,8 @@ pub(super) struct Configured {
     pub(super) standing: Option<Arc<Standing>>,
     /// Who says what a destination is that nobody has been told of yet, where they are asked for one by one.
     pub(super) find: Option<Arc<dyn Find>>,
+    /// The same, by whatever is asked for.
+    pub(super) demand: Option<Demand>,
 }
 
 /// Begins to read manifests. Of a cluster, a node that follows a control plane reads which of its own pods it carries, and no more.
@@ -95,14 +100,15 @@ pub(super) fn configuration(
     reading: store::Options,
 ) -> io::Result<Configured> {
     let Some(mut client) = options.discovery.clone() else {
-        return Ok(Configured { source: manifests, standing: None, find: None });
+        return Ok(Configured { source: manifests, standing: None, find: None, demand: None });
     };
     client.introduction.addresses = reading.node_addresses.clone();
     let source = DiscoverySource::start(client, manifests, reading, options.site.domain.clone())?;
     let source = source.with_gate(places.clone());
     let standing = Some(source.standing());
-    let find = source.demand().map(|demand| Arc::new(demand) as Arc<dyn Find>);
-    Ok(Configured { source: Box::new(source), standing, find })
+    let demand = source.demand();
+    let find = demand.clone().map(|demand| Arc::new(demand) as Arc<dyn Find>);
+    Ok(Configured { source: Box::new(source), standing, find, demand })
 }
 
 /// Where certificates come from.

@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Reason, costs, discovery, fences, gate};
+use super::{Reason, costs, discovery, events, fences, gate};
 use crate::tenancy::{Balance, Ledger, Row};
 
 pub use super::discovery::{Discovered, Discovery};
@@ -44,6 +44,8 @@ pub trait Readings: Send + Sync + fmt::Debug + 'static {
     fn discovery(&self) -> Option<Discovery>;
     /// What the gate has counted; `None` where there is none.
     fn gate(&self) -> Option<gate::Waits>;
+    /// Events of Kubernetes that were not written; `None` where none are.
+    fn events(&self) -> Option<Arc<events::LeftOut>>;
     /// Whether the first configuration is in force.
     fn is_ready(&self) -> bool;
 }
@@ -239,6 +241,9 @@ impl Collector for Scrape {
         }
         if let Some(waits) = self.readings.gate() {
             gate::encode(&mut encoder, &waits)?;
+        }
+        if let Some(left_out) = self.readings.events() {
+            events::encode(&mut encoder, &left_out)?;
         }
         self.encode_daemon(&mut encoder)
     }

@@ -6,6 +6,7 @@
 pub mod access;
 mod costs;
 mod discovery;
+pub mod events;
 mod fences;
 pub mod gate;
 pub mod metrics;

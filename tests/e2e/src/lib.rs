@@ -13,7 +13,7 @@ pub use left::{files_of, groups_of, processes_of, rules_of};
 pub use memory::{forget_peak, peak, resident};
 pub use mesh::Mesh;
 pub use origin::{Origin, Seen};
-pub use plugin::run_plugin;
+pub use plugin::{PodSandbox, run_plugin, run_plugin_for};
 pub use raw::{Listener, byte, dial, end_of, head, is_reset};
 pub use requests::{ask, is_answered};
 pub use spire::{DELEGATE, SpireAgent, SpireServer, TRUST_DOMAIN};

@@ -28,6 +28,7 @@ impl Assembly {
             self.note_everywhere(dirty);
             for namespace in tenants::renew(&self.held, self.early.namespaces(), &mut next, changes) {
                 dirty.keys.extend(self.held.pods_of(&namespace));
+                dirty.keys.extend(self.early.of(&namespace).cloned().map(Key::Workload));
             }
         }
         if dirty.tenants || dirty.keys.contains(&Key::NetworkEverywhere) {
@@ -39,7 +40,7 @@ impl Assembly {
         let pods =
             pods.into_iter().filter_map(|key| if let Key::Workload(pod) = key { Some(pod) } else { None });
         self.workloads.renew((&self.held, &self.early), pods.collect(), &mut next, changes);
-        self.early.close(&self.held, &mut next, changes);
+        self.early.close(self.workloads.untold(), &mut next, changes);
         if dirty.guarded {
             next.guarded = self.held.guarded().collect();
         }

@@ -5,12 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    build::{put, same},
-    held::Held,
-};
+use super::build::{put, same};
 use crate::{
-    discovery::lower::Key,
     model::{AuthorizationPolicy, Mesh, Scope},
     name::{Name, Namespace, PodName, PolicyName},
     store::Changes,
@@ -42,12 +38,16 @@ impl Early {
         self.pods.iter().map(|pod| &pod.namespace)
     }
 
-    /// Closes those to whatever comes in that nobody tells of.
-    pub(super) fn close(&mut self, held: &Held, next: &mut Mesh, changes: &mut Changes) {
+    /// Those of a namespace.
+    pub(super) fn of(&self, namespace: &Namespace) -> impl Iterator<Item = &PodName> {
+        self.pods.iter().filter(move |pod| pod.namespace == *namespace)
+    }
+
+    /// Closes those to whatever comes in that are in the mesh as this machine alone knows them.
+    pub(super) fn close(&mut self, untold: &BTreeSet<PodName>, next: &mut Mesh, changes: &mut Changes) {
         let Ok(name) = Name::try_from(NOT_TOLD_OF) else { return };
         let mut of: BTreeMap<Namespace, BTreeSet<PodName>> = BTreeMap::new();
-        let is_untold = |pod: &&PodName| held.object(&Key::Workload((*pod).clone())).is_none();
-        for pod in self.pods.iter().filter(is_untold).filter(|pod| next.workloads.contains_key(*pod)) {
+        for pod in self.pods.intersection(untold) {
             of.entry(pod.namespace.clone()).or_default().insert(pod.clone());
         }
         let namespaces: BTreeSet<Namespace> = of.keys().chain(&self.closed).cloned().collect();

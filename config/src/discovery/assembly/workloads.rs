@@ -29,6 +29,10 @@ use crate::{
 pub(super) struct State {
     /// Pods of this machine, as its own files tell.
     local: BTreeMap<PodName, Arc<Workload>>,
+    /// Those whose addresses there are known from who made their sandboxes.
+    vouched: BTreeSet<PodName>,
+    /// Those that are in the mesh as their files tell, since no resource is about them.
+    untold: BTreeSet<PodName>,
     /// Those that ask for it, whether it is granted or not.
     asking: BTreeSet<PodName>,
     /// The ports that are captured all the same, and who says so.
@@ -41,6 +45,17 @@ impl State {
         let before = std::mem::replace(&mut self.local, local);
         let all: BTreeSet<&PodName> = before.keys().chain(self.local.keys()).collect();
         all.into_iter().filter(|pod| before.get(*pod) != self.local.get(*pod)).cloned().collect()
+    }
+
+    /// Takes over of which pods the addresses are known, and names those of which it is not as before.
+    pub(super) fn vouch(&mut self, pods: BTreeSet<PodName>) -> Vec<PodName> {
+        let before = std::mem::replace(&mut self.vouched, pods);
+        before.symmetric_difference(&self.vouched).cloned().collect()
+    }
+
+    /// Those that are in the mesh without anybody's word but their node's.
+    pub(super) fn untold(&self) -> &BTreeSet<PodName> {
+        &self.untold
     }
 
     /// Pods of this machine that no resource tells of.
@@ -69,20 +84,30 @@ impl State {
         let all = std::mem::take(&mut next.peer_authentication);
         let peers = Peers::of(&all);
         for pod in pods {
-            let workload = match resources.object(&Key::Workload(pod.clone())) {
-                Some(Object::Workload(held)) => {
-                    let placed = place(&held.workload, self.local.get(&pod), next);
+            let local = Local { workload: self.local.get(&pod), is_vouched: self.vouched.contains(&pod) };
+            let early = local.workload.filter(|local| early.has(&pod) && local.netns.is_some());
+            let held = match resources.object(&Key::Workload(pod.clone())) {
+                // Of another of its name, or of a former sandbox: the control plane has not heard of this one yet.
+                Some(Object::Workload(held)) if early.is_none() || local.is_it(&held.workload) => Some(held),
+                _ => None,
+            };
+            let workload = match held {
+                Some(held) => {
+                    let placed = place(&held.workload, local, next);
                     let workload = self.close(placed, |placed| closed(placed, &peers, resources, next));
                     Some(share(workload, &held.workload, next))
                 }
-                _ => {
+                None => {
                     self.asking.remove(&pod);
                     self.closed.remove(&pod);
-                    let here = self.local.get(&pod).filter(|_| early.has(&pod));
-                    let here = here.filter(|local| local.netns.is_some());
-                    here.map(|local| same(place(local, Some(local), next), next.workloads.get(&pod)))
+                    early.map(|own| same(place(own, local, next), next.workloads.get(&pod)))
                 }
             };
+            if held.is_none() && workload.is_some() {
+                self.untold.insert(pod.clone());
+            } else {
+                self.untold.remove(&pod);
+            }
             put(&mut next.workloads, &pod, workload, &mut changes.workloads);
         }
         drop(peers);
@@ -121,13 +146,41 @@ impl State {
     }
 }
 
+/// What only this machine knows of a pod.
+#[derive(Debug, Clone, Copy)]
+struct Local<'a> {
+    workload: Option<&'a Arc<Workload>>,
+    /// Whether it has its addresses from who made its sandbox.
+    is_vouched: bool,
+}
+
+impl<'a> Local<'a> {
+    /// A pod that was made anew under its name is another: nothing that was said of the one is true of the other. Who says no UIDs is
+    /// known by an address, which is no other sandbox's.
+    fn of(&self, own: &Workload) -> Option<&'a Arc<Workload>> {
+        self.workload.filter(|local| match (&own.uid, &local.uid) {
+            (Some(own), Some(local)) => own == local,
+            _ if !self.is_vouched || own.addresses.is_empty() => true,
+            _ => own.addresses.iter().any(|address| local.addresses.contains(address)),
+        })
+    }
+
+    fn is_it(&self, own: &Workload) -> bool {
+        self.of(own).is_some()
+    }
+}
+
 /// A workload, with what only this machine knows of it.
-fn place(own: &Workload, local: Option<&Arc<Workload>>, next: &Mesh) -> Workload {
+fn place(own: &Workload, local: Local<'_>, next: &Mesh) -> Workload {
     let namespace = &own.pod.namespace;
     let tenant = next.membership.get(namespace).cloned();
     let tenant = tenant.unwrap_or_else(|| TenantId::Namespace(namespace.clone()));
     let mut workload = own.clone();
-    if let Some(local) = local.filter(|local| is_the_same(own, local)) {
+    let is_vouched = local.is_vouched;
+    if let Some(local) = local.of(own) {
+        if is_vouched && !local.addresses.is_empty() {
+            workload.addresses.clone_from(&local.addresses);
+        }
         workload.netns.clone_from(&local.netns);
         workload.probes.clone_from(&local.probes);
         workload.ports.clone_from(&local.ports);
@@ -169,12 +222,4 @@ fn refuses_plaintext(policy: &AuthorizationPolicy, port: u16) -> bool {
         !asks_who && is_port && !one.not_ports.contains(&port)
     };
     policy.rules.iter().any(|rule| rule.clauses.iter().all(|clause| clause.any.iter().any(could)))
-}
-
-/// A pod that was made anew under its name is another: nothing that was said of the one is true of the other.
-fn is_the_same(own: &Workload, local: &Workload) -> bool {
-    match (&own.uid, &local.uid) {
-        (Some(own), Some(local)) => own == local,
-        _ => true,
-    }
 }

@@ -10,13 +10,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-use self::{account::Account, chain::Problem, networks::Networks, program::Compared};
+use self::{account::Account, chain::Problem, networks::Networks, program::Compared, running::Held};
 use super::NAME;
 
 pub mod account;
 pub mod chain;
 mod networks;
 mod program;
+mod running;
 pub mod watch;
 
 #[cfg(test)]
@@ -107,6 +108,19 @@ pub enum InstallError {
         /// The file.
         path: PathBuf,
     },
+    /// A daemon runs, and would go on with what is gone.
+    #[error(
+        "a daemon still runs on this node, as {} {}: nothing was changed. End it first, which may take it some seconds (in a cluster: \
+         kubectl -n canopy-system delete daemonset canopy-node; else stop its service), and then do this again",
+        path.display(),
+        if *is_answered { "is answered" } else { "is locked" }
+    )]
+    Running {
+        /// What it has.
+        path: PathBuf,
+        /// A socket; otherwise a lock.
+        is_answered: bool,
+    },
     /// What the system said.
     #[error("{}: cannot be {what}", path.display())]
     System {
@@ -189,6 +203,21 @@ pub fn uninstall(conf_dir: &Path, bin_dir: &Path, keep_binary: bool) -> Result<V
         }
     }
     Ok(changes)
+}
+
+/// Makes sure that nobody has what is in these directories of a daemon's.
+///
+/// # Errors
+/// A daemon runs, or it cannot be known.
+pub fn refuse_running<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Result<(), InstallError> {
+    for directory in directories {
+        match running::held(directory).map_err(failed(directory, "looked through"))? {
+            None => {}
+            Some(Held::Locked(path)) => return Err(InstallError::Running { path, is_answered: false }),
+            Some(Held::Answered(path)) => return Err(InstallError::Running { path, is_answered: true }),
+        }
+    }
+    Ok(())
 }
 
 /// Takes away all that is in a directory of the daemon's, which itself may be somebody's mount; a link, and not what it leads to.

@@ -151,10 +151,9 @@ impl DiscoverySource {
                 self.pods = files::pods(&local);
                 self.assembly.place(self.pods.clone());
                 if let Some(places) = &self.places {
-                    let is_early =
-                        |pod: &&Arc<Workload>| pod.uid.as_deref().is_some_and(|uid| places.is_told(uid));
-                    let early = self.pods.values().filter(is_early).map(|pod| pod.pod.clone());
-                    self.assembly.expect(early.collect());
+                    self.assembly.expect(files::those(&self.pods, |_, uid| places.is_told(uid)));
+                    let has_them = |pod: &Workload, uid: &str| places.has(uid, &pod.pod, &pod.addresses);
+                    self.assembly.vouch(files::those(&self.pods, has_them));
                 }
                 self.local = Some(local);
             }

@@ -290,6 +290,7 @@ fn sandbox(attachment: &Attachment) -> Result<Sandbox, String> {
         container: container.clone(),
         netns: Some(netns.clone()),
         addresses: addresses.clone(),
+        are_given: true,
         handler: Handler::default(),
     })
 }

@@ -162,6 +162,15 @@ impl From<Refusal> for ApiError {
 }
 
 impl ApiError {
+    /// Whether it may be otherwise in a moment, with the same question.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Away(_) | Self::Silent(_) | Self::Busy { .. } => true,
+            Self::Failed { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
     /// Whether somebody else was quicker.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Failed { status, .. } if *status == StatusCode::CONFLICT)

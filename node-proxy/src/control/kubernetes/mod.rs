@@ -25,7 +25,7 @@ pub use self::{
     access::{Access, AccessError},
     asking::{AskError, Asking, Said},
     authority::{Asked, Authority, Options as AuthorityOptions, Presented, Scrape as AuthorityScrape},
-    callers::{Account, Believed, Callers, Presents, Refusal},
+    callers::{Account, Believed, Callers, Presents, Refusal, Scrape as CallersScrape},
     events::{Note, Notes, Regarding, Reporter},
     kinds::{Watched, cluster, pods_of},
     ledger::{Known, Shown, Standing},

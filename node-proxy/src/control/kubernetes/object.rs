@@ -41,8 +41,8 @@ pub(super) struct PodFacts {
     pub(super) uid: String,
     pub(super) node: Option<String>,
     pub(super) host_network: bool,
-    /// Whether it has one yet.
-    pub(super) address: bool,
+    /// Those that its status has, which may be those of a sandbox that has ended.
+    pub(super) addresses: Vec<IpAddr>,
     pub(super) runtime_class: Option<String>,
     pub(super) service_account: Option<String>,
     /// `status.phase`.
@@ -99,7 +99,21 @@ struct Spec {
 struct Status {
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
     phase: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PodIp {
+    ip: Option<String>,
+}
+
+impl Status {
+    fn addresses(&self) -> Vec<IpAddr> {
+        let further = self.pod_ips.iter().flatten().filter_map(|one| one.ip.as_ref());
+        self.pod_ip.iter().chain(further).filter_map(|address| address.parse().ok()).collect()
+    }
 }
 
 impl Object {
@@ -148,7 +162,7 @@ fn facts(resource: &Resource, metadata: Meta<'_>, uid: String, raw: &str) -> Fac
                 uid,
                 node: spec.node_name,
                 host_network: spec.host_network.unwrap_or(false),
-                address: status.pod_ip.is_some_and(|address| !address.is_empty()),
+                addresses: status.addresses(),
                 runtime_class: spec.runtime_class_name,
                 service_account: spec.service_account_name.filter(|name| !name.is_empty()),
                 phase: status.phase,
@@ -168,7 +182,7 @@ pub(super) struct Say<'a> {
     pub(super) netns: Option<&'a str>,
     /// What runs it.
     pub(super) handler: Option<&'a str>,
-    /// The addresses that it has before its status says so.
+    /// The addresses that it has where its status does not say so: not yet, or still those of a former sandbox.
     pub(super) addresses: &'a [IpAddr],
 }
 
@@ -272,7 +286,7 @@ mod tests {
             uid: "u".to_owned(),
             node: owned("n"),
             host_network: true,
-            address: false,
+            addresses: Vec::new(),
             runtime_class: owned("kata"),
             service_account: owned("s"),
             phase: owned("Failed"),

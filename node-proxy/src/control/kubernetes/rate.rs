@@ -39,9 +39,14 @@ impl Buckets {
         true
     }
 
-    /// Whether there is a try in it.
-    pub(super) fn may(&self, who: &str, now: Instant) -> bool {
-        self.left(who, now) >= 1.0
+    /// Puts one back that was taken.
+    pub(super) fn give_back(&mut self, who: &str, now: Instant) {
+        let left = self.left(who, now) + 1.0;
+        if left >= self.holds {
+            self.of.remove(who);
+        } else if let Some(of) = self.of.get_mut(who) {
+            *of = (left, now);
+        }
     }
 
     fn left(&self, who: &str, now: Instant) -> f64 {
@@ -76,8 +81,12 @@ mod tests {
         let mut buckets = Buckets::new(3, Duration::from_secs(1));
         let start = Instant::now();
         assert!((0..3).all(|_| buckets.take("a", start)));
-        assert!(!buckets.take("a", start) && !buckets.may("a", start));
-        assert!(buckets.may("b", start) && buckets.take("b", start));
+        assert!(!buckets.take("a", start));
+        buckets.give_back("a", start);
+        assert!(buckets.take("a", start) && !buckets.take("a", start), "what is given back is there again");
+        assert!(buckets.take("b", start));
+        (0..5).for_each(|_| buckets.give_back("b", start));
+        assert!(!buckets.of.contains_key("b"), "it is full, and no more");
         let later = start + Duration::from_millis(1001);
         assert!(buckets.take("a", later) && !buckets.take("a", later));
         let much_later = start + Duration::from_secs(3600);

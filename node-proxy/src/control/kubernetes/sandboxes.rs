@@ -22,6 +22,8 @@ pub struct Placed {
     pub netns: Option<PathBuf>,
     /// Its addresses, which the API server has only later.
     pub addresses: Vec<IpAddr>,
+    /// Whether who made it gave it these, so that others that the API server has are of a former one.
+    pub are_given: bool,
     /// What runs it, where that is known.
     pub handler: Option<String>,
 }

@@ -374,6 +374,7 @@ fn nothing_is_served_before_the_runtime_has_said_where_pods_are_and_a_pod_is_tak
         container: "c".to_owned(),
         netns: Some("/var/run/netns/c".into()),
         addresses: vec!["10.0.0.7".parse().unwrap()],
+        are_given: true,
         handler: Handler::default(),
     };
     let begun = Instant::now();

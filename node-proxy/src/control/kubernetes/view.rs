@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -132,17 +133,21 @@ impl View {
     /// A pod as its file says it; `None` if nothing is to be said of it.
     fn shown(&self, facts: &PodFacts, text: &FileText) -> Option<FileText> {
         let placed = self.placed(facts).unwrap_or_default();
-        if !facts.address && placed.addresses.is_empty() {
+        if facts.addresses.is_empty() && placed.addresses.is_empty() {
             // Every pod begins so, and nobody is to be told: it is no workload yet.
             return None;
         }
         let FileText::Bytes(bytes) = text else { return Some(text.clone()) };
+        // While a pod's sandbox is made anew, the kubelet goes on saying what the former one had. It says what this one has once that
+        // runs, and that waits to be enrolled.
+        let is_of_this = |address: &IpAddr| !placed.are_given || placed.addresses.contains(address);
+        let is_current = !facts.addresses.is_empty() && facts.addresses.iter().all(is_of_this);
         let class = facts.runtime_class.as_ref().and_then(|class| self.handlers.get(class));
         let say = Say {
             netns: placed.netns.as_deref().and_then(Path::to_str),
             // What runs it is more than what is to.
             handler: placed.handler.as_deref().or(class.map(String::as_str)),
-            addresses: if facts.address { &[] } else { &placed.addresses },
+            addresses: if is_current { &[] } else { &placed.addresses },
             uid: None,
         };
         if say == Say::default() {

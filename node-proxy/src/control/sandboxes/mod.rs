@@ -39,6 +39,9 @@ pub struct Sandbox {
     pub netns: Option<PathBuf>,
     /// Its addresses, before the API server has them.
     pub addresses: Vec<IpAddr>,
+    /// Whether these are what who made it gave it. Otherwise they were seen on its interfaces, where a pod that may do that puts whatever it
+    /// likes, another's address, too: they count only where nobody says anything else.
+    pub are_given: bool,
     /// What runs it, where that is known.
     pub handler: Handler,
 }
@@ -102,6 +105,44 @@ struct Told {
     listed: bool,
 }
 
+impl Told {
+    /// Takes over what the runtime knows better; whether that is anything.
+    fn learn(&mut self, found: &Sandbox) -> bool {
+        let sandbox = &self.sandbox;
+        // What runs it, the plugin is not told; and of a pod with several networks, it may have heard of another one last.
+        let is_wrong = |address: &IpAddr| !found.addresses.contains(address);
+        let is_elsewhere = found.are_given
+            && !found.addresses.is_empty()
+            && (!sandbox.are_given || sandbox.addresses.iter().any(is_wrong));
+        if found.handler == sandbox.handler && !is_elsewhere {
+            return false;
+        }
+        let sandbox = Arc::make_mut(&mut self.sandbox);
+        sandbox.handler = found.handler.clone();
+        if is_elsewhere {
+            sandbox.addresses.clone_from(&found.addresses);
+            sandbox.are_given = true;
+        }
+        true
+    }
+}
+
+impl Known {
+    /// Whoever had an address of a new sandbox has ended, whether anybody has told of that or not; which pods those are. One that runs all
+    /// the same, the runtime finds again.
+    fn give_away(&mut self, new: &Sandbox) -> BTreeSet<String> {
+        let is_ended = |sandbox: &Sandbox| {
+            new.are_given
+                && sandbox.uid != new.uid
+                && sandbox.addresses.iter().any(|address| new.addresses.contains(address))
+        };
+        let told = self.told.extract_if(.., |_, told| is_ended(&told.sandbox));
+        let mut ended: BTreeSet<String> = told.map(|(uid, _)| uid).collect();
+        ended.extend(self.found.extract_if(.., |_, found| is_ended(found)).map(|(uid, _)| uid));
+        ended
+    }
+}
+
 impl Places {
     /// Where a pod is. Of two sandboxes, the one that was told of by the gate: a pod that is started anew is told of before it runs.
     pub fn of(&self, uid: &str) -> Option<Arc<Sandbox>> {
@@ -115,6 +156,16 @@ impl Places {
         let told = known.told.values().map(|told| &told.sandbox);
         let found = known.found.iter().filter(|(uid, _)| !known.told.contains_key(*uid));
         told.chain(found.map(|(_, sandbox)| sandbox)).map(Arc::clone).collect()
+    }
+
+    /// Whether these are addresses that a pod has in its sandbox, by the word of who made that. No pod has a say in it.
+    pub fn has(&self, uid: &str, pod: &PodName, addresses: &[IpAddr]) -> bool {
+        let is_its = |sandbox: Arc<Sandbox>| {
+            sandbox.are_given
+                && sandbox.pod == *pod
+                && addresses.iter().all(|address| sandbox.addresses.contains(address))
+        };
+        !addresses.is_empty() && self.of(uid).is_some_and(is_its)
     }
 
     /// Whether the gate told of it: it is enrolled before it starts, and known before the API server has its addresses.
@@ -153,11 +204,11 @@ impl Places {
         if known.told.len() >= MOST && !known.told.contains_key(&sandbox.uid) {
             return Err(Full);
         }
-        let told = Told { sandbox: Arc::new(sandbox), listed: false };
-        let uid = told.sandbox.uid.clone();
-        known.told.insert(uid.clone(), told);
+        let mut others = known.give_away(&sandbox);
+        others.insert(sandbox.uid.clone());
+        known.told.insert(sandbox.uid.clone(), Told { sandbox: Arc::new(sandbox), listed: false });
         drop(known);
-        self.changed(&[uid].into());
+        self.changed(&others);
         Ok(())
     }
 
@@ -191,9 +242,9 @@ impl Places {
         known.told.retain(|uid, told| {
             let listed = found.get(uid).filter(|found| found.container == told.sandbox.container);
             let stays = listed.is_some() || !told.listed;
-            // What runs it, the plugin is not told.
-            if let Some(found) = listed.filter(|found| found.handler != told.sandbox.handler) {
-                Arc::make_mut(&mut told.sandbox).handler = found.handler.clone();
+            if let Some(found) = listed
+                && told.learn(found)
+            {
                 others.insert(uid.clone());
             }
             told.listed |= listed.is_some();

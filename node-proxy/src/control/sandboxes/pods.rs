@@ -12,6 +12,7 @@ impl Sandboxes for Places {
         is_its.then(|| Placed {
             netns: sandbox.netns.as_deref().map(spelt),
             addresses: sandbox.addresses.clone(),
+            are_given: sandbox.are_given,
             handler: sandbox.handler.word().map(str::to_owned),
         })
     }

@@ -10,9 +10,16 @@ pub(super) fn sandbox(uid: &str, container: &str) -> Sandbox {
         pod: PodName::new(Namespace::try_from("shop").unwrap(), Name::try_from("cart").unwrap()),
         container: container.to_owned(),
         netns: Some(format!("/run/netns/{container}").into()),
-        addresses: vec![IpAddr::from([10, 0, 0, 1])],
+        addresses: vec![address(uid)],
+        are_given: true,
         handler: Handler::default(),
     }
+}
+
+/// Nobody else's.
+fn address(uid: &str) -> IpAddr {
+    let [high, low] = uid.parse().unwrap_or(0xff00 | u16::from(uid.as_bytes()[0])).to_be_bytes();
+    IpAddr::from([10, 0, high, low])
 }
 
 fn container(places: &Places, uid: &str) -> Option<String> {
@@ -43,6 +50,57 @@ fn what_the_gate_told_stays_until_the_runtime_has_listed_it_and_no_longer_does()
     assert!(places.of("u").is_some());
     places.found(Vec::new());
     assert!(places.of("u").is_none(), "its end was not told while the daemon was away");
+}
+
+#[test]
+fn an_address_is_the_sandboxs_that_got_it_last_and_of_no_pod_but_its_own() {
+    let places = Places::default();
+    let (cart, own) = (sandbox("a", "1").pod, [address("a")]);
+    places.told(sandbox("a", "1")).unwrap();
+    places.found(vec![Arc::new(sandbox("b", "2"))]);
+    assert!(places.has("a", &cart, &own) && places.has("b", &cart, &[address("b")]));
+    for (what, uid, addresses) in [
+        ("another's", "a", &[address("b")][..]),
+        ("one of its own, and another's", "a", &[address("a"), address("b")]),
+        ("none", "a", &[]),
+        ("nobody's", "c", &own),
+    ] {
+        assert!(!places.has(uid, &cart, addresses), "{what}");
+    }
+    let other = PodName::new(cart.namespace.clone(), Name::try_from("other").unwrap());
+    assert!(!places.has("a", &other, &own), "another pod's sandbox");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    places.hear(Arc::new(move |uid| hears.lock().unwrap().push(uid.to_owned())));
+    // They have ended, of which nobody has told.
+    let addresses = vec![address("a"), address("b")];
+    places.told(Sandbox { addresses, ..sandbox("c", "3") }).unwrap();
+    assert_eq!(*heard.lock().unwrap(), ["a", "b", "c"]);
+    assert!(places.of("a").is_none() && places.of("b").is_none() && places.has("c", &cart, &own));
+    // What was only seen on interfaces takes nothing from anybody, and is nobody's word.
+    let seen = Sandbox { are_given: false, ..sandbox("d", "4") };
+    places.told(Sandbox { addresses: vec![address("a"), address("d")], ..seen.clone() }).unwrap();
+    assert!(places.has("c", &cart, &own) && !places.has("d", &cart, &own), "another's address");
+    assert!(!places.has("d", &cart, &[address("d")]));
+    places.found(vec![Arc::new(sandbox("d", "4"))]);
+    assert!(places.has("d", &cart, &[address("d")]) && !places.has("d", &cart, &own), "the runtime knows");
+    // What the runtime runs is there all the same.
+    places.found(vec![Arc::new(sandbox("b", "2"))]);
+    assert!(places.of("b").is_some());
+}
+
+#[test]
+fn of_a_pod_with_several_networks_the_runtime_knows_which_addresses_are_the_pods() {
+    let places = Places::default();
+    let cart = sandbox("a", "1").pod;
+    places.told(Sandbox { addresses: vec![address("x")], ..sandbox("a", "1") }).unwrap();
+    let (former, silent) = (sandbox("a", "0"), Sandbox { addresses: Vec::new(), ..sandbox("a", "1") });
+    for sandbox in [former, silent] {
+        places.found(vec![Arc::new(sandbox)]);
+        assert!(places.has("a", &cart, &[address("x")]), "nobody knows better");
+    }
+    places.found(vec![Arc::new(sandbox("a", "1"))]);
+    assert!(places.has("a", &cart, &[address("a")]) && !places.has("a", &cart, &[address("x")]));
 }
 
 #[test]

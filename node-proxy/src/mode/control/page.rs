@@ -19,9 +19,12 @@ use crate::{
             client::label,
             server::{Figures, Held},
         },
-        kubernetes::{self, Authority, AuthorityScrape},
+        kubernetes::{self, Authority, AuthorityScrape, Callers, CallersScrape},
     },
-    telemetry::server::Page,
+    telemetry::{
+        events::{LeftOut, Scrape as EventsScrape},
+        server::Page,
+    },
 };
 
 /// The page that Prometheus scrapes.
@@ -32,6 +35,19 @@ pub struct ControlPage {
     authority: Option<Arc<Authority>>,
 }
 
+/// What a control plane may have besides.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// How it stands with the cluster, if one is followed.
+    pub cluster: Option<Arc<kubernetes::Standing>>,
+    /// Events that it does not write there.
+    pub events: Option<Arc<LeftOut>>,
+    /// Its authority, if it is one.
+    pub authority: Option<Arc<Authority>>,
+    /// Who is asked whose a token is, if who reads the mesh has to prove it.
+    pub callers: Option<Arc<Callers>>,
+}
+
 #[derive(Debug)]
 struct Scrape {
     figures: Arc<Figures>,
@@ -39,13 +55,9 @@ struct Scrape {
 }
 
 impl ControlPage {
-    /// What these say, and how it stands with the cluster, if one is followed, and with its authority, if it is one.
-    pub fn new(
-        figures: Arc<Figures>,
-        status: Arc<Status>,
-        cluster: Option<Arc<kubernetes::Standing>>,
-        authority: Option<Arc<Authority>>,
-    ) -> Self {
+    /// What these say, and those parts.
+    pub fn new(figures: Arc<Figures>, status: Arc<Status>, parts: Parts) -> Self {
+        let Parts { cluster, events, authority, callers } = parts;
         let mut registry = Registry::with_prefix("canopy");
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the control plane", version);
@@ -53,8 +65,14 @@ impl ControlPage {
         if let Some(cluster) = cluster {
             registry.register_collector(Box::new(kubernetes::Scrape(cluster)));
         }
+        if let Some(left_out) = events {
+            registry.register_collector(Box::new(EventsScrape(left_out)));
+        }
         if let Some(authority) = &authority {
             registry.register_collector(Box::new(AuthorityScrape(Arc::clone(authority))));
+        }
+        if let Some(callers) = callers {
+            registry.register_collector(Box::new(CallersScrape(callers)));
         }
         Self { registry, figures, authority }
     }

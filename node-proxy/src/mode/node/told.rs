@@ -15,10 +15,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     control::{
         Status,
-        kubernetes::{Access, Note, Notes, Regarding, Reporter},
+        kubernetes::{Access, KubernetesError, Note, Notes, Regarding, Reporter},
     },
     forest::{Enrolments, ForestHandle},
     mode::Manifests,
+    telemetry::events::LeftOut,
     tenancy::{Event, events::Kind},
 };
 
@@ -34,14 +35,15 @@ struct Seen {
 }
 
 /// Where owners are told, if that is a cluster that can be asked. Within an event loop.
-pub(super) async fn notes(manifests: &Manifests, node: &str) -> Option<Notes> {
+pub(super) async fn notes(manifests: &Manifests, node: &str, left_out: Arc<LeftOut>) -> Option<Notes> {
     let Manifests::Kubernetes(access) = manifests else { return None };
-    let started = start(access, node).await;
+    let started = start(access, node, left_out).await;
     started.inspect_err(|error| tracing::warn!(%error, "owners of pods are not told by Events")).ok()
 }
 
-async fn start(access: &Access, node: &str) -> Result<Notes, crate::control::kubernetes::KubernetesError> {
-    Notes::start(access, Reporter { controller: CONTROLLER, instance: node.to_owned() }).await
+async fn start(access: &Access, node: &str, left_out: Arc<LeftOut>) -> Result<Notes, KubernetesError> {
+    let reporter = Reporter { controller: CONTROLLER, instance: node.to_owned() };
+    Notes::start(access, reporter, left_out).await
 }
 
 /// Tells them, for as long as it is polled.
@@ -53,11 +55,22 @@ pub(super) async fn follow(forest: ForestHandle, status: Arc<Status>, node: Stri
     loop {
         look.tick().await;
         let events = forest.events(seen.last, None).events;
+        notes.unwritten().iter().for_each(|object| seen.missed(object));
         let all = {
             let enrolments = enrolments.borrow();
             seen.look((&events, status.kept_out()), &enrolments, &node)
         };
-        all.into_iter().for_each(|note| notes.tell(note));
+        for note in all {
+            // What has happened, nobody tells again.
+            if note.action != STATE {
+                notes.tell(note);
+                continue;
+            }
+            let object = note.regarding.object.clone();
+            if !notes.offer(note) {
+                seen.missed(&object);
+            }
+        }
     }
 }
 
@@ -89,9 +102,15 @@ impl Seen {
         notes
     }
 
+    /// A pod's owner was not told. He is at the next look, if it is still so.
+    fn missed(&mut self, object: &ObjectRef) {
+        self.waiting.retain(|pod| ObjectRef::pod(pod) != *object);
+        self.kept_out.remove(object);
+    }
+
     fn of_pod(&self, regarding: Regarding, reason: &'static str, text: String) -> Note {
         let is_perhaps_known = !self.has_looked;
-        Note { regarding, reason, action: "Enrol", text, is_warning: true, is_perhaps_known }
+        Note { regarding, reason, action: STATE, text, is_warning: true, is_perhaps_known }
     }
 }
 
@@ -109,7 +128,7 @@ fn of_tenant(event: &Event, planted: &[Arc<Workload>], node: &str) -> Vec<Note> 
     let note = |workload: &Arc<Workload>| Note {
         regarding: regarding(workload),
         reason,
-        action: "Serve",
+        action: EVENT,
         text: format!("{} (tenant {}, node {node})", event.what, event.tenant),
         is_warning,
         is_perhaps_known: false,
@@ -121,6 +140,9 @@ fn regarding(workload: &Workload) -> Regarding {
     Regarding { object: ObjectRef::pod(&workload.pod), uid: workload.uid.clone() }
 }
 
+/// What was being done when something is as it is, and when something happened.
+const STATE: &str = "Enrol";
+const EVENT: &str = "Serve";
 /// Who tells.
 const CONTROLLER: &str = "canopy.mesh/node";
 /// How often it is looked.
@@ -202,5 +224,11 @@ mod tests {
         let again = seen.look((&[], sandboxed()), &enrolments, "n1");
         assert_eq!(told(&again), ["cart NotServed", "safe NotCaptured"]);
         assert!(again.iter().all(|note| !note.is_perhaps_known));
+        for note in &again {
+            seen.missed(&note.regarding.object);
+        }
+        let later = seen.look((&[], sandboxed()), &Enrolments::default(), "n1");
+        assert_eq!(told(&later), ["safe NotCaptured"], "who was not told is told, if it is still so");
+        assert!(seen.look((&[], sandboxed()), &Enrolments::default(), "n1").is_empty());
     }
 }

@@ -60,6 +60,9 @@ impl Readings for Fixed {
         let oversized = [("request", 2), ("response", 0)];
         Some(Discovery { connected: true, types: vec![of("Address", 5), of("Route", 6)], oversized })
     }
+    fn events(&self) -> Option<Arc<events::LeftOut>> {
+        None
+    }
     fn gate(&self) -> Option<gate::Waits> {
         let waits = gate::Waits::default();
         waits.answered(gate::Passage::enrolled, Duration::from_millis(7));

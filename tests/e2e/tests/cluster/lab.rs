@@ -175,6 +175,14 @@ pub(crate) fn ask(space: &Space, client: &str, host: &str) -> Result<String, Kit
     space.exec(client, &["timeout", "5", "wget", "-q", "-O", "-", &format!("http://{host}/")])
 }
 
+/// Whether this was asked and a policy said no: not that nobody answered, nor anything else that goes wrong.
+pub(crate) fn is_refused(said: &Result<String, KitError>) -> bool {
+    said.as_ref().is_err_and(|error| error.to_string().contains(REFUSED))
+}
+
+/// What who is refused by a policy is told, as wget has it.
+pub(crate) const REFUSED: &str = "403 Forbidden";
+
 /// A Service's pods are picked by chance, so it is asked until each has been. It knows of them a moment after they are ready.
 pub(crate) fn both_answer(space: &Space, client: &str, host: &str) -> Outcome {
     let mut missing = NODES.to_vec();

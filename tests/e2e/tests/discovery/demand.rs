@@ -39,6 +39,33 @@ fn what_is_used_is_asked_for_and_is_there_while_who_tells_restarts() -> Outcome 
     Ok(())
 }
 
+#[test]
+fn what_no_pod_has_used_is_asked_for_when_somebody_asks_about_it() -> Outcome {
+    let mut shop = Shop::silent()?;
+    let mesh = by_address(&shop);
+    shop.plane.change(&mesh)?;
+    let daemon = shop.daemon(&["--discovery-on-demand"])?;
+    let explain = |to: &str| {
+        let output = daemon.canopy(&["explain", "--from", "shop/client", "--to", to]);
+        output.map(|output| {
+            let text = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    };
+    eventually("the client is known", || {
+        explain("10.96.0.10:80").is_ok_and(|said| said.contains("shop/web"))
+    })?;
+    assert!(!asked(shop.plane.all_events()).contains("/10.96.0.12"), "nobody has used it");
+    let said = explain("10.96.0.12:80")?;
+    assert!(said.contains("port 80 of Service shop/new"), "{said}");
+    let said = explain("old:80")?;
+    assert!(said.contains("port 80 of Service shop/old"), "{said}");
+    shop.plane.stop()?;
+    let said = explain("10.96.0.13:80")?;
+    assert!(said.contains("the control plane has not answered yet what 10.96.0.13:80 is"), "{said}");
+    Ok(())
+}
+
 /// The mesh, each of it found by its addresses, and pods by their Services'.
 fn by_address(shop: &Shop) -> Vec<Change> {
     let pod = |pod: &testkit::Pod, services: &[&str], vips: &[&str]| {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{built, eventually, run_plugin};
+use e2e::{PodSandbox, built, eventually, run_plugin_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -109,9 +109,14 @@ impl Daemon<'_> {
 
 /// A pod as the API server has it.
 fn object(pod: &Pod, uid: &str, status: Value) -> Value {
+    named(pod.name(), pod, uid, status)
+}
+
+/// The same, by a name that is not that of where it is.
+fn named(name: &str, pod: &Pod, uid: &str, status: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": pod.name(), "namespace": pod.namespace(), "uid": uid },
+        "metadata": { "name": name, "namespace": pod.namespace(), "uid": uid },
         "spec": { "nodeName": "here", "containers": [{ "name": "c" }] },
         "status": status,
     })
@@ -126,12 +131,66 @@ const RUNC: &str = "io.containerd.runc.v2";
 
 /// The plugin, as a runtime runs it before it starts a pod.
 fn plugin(world: &World, pod: &Pod, uid: &str, seconds: u64) -> Output {
-    let addresses = [format!("{}/24", pod.v4()), format!("{}/64", pod.v6())];
+    let sandbox = PodSandbox { name: pod.name(), uid, container: uid, place: pod };
+    plugin_for(world, &sandbox, pod, seconds)
+}
+
+/// The same for a sandbox that got the addresses of `network`.
+fn plugin_for(world: &World, sandbox: &PodSandbox<'_>, network: &Pod, seconds: u64) -> Output {
+    let addresses = [format!("{}/24", network.v4()), format!("{}/64", network.v6())];
     let network = json!({
         "cniVersion": "1.0.0", "name": "podnet", "type": "canopy-cni", "gate": world.at("gate.sock"), "timeoutSeconds": seconds,
         "prevResult": { "cniVersion": "1.0.0", "ips": addresses.map(|address| json!({ "address": address })) },
     });
-    run_plugin("ADD", pod, (uid, uid), &network)
+    run_plugin_for("ADD", sandbox, &network)
+}
+
+/// A pod whose sandbox is made anew has another address, and its former one by all that is known of it outside its node.
+fn is_carried_in_its_next_sandbox(has_control_plane: bool) -> Outcome {
+    let world = World::new()?;
+    let (web, next, other) =
+        (world.node.pod("shop", "web")?, world.node.pod("shop", "next")?, world.node.pod("shop", "other")?);
+    let running = |pod: &Pod| json!({ "phase": "Running", "podIP": pod.v4().to_string() });
+    let known = object(&web, "u", running(&web));
+    world.cluster.put(PODS, known.clone());
+    pod_file(&world.directory.path().join("manifests"), &known)?;
+    world.runtime.runs(&[sandbox(&web, "web", "u", RUNC)]);
+    let (control, url) = (world.control()?, format!("unix:{}", world.at("control.sock")));
+    let further = ["--discovery", url.as_str()];
+    let daemon = world.daemon(if has_control_plane { &further } else { &[] })?;
+    eventually("it is carried", || daemon.has("shop/web"))?;
+
+    // Its sandbox ends, and the kubelet goes on saying its address.
+    world.runtime.runs(&[]);
+    eventually("it is carried no longer", || !daemon.has("shop/web"))?;
+    // Another pod's sandbox is no place for it.
+    let at = |container, place| PodSandbox { name: "web", uid: "u", container, place };
+    let output = plugin_for(&world, &at("elsewhere", &other), &next, 2);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("is on no interface"), "{output:?}");
+    let output = plugin_for(&world, &at("anew", &next), &next, 30);
+    assert!(output.status.success(), "{output:?}; {}", daemon.process.output());
+    assert!(daemon.has("shop/web"), "before its first container starts");
+    // By now everybody knows.
+    world.runtime.runs(&[sandbox(&next, "web", "u", RUNC)]);
+    let started = named("web", &next, "u", running(&next));
+    world.cluster.put(PODS, started.clone());
+    pod_file(&world.directory.path().join("manifests"), &started)?;
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(daemon.has("shop/web"));
+    drop((daemon, control));
+    Ok(())
+}
+
+#[test]
+fn a_pod_whose_sandbox_is_made_anew_is_enrolled_by_the_address_of_that_one() -> Outcome {
+    is_carried_in_its_next_sandbox(false)
+}
+
+#[test]
+fn a_pod_whose_sandbox_is_made_anew_is_enrolled_though_the_control_plane_knows_its_former_address() -> Outcome
+{
+    is_carried_in_its_next_sandbox(true)
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn universe() -> Vec<(Kind, Vec<Resource>)> {
 enum Step {
     Set(Index, Index),
     Remove(Index),
-    Place(bool),
+    Place(Here),
     Make,
 }
 
@@ -73,17 +73,40 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (any::<Index>(), any::<Index>()).prop_map(|(which, version)| Step::Set(which, version)),
         2 => any::<Index>().prop_map(Step::Remove),
-        1 => any::<bool>().prop_map(Step::Place),
+        1 => here().prop_map(Step::Place),
         3 => Just(Step::Make),
     ]
 }
 
-fn here(is_here: bool) -> BTreeMap<PodName, Arc<Workload>> {
-    let mut all = if is_here { local(&["shop/a", "other/c"]) } else { local(&["other/c"]) };
-    for workload in all.values_mut() {
-        Arc::make_mut(workload).exclusions.inbound_ports = vec![9090];
+/// What the machine knows of one of its pods.
+#[derive(Debug, Clone, Copy, Default)]
+struct Here {
+    is_here: bool,
+    has_passed_the_gate: bool,
+    is_vouched: bool,
+}
+
+fn here() -> impl Strategy<Value = Here> {
+    any::<[bool; 3]>().prop_map(|[is_here, has_passed_the_gate, is_vouched]| Here {
+        is_here,
+        has_passed_the_gate,
+        is_vouched,
+    })
+}
+
+impl Here {
+    fn tell(self, assembly: &mut Assembly) {
+        let mut all = if self.is_here { local(&["shop/a", "other/c"]) } else { local(&["other/c"]) };
+        for workload in all.values_mut() {
+            let workload = Arc::make_mut(workload);
+            workload.exclusions.inbound_ports = vec![9090];
+            workload.addresses = vec!["10.1.0.2".parse().unwrap()];
+        }
+        let one = |is: bool| if is { BTreeSet::from([pod("shop/a")]) } else { BTreeSet::new() };
+        assembly.place(all);
+        assembly.expect(one(self.has_passed_the_gate));
+        assembly.vouch(one(self.is_vouched));
     }
-    all
 }
 
 /// What somebody who follows it sees of it.
@@ -99,11 +122,12 @@ proptest! {
         order in Just((0..13).collect::<Vec<usize>>()).prop_shuffle(),
         makes in vec(any::<bool>(), 13),
         versions in vec(any::<Index>(), 13),
+        here in here(),
     ) {
         let universe = universe();
         let one = |index: usize| (universe[index].0, versions[index].get(&universe[index].1).clone());
         let (mut at_once, mut in_parts) = (assembly(), assembly());
-        at_once.place(here(true));
+        here.tell(&mut at_once);
         for index in 0..universe.len() {
             at_once.take(one(index).0, vec![one(index).1], &[]);
         }
@@ -113,7 +137,7 @@ proptest! {
                 in_parts.make();
             }
         }
-        in_parts.place(here(true));
+        here.tell(&mut in_parts);
         prop_assert_eq!(seen(&in_parts.make()), seen(&at_once.make()));
     }
 
@@ -121,8 +145,8 @@ proptest! {
     fn what_is_made_in_steps_is_what_is_made_at_once_of_what_is_left(steps in vec(step(), 1..60)) {
         let universe = universe();
         let mut left: BTreeMap<(Kind, String), Resource> = BTreeMap::new();
-        let (mut in_steps, mut placed) = (assembly(), false);
-        in_steps.place(here(placed));
+        let (mut in_steps, mut placed) = (assembly(), Here::default());
+        placed.tell(&mut in_steps);
         let mut before = in_steps.make();
         for step in &steps {
             match step {
@@ -137,9 +161,9 @@ proptest! {
                     left.remove(&(*kind, versions[0].name.clone()));
                     in_steps.take(*kind, Vec::new(), &[versions[0].name.clone()]);
                 }
-                Step::Place(is_here) => {
-                    placed = *is_here;
-                    in_steps.place(here(placed));
+                Step::Place(here) => {
+                    placed = *here;
+                    placed.tell(&mut in_steps);
                 }
                 Step::Make => {
                     let made = in_steps.make();
@@ -149,7 +173,7 @@ proptest! {
             }
         }
         let mut at_once = assembly();
-        at_once.place(here(placed));
+        placed.tell(&mut at_once);
         for ((kind, _), resource) in left {
             at_once.take(kind, vec![resource], &[]);
         }

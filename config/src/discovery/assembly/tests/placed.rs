@@ -6,6 +6,26 @@ use crate::{
     model::{Exclusions, PeerAuthentication},
 };
 
+/// A pod of this machine in its sandbox.
+fn in_sandbox(name: &str, uid: &str, addresses: &[&str]) -> BTreeMap<PodName, Arc<Workload>> {
+    let mut local = local(&[name]);
+    let workload = Arc::make_mut(local.get_mut(&pod(name)).unwrap());
+    workload.uid = Some(uid.to_owned());
+    workload.addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    local
+}
+
+/// What a control plane that knows UIDs says of a pod.
+fn known(name: &str, uid: &str, addresses: &[&str]) -> Resource {
+    let own = in_sandbox(name, uid, addresses).remove(&pod(name)).unwrap();
+    let own = Workload { netns: None, ..Workload::clone(&own) };
+    of_workload(messages::Workload { extensions: vec![extension(&own)], ..workload(name, addresses[0]) })
+}
+
+fn addresses(made: &Made, name: &str) -> Vec<String> {
+    own_workload(made, name).addresses.iter().map(ToString::to_string).collect()
+}
+
 fn leaving_alone(name: &str, inbound: &[u16]) -> BTreeMap<PodName, Arc<Workload>> {
     let mut local = local(&[name]);
     let workload = Arc::make_mut(local.get_mut(&pod(name)).unwrap());
@@ -102,6 +122,84 @@ fn a_pod_that_was_made_anew_under_its_name_is_not_the_one_of_before() {
         let made = assembly.make();
         assert_eq!(own_workload(&made, "shop/a").netns.is_some(), is_it, "{uid:?}");
         assert_eq!(made.rejected.netns.is_empty(), is_it, "{uid:?}");
+    }
+}
+
+#[test]
+fn the_addresses_of_a_pods_sandbox_count_and_not_what_is_told_of_a_former_one() {
+    let mut assembly = assembly();
+    assembly.take(Kind::Address, vec![known("shop/a", "1", &["10.1.0.1", "fd00::1"])], &[]);
+    assembly.place(in_sandbox("shop/a", "1", &["10.1.0.9", "fd00::1"]));
+    assert_eq!(
+        addresses(&assembly.make(), "shop/a"),
+        ["10.1.0.1", "fd00::1"],
+        "it is not known whose word it is"
+    );
+    assembly.vouch([pod("shop/a"), pod("shop/elsewhere")].into());
+    let made = assembly.make();
+    assert_eq!(addresses(&made, "shop/a"), ["10.1.0.9", "fd00::1"]);
+    assert_eq!(
+        (own_workload(&made, "shop/a").netns, &made.changes.workloads),
+        (Some(netns("a")), &vec![pod("shop/a")])
+    );
+    assert!(
+        made.mesh.authorization.is_empty() && made.rejected.netns.is_empty(),
+        "it is told of, and so is what is about it"
+    );
+    assembly.take(Kind::Address, vec![known("shop/a", "1", &["10.1.0.9", "fd00::1"])], &[]);
+    assert!(assembly.make().changes.is_empty(), "the control plane has heard of it");
+    // A sandbox of which no address is known takes none away.
+    assembly.place(in_sandbox("shop/a", "1", &[]));
+    assert_eq!(addresses(&assembly.make(), "shop/a"), ["10.1.0.9", "fd00::1"]);
+    assembly.vouch(BTreeSet::new());
+    assert!(assembly.make().changes.is_empty());
+}
+
+#[test]
+fn the_addresses_of_a_sandbox_are_never_another_pods_of_its_name() {
+    let mut assembly = assembly();
+    assembly.take(Kind::Address, vec![known("shop/a", "1", &["10.1.0.1"])], &[]);
+    assembly.place(in_sandbox("shop/a", "2", &["10.1.0.9"]));
+    assembly.vouch([pod("shop/a")].into());
+    let held = assembly.make();
+    assert_eq!(
+        (addresses(&held, "shop/a"), own_workload(&held, "shop/a").netns),
+        (vec!["10.1.0.1".to_owned()], None)
+    );
+    assert_eq!(held.rejected.netns, [netns("a")].into());
+    // While it waits at the gate it goes out as itself, and what is told of the former one lets nobody in.
+    assembly.expect([pod("shop/a")].into());
+    let early = assembly.make();
+    assert_eq!(
+        (addresses(&early, "shop/a"), own_workload(&early, "shop/a").uid.as_deref()),
+        (vec!["10.1.0.9".to_owned()], Some("2"))
+    );
+    assert!(early.mesh.authorization.contains_key(&policy("shop/not-told-of-in-discovery")));
+    assembly.take(Kind::Address, vec![known("shop/a", "2", &["10.1.0.9"])], &[]);
+    let told_of = assembly.make();
+    assert!(told_of.mesh.authorization.is_empty() && told_of.rejected.netns.is_empty());
+    assert_eq!(own_workload(&told_of, "shop/a").netns, Some(netns("a")));
+}
+
+#[test]
+fn where_no_uids_are_told_a_pod_is_told_of_when_an_address_of_its_sandbox_is() {
+    for (what, is_vouched, told_at, is_told_of) in [
+        ("at its address", true, "10.1.0.9", true),
+        ("at another", true, "10.1.0.1", false),
+        ("at another, and nobody knows what it has", false, "10.1.0.1", true),
+    ] {
+        let mut assembly = assembly();
+        assembly.take(Kind::Address, vec![of_workload(workload("shop/a", told_at))], &[]);
+        assembly.place(in_sandbox("shop/a", "1", &["10.1.0.9"]));
+        assembly.vouch(if is_vouched { [pod("shop/a")].into() } else { BTreeSet::new() });
+        let running = assembly.make();
+        assert_eq!(running.rejected.netns.is_empty(), is_told_of, "{what}");
+        assembly.expect([pod("shop/a")].into());
+        let waiting = assembly.make();
+        assert_eq!(own_workload(&waiting, "shop/a").netns, Some(netns("a")), "{what}");
+        assert_eq!(waiting.mesh.authorization.is_empty(), is_told_of, "{what}");
+        let at = if is_vouched { "10.1.0.9" } else { told_at };
+        assert_eq!(addresses(&waiting, "shop/a"), [at], "{what}");
     }
 }
 

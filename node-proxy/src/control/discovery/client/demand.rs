@@ -126,6 +126,22 @@ impl Demand {
         self.0.answered.subscribe()
     }
 
+    /// What this asks for, once it is answered, and the mesh in force has it; [`Answer::Asked`] where it is not in so long.
+    pub async fn settled(&self, ask: impl Fn(&Self) -> Answer, patience: Duration) -> Answer {
+        let mut answered = self.answered();
+        let until = Instant::now() + patience;
+        loop {
+            answered.mark_unchanged();
+            let answer = ask(self);
+            if answer != Answer::Asked {
+                return answer;
+            }
+            if !matches!(tokio::time::timeout_at(until, answered.changed()).await, Ok(Ok(()))) {
+                return Answer::Asked;
+            }
+        }
+    }
+
     /// Comes back when there are orders, or it is time to look. May be dropped half-way.
     pub(in crate::control::discovery) async fn ordered(&self) {
         // Whichever comes first.

@@ -17,9 +17,7 @@ pub(super) async fn node(
     peer: &str,
 ) -> Result<NodeName, Status> {
     let shown = Presents { token: bearer(headers), from: from.address, secure: from.secure };
-    let proven = callers.node(shown).await;
-    let node = proven.and_then(|node| NodeName::try_from(node.as_str()).map_err(|_| Refusal::Node));
-    node.map_err(|refusal| {
+    callers.node(shown).await.map_err(|refusal| {
         let reason = refusal.reason();
         match refusal {
             // Who asks too often is to fill no log.

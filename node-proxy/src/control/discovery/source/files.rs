@@ -3,7 +3,7 @@
 //! Of these files nothing counts but Pods; whatever else is in them must be said to be without effect.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak, mpsc},
@@ -62,6 +62,15 @@ impl Files {
 pub(super) fn pods(outcome: &Outcome) -> BTreeMap<PodName, Arc<Workload>> {
     let here = outcome.mesh.workloads.iter().filter(|(_, workload)| workload.netns.is_some());
     here.map(|(name, workload)| (name.clone(), Arc::clone(workload))).collect()
+}
+
+/// Of pods, those of which this holds, by what is known of them and by their UIDs.
+pub(super) fn those(
+    pods: &BTreeMap<PodName, Arc<Workload>>,
+    holds: impl Fn(&Workload, &str) -> bool,
+) -> BTreeSet<PodName> {
+    let holds = |pod: &&Arc<Workload>| pod.uid.as_deref().is_some_and(|uid| holds(pod, uid));
+    pods.values().filter(holds).map(|pod| pod.pod.clone()).collect()
 }
 
 /// What there is to say of the files: of Pods all, of anything else that it is not read.

@@ -14,13 +14,12 @@ use prost::Message as _;
 use tempfile::TempDir;
 
 use super::*;
-use crate::control::{
-    discovery::{
-        client::{Introduction, Server},
-        testing::{Conversation, PATIENCE, Plane, Socket, response},
-    },
-    sandboxes::{Handler, Sandbox},
+use crate::control::discovery::{
+    client::{Introduction, Server},
+    testing::{Conversation, PATIENCE, Plane, Socket, response},
 };
+
+mod gate;
 
 const POD: &str = "\
 apiVersion: v1
@@ -169,37 +168,6 @@ fn nothing_is_served_before_the_control_plane_has_said_what_there_is() {
     assert_eq!((outcome.files, outcome.objects, outcome.accepted), (1, 1, 1));
     let said = setup.source.standing().to_json(std::time::SystemTime::now());
     assert_eq!((&said["serving"], &said["waitsFor"]), (&true.into(), &serde_json::json!([])));
-}
-
-#[test]
-fn a_pod_that_waits_at_the_gate_is_enrolled_before_the_control_plane_can_know_it() {
-    let places = Places::default();
-    let setup = Setup::new(|_| {});
-    let mut setup = Setup { source: setup.source.with_gate(places.clone()), ..setup };
-    let stream = setup.plane.accept();
-    stream.opened();
-    for kind in Kind::ALL {
-        stream.say(response(kind, "first", &[], &[]));
-    }
-    let netns = |outcome: &Outcome| outcome.mesh.workloads.get(&name("a")).and_then(|it| it.netns.clone());
-    assert_eq!(netns(&next(&mut setup.source)), None, "nobody has told of it");
-    let sandbox = Sandbox {
-        uid: "u".to_owned(),
-        pod: name("a"),
-        container: "c".to_owned(),
-        netns: Some("/run/netns/a".into()),
-        addresses: Vec::new(),
-        handler: Handler::default(),
-    };
-    places.told(sandbox).unwrap();
-    setup.files.send(outcome(&POD.replace("namespace: shop,", "namespace: shop, uid: u,"))).unwrap();
-    let early = next(&mut setup.source);
-    assert_eq!(netns(&early).as_deref(), Some(Path::new("/run/netns/a")));
-    assert_eq!(early.mesh.authorization.len(), 1, "it takes no connection yet");
-    stream.say(response(Kind::Address, "n", &[pod("a", [10, 0, 0, 1])], &[]));
-    let known = next(&mut setup.source);
-    assert_eq!(netns(&known), netns(&early));
-    assert!(known.mesh.authorization.is_empty());
 }
 
 #[test]

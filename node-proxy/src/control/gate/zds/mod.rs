@@ -146,6 +146,8 @@ impl Agent {
             container: held.id(),
             netns: Some(held.path()),
             addresses: addresses_in(held.netns()).await,
+            // A pod that runs already may have put them there.
+            are_given: false,
             handler: Handler::default(),
         };
         let attachment = Attachment {

@@ -3,14 +3,11 @@
 //!
 //! It must never log a token, ask about one that others could have read, or cost the API server more than it would mind.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
+use config::name::NodeName;
 use http::Method;
+use serde_json::Value;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -20,14 +17,17 @@ use super::{
     KubernetesError, Residents, Standing, access,
     access::Access,
     api::{Api, ApiError, JSON},
-    rate::{Buckets, lock},
 };
 
-pub use self::{caller::Account, refusal::Refusal};
+pub use self::{caller::Account, metrics::Scrape, refusal::Refusal};
 pub(super) use self::{caller::Caller, refusal::Figures};
 
+use self::strangers::{Entry, Place, Print, Strangers};
+
 mod caller;
+mod metrics;
 mod refusal;
+mod strangers;
 
 /// Who is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +46,11 @@ pub struct Callers {
     standing: Arc<Standing>,
     /// Reviews of tokens that are under way.
     reviews: Semaphore,
-    /// How often tokens of an address may be refused.
-    strangers: Mutex<Buckets>,
+    /// Of these, of tokens that were not good lately.
+    strangers_reviews: Semaphore,
+    strangers: Strangers,
+    /// What became of who wanted to read the mesh.
+    readers: Figures,
 }
 
 /// What somebody shows.
@@ -85,41 +88,83 @@ impl Callers {
             residents,
             standing,
             reviews: Semaphore::new(REVIEWS),
-            strangers: Mutex::new(Buckets::new(STRANGER_BURST, STRANGER_PAUSE)),
+            strangers_reviews: Semaphore::new(STRANGERS_REVIEWS),
+            strangers: Strangers::new(STRANGER_BURST, STRANGER_PAUSE),
+            readers: Figures::default(),
         })
     }
 
-    /// The node whose daemon asks.
-    pub async fn node(&self, shown: Presents<'_>) -> Result<String, Refusal> {
-        let caller = self.caller(shown).await?;
-        if !self.is_daemon(&caller) {
-            // Somebody's own, and the API server was asked for it all the same.
-            lock(&self.strangers).take(&address(shown.from), Instant::now());
-            return Err(Refusal::Account);
-        }
-        self.node_of(&caller)
+    /// The node whose daemon asks for the mesh.
+    pub async fn node(&self, shown: Presents<'_>) -> Result<NodeName, Refusal> {
+        let caller = self.admit(shown, true).await;
+        let node = caller.and_then(|caller| self.node_of(&caller));
+        let node = node.and_then(|node| NodeName::try_from(node.as_str()).map_err(|_| Refusal::Node));
+        node.inspect_err(|refusal| self.readers.refuse(*refusal))
+    }
+
+    /// Who asks, whoever it is.
+    pub(super) async fn caller(&self, shown: Presents<'_>) -> Result<Caller, Refusal> {
+        self.admit(shown, false).await
     }
 
     /// Who asks. Who has shown nothing that was taken is listened to less, wherever he comes from.
-    pub(super) async fn caller(&self, shown: Presents<'_>) -> Result<Caller, Refusal> {
+    async fn admit(&self, shown: Presents<'_>, as_daemon: bool) -> Result<Caller, Refusal> {
         if !shown.secure {
             return Err(Refusal::InTheClear);
         }
         let from = address(shown.from);
-        if !lock(&self.strangers).may(&from, Instant::now()) {
-            return Err(Refusal::Rate);
-        }
-        let caller = match shown.token.filter(|token| !token.is_empty()) {
-            Some(_) if !self.standing.is_complete() => return Err(Refusal::NotReady),
-            Some(token) => self.review(token).await,
-            None => Err(Refusal::TokenMissing),
+        let Some(token) = shown.token.filter(|token| !token.is_empty()) else {
+            let has_paid = self.strangers.pay(&from, Instant::now());
+            return Err(if has_paid { Refusal::TokenMissing } else { Refusal::Rate });
         };
-        let is_stranger = matches!(
-            caller,
-            Err(Refusal::TokenMissing | Refusal::Token | Refusal::Audience | Refusal::Account)
-        );
-        if is_stranger {
-            lock(&self.strangers).take(&from, Instant::now());
+        let asked = timeout(REVIEW, self.ask(token, &from, as_daemon));
+        // Whoever has a place then has paid: no address makes the API server busy for nothing.
+        asked.await.unwrap_or_else(|_| {
+            tracing::warn!(error = %ApiError::Silent(REVIEW), "a token could not be reviewed");
+            Err(Refusal::ApiServer)
+        })
+    }
+
+    async fn ask(&self, token: &str, from: &str, as_daemon: bool) -> Result<Caller, Refusal> {
+        let print = Print::of(token);
+        let place = loop {
+            match self.strangers.enter(from, print, as_daemon, Instant::now()) {
+                Entry::Known => break None,
+                Entry::Stranger(place) => break Some(place),
+                Entry::Refused => return Err(Refusal::Rate),
+                Entry::Wait(mut reviewed) => {
+                    // Its sender says nothing, and goes when it is known what came of it.
+                    let _ = reviewed.changed().await;
+                }
+            }
+        };
+        if !self.standing.is_complete() {
+            give_back(place);
+            return Err(Refusal::NotReady);
+        }
+        let review = match self.review(token, place.is_some()).await {
+            Ok(review) => review,
+            Err(error) => {
+                tracing::warn!(%error, "a token could not be reviewed");
+                if !matches!(error, ApiError::Silent(_)) {
+                    // That it is away is nobody's fault here, and costs it nothing.
+                    give_back(place);
+                }
+                return Err(Refusal::ApiServer);
+            }
+        };
+        let caller = match Caller::read(&review, &self.believed.audience) {
+            Ok(caller) if as_daemon && !self.is_daemon(&caller) => Err(Refusal::Account),
+            caller => caller,
+        };
+        match &caller {
+            Ok(caller) => {
+                self.strangers.welcome(print, self.is_daemon(caller), Instant::now());
+                give_back(place);
+            }
+            // A workload's, which is good where it may ask.
+            Err(Refusal::Account) => {}
+            Err(_) => self.strangers.forget(print),
         }
         caller
     }
@@ -134,21 +179,21 @@ impl Callers {
         caller.node(&self.residents)
     }
 
-    async fn review(&self, token: &str) -> Result<Caller, Refusal> {
-        let audience = &self.believed.audience;
-        let said = timeout(REVIEW, async {
-            // Never closed.
-            let _place = self.reviews.acquire().await;
-            let review = caller::review(token, audience);
-            self.api.exchange(Method::POST, TOKEN_REVIEWS, Some((JSON, &review))).await
-        });
-        match said.await.unwrap_or(Err(ApiError::Silent(REVIEW))) {
-            Ok(review) => Caller::read(&review, audience),
-            Err(error) => {
-                tracing::warn!(%error, "a token could not be reviewed");
-                Err(Refusal::ApiServer)
-            }
-        }
+    async fn review(&self, token: &str, is_strangers: bool) -> Result<Value, ApiError> {
+        // Neither is ever closed. Strangers leave some places to those who are known.
+        let _stranger = match is_strangers {
+            true => Some(self.strangers_reviews.acquire().await),
+            false => None,
+        };
+        let _place = self.reviews.acquire().await;
+        let review = caller::review(token, &self.believed.audience);
+        self.api.exchange(Method::POST, TOKEN_REVIEWS, Some((JSON, &review))).await
+    }
+}
+
+fn give_back(place: Option<Place<'_>>) {
+    if let Some(place) = place {
+        place.give_back(Instant::now());
     }
 }
 
@@ -168,6 +213,8 @@ const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const MOST_BYTES: usize = 1 << 20;
 /// Reviews at a time. Each takes some milliseconds of the API server's.
 const REVIEWS: usize = 32;
+/// Of these, for tokens that were not good lately.
+const STRANGERS_REVIEWS: usize = 24;
 /// How long a review may take, with waiting for a place: less than who asks waits for all.
 const REVIEW: Duration = Duration::from_secs(7);
 /// Tokens of an address that are refused at once, and after how long one more: each costs the API server a review.

@@ -1,38 +1,58 @@
 //! Tells owners in the cluster what happened, as Events of the objects that it happened to (events.k8s.io/v1).
 //!
-//! Told by the part that knows, written by a task of its own, at a pace that no API server minds. It must never hold up who tells, and what
-//! is not told is nowhere lost: statuses and `canopy events` have it.
+//! Told by the part that knows, written by a task of its own, at a pace that no API server minds. It must never hold up who tells, nor let
+//! what happens in one namespace keep another's from being told. What is not told is nowhere lost: statuses and `canopy events` have it.
 
 use std::{
-    sync::Arc,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
+use config::finding::ObjectRef;
 use http::Method;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
 
-use self::series::{Series, Step, Told};
+use self::{
+    queue::Queue,
+    series::{Series, Step, Told},
+};
 use super::{
     KubernetesError, access,
     access::Access,
     api::{Api, ApiError, JSON, MERGE_PATCH},
     statuses::micro,
 };
+use crate::telemetry::events::{LeftOut, Why};
 
 pub use self::note::{Note, Regarding, Reporter};
 
 mod note;
+mod queue;
 mod series;
 
 /// Where notes are given to. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Notes {
-    queue: mpsc::Sender<Note>,
-    left_out: Arc<AtomicU64>,
+    waiting: Arc<Waiting>,
+    /// Rings when there is something.
+    bell: mpsc::Sender<()>,
+}
+
+/// What those who tell and who writes share.
+#[derive(Debug, Default)]
+struct Waiting {
+    state: Mutex<State>,
+    left_out: Arc<LeftOut>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Queue,
+    /// Of what could not be written, and may be in a moment.
+    unwritten: Vec<ObjectRef>,
 }
 
 /// Who writes.
@@ -40,55 +60,104 @@ pub struct Notes {
 pub(super) struct Scribe {
     api: Api,
     reporter: Reporter,
-    queue: mpsc::Receiver<Note>,
-    left_out: Arc<AtomicU64>,
+    waiting: Arc<Waiting>,
+    bell: mpsc::Receiver<()>,
     series: Series,
+    /// What was left out of all when it was said last.
+    said_left_out: u64,
     /// Of what goes wrong, the last that was said.
     said: Option<String>,
 }
 
 impl Notes {
     /// Begins to write, to this cluster. Within an event loop, in which it goes on until the last of the notes' clones is dropped.
-    pub async fn start(access: &Access, reporter: Reporter) -> Result<Self, KubernetesError> {
+    pub async fn start(
+        access: &Access,
+        reporter: Reporter,
+        left_out: Arc<LeftOut>,
+    ) -> Result<Self, KubernetesError> {
         let api = Api::new(access::client(access.find().await?)?, MOST_BYTES);
-        let (notes, scribe) = Self::new(api, reporter);
+        let (notes, scribe) = Self::new(api, reporter, left_out);
         tokio::spawn(scribe.run(PAUSE));
         Ok(notes)
     }
 
-    pub(super) fn new(api: Api, reporter: Reporter) -> (Self, Scribe) {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        let left_out = Arc::<AtomicU64>::default();
-        let notes = Self { queue: sender, left_out: Arc::clone(&left_out) };
-        (notes, Scribe { api, reporter, queue, left_out, series: Series::new(), said: None })
+    pub(super) fn new(api: Api, reporter: Reporter, left_out: Arc<LeftOut>) -> (Self, Scribe) {
+        let (sender, bell) = mpsc::channel(1);
+        let waiting = Arc::new(Waiting { state: Mutex::default(), left_out });
+        let notes = Self { waiting: Arc::clone(&waiting), bell: sender };
+        let series = Series::new();
+        (notes, Scribe { api, reporter, waiting, bell, series, said_left_out: 0, said: None })
     }
 
-    /// Has an owner told. Where too much waits already, this is left out.
+    /// Has an owner told of what has happened. Where too much of the namespace waits already, this is left out.
     pub fn tell(&self, note: Note) {
-        if self.queue.try_send(note).is_err() {
-            self.left_out.fetch_add(1, Relaxed);
+        if !self.offer(note) {
+            self.waiting.left_out.add(Why::Queue);
         }
+    }
+
+    /// Has an owner told how something is. Where too much of the namespace waits already it is not, and whoever knows it tells it later, if
+    /// it is still so.
+    #[must_use]
+    pub fn offer(&self, note: Note) -> bool {
+        let is_taken = self.waiting.state().queue.push(note);
+        // Where it has rung already, that is heard.
+        let _ = self.bell.try_send(());
+        is_taken
+    }
+
+    /// Objects that were not told of, since the API server could not take it just then; each once.
+    pub fn unwritten(&self) -> Vec<ObjectRef> {
+        std::mem::take(&mut self.waiting.state().unwritten)
+    }
+}
+
+impl Waiting {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Scribe {
     /// Until nobody tells anything any more, with so long between two.
     pub(super) async fn run(mut self, pause: Duration) {
-        while let Some(note) = self.queue.recv().await {
+        loop {
+            let next = self.waiting.state().queue.next();
+            let Some(note) = next else {
+                match self.bell.recv().await {
+                    Some(()) => continue,
+                    None => return,
+                }
+            };
             let written = self.write(&note).await;
             // What is not written costs nobody anything.
             let is_quiet = matches!(written, Ok(false));
-            self.say(written.map(drop));
-            let left_out = self.left_out.swap(0, Relaxed);
-            if left_out > 0 {
-                tracing::warn!(
-                    left_out,
-                    "more happened than Events are written of; `canopy events` and statuses have it"
-                );
+            if let Err(error) = &written {
+                self.waiting.left_out.add(Why::Unwritten);
+                let unwritten = &mut self.waiting.state().unwritten;
+                // Who may not write is not let by asking again.
+                if error.may_pass() && unwritten.len() < queue::MOST {
+                    unwritten.push(note.regarding.object);
+                }
             }
+            self.say(written.map(drop));
+            self.say_left_out();
             if !is_quiet {
                 sleep(pause).await;
             }
+        }
+    }
+
+    fn say_left_out(&mut self) {
+        let of_all = self.waiting.left_out.count(Why::Queue);
+        if of_all > self.said_left_out {
+            let left_out = of_all - self.said_left_out;
+            tracing::warn!(
+                left_out,
+                "more happened than Events are written of; `canopy events` and statuses have it"
+            );
+            self.said_left_out = of_all;
         }
     }
 
@@ -97,7 +166,10 @@ impl Scribe {
         let series = note.series();
         let now = Instant::now();
         let known = match self.series.step(series, &note.regarding.to_string(), now) {
-            Step::Leave => return Ok(false),
+            Step::Leave => {
+                self.waiting.left_out.add(Why::Object);
+                return Ok(false);
+            }
             Step::Tell => None,
             Step::Again(told) => Some(told),
         };
@@ -172,8 +244,6 @@ impl Scribe {
 
 /// Of an object that is answered.
 const MOST_BYTES: usize = 8 << 20;
-/// Notes that may wait.
-const QUEUE: usize = 1024;
 /// Between two notes: each is one or two requests.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 

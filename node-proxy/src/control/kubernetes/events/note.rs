@@ -73,7 +73,7 @@ impl Regarding {
     }
 
     /// The namespace of its Events: its own, or, of what has none, the one that the API server takes those in.
-    fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &str {
         self.object.namespace.as_deref().unwrap_or("default")
     }
 

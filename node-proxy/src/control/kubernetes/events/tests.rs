@@ -4,7 +4,10 @@ use config::finding::ObjectRef;
 use serde_json::json;
 
 use super::{
-    super::statuses::tests::{Objects, server},
+    super::{
+        statuses::tests::{Objects, server},
+        testing::{Cluster, Faults},
+    },
     *,
 };
 
@@ -26,7 +29,7 @@ fn note(text: &str, uid: Option<&str>) -> Note {
 async fn written(objects: &Arc<Objects>, access: &Access, notes: &[Note]) -> Vec<serde_json::Value> {
     let client = access::client(access.find().await.unwrap()).unwrap();
     let reporter = Reporter { controller: "canopy.mesh/node", instance: "n1".to_owned() };
-    let (queue, scribe) = Notes::new(Api::new(client, MOST_BYTES), reporter);
+    let (queue, scribe) = Notes::new(Api::new(client, MOST_BYTES), reporter, Arc::default());
     notes.iter().for_each(|note| queue.tell(note.clone()));
     drop(queue);
     scribe.run(Duration::ZERO).await;
@@ -57,11 +60,49 @@ async fn of_an_object_that_is_gone_nothing_is_told_and_of_one_object_no_more_tha
 }
 
 #[tokio::test]
-async fn who_tells_never_waits_and_what_is_too_much_is_left_out() {
-    let (_objects, access, _directory) = server();
+async fn who_tells_never_waits_and_what_is_too_much_is_left_out_and_of_no_other_namespace() {
+    let (objects, access, _directory) = server();
     let client = access::client(access.find().await.unwrap()).unwrap();
     let reporter = Reporter { controller: "canopy.mesh/node", instance: "n1".to_owned() };
-    let (queue, scribe) = Notes::new(Api::new(client, MOST_BYTES), reporter);
-    (0..QUEUE + 3).for_each(|_| queue.tell(note("m", Some("u1"))));
-    assert_eq!(scribe.left_out.load(Relaxed), 3);
+    let left_out = Arc::<LeftOut>::default();
+    let (queue, scribe) = Notes::new(Api::new(client, MOST_BYTES), reporter, Arc::clone(&left_out));
+    (0..queue::EACH + 3).for_each(|_| queue.tell(note("m", Some("u1"))));
+    assert_eq!(left_out.count(Why::Queue), 3);
+    assert!(!queue.offer(note("m", Some("u1"))));
+    assert_eq!(left_out.count(Why::Queue), 3, "it is told later");
+    let object = ObjectRef::new("Pod", Some("bank"), "till");
+    let other = Note { regarding: Regarding { object, uid: Some("u2".to_owned()) }, ..note("m", None) };
+    queue.tell(other);
+    drop(queue);
+    scribe.run(Duration::ZERO).await;
+    let events = objects.events();
+    let mut of: Vec<_> = events.iter().filter_map(|event| event["regarding"]["uid"].as_str()).collect();
+    of.sort_unstable();
+    assert_eq!(of, ["u1", "u2"]);
+    assert_eq!(left_out.count(Why::Object), queue::EACH as u64 - 10);
+}
+
+#[tokio::test]
+async fn what_the_api_server_does_not_take_is_known_so_that_it_is_told_again() {
+    let cluster = Cluster::start(&[]);
+    cluster.fail(Faults { status: Some(503), ..Faults::default() });
+    let client = access::client(cluster.access().find().await.unwrap()).unwrap();
+    let reporter = Reporter { controller: "canopy.mesh/node", instance: "n1".to_owned() };
+    let left_out = Arc::<LeftOut>::default();
+    let (queue, scribe) = Notes::new(Api::new(client, MOST_BYTES), reporter, Arc::clone(&left_out));
+    queue.tell(note("m", Some("u1")));
+    assert!(queue.unwritten().is_empty());
+    let writing = tokio::spawn(scribe.run(Duration::ZERO));
+    let end = Instant::now() + Duration::from_secs(10);
+    let unwritten = loop {
+        let unwritten = queue.unwritten();
+        if !unwritten.is_empty() || Instant::now() > end {
+            break unwritten;
+        }
+        sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(unwritten, [ObjectRef::new("Pod", Some("shop"), "cart")]);
+    assert_eq!(left_out.count(Why::Unwritten), 1);
+    assert!(queue.unwritten().is_empty(), "it is said once");
+    writing.abort();
 }

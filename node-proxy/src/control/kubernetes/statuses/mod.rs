@@ -28,7 +28,10 @@ use super::{
     events::{self, Notes, Reporter},
     kinds,
 };
-use crate::{control::ConfigSource, telemetry::access::rfc3339};
+use crate::{
+    control::ConfigSource,
+    telemetry::{access::rfc3339, events::LeftOut},
+};
 
 mod lease;
 mod patch;
@@ -41,6 +44,7 @@ type Standings = Arc<[Arc<Standing>]>;
 pub struct Reported<S> {
     source: S,
     told: watch::Sender<Standings>,
+    left_out: Arc<LeftOut>,
 }
 
 /// Who writes.
@@ -75,7 +79,8 @@ impl<S: ConfigSource> Reported<S> {
         })?;
         let (api, identity) = (Api::new(client, MOST_BYTES), identity());
         let reporter = Reporter { controller: CONTROLLER, instance: identity.clone() };
-        let (notes, scribe) = Notes::new(api.clone(), reporter);
+        let left_out = Arc::<LeftOut>::default();
+        let (notes, scribe) = Notes::new(api.clone(), reporter, Arc::clone(&left_out));
         let writer = Writer {
             api,
             candidate: Candidate::new(identity),
@@ -90,7 +95,12 @@ impl<S: ConfigSource> Reported<S> {
         let run =
             move || runtime.block_on(async { tokio::join!(writer.run(every), scribe.run(events::PAUSE)) });
         thread::Builder::new().name("statuses".to_owned()).stack_size(STACK_BYTES).spawn(run)?;
-        Ok(Self { source, told })
+        Ok(Self { source, told, left_out })
+    }
+
+    /// Events that it does not write.
+    pub fn left_out(&self) -> Arc<LeftOut> {
+        Arc::clone(&self.left_out)
     }
 }
 
@@ -156,7 +166,15 @@ impl Writer {
     /// Writes what is not written yet, one after the other, as long as it may.
     async fn write(&mut self) -> Result<(), ApiError> {
         let told = Arc::clone(&self.told.borrow_and_update());
-        self.turns.take(&told).into_iter().for_each(|note| self.notes.tell(note));
+        for object in self.notes.unwritten() {
+            self.turns.missed(object, true);
+        }
+        for note in self.turns.take(&told) {
+            let (object, is_perhaps_known) = (note.regarding.object.clone(), note.is_perhaps_known);
+            if !self.notes.offer(note) {
+                self.turns.missed(object, is_perhaps_known);
+            }
+        }
         let mut before = std::mem::take(&mut self.done);
         let written = told.iter().filter(|standing| is_ours(&standing.object));
         let mut rest = Vec::new();

@@ -24,13 +24,16 @@ pub(super) struct Turns {
     refused: BTreeMap<ObjectRef, (&'static str, String)>,
     /// What was looked at last.
     looked: Option<Standings>,
+    /// Objects whose owners were not told, and whether they may have been by another.
+    missed: BTreeMap<ObjectRef, bool>,
 }
 
 impl Turns {
     /// Takes in how all objects stand; gives what is news.
     pub(super) fn take(&mut self, all: &Standings) -> Vec<Note> {
         // Nobody has told anything yet, or nothing since.
-        if all.is_empty() || self.looked.as_ref().is_some_and(|last| Arc::ptr_eq(last, all)) {
+        let is_as_before = self.looked.as_ref().is_some_and(|last| Arc::ptr_eq(last, all));
+        if all.is_empty() || is_as_before && self.missed.is_empty() {
             return Vec::new();
         }
         let mut notes = Vec::new();
@@ -44,8 +47,15 @@ impl Turns {
             refused.insert(standing.object.clone(), why);
         }
         self.refused = refused;
+        self.missed.clear();
         self.looked = Some(Arc::clone(all));
         notes
+    }
+
+    /// An owner was not told. He is at the next look, of how the object is then.
+    pub(super) fn missed(&mut self, object: ObjectRef, is_perhaps_known: bool) {
+        self.refused.remove(&object);
+        self.missed.insert(object, is_perhaps_known);
     }
 
     /// Another may have told owners meanwhile.
@@ -67,7 +77,7 @@ impl Turns {
             action: "Configure",
             text: format!("{what}{so}: {}", for_owner(condition)),
             is_warning: true,
-            is_perhaps_known: self.looked.is_none(),
+            is_perhaps_known: self.looked.is_none() || self.missed.get(&standing.object) == Some(&true),
         }
     }
 }
@@ -143,6 +153,24 @@ mod tests {
             told(&turns.take(&[refused("HTTPRoute", "InvalidValue")].into())),
             [("InvalidValue", true)]
         );
+    }
+
+    #[test]
+    fn an_owner_who_could_not_be_told_is_told_later_of_how_it_is_then() {
+        let mut turns = Turns::default();
+        let object = ObjectRef::new("HTTPRoute", Some("shop"), "cart");
+        let all: Standings = [refused("HTTPRoute", "InvalidValue")].into();
+        assert_eq!(told(&turns.take(&all)), [("InvalidValue", true)]);
+        turns.missed(object.clone(), true);
+        assert_eq!(told(&turns.take(&all)), [("InvalidValue", true)], "another may have told him");
+        assert!(turns.take(&all).is_empty(), "once");
+        let other: Standings = [refused("HTTPRoute", "WrongType")].into();
+        assert_eq!(told(&turns.take(&other)), [("WrongType", false)]);
+        turns.missed(object.clone(), false);
+        let last: Standings = [refused("HTTPRoute", "TooLarge")].into();
+        assert_eq!(told(&turns.take(&last)), [("TooLarge", false)], "not what it was");
+        turns.missed(object, false);
+        assert!(turns.take(&[well("HTTPRoute")].into()).is_empty(), "it is well by now");
     }
 
     #[test]

@@ -155,20 +155,36 @@ fn a_pod_is_judged_again_when_its_runtime_class_becomes_known() {
 }
 
 #[test]
-fn a_pod_has_the_addresses_of_its_sandbox_until_its_status_has_them() {
+fn a_pod_has_the_addresses_of_its_sandbox_until_its_status_has_them_and_when_it_has_those_of_a_former_one() {
     let (mut view, made) = view(true);
     let starting = |pod: &mut Value| pod["status"] = json!({ "phase": "Pending" });
     view.take(changes([namespace("shop", Some("node")), pod("a", starting)]));
     assert!(!view.files().contains_key(Path::new("Pod/shop/a.json")), "no workload yet");
     let addresses = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
-    made.put("uid-a", Placed { addresses: addresses.clone(), ..Placed::default() });
+    made.put("uid-a", Placed { addresses: addresses.clone(), are_given: true, ..Placed::default() });
     assert!(view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() }));
     assert_eq!(given(&view), [captured("a")]);
     let of = |view: &View| read(view).mesh.workloads.values().next().unwrap().addresses.clone();
     assert_eq!(of(&view), addresses);
-    view.take(changes([pod("a", |_| {})]));
-    let said: Vec<std::net::IpAddr> = vec!["10.0.0.1".parse().unwrap()];
-    assert_eq!(of(&view), said, "the API server's word counts for more");
+    let says = |view: &mut View, addresses: &[&str]| {
+        let ips: Vec<Value> = addresses.iter().map(|address| json!({ "ip": address })).collect();
+        let status = json!({ "phase": "Running", "podIP": addresses[0], "podIPs": ips });
+        view.take(changes([pod("a", |pod| pod["status"] = status)]));
+    };
+    says(&mut view, &["10.0.0.7"]);
+    assert_eq!(of(&view), addresses[..1], "of this sandbox, the API server's word counts for more");
+    // The kubelet says the former one's until this one runs, which waits to be enrolled.
+    for former in [&["10.0.0.1"][..], &["10.0.0.7", "fd00::1"], &["10.0.0.1", "fd00::7"]] {
+        says(&mut view, former);
+        assert_eq!(of(&view), addresses, "{former:?}");
+    }
+    // Where nobody knows a sandbox's, or it was only seen what it has on its interfaces, what the API server says is all that counts.
+    let said: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::7".parse().unwrap()];
+    for addresses in [Vec::new(), addresses] {
+        made.put("uid-a", Placed { addresses, ..Placed::default() });
+        view.take(Pending { sandboxes: ["uid-a".to_owned()].into(), ..Pending::default() });
+        assert_eq!(of(&view), said);
+    }
 }
 
 #[test]

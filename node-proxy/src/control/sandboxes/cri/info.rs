@@ -47,6 +47,7 @@ pub(super) fn sandbox(item: &Item, answer: &StatusAnswer) -> Result<Sandbox, Unp
         container: item.id.clone(),
         netns: if is_hosts { None } else { Some(said.netns.ok_or(Unplaced::NoNamespace)?) },
         addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+        are_given: true,
         handler: Handler {
             name: [item.runtime_handler.clone(), status.runtime_handler, said.handler]
                 .into_iter()

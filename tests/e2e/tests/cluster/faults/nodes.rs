@@ -80,6 +80,23 @@ fn a_pod_whose_network_goes_without_a_word_is_forgotten_and_the_next_of_its_name
     Ok(())
 }
 
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn a_pod_whose_sandbox_ends_is_carried_again_in_the_next_one_at_another_address() -> Outcome {
+    let cluster = running();
+    let (space, address) = web(&cluster, &[OPTED_IN])?;
+    let client = space.inside("client-1")?;
+    let network = client.network()?;
+    client.vanish()?;
+    eventually("the kubelet has made it another", || {
+        space.inside("client-1").is_ok_and(|client| client.network().is_ok_and(|now| now != network))
+    })?;
+    space.pod_ready("client-1")?;
+    until_carried(&cluster, &space, &["client-1"], true)?;
+    eventually("it is served again", || ask(&space, "client-1", &address).is_ok())?;
+    Ok(())
+}
+
 /// The file by which node-1's container runtime names a network namespace.
 fn name_of(network: u64) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     for entry in fs::read_dir(on_node("node-1", "/run/netns")?)? {

@@ -7,7 +7,7 @@ use testkit::{Cluster, Outcome, Traffic, eventually};
 use super::{install, kustomization};
 use crate::{
     faults::web,
-    lab::{NODES, OPTED_IN, both_answer, installed, on_node, running, until_carried},
+    lab::{NODES, OPTED_IN, ask, both_answer, installed, on_node, running, sleeper, until_carried},
 };
 
 #[test]
@@ -21,7 +21,26 @@ fn after_an_uninstall_nothing_is_left_and_pods_old_and_new_do_without() -> Outco
     let opted_in = "--selector=canopy.mesh/mode=node";
     cluster.kubectl(&["label", "namespace", opted_in, "canopy.mesh/mode-"])?;
     until_carried(&cluster, &space, &["client-1", "client-2"], false)?;
-    uninstall(&cluster)?;
+    // One that nobody has taken out: it is labelled itself.
+    let forgotten = cluster.space(&[])?;
+    for (name, node) in FORGOTTEN.iter().zip(NODES) {
+        let labelled = format!("{{name: {name}, labels: {{canopy.mesh/mode: node}}}}");
+        let pod = sleeper(name, Some(node)).replace(&format!("{{name: {name}}}"), &labelled);
+        forgotten.apply(&pod)?;
+        forgotten.pod_ready(name)?;
+    }
+    until_carried(&cluster, &forgotten, &FORGOTTEN, true)?;
+    ask(&forgotten, FORGOTTEN[0], &other)?;
+    let daemons =
+        ["delete", "daemonset", "canopy-cni", "canopy-node", "--cascade=foreground", "--timeout=90s"];
+    installed(&cluster, &daemons)?;
+    for name in FORGOTTEN {
+        ask(&forgotten, name, &other).expect_err("nobody carries it any more, and nobody has let it go");
+    }
+    remove(&cluster)?;
+    for name in FORGOTTEN {
+        ask(&forgotten, name, &other)?;
+    }
 
     for node in NODES {
         assert_eq!(left_on(node)?, Vec::<String>::new(), "{node}");
@@ -52,14 +71,12 @@ fn after_an_uninstall_nothing_is_left_and_pods_old_and_new_do_without() -> Outco
     until_carried(&cluster, &space, &["client-1"], false)?;
     cluster.kubectl(&["label", "namespace", space.name(), OPTED_IN])?;
     until_carried(&cluster, &space, &["client-1", "client-2"], true)?;
-    eventually("carried again after all", || crate::lab::ask(&space, "client-1", &address).is_ok())?;
+    eventually("carried again after all", || ask(&space, "client-1", &address).is_ok())?;
     Ok(())
 }
 
-fn uninstall(cluster: &Cluster) -> Outcome {
-    let daemons =
-        ["delete", "daemonset", "canopy-cni", "canopy-node", "--cascade=foreground", "--timeout=90s"];
-    installed(cluster, &daemons)?;
+/// All but the daemons.
+fn remove(cluster: &Cluster) -> Outcome {
     cluster.kubectl(&["apply", "--kustomize", &kustomization("removal")])?;
     installed(cluster, &["rollout", "status", "daemonset/canopy-removal", "--timeout=90s"])?;
     cluster.kubectl(&[
@@ -94,6 +111,8 @@ fn left_on(node: &str) -> Result<Vec<String>, Box<dyn std::error::Error + Send +
     Ok(left)
 }
 
+/// Pods, one on each node, that are captured when the daemons go.
+const FORGOTTEN: [&str; 2] = ["forgotten-1", "forgotten-2"];
 /// Kinds of what is installed.
 const KINDS: [&str; 9] = [
     "namespaces",

@@ -144,3 +144,21 @@ fn names_of_a_cache_take_room_and_are_let_go_where_it_is_wanted_but_not_those_th
     assert_eq!(table.want(None, &name(4), now), (Answer::Full, false));
     assert_eq!(table.orders(now).unwant, ["b", "c"], "nobody has asked for them");
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_to_know_of_something_waits_until_it_is_answered_and_no_longer() {
+    let demand = Demand::new(10, "");
+    let ask = |demand: &Demand| demand.want_name("shop/cart");
+    let patience = Duration::from_secs(2);
+    assert_eq!(demand.settled(ask, patience).await, Answer::Asked);
+    let answers = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        demand.answer(&[("shop/other".to_owned(), Answer::Absent)]);
+        demand.answer(&[("shop/cart".to_owned(), Answer::Present)]);
+    };
+    let begun = Instant::now();
+    let (settled, ()) = tokio::join!(demand.settled(ask, patience), answers);
+    assert_eq!((settled, begun.elapsed()), (Answer::Present, Duration::from_secs(1)));
+    assert_eq!(demand.settled(ask, patience).await, Answer::Present);
+    assert_eq!(begun.elapsed(), Duration::from_secs(1), "it is known");
+}

@@ -125,3 +125,88 @@ async fn on_the_unix_socket_root_needs_no_token() {
     let plane = Plane::new().await;
     assert_eq!(plane.read(client::Server::Unix(plane.socket.clone()), "b", None).await, Ok(()));
 }
+
+/// Tokens that nobody has made, one after the other.
+fn made_up() -> impl Iterator<Item = String> {
+    (0..).map(|number| format!("made-up-{number}"))
+}
+
+const AT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+
+async fn shown(callers: &Callers, token: &str) -> Result<config::name::NodeName, Refusal> {
+    callers.node(Presents { token: Some(token), from: Some(AT), secure: true }).await
+}
+
+#[tokio::test]
+async fn requests_at_a_time_cost_no_more_reviews_than_one_after_the_other() {
+    let plane = Plane::new().await;
+    let callers = plane.setup.authority.callers();
+    let reviews = || plane.setup.cluster.asked("/apis/authentication.k8s.io/v1/tokenreviews", "").len();
+    let tokens: Vec<String> = made_up().take(300).collect();
+    let all = tokens.iter().map(|token| shown(&callers, token));
+    let refusals = futures_util::future::join_all(all).await;
+    let bound = usize::try_from(STRANGER_BURST).unwrap();
+    let reviewed = refusals.iter().filter(|said| **said == Err(Refusal::Token)).count();
+    assert!((1..=bound).contains(&reviewed) && reviews() == reviewed, "{reviewed} {}", reviews());
+    let rest = refusals.iter().filter(|said| **said == Err(Refusal::Rate)).count();
+    assert_eq!(reviewed + rest, 300, "{refusals:?}");
+    // One token, however often it is shown at a time, is one after the other.
+    let same = futures_util::future::join_all((0..300).map(|_| shown(&callers, "made-up"))).await;
+    assert!(same.iter().all(Result::is_err));
+    assert!(reviews() <= bound + 3, "{}", reviews());
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_known_is_not_locked_out_by_others_at_its_address() {
+    let plane = Plane::new().await;
+    let callers = plane.setup.authority.callers();
+    let node = config::name::NodeName::try_from("a").unwrap();
+    // As many at a time as it likes, with none refused for it.
+    let of_daemon = |_| shown(&callers, "daemon-on-a");
+    let first = futures_util::future::join_all((0..100).map(of_daemon)).await;
+    assert!(first.iter().all(|said| *said == Ok(node.clone())), "{first:?}");
+    let user = "system:serviceaccount:shop:cart";
+    plane.setup.cluster.token("a-workloads", Token { user, ..daemon() });
+    for token in made_up().take(40) {
+        let _refused = shown(&callers, &token).await;
+    }
+    assert_eq!(shown(&callers, "another").await, Err(Refusal::Rate));
+    assert_eq!(shown(&callers, "a-workloads").await, Err(Refusal::Rate), "it is no daemon's");
+    assert_eq!(shown(&callers, "daemon-on-a").await, Ok(node));
+    // It is reviewed all the same, and when it is good no longer, it is like any other.
+    plane.setup.cluster.expire("daemon-on-a");
+    assert_eq!(shown(&callers, "daemon-on-a").await, Err(Refusal::Token));
+    assert_eq!(shown(&callers, "daemon-on-a").await, Err(Refusal::Rate));
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_uses_up_nobodys_tries() {
+    let plane = Plane::new().await;
+    let callers = plane.setup.authority.callers();
+    plane.setup.cluster.fail(Faults { status: Some(503), ..Faults::default() });
+    for _ in 0..3 * STRANGER_BURST {
+        assert_eq!(shown(&callers, "daemon-on-a").await, Err(Refusal::ApiServer));
+    }
+    plane.setup.cluster.fail(Faults::default());
+    assert!(shown(&callers, "daemon-on-a").await.is_ok());
+}
+
+#[tokio::test]
+async fn who_was_not_told_the_mesh_is_counted_by_the_reason() {
+    let plane = Plane::new().await;
+    let callers = plane.setup.authority.callers();
+    for (token, count) in [("made-up", 2), ("", 1)] {
+        for _ in 0..count {
+            assert!(shown(&callers, token).await.is_err());
+        }
+    }
+    assert!(shown(&callers, "daemon-on-a").await.is_ok());
+    let mut registry = prometheus_client::registry::Registry::with_prefix("canopy");
+    registry.register_collector(Box::new(crate::control::kubernetes::CallersScrape(callers)));
+    let mut page = String::new();
+    prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+    for (reason, count) in [("token", 2), ("token_missing", 1), ("rate", 0)] {
+        let line = format!("canopy_control_readers_refused_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(page.contains(&line), "{page}");
+    }
+}
