@@ -129,6 +129,7 @@ fn place(own: &Workload, local: Option<&Arc<Workload>>, next: &Mesh) -> Workload
     let mut workload = own.clone();
     if let Some(local) = local.filter(|local| is_the_same(own, local)) {
         workload.netns.clone_from(&local.netns);
+        workload.sidecar = local.sidecar;
         workload.probes.clone_from(&local.probes);
         workload.ports.clone_from(&local.ports);
         workload.exclusions.clone_from(&local.exclusions);
