@@ -89,15 +89,17 @@ impl Callers {
         })
     }
 
-    /// The node whose daemon asks.
-    pub async fn node(&self, shown: Presents<'_>) -> Result<String, Refusal> {
+    /// The node whose daemon asks; `None` if a pod's sidecar does, which reads as no node: what nodes alone are told is nothing of its own.
+    pub async fn node(&self, shown: Presents<'_>) -> Result<Option<String>, Refusal> {
         let caller = self.caller(shown).await?;
-        if !self.is_daemon(&caller) {
+        let is_daemon = self.is_daemon(&caller);
+        if !is_daemon && !caller.has_sidecar(&self.residents) {
             // Somebody's own, and the API server was asked for it all the same.
             lock(&self.strangers).take(&address(shown.from), Instant::now());
             return Err(Refusal::Account);
         }
-        self.node_of(&caller)
+        let node = self.node_of(&caller)?;
+        Ok(is_daemon.then_some(node))
     }
 
     /// Who asks. Who has shown nothing that was taken is listened to less, wherever he comes from.
