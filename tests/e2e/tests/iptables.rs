@@ -96,7 +96,7 @@ fn a_pod_of_another_node_is_reached_by_tunnel_in_both_families() -> Outcome {
         );
         let seen = origin.seen().pop().ok_or("the application saw a request")?;
         let caller = if to.is_ipv4() { client.at(0) } else { client.at_v6(0) };
-        assert_eq!(seen.peer.ip(), caller.ip(), "its true caller");
+        assert_eq!(seen.peer.ip().to_canonical(), caller.ip(), "its true caller");
     }
     drop(here);
     let line = there.wait_logged(|line| line["direction"] == "inbound")?;
