@@ -241,6 +241,7 @@ pub fn word(reason: Reason) -> &'static str {
         Reason::UnknownKind => "UnknownKind",
         Reason::NotEvaluated => "NotEvaluated",
         Reason::NotAWorkload => "NotAWorkload",
+        Reason::NoSidecar => "NoSidecar",
         Reason::NotObeyed => "NotObeyed",
         Reason::LeftToOthers => "LeftToOthers",
         Reason::KeptLastGood => "KeptLastGood",

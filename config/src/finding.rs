@@ -67,6 +67,8 @@ pub enum Reason {
     NotEvaluated,
     /// A pod that is no workload of the mesh.
     NotAWorkload,
+    /// A pod that a label gives to a sidecar, and that has none.
+    NoSidecar,
     /// A field that Canopy knows and does not act on.
     NotObeyed,
     /// A field that other parts of Kubernetes act on (kubelet, scheduler, …).

@@ -12,6 +12,8 @@ pub const MODE: &str = "canopy.mesh/mode";
 /// The label of a namespace that says how its pods start while no daemon is there. A pod's own says nothing: who writes a pod is not who
 /// decides that it may go without policies.
 pub const ON_FAILURE: &str = "canopy.mesh/on-failure";
+/// What the sidecar's container is called in every pod. In a cluster it is an init container that stays, as the webhook writes it.
+pub const SIDECAR: &str = "canopy-sidecar";
 /// The annotation that names a pod's network namespace. In a cluster, the node writes it, and nobody's word for it is taken.
 pub const NETNS: &str = "canopy.mesh/netns";
 /// The annotation that says which handler a pod's RuntimeClass has. In a cluster, who reads RuntimeClasses writes it.
@@ -23,7 +25,7 @@ pub const RUNTIME_HANDLER: &str = "canopy.mesh/runtime-handler";
 pub enum Mode {
     /// `node`: the daemon of its node carries it.
     Node,
-    /// `sidecar`: a proxy within it does.
+    /// `sidecar`: a proxy within it does, if it has one.
     Sidecar,
     /// `off`: nobody does.
     #[default]
@@ -73,6 +75,8 @@ pub struct Asked<'a> {
     pub namespace: Option<&'a str>,
     /// Its own label, which counts for more.
     pub pod: Option<&'a str>,
+    /// Whether it has a sidecar's container ([`SIDECAR`]). Anybody's word, who writes pods: it counts only where a label asks for one.
+    pub sidecar: bool,
     /// Its tenant's word, which counts for most.
     pub kept: Kept,
     /// `spec.hostNetwork`.
@@ -161,11 +165,29 @@ pub fn decide<'a>(asked: &Asked<'a>) -> Decision<'a> {
     }
 }
 
+/// Whether a pod is its node's only because it has no sidecar, though a label says that one carries it: it was made before the label, or
+/// nobody injects any.
+pub fn lacks_sidecar(asked: &Asked<'_>) -> bool {
+    let (pod, namespace) = words(asked);
+    asked.kept == Kept::No
+        && pod.or(namespace) == Some(Mode::Sidecar)
+        && !asked.sidecar
+        && decide(asked) == Decision::Node
+}
+
+fn words(asked: &Asked<'_>) -> (Option<Mode>, Option<Mode>) {
+    (asked.pod.and_then(Mode::of), asked.namespace.and_then(Mode::of))
+}
+
 /// What labels come to. A word that is none says nothing: of a pod, its namespace decides then.
 fn labelled(asked: &Asked<'_>) -> Option<Mode> {
-    let (pod, namespace) = (asked.pod.and_then(Mode::of), asked.namespace.and_then(Mode::of));
+    let (pod, namespace) = words(asked);
     match asked.kept {
-        Kept::No => pod.or(namespace),
+        // A label makes no proxy: who has none would go without policies, as nobody would be there to keep them.
+        Kept::No => pod.or(namespace).map(|mode| match mode {
+            Mode::Sidecar if !asked.sidecar => Mode::Node,
+            mode => mode,
+        }),
         // Nobody sees to what a proxy within the pod lets out, so that `sidecar` would be a way around, too.
         Kept::Perhaps => pod.filter(|mode| *mode == Mode::Node).or(namespace.map(|_| Mode::Node)),
         Kept::Yes => Some(Mode::Node),
@@ -224,7 +246,7 @@ mod tests {
     const NODE: Option<&str> = Some("node");
 
     fn labels<'a>(namespace: Option<&'a str>, pod: Option<&'a str>) -> Asked<'a> {
-        Asked { namespace, pod, ..Asked::default() }
+        Asked { namespace, pod, sidecar: true, ..Asked::default() }
     }
 
     #[test]
@@ -249,6 +271,33 @@ mod tests {
         ] {
             assert_eq!(decide(&labels(namespace, pod)), expected, "{namespace:?} {pod:?}");
         }
+    }
+
+    #[test]
+    fn a_label_alone_takes_no_pod_from_its_node_and_a_container_alone_does_not_either() {
+        use Decision::{Node, Out, Sidecar};
+        let (off, sidecar, no) = (Some("off"), Some("sidecar"), false);
+        for (namespace, pod, has_one, expected, lacks) in [
+            (sidecar, None, true, Sidecar, no),
+            (sidecar, None, false, Node, true),
+            (None, sidecar, false, Node, true),
+            (NODE, sidecar, false, Node, true),
+            (sidecar, NODE, false, Node, no),
+            (NODE, None, true, Node, no),
+            (None, None, true, Out(Why::NotAsked), no),
+            (sidecar, off, false, Out(Why::TakenOut), no),
+        ] {
+            let asked = Asked { sidecar: has_one, ..labels(namespace, pod) };
+            assert_eq!(
+                (decide(&asked), lacks_sidecar(&asked)),
+                (expected, lacks),
+                "{namespace:?} {pod:?} {has_one}"
+            );
+        }
+        let runtime = Runtime { class: Some("kata"), ..Runtime::default() };
+        let own_kernel = Asked { runtime, sidecar: false, ..labels(sidecar, None) };
+        assert_eq!(decide(&own_kernel), Out(Why::Sandboxed("kata")), "neither is there to carry it");
+        assert!(!lacks_sidecar(&own_kernel), "that is told of it already");
     }
 
     #[test]

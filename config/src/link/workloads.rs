@@ -9,7 +9,7 @@ use crate::{
     model::{Exclusions, Workload},
     name::{Name, Namespace, PodName},
     object::Kind,
-    opt_in::{self, Asked, Decision, Kept},
+    opt_in::{self, Asked, Decision, Kept, SIDECAR},
 };
 
 /// What a pod says of an address of a node.
@@ -59,7 +59,8 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     let mut workload = draft.workload.clone();
     workload.tenant = tenants::of(linking, &pod.namespace);
     let kept = tenants::kept(linking, &workload.tenant);
-    let decision = carried_by(linking, draft, kept);
+    let asked = asked(linking, draft, kept);
+    let (decision, lacks_sidecar) = (opt_in::decide(&asked), opt_in::lacks_sidecar(&asked));
     let is_asked_for = decision == Decision::Node;
     let is_captured = is_asked_for && draft.sandbox.is_none();
     let is_taken_out = draft.off_place.is_some() && kept == Kept::No;
@@ -75,6 +76,7 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
     }
     if is_asked_for {
         report_sandbox(linking, lowered, draft);
+        report_sidecar(linking, lowered, draft, lacks_sidecar);
     }
     linking.mesh.workloads.insert(pod.clone(), Arc::new(workload));
     linking.pods.insert(pod.clone(), Arc::clone(lowered));
@@ -108,6 +110,29 @@ fn report_sandbox(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraf
         opt_in::Why::Sandboxed(sandbox)
     );
     linking.find(lowered, (Severity::Warning, Reason::NotAWorkload), place, message);
+}
+
+/// A pod that its node carries, and whose labels or containers say something else.
+fn report_sidecar(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft, lacks_one: bool) {
+    // Of pods in files nobody but their authors says what is within them.
+    let (reason, message) = match (linking.of_cluster, lacks_one, draft.workload.sidecar) {
+        (true, true, _) => (
+            Reason::NoSidecar,
+            format!(
+                "{MODE}: sidecar, and it has none (no init container {SIDECAR} that stays), so its node's daemon carries it. Make it anew, where \
+                 the overlay sidecar is installed (kubectl rollout restart), or label it {MODE}: node"
+            ),
+        ),
+        (true, false, true) => (
+            Reason::NotObeyed,
+            format!(
+                "has a container {SIDECAR}, and its node's daemon carries it, by its labels or its Tenant: two proxies steer its connections. \
+                 Make it anew without (kubectl rollout restart)"
+            ),
+        ),
+        _ => return,
+    };
+    linking.find(lowered, (Severity::Warning, reason), &whole(lowered), message);
 }
 
 /// Nothing that is done in a pod's own network can keep a pod that has none: who may write such pods is for admission to say.
@@ -160,8 +185,9 @@ fn keep_to_the_mesh(
     workload.exclusions = Exclusions { inbound_ports, ..Exclusions::default() };
 }
 
-/// Who carries a pod, as if it had no sandbox of its own. Pods of the node's network, and pods that have ended, are none here.
-fn carried_by<'a>(linking: &'a Linking, draft: &'a WorkloadDraft, kept: Kept) -> Decision<'a> {
+/// By what it is decided who carries a pod, as if it had no sandbox of its own. Pods of the node's network, and pods that have ended, are none
+/// here.
+fn asked<'a>(linking: &'a Linking, draft: &'a WorkloadDraft, kept: Kept) -> Asked<'a> {
     let namespace = linking.mesh.namespaces.get(&draft.workload.pod.namespace);
     let namespace = namespace.and_then(|facts| facts.labels.get(MODE)).map(String::as_str);
     let pod = draft.workload.labels.get(MODE).map(String::as_str);
@@ -169,7 +195,9 @@ fn carried_by<'a>(linking: &'a Linking, draft: &'a WorkloadDraft, kept: Kept) ->
     let is_named = draft.netns_place.is_some() && !linking.of_cluster;
     let is_out = draft.off_place.is_some() && kept == Kept::No;
     let pod = if is_named && !is_out { Some(opt_in::Mode::Node.as_str()) } else { pod };
-    opt_in::decide(&Asked { namespace, pod, kept, ..Asked::default() })
+    // A sidecar that somebody has started by hand stands in no manifest.
+    let sidecar = draft.workload.sidecar || !linking.of_cluster;
+    Asked { namespace, pod, sidecar, kept, ..Asked::default() }
 }
 
 /// The identity is taken from the name alone, so a missing account is worth a word, not a refusal.

@@ -103,6 +103,7 @@ pub(super) fn lower(
         ports: ports(context, spec),
         probes: probes::lower(context, spec),
         exclusions: annotations::exclusions(context, root),
+        sidecar: membership::has_sidecar(spec),
         ..Workload::new(pod, TenantId::Namespace(namespace), identity)
     };
     let draft = WorkloadDraft {

@@ -57,6 +57,10 @@ pub struct Workload {
     /// The proxy that its connections have to come through, as the source names it; never an address to go around.
     #[serde(default)]
     pub waypoint: Option<String>,
+    /// Whether it has the container of a sidecar, where the source on this machine says so. It is told to nobody else: what follows from it
+    /// for others is `meshed`.
+    #[serde(skip)]
+    pub sidecar: bool,
 }
 
 impl Workload {
@@ -76,6 +80,7 @@ impl Workload {
             probes: Vec::new(),
             exclusions: Exclusions::default(),
             waypoint: None,
+            sidecar: false,
         }
     }
 }

@@ -14,8 +14,6 @@ pub(crate) const PROXY_MARK: u32 = 0x539;
 pub(crate) const ANSWER_MARK: u32 = 0x111;
 /// Both are compared under this mask.
 pub(crate) const MASK: u32 = 0xfff;
-/// HBONE's port, which is the tree's own.
-const HBONE_PORT: u16 = 15008;
 
 /// The ports of a pod's listeners in one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +60,7 @@ impl Rules<'_> {
         line(
             text,
             format_args!(
-                "-A CANOPY_PRERT ! -d {loopback} -p tcp ! --dport {HBONE_PORT} -m mark ! --mark {proxy} \
-                 -j REDIRECT --to-ports {port}"
+                "-A CANOPY_PRERT ! -d {loopback} -p tcp -m mark ! --mark {proxy} -j REDIRECT --to-ports {port}"
             ),
         );
     }

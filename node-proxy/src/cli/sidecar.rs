@@ -63,8 +63,9 @@ pub(super) struct Sidecar {
     /// How the pod's connections are captured.
     #[arg(long, value_enum, default_value_t = Capture::Auto, env = "CANOPY_CAPTURE")]
     capture: Capture,
-    /// Where /metrics, /readyz and /livez are served; what comes to that port of the pod is not captured.
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:15020", env = "CANOPY_METRICS_ADDR")]
+    /// Where /metrics, /readyz and /livez are served, by default at every address of both families; what comes to that port of the pod is not
+    /// captured.
+    #[arg(long, value_name = "IP:PORT", default_value = "[::]:15020", env = "CANOPY_METRICS_ADDR")]
     metrics_addr: SocketAddr,
     /// The name of the node that the pod is on (spec.nodeName).
     #[arg(long, value_name = "NAME", env = "CANOPY_NODE")]

@@ -1,7 +1,8 @@
-//! The API server, asked by the plugin itself: of one namespace and one pod, their labels.
+//! The API server, asked by the plugin itself: of one namespace and one pod, their labels; of a pod that a label gives to a sidecar, whether
+//! it has one.
 //!
 //! HTTPS by the roots and the token of a kubeconfig that `canopy cni install` wrote. It must never speak to a server that those roots do
-//! not vouch for, and asks for nothing but metadata.
+//! not vouch for, nor ask for more than that.
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use config::opt_in::SIDECAR;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -169,20 +171,46 @@ impl Api {
         self.metadata(format!("/api/v1/namespaces/{namespace}/pods/{name}")).await
     }
 
+    /// Whether a pod has the container of a sidecar, as the webhook writes it: an init container that stays.
+    pub(super) async fn has_sidecar(&mut self, namespace: &str, name: &str) -> Result<bool, ApiError> {
+        #[derive(Deserialize)]
+        struct Pod {
+            #[serde(default)]
+            spec: Spec,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Spec {
+            init_containers: Option<Vec<Container>>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Container {
+            name: String,
+            restart_policy: Option<String>,
+        }
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        let pod = self.get::<Pod>(path, WHOLE).await?;
+        let is_one = |container: &Container| {
+            container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always")
+        };
+        Ok(pod.spec.init_containers.into_iter().flatten().any(|container| is_one(&container)))
+    }
+
     async fn metadata(&mut self, path: String) -> Result<Metadata, ApiError> {
         #[derive(Deserialize)]
         struct Object {
             metadata: Metadata,
         }
-        self.get::<Object>(path).await.map(|object| object.metadata)
+        self.get::<Object>(path, METADATA_ALONE).await.map(|object| object.metadata)
     }
 
-    async fn get<T: DeserializeOwned>(&mut self, path: String) -> Result<T, ApiError> {
+    async fn get<T: DeserializeOwned>(&mut self, path: String, form: &str) -> Result<T, ApiError> {
         let away = |problem: String| ApiError::Away { server: self.server.clone(), problem };
         let request = Request::get(&path)
             .header(header::HOST, &self.host)
             .header(header::AUTHORIZATION, self.token.clone())
-            .header(header::ACCEPT, METADATA_ALONE)
+            .header(header::ACCEPT, form)
             .body(Empty::new());
         let request = request.map_err(|error| away(error.to_string()))?;
         let exchange = async {
@@ -211,6 +239,7 @@ fn tls(roots: &Path) -> io::Result<ClientConfig> {
 
 /// Without a pod's specification (Kubernetes API concepts, "Metadata-only fetches"); a server that cannot sends all.
 const METADATA_ALONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json";
+const WHOLE: &str = "application/json";
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes of an answer at most: an object of etcd's is 1.5 MiB at most.

@@ -4,7 +4,7 @@
 
 use std::{io, path::Path, time::Duration};
 
-use config::opt_in::MODE;
+use config::opt_in::{MODE, Mode};
 use tokio::{
     net::UnixStream,
     time::{Instant, sleep, timeout},
@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     Done,
     answer::{Code, Failure},
-    api::Api,
+    api::{Api, Labels},
     call::{Call, Command, Pod},
     decide::{Decision, Facts, Gate, decide},
     network::{Network, Own},
@@ -171,21 +171,23 @@ impl Asker<'_> {
                 })
             });
         match self.api().await {
-            Ok((labels, own, uid)) => {
+            Ok((labels, own, uid, sidecar)) => {
                 let kept = cached.map(|terms| terms.kept).unwrap_or_default();
                 let terms = Terms::of(|name| labels.get(name).map(String::as_str), kept);
-                let terms = terms.for_pod(own.get(MODE).map(String::as_str));
+                let terms = terms.for_pod(own.get(MODE).map(String::as_str), sidecar);
                 (self.known, self.uid) = (Some(terms), Some(uid));
                 Ok(terms)
             }
             Err(api) => match cached {
-                Ok(terms) => Ok(terms.for_pod(None)),
+                // Nobody says what is within it: as if it had no proxy of its own.
+                Ok(terms) => Ok(terms.for_pod(None, false)),
                 Err(cache) => Err(format!("{api}; {cache}")),
             },
         }
     }
 
-    async fn api(&self) -> Result<(super::api::Labels, super::api::Labels, String), String> {
+    /// The labels of the namespace and of the pod, its UID, and whether it has the sidecar that a label gives it.
+    async fn api(&self) -> Result<(Labels, Labels, String, bool), String> {
         let path = self.network.own.kubeconfig.as_deref();
         let path = path.ok_or("no API server is named (\"kubeconfig\")".to_owned())?;
         let mut api = Api::connect(path).await.map_err(|error| error.to_string())?;
@@ -197,7 +199,15 @@ impl Asker<'_> {
             }
             _ => {
                 let uid = pod.sandbox().to_owned();
-                Ok((namespace.labels, pod.labels, uid))
+                let is_asked_for = [&namespace.labels, &pod.labels]
+                    .iter()
+                    .any(|labels| labels.get(MODE).map(String::as_str) == Some(Mode::Sidecar.as_str()));
+                let sidecar = is_asked_for
+                    && api
+                        .has_sidecar(&self.pod.namespace, &self.pod.name)
+                        .await
+                        .map_err(|error| error.to_string())?;
+                Ok((namespace.labels, pod.labels, uid, sidecar))
             }
         }
     }

@@ -62,7 +62,12 @@ impl Node {
 
     /// An API server with this namespace's and this pod's labels.
     async fn api(&self, namespace: Value, pod: Value) {
-        let object = |uid: &str, labels: Value| json!({"metadata": {"uid": uid, "labels": labels}});
+        let object = |uid: &str, labels: Value| {
+            // As the webhook writes it.
+            let own =
+                labels.get("sidecar").map(|_| json!([{"name": "canopy-sidecar", "restartPolicy": "Always"}]));
+            json!({"metadata": {"uid": uid, "labels": labels}, "spec": {"initContainers": own}})
+        };
         self.objects.lock().unwrap().insert("/api/v1/namespaces/shop".to_owned(), object("n", namespace));
         self.objects.lock().unwrap().insert("/api/v1/namespaces/shop/pods/cart".to_owned(), object("u", pod));
         let key = KeyPair::generate().unwrap();
@@ -198,7 +203,9 @@ async fn while_the_daemon_is_away_the_labels_that_the_api_server_has_decide() {
     for (namespace, pod, expected) in [
         (json!({}), json!({}), "starts"),
         (json!({"canopy.mesh/mode": "off"}), json!({}), "starts"),
-        (json!({"canopy.mesh/mode": "sidecar"}), json!({}), "starts"),
+        (json!({"canopy.mesh/mode": "sidecar"}), json!({"sidecar": "yes"}), "starts"),
+        (json!({"canopy.mesh/mode": "sidecar"}), json!({}), "fails"),
+        (json!({"canopy.mesh/mode": "node"}), json!({"sidecar": "yes"}), "fails"),
         (json!({"canopy.mesh/mode": "node"}), json!({"canopy.mesh/mode": "off"}), "starts"),
         (json!({"canopy.mesh/mode": "node"}), json!({}), "fails"),
         (json!({}), json!({"canopy.mesh/mode": "node"}), "fails"),

@@ -90,14 +90,17 @@ impl Status {
         self.known().findings.iter().filter(|finding| finding.severity == Severity::Rejected).count()
     }
 
-    /// Pods that were to be in the mesh and cannot be, by what they run on, each with why.
-    pub fn kept_out(&self) -> BTreeMap<ObjectRef, String> {
-        let known = self.known();
-        let is_so = |finding: &&Finding| {
-            finding.severity == Severity::Warning && finding.reason == Reason::NotAWorkload
+    /// Pods that are not carried as they were to be, each with the reason of its Event and why: by what they run on they cannot be in the
+    /// mesh, or they have no sidecar.
+    pub fn otherwise(&self) -> BTreeMap<ObjectRef, (&'static str, String)> {
+        let event = |finding: &Finding| match (finding.severity, finding.reason) {
+            (Severity::Warning, Reason::NotAWorkload) => Some("NotCaptured"),
+            (Severity::Warning, Reason::NoSidecar) => Some("NoSidecar"),
+            _ => None,
         };
-        let kept_out = known.findings.iter().filter(is_so);
-        kept_out.filter_map(|finding| Some((finding.object.clone()?, finding.message.clone()))).collect()
+        let of =
+            |finding: &Finding| Some((finding.object.clone()?, (event(finding)?, finding.message.clone())));
+        self.known().findings.iter().filter_map(of).collect()
     }
 
     /// Objects that are not accepted now, by why.

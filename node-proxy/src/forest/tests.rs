@@ -254,6 +254,7 @@ fn workload(pod: &str, netns: &Path) -> Workload {
         probes: Vec::new(),
         exclusions: Exclusions::default(),
         waypoint: None,
+        sidecar: false,
     }
 }
 

@@ -203,7 +203,9 @@ pub fn run(options: NodeOptions) -> Result<(), RunError> {
     let mut configured = sources::configuration(&options, (manifests, &places), reading.clone())
         .map_err(system("discovery's threads"))?;
     if let Some(sidecar) = &options.sidecar {
-        configured.source = sidecar.configuration(configured.source, options.metrics_addr);
+        let within = sidecar.configuration(configured.source, options.metrics_addr);
+        configured.source = within
+            .map_err(system("what the container may use (cpu.max and memory.max of its control group)"))?;
     }
     // Last of what can fail: from here on, what a dead daemon left of steering is taken over.
     let steering = match &options.sidecar {

@@ -3,7 +3,7 @@
 //! All is `node`'s but what differs: whose connections are carried (one pod, which is where this process is), how they are captured,
 //! and what may be used (what the container may). It must never carry another pod, nor hold its own back for want of another's.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use config::{model::Workload, name::PodName};
 
@@ -41,14 +41,16 @@ impl Sidecar {
         Box::new(Placed::new(source, self.pod.clone(), PathBuf::from(OWN)))
     }
 
-    /// What is in force: within what the container may use, with the port at which its kubelet asks left alone.
+    /// What is in force: within what the container may use, with the port at which its kubelet asks left alone. An error if it cannot be read
+    /// what the container may use.
     pub(super) fn configuration(
         &self,
         source: Box<dyn ConfigSource>,
         asked_at: SocketAddr,
-    ) -> Box<dyn ConfigSource> {
+    ) -> io::Result<Box<dyn ConfigSource>> {
         let asked_at = Some(asked_at).filter(|address| !address.ip().is_loopback());
-        Box::new(Within::new(source, self.pod.clone(), Limits::find(), asked_at.map(|at| at.port())))
+        let within = Within::new(source, self.pod.clone(), Limits::find()?, asked_at.map(|at| at.port()))?;
+        Ok(Box::new(within))
     }
 }
 

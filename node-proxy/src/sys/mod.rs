@@ -10,6 +10,7 @@ pub mod code;
 pub mod confinement;
 pub mod descriptors;
 pub mod dumps;
+pub mod gateways;
 pub mod hyper_io;
 pub mod listen;
 pub mod netns;

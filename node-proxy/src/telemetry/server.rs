@@ -2,13 +2,21 @@
 //!
 //! Bounded: few connections, small heads, short time-outs. It must never show a secret or change anything.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -24,7 +32,7 @@ pub struct ServerError {
     address: SocketAddr,
     /// What the system said.
     #[source]
-    source: std::io::Error,
+    source: io::Error,
 }
 
 /// The bound metrics port.
@@ -59,14 +67,22 @@ impl Page for OfNode {
 }
 
 impl Server {
-    /// Binds the port.
+    /// Binds the port; `[::]` is every address, of IPv4 as well, and of IPv4 alone where the kernel has no IPv6.
     pub async fn bind(address: SocketAddr) -> Result<Self, ServerError> {
-        let listener = TcpListener::bind(address).await.map_err(|source| ServerError { address, source })?;
-        Ok(Self { listener })
+        let bound = match address {
+            SocketAddr::V6(every) if every.ip().is_unspecified() => match both_families(address) {
+                Err(error) if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
+                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+                }
+                bound => bound,
+            },
+            _ => TcpListener::bind(address).await,
+        };
+        Ok(Self { listener: bound.map_err(|source| ServerError { address, source })? })
     }
 
     /// Where it is bound; the port is the kernel's choice where 0 was asked for.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -95,6 +111,17 @@ impl Server {
             }
         }
     }
+}
+
+/// Whatever `net.ipv6.bindv6only` says.
+fn both_families(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 async fn serve_connection(stream: TcpStream, page: Arc<dyn Page>) {
@@ -138,6 +165,8 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 
 /// Connections at a time: Prometheus, the kubelet's probes, and a person.
 const CONNECTIONS: usize = 16;
+/// Those that wait to be accepted.
+const BACKLOG: i32 = 128;
 /// Bytes of a request's head; hyper's minimum is 8 KiB.
 const HEAD_BYTES: usize = 8 * 1024;
 /// How long a request's head may take.
@@ -146,3 +175,17 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long to wait after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_address_is_one_of_either_family() {
+        let server = Server::bind("[::]:0".parse().unwrap()).await.unwrap();
+        let port = server.address().unwrap().port();
+        for to in ["127.0.0.1", "::1"] {
+            TcpStream::connect((to, port)).await.unwrap_or_else(|error| panic!("{to}: {error}"));
+        }
+    }
+}

@@ -94,6 +94,20 @@ impl Mesh {
         self.daemon(&self.stage.node, FIRST, manifests, arguments)
     }
 
+    /// Both daemons, when they are ready, which steer by this (`--redirect`).
+    ///
+    /// # Errors
+    /// One is not ready in time.
+    pub fn daemons_by(&self, redirect: &str) -> Result<(Daemon, Daemon), KitError> {
+        let daemon = |node: &Node, name: &str| {
+            let about = ["--node", name, "--ca-dir"].map(str::to_owned).into_iter();
+            let arguments = about.chain([self.authority().display().to_string()]).collect();
+            let options = Options { redirect: redirect.to_owned(), arguments, ..Options::default() };
+            Daemon::start_with(node, self.stage.manifests.path(), &options)
+        };
+        Ok((daemon(&self.stage.node, FIRST)?, daemon(&self.second, SECOND)?))
+    }
+
     /// The authority's directory.
     #[must_use]
     pub fn authority(&self) -> &Path {

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use e2e::{HTTP, Listener, Origin, Stage, dial, end_of, eventually, files_of, is_reset, port, rules_of};
+use e2e::{
+    HTTP, Listener, Mesh, Origin, Stage, dial, end_of, eventually, files_of, is_reset, port, rules_of,
+};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use testkit::{Daemon, KitError, Options, Outcome, Server, http};
@@ -75,6 +77,30 @@ fn opaque_bytes_keep_their_order_their_ends_and_their_resets() -> Outcome {
         let end = end_of(client, vip.at_v6(7000));
         assert!(is_reset(&end), "nobody listens there: {end:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_pod_of_another_node_is_reached_by_tunnel_in_both_families() -> Outcome {
+    let mesh = Mesh::new()?;
+    let (client, web) = (mesh.here("shop", "client", &[])?, mesh.there("bank", "web", &[HTTP])?);
+    let origin = Origin::start(&web, 80)?;
+    let (mut here, mut there) = mesh.daemons_by("iptables")?;
+    for to in [web.at(80), web.at_v6(80)] {
+        assert_eq!(http::get(&client, to, "any", "/")?.status.as_u16(), 200, "{to}");
+        let line = here.wait_logged(|line| line["dst.addr"] == to.to_string())?;
+        assert_eq!(
+            (&line["delivery"], &line["reason"]),
+            (&"tunnel".into(), &serde_json::Value::Null),
+            "{line}"
+        );
+        let seen = origin.seen().pop().ok_or("the application saw a request")?;
+        let caller = if to.is_ipv4() { client.at(0) } else { client.at_v6(0) };
+        assert_eq!(seen.peer.ip().to_canonical(), caller.ip(), "its true caller");
+    }
+    drop(here);
+    let line = there.wait_logged(|line| line["direction"] == "inbound")?;
+    assert_eq!(line["src.principal"], "spiffe://cluster.local/ns/shop/sa/client", "{line}");
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use rustix::{
     },
 };
 
-use crate::{KitError, Node};
+use crate::{KitError, Node, traffic::Place};
 
 /// A capture that goes on until [`Capture::finish`].
 #[derive(Debug)]
@@ -75,13 +75,33 @@ impl Capture<Vec<u8>> {
     }
 }
 
+impl Capture<Vec<u8>> {
+    /// Every frame that comes to a pod or leaves it, from now on; what is said within it, over loopback, is none.
+    ///
+    /// # Errors
+    /// No packet socket may be made.
+    pub fn of_pod(pod: &impl Place) -> Result<Self, KitError> {
+        let socket = match pod.spawn(open)?.join() {
+            Ok(socket) => socket?.map_err(|error| failed(error.into()))?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        // Loopback has no addresses of a link.
+        let is_outside = |frame: &[u8]| frame.get(..12).is_some_and(|ends| ends != [0; 12]);
+        Ok(Self::from(socket, move |frame| is_outside(frame).then(|| frame.to_vec())))
+    }
+}
+
 impl<T: Send + 'static> Capture<T> {
     fn keeping(node: &Node, keep: fn(&[u8]) -> Option<T>) -> Result<Self, KitError> {
         let socket = node.netns().run(open)?.map_err(|error| failed(error.into()))?;
+        Ok(Self::from(socket, keep))
+    }
+
+    fn from(socket: OwnedFd, keep: impl Fn(&[u8]) -> Option<T> + Send + 'static) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let its_stop = Arc::clone(&stop);
         let thread = std::thread::spawn(move || listen(&socket, &its_stop, keep));
-        Ok(Self { stop, thread: Some(thread) })
+        Self { stop, thread: Some(thread) }
     }
 
     /// Ends, and hands out what was seen, in the order of its passing.
@@ -114,7 +134,11 @@ fn open() -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-fn listen<T>(socket: &OwnedFd, stop: &AtomicBool, keep: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, KitError> {
+fn listen<T>(
+    socket: &OwnedFd,
+    stop: &AtomicBool,
+    keep: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, KitError> {
     let mut kept = Vec::new();
     // Offloads let a frame be larger than any link takes.
     let mut buffer = vec![MaybeUninit::uninit(); 128 << 10];

@@ -182,6 +182,7 @@ fn place(own: &Workload, local: Local<'_>, next: &Mesh) -> Workload {
             workload.addresses.clone_from(&local.addresses);
         }
         workload.netns.clone_from(&local.netns);
+        workload.sidecar = local.sidecar;
         workload.probes.clone_from(&local.probes);
         workload.ports.clone_from(&local.ports);
         workload.exclusions.clone_from(&local.exclusions);

@@ -48,6 +48,15 @@ pub(super) fn sandbox(context: &Context<'_>, root: &Node) -> Option<(String, Pla
     Some((opt_in::sandbox(&runtime)?.to_owned(), place))
 }
 
+/// Whether it has the container of a sidecar, as the webhook writes it: an init container that stays.
+pub(super) fn has_sidecar(spec: &Node) -> bool {
+    let is_one = |container: &Node| {
+        container.text_of("name") == Some(opt_in::SIDECAR)
+            && container.text_of("restartPolicy") == Some("Always")
+    };
+    spec.items_of("initContainers").iter().any(is_one)
+}
+
 /// Where a pod says that it is out, whatever its namespace says.
 pub(super) fn off_place(context: &Context<'_>, root: &Node) -> Option<Place> {
     let mode = root.at_path(&["metadata", "labels", metadata::MODE])?;

@@ -140,6 +140,7 @@ pub(super) fn opted_in(namespaces: &[Value], tenants: &[Value], pods: Vec<Value>
         let asked = Asked {
             namespace: namespace.and_then(|name| modes.get(name).copied()),
             pod: mode(pod),
+            sidecar: has_sidecar(spec),
             host_network: spec["hostNetwork"] == true,
             runtime,
             kept: if is_kept { Kept::Yes } else { Kept::No },
@@ -148,6 +149,12 @@ pub(super) fn opted_in(namespaces: &[Value], tenants: &[Value], pods: Vec<Value>
         pod["status"]["phase"] == "Running" && opt_in::decide(&asked) == Decision::Node
     };
     pods.into_iter().filter(is_in).collect()
+}
+
+/// Whether it has the container of a sidecar, as the webhook writes it.
+fn has_sidecar(spec: &Value) -> bool {
+    let mut init = spec["initContainers"].as_array().into_iter().flatten();
+    init.any(|container| container["name"] == opt_in::SIDECAR && container["restartPolicy"] == "Always")
 }
 
 /// Whether all that is opted in is captured.
@@ -246,19 +253,26 @@ mod tests {
         let namespaces = [json!({ "metadata": { "name": "shop", "labels": { MODE: "node" } } })];
         let mut sandboxed = pod("shop", "h", None, false);
         sandboxed["spec"]["runtimeClassName"] = "gvisor".into();
+        let mut carried = pod("shop", "f", Some("sidecar"), false);
+        carried["spec"]["initContainers"] = json!([{ "name": "canopy-sidecar", "restartPolicy": "Always" }]);
         let pods = vec![
             pod("shop", "a", None, false),
             pod("shop", "b", Some("off"), false),
             pod("other", "c", Some("node"), false),
             pod("other", "d", None, false),
             pod("shop", "e", None, true),
-            pod("shop", "f", Some("sidecar"), false),
+            carried,
+            pod("shop", "i", Some("sidecar"), false),
             pod("shop", "g", Some("nod"), false),
             sandboxed,
         ];
         let names: Vec<String> =
             opted_in(&namespaces, &[], pods).iter().map(|it| name_of(&it["metadata"])).collect();
-        assert_eq!(names, ["shop/a", "other/c", "shop/g"], "what is no word leaves it to the namespace");
+        let node = ["shop/a", "other/c", "shop/i", "shop/g"];
+        assert_eq!(
+            names, node,
+            "what is no word leaves it to the namespace, and who has no sidecar is the node's"
+        );
     }
 
     #[test]

@@ -88,6 +88,7 @@ fn add_pod(mesh: &mut Mesh, name: &str, address: &str) {
         probes: Vec::new(),
         exclusions: Exclusions::default(),
         waypoint: None,
+        sidecar: false,
     };
     mesh.workloads.insert(pod, Arc::new(workload));
 }

@@ -36,17 +36,17 @@ impl Terms {
         Self { mode: label(MODE).and_then(Mode::of), on_failure, kept }
     }
 
-    /// Who carries one of its pods, by that pod's own label. What it runs on is not known here.
-    pub fn decide(self, pod: Option<&str>) -> Decision<'static> {
+    /// Who carries one of its pods, by that pod's own label and by whether it has a sidecar's container. What it runs on is not known here.
+    pub fn decide(self, pod: Option<&str>, sidecar: bool) -> Decision<'static> {
         let namespace = self.mode.map(Mode::as_str);
         // A label's word, as one that lives long enough.
         let pod = pod.and_then(Mode::of).map(Mode::as_str);
-        opt_in::decide(&Asked { namespace, pod, kept: self.kept, ..Asked::default() })
+        opt_in::decide(&Asked { namespace, pod, sidecar, kept: self.kept, ..Asked::default() })
     }
 
-    /// What comes of them for one of its pods, by that pod's own label.
-    pub fn for_pod(self, pod: Option<&str>) -> OfPod {
-        let mode = match self.decide(pod) {
+    /// What comes of them for one of its pods, by that pod's own label and by whether it has a sidecar's container.
+    pub fn for_pod(self, pod: Option<&str>, sidecar: bool) -> OfPod {
+        let mode = match self.decide(pod, sidecar) {
             Decision::Node => Mode::Node,
             Decision::Sidecar => Mode::Sidecar,
             Decision::Out(_) => Mode::Off,
@@ -77,7 +77,9 @@ mod tests {
             (None, None, Kept::Yes, Mode::Node),
         ] {
             let terms = Terms::of(|name| (name == MODE).then_some(namespace).flatten(), kept);
-            assert_eq!(terms.for_pod(pod).mode, expected, "{namespace:?} {pod:?} {kept:?}");
+            assert_eq!(terms.for_pod(pod, true).mode, expected, "{namespace:?} {pod:?} {kept:?}");
+            let without = if expected == Mode::Sidecar { Mode::Node } else { expected };
+            assert_eq!(terms.for_pod(pod, false).mode, without, "{namespace:?} {pod:?} {kept:?}");
         }
     }
 

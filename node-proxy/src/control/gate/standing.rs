@@ -123,7 +123,7 @@ fn judge(
         return Standing::Waiting(None);
     }
     let own = workload.labels.get(MODE).map(String::as_str);
-    match terms(mesh, &pod.namespace).unwrap_or_default().decide(own) {
+    match terms(mesh, &pod.namespace).unwrap_or_default().decide(own, workload.sidecar) {
         Decision::Node if workload.meshed => Standing::Waiting(None),
         // Whoever read what it runs on has refused it.
         Decision::Node => Standing::Outside(
@@ -190,11 +190,12 @@ mod tests {
     fn a_pod_stands_as_what_is_in_force_and_what_is_enrolled_say_of_its_uid_and_its_namespace() {
         let (here, there) = (workload("u", Some("/ns"), None), workload("u", Some("/old"), None));
         let (bare, other, none) = (workload("u", None, None), workload("v", Some("/ns"), None), Vec::new());
-        let (out, sidecar, own) = (
+        let (out, labelled, own) = (
             workload("u", None, Some("off")),
             workload("u", None, Some("sidecar")),
             workload("u", None, Some("node")),
         );
+        let sidecar = Arc::new(Workload { sidecar: true, ..Workload::clone(&labelled) });
         let refused = Arc::new(Workload { meshed: false, ..Workload::clone(&bare) });
         let planted = |of: &Arc<Workload>| Enrolments {
             version: 1,
@@ -221,6 +222,7 @@ mod tests {
             ("not opted in", mesh(off, &[&bare]), &nothing, "outside"),
             ("opted out", mesh(node, &[&out]), &nothing, "outside"),
             ("a sidecar", mesh(node, &[&sidecar]), &nothing, "outside"),
+            ("labelled for a sidecar, and has none", mesh(node, &[&labelled]), &nothing, "waiting"),
             ("opted in by itself", mesh(off, &[&own]), &nothing, "waiting"),
         ] {
             let standing = match judge(&here.pod, "u", &mesh, enrolments, |path| path == Path::new("/ns")) {

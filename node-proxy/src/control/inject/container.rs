@@ -2,11 +2,25 @@
 //!
 //! What the pod declares is told to it, as no sidecar reads the API server.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
-use super::{CANOPY_ROOTS, NAME, RUN, Refusal, TOKEN, Terms};
+use serde_json::{Value, json};
 
-pub(super) fn container(pod: &Value, terms: &Terms) -> Result<Value, Refusal> {
+use super::{
+    CANOPY_ROOTS, MOST_DECLARED, NAME, RUN, Refusal, TOKEN, Terms,
+    pod::{Container, Metadata},
+};
+
+/// Of a pod with these containers, and these init containers beside it.
+pub(super) fn container(
+    metadata: &Metadata,
+    (containers, init): (&[Container], &[Container]),
+    terms: &Terms,
+) -> Result<Value, Refusal> {
+    let declared = declared(metadata, containers, init).to_string();
+    if declared.len() > MOST_DECLARED {
+        return Err(Refusal::Declared(declared.len()));
+    }
     let mount = |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": name != RUN });
     let ready = json!({ "path": "/readyz", "port": METRICS });
     Ok(json!({
@@ -14,11 +28,11 @@ pub(super) fn container(pod: &Value, terms: &Terms) -> Result<Value, Refusal> {
         "image": terms.image,
         "args": ["sidecar"],
         "restartPolicy": "Always",
-        "env": environment(pod, terms),
+        "env": environment(&declared, terms),
         "ports": [{ "name": "canopy-metrics", "containerPort": METRICS }],
         "startupProbe": { "httpGet": ready, "periodSeconds": 1, "failureThreshold": 120 },
         "readinessProbe": { "httpGet": ready, "periodSeconds": 5 },
-        "resources": resources(pod)?,
+        "resources": resources(metadata)?,
         "securityContext": {
             "runAsUser": 0, "runAsGroup": GROUP, "runAsNonRoot": false,
             "allowPrivilegeEscalation": false, "privileged": false, "readOnlyRootFilesystem": true,
@@ -30,7 +44,7 @@ pub(super) fn container(pod: &Value, terms: &Terms) -> Result<Value, Refusal> {
     }))
 }
 
-fn environment(pod: &Value, terms: &Terms) -> Vec<Value> {
+fn environment(declared: &str, terms: &Terms) -> Vec<Value> {
     let field =
         |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let value = |name: &str, value: &str| json!({ "name": name, "value": value });
@@ -43,9 +57,9 @@ fn environment(pod: &Value, terms: &Terms) -> Vec<Value> {
         field("CANOPY_POD_IP", "status.podIPs"),
         field("CANOPY_SERVICE_ACCOUNT", "spec.serviceAccountName"),
         field("CANOPY_NODE", "spec.nodeName"),
-        field("CANOPY_NODE_IP", "status.hostIP"),
+        field("CANOPY_NODE_IP", "status.hostIPs"),
         // The kubelet puts variables in the place of $(NAME).
-        value("CANOPY_POD_MANIFEST", &declared(pod).to_string().replace('$', "$$")),
+        value("CANOPY_POD_MANIFEST", &declared.replace('$', "$$")),
         value("CANOPY_DISCOVERY", &format!("https://{}", terms.control)),
         value("CANOPY_DISCOVERY_ROOT", roots),
         value("CANOPY_DISCOVERY_TOKEN", token),
@@ -61,33 +75,18 @@ fn environment(pod: &Value, terms: &Terms) -> Vec<Value> {
 }
 
 /// What of the pod's manifest a proxy heeds, and no more: not who it is, not what its containers run or are told.
-fn declared(pod: &Value) -> Value {
-    let ours = |key: &String| key.starts_with("canopy.mesh/");
-    let annotations = pod["metadata"]["annotations"].as_object();
-    let annotations: Map<String, Value> = annotations
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| ours(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    let labels = pod["metadata"]["labels"].as_object().cloned().unwrap_or_default();
-    let of = |list: &str| -> Vec<Value> {
-        pod["spec"][list].as_array().into_iter().flatten().map(of_container).collect()
-    };
+fn declared(metadata: &Metadata, containers: &[Container], init: &[Container]) -> Value {
+    let annotations =
+        metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with("canopy.mesh/"));
+    let annotations: BTreeMap<&String, &String> = annotations.collect();
     json!({
-        "metadata": { "labels": labels, "annotations": annotations },
-        "spec": { "containers": of("containers"), "initContainers": of("initContainers") },
+        "metadata": { "labels": metadata.labels.clone().unwrap_or_default(), "annotations": annotations },
+        "spec": { "containers": containers, "initContainers": init },
     })
 }
 
-fn of_container(container: &Value) -> Value {
-    let heeded = ["name", "restartPolicy", "ports", "livenessProbe", "readinessProbe", "startupProbe"];
-    let heeded = heeded.into_iter().filter_map(|key| Some((key.to_owned(), container.get(key)?.clone())));
-    Value::Object(heeded.collect())
-}
-
 /// By the pod's annotations, or by default.
-fn resources(pod: &Value) -> Result<Value, Refusal> {
+fn resources(metadata: &Metadata) -> Result<Value, Refusal> {
     let mut resources = json!({
         "requests": { "cpu": "10m", "memory": "32Mi" },
         "limits": { "memory": "128Mi" },
@@ -99,12 +98,12 @@ fn resources(pod: &Value) -> Result<Value, Refusal> {
         ("memory-limit", "limits", "memory"),
     ] {
         let annotation = format!("sidecar.canopy.mesh/{key}");
-        let Some(value) = pod["metadata"]["annotations"].get(&annotation) else { continue };
-        let text = value.as_str().unwrap_or_default();
+        let said = metadata.annotations.as_ref().and_then(|annotations| annotations.get(&annotation));
+        let Some(text) = said else { continue };
         if !is_amount(text) {
-            return Err(Refusal::Amount { annotation, value: text.to_owned() });
+            return Err(Refusal::Amount { annotation, value: text.clone() });
         }
-        resources[kind][of] = text.into();
+        resources[kind][of] = text.as_str().into();
     }
     Ok(resources)
 }
@@ -119,4 +118,4 @@ fn is_amount(text: &str) -> bool {
 /// Where the kubelet asks how it is.
 const METRICS: u16 = 15020;
 /// A group of the sidecar's own: its connections to the control plane pass by the rules for the pod's.
-const GROUP: u32 = 15021;
+pub(super) const GROUP: u32 = 15021;

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod port;
+
 fn terms() -> Terms {
     Terms {
         image: "canopy:1".to_owned(),
@@ -16,16 +18,17 @@ fn terms() -> Terms {
     }
 }
 
-/// What of RFC 6902 the patch uses: `add`, to an object or to a list.
+/// What of RFC 6902 the patch uses: `add`, to an object or to a list, and `remove`, from a list.
 fn applied(pod: &Value, patch: &[Value]) -> Value {
     let mut pod = pod.clone();
     for step in patch {
-        assert_eq!(step["op"], "add");
         let path = step["path"].as_str().unwrap();
         let (parent, key) = path.rsplit_once('/').unwrap();
         let parent = pod.pointer_mut(parent).unwrap_or_else(|| panic!("{path}: there is no such place"));
         let (key, value) = (key.replace("~1", "/"), step["value"].clone());
         match parent {
+            Value::Array(list) if step["op"] == "remove" => drop(list.remove(key.parse().unwrap())),
+            _ if step["op"] != "add" => panic!("{step}"),
             Value::Array(list) if key == "-" => list.push(value),
             Value::Array(list) => list.insert(key.parse().unwrap(), value),
             Value::Object(members) => drop(members.insert(key, value)),
@@ -37,8 +40,12 @@ fn applied(pod: &Value, patch: &[Value]) -> Value {
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\n";
 
+fn patched(pod: &Value) -> Result<Vec<Value>, Refusal> {
+    patch(&pod.to_string(), &terms(), PEM)
+}
+
 fn injected(pod: &Value) -> Value {
-    applied(pod, &patch(pod, &terms(), PEM).unwrap())
+    applied(pod, &patched(pod).unwrap())
 }
 
 fn names(pod: &Value, list: &str) -> Vec<String> {
@@ -96,16 +103,51 @@ fn who_cannot_have_one_is_refused_and_told_why() {
         |spec: Value, annotations: Value| json!({ "metadata": { "annotations": annotations }, "spec": spec });
     let app = json!([{ "name": "app" }]);
     let amount = json!({ "sidecar.canopy.mesh/memory": "much" });
+    let of_group = |name: &str| json!({ "name": name, "securityContext": { "runAsGroup": 15021 } });
     for (pod, said) in [
         (pod(json!({ "containers": app, "hostNetwork": true }), json!({})), "hostNetwork"),
         (pod(json!({ "containers": app, "os": { "name": "windows" } }), json!({})), "Windows"),
         (pod(json!({ "containers": [{ "name": "canopy-sidecar" }] }), json!({})), "another name"),
         (pod(json!({ "containers": app }), amount), "sidecar.canopy.mesh/memory"),
+        (pod(json!({ "containers": app, "securityContext": { "runAsGroup": 15021 } }), json!({})), "15021"),
+        (pod(json!({ "containers": app, "securityContext": { "fsGroup": 15021 } }), json!({})), "15021"),
+        (
+            pod(
+                json!({ "containers": app, "securityContext": { "supplementalGroups": [1, 15021] } }),
+                json!({}),
+            ),
+            "15021",
+        ),
+        (pod(json!({ "containers": [of_group("app")] }), json!({})), "15021"),
+        (pod(json!({ "containers": app, "initContainers": [of_group("first")] }), json!({})), "15021"),
+        (pod(json!({ "containers": app }), json!({ "canopy.mesh/netns": "x".repeat(50_000) })), "bytes"),
+        (json!({ "spec": { "containers": "app" } }), "form"),
         (json!({ "metadata": {} }), "no pod"),
     ] {
-        let refusal = patch(&pod, &terms(), PEM).unwrap_err().to_string();
+        let refusal = patched(&pod).unwrap_err().to_string();
         assert!(refusal.contains(said), "{refusal}");
     }
+}
+
+#[test]
+fn a_container_that_somebody_else_calls_so_is_replaced_and_the_sidecar_is_first_again_where_others_were_put_before_it()
+ {
+    let containers = json!([{ "name": "app" }]);
+    let own = json!([{ "name": "first" }, { "name": "canopy-sidecar", "image": "mine", "restartPolicy": "Always" }]);
+    let volumes = json!([{ "name": "data" }, { "name": "canopy-token", "emptyDir": {} }]);
+    let pod = json!({ "metadata": {}, "spec": { "containers": containers, "initContainers": own, "volumes": volumes } });
+    let after = injected(&pod);
+    let clean = json!({ "metadata": {}, "spec": { "containers": containers, "initContainers": [{ "name": "first" }], "volumes": [{ "name": "data" }] } });
+    assert_eq!(after["spec"], injected(&clean)["spec"]);
+    // As another webhook and the API server leave it.
+    let mut later = after.clone();
+    later["spec"]["initContainers"].as_array_mut().unwrap().insert(0, json!({ "name": "another" }));
+    later["spec"]["initContainers"][1]["terminationMessagePath"] = "/dev/termination-log".into();
+    let again = injected(&later);
+    assert_eq!(names(&again, "initContainers"), ["canopy-sidecar", "another", "first"]);
+    let mut worse = after;
+    worse["spec"]["initContainers"][0]["command"] = json!(["sleep", "infinity"]);
+    assert_eq!(injected(&worse)["spec"]["initContainers"][0].get("command"), None);
 }
 
 #[test]
@@ -131,7 +173,10 @@ fn what_the_pod_declares_is_told_and_no_secret_nor_who_it_says_to_be() {
     let pod = json!({
         "metadata": { "name": "thief", "labels": { "app": "$(POD_NAME)" }, "annotations": { "canopy.mesh/exclude-outbound-ports": "5432", "note": "mine" } },
         "spec": { "serviceAccountName": "admin", "containers": [{ "name": "app", "env": [{ "name": "PASSWORD", "value": "secret" }],
-            "ports": [{ "containerPort": 80 }], "readinessProbe": { "httpGet": { "path": "/", "port": 80 } } }] },
+            "ports": [{ "containerPort": 80 }],
+            "readinessProbe": { "httpGet": { "path": "/", "port": "http", "httpHeaders": [{ "name": "a", "value": "b" }] }, "periodSeconds": 7 },
+            "livenessProbe": { "exec": { "command": ["login", "hidden"] } },
+            "lifecycle": { "preStop": { "httpGet": { "path": "/hook", "port": 80 } } } }] },
     });
     let environment = injected(&pod)["spec"]["initContainers"][0]["env"].clone();
     let told =
@@ -141,8 +186,13 @@ fn what_the_pod_declares_is_told_and_no_secret_nor_who_it_says_to_be() {
     let told: Value = serde_json::from_str(&text.replace("$$", "$")).unwrap();
     assert_eq!(told["metadata"]["annotations"], json!({ "canopy.mesh/exclude-outbound-ports": "5432" }));
     assert_eq!(told["spec"]["containers"][0]["ports"][0]["containerPort"], 80);
-    assert!(told["spec"]["containers"][0]["readinessProbe"].is_object());
-    for secret in ["secret", "thief", "admin", "mine"] {
+    let asked =
+        json!({ "httpGet": { "path": "/", "port": "http", "httpHeaders": [{ "name": "a", "value": "b" }] } });
+    assert_eq!(
+        told["spec"]["containers"][0]["readinessProbe"], asked,
+        "the whole question, which it asks itself"
+    );
+    for secret in ["secret", "thief", "admin", "mine", "hidden", "hook", "exec", "livenessProbe"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
@@ -183,7 +233,7 @@ fn a_review_is_answered_with_a_patch_where_the_pod_asks_and_left_as_it_is_where_
     assert_eq!(response["patchType"], "JSONPatch");
     let early = reviewed(sidecar, json!({}), None);
     assert_eq!((&early["allowed"], &early["status"]["code"]), (&false.into(), &503.into()));
-    assert!(review::answer(b"{}", &terms(), Some(PEM)).is_none());
+    assert!(review::answer(b"{}", &terms(), Some(PEM)).is_err());
 }
 
 fn pods() -> impl Strategy<Value = Value> {
@@ -211,7 +261,7 @@ proptest! {
     #[test]
     fn twice_is_as_once_and_nothing_of_the_pods_own_is_lost(pod in pods()) {
         let once = injected(&pod);
-        prop_assert_eq!(patch(&once, &terms(), PEM).unwrap(), Vec::<Value>::new());
+        prop_assert_eq!(patched(&once).unwrap(), Vec::<Value>::new());
         for list in ["containers", "initContainers", "volumes"] {
             let (before, after) = (names(&pod, list), names(&once, list));
             prop_assert!(before.iter().all(|name| after.contains(name)));

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use config::{
-    opt_in::{NETNS, RUNTIME_HANDLER},
+    opt_in::{MODE, Mode, NETNS, RUNTIME_HANDLER, SIDECAR},
     store::FileText,
 };
 use serde::Deserialize;
@@ -29,6 +29,7 @@ pub(super) struct Object {
 pub(super) enum Facts {
     Pod(Box<PodFacts>),
     RuntimeClass { name: String, handler: Option<String> },
+    Namespace { mode: Option<Mode> },
     Other,
 }
 
@@ -47,6 +48,10 @@ pub(super) struct PodFacts {
     pub(super) service_account: Option<String>,
     /// `status.phase`.
     pub(super) phase: Option<String>,
+    /// What its label says.
+    pub(super) mode: Option<Mode>,
+    /// Whether it has the container of a sidecar, as the webhook writes it.
+    pub(super) sidecar: bool,
     /// What its annotation says of its network namespace: its author's word.
     pub(super) netns: Option<String>,
 }
@@ -74,6 +79,7 @@ struct Meta<'a> {
     namespace: Option<Cow<'a, str>>,
     uid: Cow<'a, str>,
     resource_version: Cow<'a, str>,
+    labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -92,6 +98,14 @@ struct Spec {
     host_network: Option<bool>,
     runtime_class_name: Option<String>,
     service_account_name: Option<String>,
+    init_containers: Option<Vec<Init>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Init {
+    name: String,
+    restart_policy: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -147,12 +161,14 @@ impl Object {
 
 /// `uid` is that by which a pod's sandbox is called.
 fn facts(resource: &Resource, metadata: Meta<'_>, uid: String, raw: &str) -> Facts {
-    let Meta { name, namespace, annotations, .. } = metadata;
+    let Meta { name, namespace, labels, annotations, .. } = metadata;
     let name = name.into_owned();
+    let mode = labels.and_then(|mut labels| Mode::of(&labels.remove(MODE)?));
     // What is of another form than ever was says nothing.
     let body = || serde_json::from_str::<Body>(raw).unwrap_or_default();
     match resource.kind {
         "RuntimeClass" => Facts::RuntimeClass { name, handler: body().handler },
+        "Namespace" => Facts::Namespace { mode },
         "Pod" => {
             let Body { spec, status, .. } = body();
             let mut annotations = annotations.unwrap_or_default();
@@ -166,10 +182,18 @@ fn facts(resource: &Resource, metadata: Meta<'_>, uid: String, raw: &str) -> Fac
                 runtime_class: spec.runtime_class_name,
                 service_account: spec.service_account_name.filter(|name| !name.is_empty()),
                 phase: status.phase,
+                mode,
+                sidecar: spec.init_containers.iter().flatten().any(Init::is_sidecar),
                 netns: annotations.remove(NETNS),
             }))
         }
         _ => Facts::Other,
+    }
+}
+
+impl Init {
+    fn is_sidecar(&self) -> bool {
+        self.name == SIDECAR && self.restart_policy.as_deref() == Some("Always")
     }
 }
 
@@ -290,6 +314,8 @@ mod tests {
             runtime_class: owned("kata"),
             service_account: owned("s"),
             phase: owned("Failed"),
+            mode: Some(Mode::Off),
+            sidecar: false,
             netns: owned("/proc/1/ns/net"),
         };
         assert_eq!(**facts, expected);

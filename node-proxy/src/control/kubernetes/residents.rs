@@ -1,4 +1,5 @@
-//! Which pods there are, as whom they run and on which nodes: what an authority signs by.
+//! Which pods there are, as whom they run, on which nodes, and which of them have a sidecar: what an authority signs by, and who may read the
+//! mesh.
 //!
 //! Written where watches are read, ahead of anything that is compiled. A pod that has ended is none, and so is one that no node has.
 
@@ -8,6 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use config::opt_in::{self, Asked, Decision, Mode};
 use tokio::sync::watch;
 
 use super::object::{Facts, Object};
@@ -25,12 +27,18 @@ struct Table {
     pods: HashMap<PathBuf, Resident>,
     /// How many pods of an account a node has; no entry for none.
     hosts: HashMap<Place, usize>,
+    /// What namespaces say of their pods, by their files.
+    modes: HashMap<PathBuf, Mode>,
 }
 
 #[derive(Debug, Clone)]
 struct Resident {
     uid: String,
     place: Place,
+    /// What its label says.
+    mode: Option<Mode>,
+    /// Whether it has the container of a sidecar.
+    sidecar: bool,
 }
 
 /// An account on a node.
@@ -42,8 +50,18 @@ pub(super) struct Place {
 }
 
 impl Residents {
-    /// Takes down what became of an object, if it is a pod.
+    /// Takes down what became of an object, if it is a pod or a namespace.
     pub(super) fn change(&self, file: &Path, object: Option<&Object>) {
+        if file.starts_with("Namespace") {
+            let mode = object
+                .and_then(|object| if let Facts::Namespace { mode } = object.facts { mode } else { None });
+            let modes = &mut self.table().modes;
+            match mode {
+                Some(mode) => drop(modes.insert(file.to_owned(), mode)),
+                None => drop(modes.remove(file)),
+            }
+            return;
+        }
         if !file.starts_with("Pod") {
             return;
         }
@@ -84,15 +102,34 @@ impl Residents {
 
     /// The node of a pod; of that very one, and not of another that has its name now.
     pub(super) fn node_of(&self, namespace: &str, name: &str, uid: &str) -> Option<String> {
-        let file: PathBuf = ["Pod", namespace, &format!("{name}.json")].iter().collect();
         let table = self.table();
-        let pod = table.pods.get(&file).filter(|pod| pod.uid == uid)?;
+        let pod = table.pods.get(&file(namespace, name)).filter(|pod| pod.uid == uid)?;
         Some(pod.place.node.clone())
+    }
+
+    /// Whether a pod, that very one, has a sidecar, by the labels that give it one and by what is in it.
+    pub(super) fn has_sidecar(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let table = self.table();
+        let Some(pod) = table.pods.get(&file(namespace, name)).filter(|pod| pod.uid == uid) else {
+            return false;
+        };
+        let of_namespace = table.modes.get(&Path::new("Namespace").join(format!("{namespace}.json")));
+        let asked = Asked {
+            namespace: of_namespace.map(|mode| mode.as_str()),
+            pod: pod.mode.map(Mode::as_str),
+            sidecar: pod.sidecar,
+            ..Asked::default()
+        };
+        opt_in::decide(&asked) == Decision::Sidecar
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn file(namespace: &str, name: &str) -> PathBuf {
+    ["Pod", namespace, &format!("{name}.json")].iter().collect()
 }
 
 fn resident(object: &Object) -> Option<Resident> {
@@ -103,7 +140,7 @@ fn resident(object: &Object) -> Option<Resident> {
     // As the API server fills it in.
     let account = facts.service_account.clone().unwrap_or_else(|| "default".to_owned());
     let place = Place { namespace: facts.namespace.clone(), account, node: facts.node.clone()? };
-    Some(Resident { uid: facts.uid.clone(), place })
+    Some(Resident { uid: facts.uid.clone(), place, mode: facts.mode, sidecar: facts.sidecar })
 }
 
 #[cfg(test)]
@@ -121,6 +158,43 @@ mod tests {
             "spec": { "nodeName": node, "serviceAccountName": "cart" }, "status": { "phase": phase },
         });
         Object::read(resource, resource.versions[0], &text.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_pod_has_a_sidecar_that_an_administrators_label_gives_it_and_whose_container_it_has() {
+        let kinds = kinds::cluster();
+        let object = |kind: &str, text: serde_json::Value| {
+            let resource = &kinds.iter().find(|watched| watched.resource.kind == kind).unwrap().resource;
+            Object::read(resource, resource.versions[0], &text.to_string()).unwrap()
+        };
+        let (sidecar, none) = (json!({ "canopy.mesh/mode": "sidecar" }), json!({}));
+        let own = json!([{ "name": "canopy-sidecar", "restartPolicy": "Always" }]);
+        let job = json!([{ "name": "canopy-sidecar" }]);
+        for (namespace, labels, init, expected) in [
+            (&sidecar, &none, &own, true),
+            (&none, &sidecar, &own, true),
+            (&none, &none, &own, false),
+            (&sidecar, &none, &json!([]), false),
+            (&sidecar, &none, &job, false),
+            (&sidecar, &json!({ "canopy.mesh/mode": "node" }), &own, false),
+        ] {
+            let residents = Residents::default();
+            for object in [
+                object("Namespace", json!({ "metadata": { "name": "shop", "labels": namespace } })),
+                object(
+                    "Pod",
+                    json!({ "metadata": { "name": "cart", "namespace": "shop", "uid": "u1", "labels": labels },
+                        "spec": { "nodeName": "a", "initContainers": init } }),
+                ),
+            ] {
+                residents.change(&object.file, Some(&object));
+            }
+            let what = format!("{namespace} {labels} {init}");
+            assert_eq!(residents.has_sidecar("shop", "cart", "u1"), expected, "{what}");
+            assert!(!residents.has_sidecar("shop", "cart", "u0"), "{what}: another of its name");
+            residents.change(Path::new("Namespace/shop.json"), None);
+            assert_eq!(residents.has_sidecar("shop", "cart", "u1"), expected && labels == &sidecar, "{what}");
+        }
     }
 
     fn at(node: &str) -> Place {

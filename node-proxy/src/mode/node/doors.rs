@@ -5,7 +5,13 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{NodeOptions, RunError};
-use crate::{admin, control::gate::Gate, mode::signals::Signals, sys::addresses, telemetry::server};
+use crate::{
+    admin,
+    control::gate::Gate,
+    mode::signals::Signals,
+    sys::{addresses, gateways},
+    telemetry::server,
+};
 
 /// Where the daemon is spoken to. All of it is had before anything of a predecessor's is touched.
 pub(super) struct Doors {
@@ -26,10 +32,18 @@ impl Doors {
     }
 }
 
-/// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks. A sidecar's is its pod's.
+/// Those that were given, else those of the daemon's own network namespace, but for what names whoever looks. A sidecar's is its pod's, from
+/// which the way out leads by the node: where the network is a bridge, the kubelet asks from that address and not from the node's own.
 pub(super) fn node_addresses(options: &NodeOptions) -> Arc<[IpAddr]> {
     let given = &options.node_addresses;
-    if !given.is_empty() || options.sidecar.is_some() {
+    if options.sidecar.is_some() {
+        let ways = gateways::default().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the pod's default routes are not known: only --node-ip says who the kubelet is");
+            Vec::new()
+        });
+        return given.iter().map(IpAddr::to_canonical).chain(ways).collect();
+    }
+    if !given.is_empty() {
         return given.iter().map(IpAddr::to_canonical).collect();
     }
     let found = addresses::local().unwrap_or_else(|error| {

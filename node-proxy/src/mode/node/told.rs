@@ -23,13 +23,16 @@ use crate::{
     tenancy::{Event, events::Kind},
 };
 
+/// Pods that are not carried as they were to be, each with the reason of its Event and why.
+type Otherwise = BTreeMap<ObjectRef, (&'static str, String)>;
+
 /// What was looked at already.
 #[derive(Debug, Default)]
 struct Seen {
     /// The last event.
     last: u64,
     waiting: BTreeSet<PodName>,
-    kept_out: BTreeMap<ObjectRef, String>,
+    otherwise: Otherwise,
     /// Whether anything was looked at yet.
     has_looked: bool,
 }
@@ -58,7 +61,7 @@ pub(super) async fn follow(forest: ForestHandle, status: Arc<Status>, node: Stri
         notes.unwritten().iter().for_each(|object| seen.missed(object));
         let all = {
             let enrolments = enrolments.borrow();
-            seen.look((&events, status.kept_out()), &enrolments, &node)
+            seen.look((&events, status.otherwise()), &enrolments, &node)
         };
         for note in all {
             // What has happened, nobody tells again.
@@ -75,10 +78,10 @@ pub(super) async fn follow(forest: ForestHandle, status: Arc<Status>, node: Stri
 }
 
 impl Seen {
-    /// What is new of events, of pods that are kept out, and of those that wait.
+    /// What is new of events, of pods that are not carried as they were to be, and of those that wait.
     fn look(
         &mut self,
-        (events, kept_out): (&[Event], BTreeMap<ObjectRef, String>),
+        (events, otherwise): (&[Event], Otherwise),
         enrolments: &Enrolments,
         node: &str,
     ) -> Vec<Note> {
@@ -91,13 +94,13 @@ impl Seen {
                 notes.push(self.of_pod(regarding(workload), "NotServed", text));
             }
         }
-        for (object, why) in &kept_out {
-            if self.kept_out.get(object) != Some(why) {
-                notes.push(self.of_pod(Regarding::named(object.clone()), "NotCaptured", why.clone()));
+        for (object, told) in &otherwise {
+            if self.otherwise.get(object) != Some(told) {
+                notes.push(self.of_pod(Regarding::named(object.clone()), told.0, told.1.clone()));
             }
         }
         self.waiting = enrolments.waiting.iter().map(|(workload, _)| workload.pod.clone()).collect();
-        self.kept_out = kept_out;
+        self.otherwise = otherwise;
         self.has_looked = true;
         notes
     }
@@ -209,20 +212,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_waits_or_runs_in_a_sandbox_is_told_of_once() {
+    fn a_pod_that_waits_or_is_not_carried_as_it_was_to_be_is_told_of_once() {
         let waiting = vec![(workload("shop", "cart"), "no port".to_owned())];
         let enrolments = Enrolments { version: 1, planted: Vec::new(), waiting };
-        let sandboxed =
-            || BTreeMap::from([(ObjectRef::new("Pod", Some("shop"), "safe"), "gVisor".to_owned())]);
+        let sandboxed = || {
+            let pod = |name: &str| ObjectRef::new("Pod", Some("shop"), name);
+            let (safe, bare) = (("NotCaptured", "gVisor".to_owned()), ("NoSidecar", "has none".to_owned()));
+            BTreeMap::from([(pod("safe"), safe), (pod("bare"), bare)])
+        };
         let mut seen = Seen::default();
         assert_eq!(
             told(&seen.look((&[], sandboxed()), &enrolments, "n1")),
-            ["cart NotServed", "safe NotCaptured"]
+            ["cart NotServed", "bare NoSidecar", "safe NotCaptured"]
         );
         assert!(seen.look((&[], sandboxed()), &enrolments, "n1").is_empty());
         assert!(seen.look((&[], BTreeMap::new()), &Enrolments::default(), "n1").is_empty());
         let again = seen.look((&[], sandboxed()), &enrolments, "n1");
-        assert_eq!(told(&again), ["cart NotServed", "safe NotCaptured"]);
+        assert_eq!(told(&again), ["cart NotServed", "bare NoSidecar", "safe NotCaptured"]);
         assert!(again.iter().all(|note| !note.is_perhaps_known));
         for note in &again {
             seen.missed(&note.regarding.object);

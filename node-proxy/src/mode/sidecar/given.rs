@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, thread, time::Durat
 use config::{
     finding::Severity,
     name::{PodName, ServiceAccount},
-    opt_in::{MODE, Mode},
+    opt_in::{MODE, Mode, SIDECAR},
     store::{FileText, Options, Outcome, Store},
 };
 use serde_json::{Map, Value, json};
@@ -56,6 +56,12 @@ impl Given {
         let mut spec = own.get("spec").filter(|spec| spec.is_object()).cloned().unwrap_or_else(|| json!({}));
         if spec["containers"].as_array().is_none_or(Vec::is_empty) {
             spec["containers"] = json!([{ "name": "app" }]);
+        }
+        // Which is this process, whatever it was told.
+        let own = json!({ "name": SIDECAR, "restartPolicy": "Always" });
+        match spec["initContainers"].as_array_mut() {
+            Some(init) => init.push(own),
+            None => spec["initContainers"] = json!([own]),
         }
         spec["serviceAccountName"] = self.account.as_str().into();
         let addresses: Vec<Value> = self.addresses.iter().map(|ip| json!({ "ip": ip.to_string() })).collect();

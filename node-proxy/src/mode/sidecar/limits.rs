@@ -1,9 +1,9 @@
 //! What the container of a sidecar may use, by its control groups, and what of it the pod's connections may.
 //!
-//! It only ever reads.
+//! It only ever reads. What cannot be read must never count as no limit.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Limit {
 
 impl Limits {
     /// Those of this process's groups of now. To be called before it moves into groups of its own.
-    pub(super) fn find() -> Self {
-        Self { cpu: own::here("cpu"), memory: own::here("memory") }
+    pub(super) fn find() -> io::Result<Self> {
+        Ok(Self { cpu: own::here("cpu")?, memory: own::here("memory")? })
     }
 
     /// Those that stand in this directory.
@@ -40,10 +40,10 @@ impl Limits {
     }
 
     /// As they stand now: the kubelet may change them while the container runs.
-    pub(super) fn read(&self) -> Limit {
-        let cpu = self.cpu.as_ref().and_then(|(version, path)| cpu(*version, path));
-        let memory = self.memory.as_ref().and_then(|(version, path)| memory(*version, path));
-        Limit { cpu_millis: cpu, memory_bytes: memory }
+    pub(super) fn read(&self) -> io::Result<Limit> {
+        let cpu = self.cpu.as_ref().map(|(version, path)| cpu(*version, path)).transpose()?;
+        let memory = self.memory.as_ref().map(|(version, path)| memory(*version, path)).transpose()?;
+        Ok(Limit { cpu_millis: cpu.flatten(), memory_bytes: memory.flatten() })
     }
 }
 
@@ -73,28 +73,56 @@ fn memory_for_connections(limit: u64) -> (u64, u64) {
     (hard - hard / 4, hard)
 }
 
-fn cpu(version: Version, group: &Path) -> Option<u64> {
-    let number = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
+fn cpu(version: Version, group: &Path) -> io::Result<Option<u64>> {
     let (quota, period) = match version {
         Version::V2 => {
-            let text = fs::read_to_string(group.join("cpu.max")).ok()?;
-            let (quota, period) = text.trim().split_once(' ')?;
-            (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?)
+            let Some(text) = text(&group.join("cpu.max"))? else { return Ok(None) };
+            let (quota, period) = text.trim().split_once(' ').ok_or_else(|| nonsense(&text))?;
+            if quota == "max" {
+                return Ok(None);
+            }
+            (number(quota)?, number(period)?)
         }
-        // -1, which is no such number, for none.
-        Version::V1 => (number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?),
+        Version::V1 => {
+            let quota = text(&group.join("cpu.cfs_quota_us"))?;
+            let period = text(&group.join("cpu.cfs_period_us"))?;
+            let (Some(quota), Some(period)) = (quota, period) else { return Ok(None) };
+            if quota.trim() == "-1" {
+                return Ok(None);
+            }
+            (number(&quota)?, number(&period)?)
+        }
     };
-    quota.checked_mul(1000)?.checked_div(period)
+    Ok(quota.checked_mul(1000).and_then(|millis| millis.checked_div(period)))
 }
 
-fn memory(version: Version, group: &Path) -> Option<u64> {
+fn memory(version: Version, group: &Path) -> io::Result<Option<u64>> {
     let file = match version {
         Version::V2 => "memory.max",
         Version::V1 => "memory.limit_in_bytes",
     };
-    let bytes = fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok()?;
+    let Some(text) = text(&group.join(file))? else { return Ok(None) };
+    if text.trim() == "max" {
+        return Ok(None);
+    }
     // The first version says a number of pages that nobody has for none.
-    (bytes < NONE).then_some(bytes)
+    Ok(Some(number(&text)?).filter(|bytes| *bytes < NONE))
+}
+
+/// What a file says; `None` if there is none, as in the root of all groups.
+fn text(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+fn number(text: &str) -> io::Result<u64> {
+    text.trim().parse().map_err(|_| nonsense(text))
+}
+
+fn nonsense(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{:?} is no limit", text.trim()))
 }
 
 /// What is kept for a process that has no connection: a guess, of somewhat more than an idle one of an unoptimised build has.
@@ -116,19 +144,25 @@ mod tests {
             Limits { cpu: at.clone(), memory: at }
         };
         let (v1, v2) = (of(Version::V1, &first), of(Version::V2, &second));
-        assert_eq!((v1.read(), v2.read()), (Limit::default(), Limit::default()));
+        assert_eq!((v1.read().unwrap(), v2.read().unwrap()), (Limit::default(), Limit::default()));
         write(&second, "cpu.max", "max 100000\n");
         write(&second, "memory.max", "max\n");
         write(&first, "cpu.cfs_quota_us", "-1\n");
         write(&first, "cpu.cfs_period_us", "100000\n");
         write(&first, "memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!((v1.read(), v2.read()), (Limit::default(), Limit::default()));
+        assert_eq!((v1.read().unwrap(), v2.read().unwrap()), (Limit::default(), Limit::default()));
         write(&second, "cpu.max", "20000 100000\n");
         write(&second, "memory.max", "134217728\n");
         write(&first, "cpu.cfs_quota_us", "20000\n");
         write(&first, "memory.limit_in_bytes", "134217728\n");
         let both = Limit { cpu_millis: Some(200), memory_bytes: Some(128 << 20) };
-        assert_eq!((v1.read(), v2.read()), (both, both));
+        assert_eq!((v1.read().unwrap(), v2.read().unwrap()), (both, both));
+        write(&second, "memory.max", "");
+        write(&first, "cpu.cfs_quota_us", "some\n");
+        assert!(v1.read().is_err() && v2.read().is_err(), "no limit is none only where it says so");
+        fs::remove_file(second.path().join("memory.max")).unwrap();
+        fs::create_dir(second.path().join("memory.max")).unwrap();
+        assert!(v2.read().is_err());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A source around another one, in which the pod's tenant may use what the container may: what a sidecar brings into force.
 //!
-//! What the container may is looked at again with every call, and said when it changes. It must never let more than a tenant's own
-//! budget does.
+//! What the container may is looked at again with every call, and said when it changes; while that cannot be read, what it was last holds on. It
+//! must never let more than a tenant's own budget does.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use config::{
     model::{Isolation, Mesh, Tenant, Workload},
@@ -25,6 +25,8 @@ pub(super) struct Within {
     limits: Limits,
     /// As it was last.
     limit: Limit,
+    /// Whether it could not be read last.
+    is_unread: bool,
     /// The port at which the kubelet asks how the sidecar is, which is none of the pod's.
     asked_at: Option<u16>,
     known: Option<Arc<Workload>>,
@@ -33,15 +35,16 @@ pub(super) struct Within {
 }
 
 impl Within {
+    /// An error if it cannot be read what the container may use.
     pub(super) fn new(
         source: Box<dyn ConfigSource>,
         pod: PodName,
         limits: Limits,
         asked_at: Option<u16>,
-    ) -> Self {
-        let limit = limits.read();
+    ) -> io::Result<Self> {
+        let limit = limits.read()?;
         say(limit);
-        Self { source, pod, limits, limit, asked_at, known: None, said: None }
+        Ok(Self { source, pod, limits, limit, is_unread: false, asked_at, known: None, said: None })
     }
 
     fn hold(&mut self, mesh: &Mesh) -> Mesh {
@@ -67,7 +70,18 @@ impl Within {
     }
 
     fn looks_else(&mut self) -> bool {
-        let limit = self.limits.read();
+        let limit = match self.limits.read() {
+            Ok(limit) => {
+                self.is_unread = false;
+                limit
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_unread, true) {
+                    tracing::warn!(%error, "what the container may use cannot be read: what it was last holds on");
+                }
+                return false;
+            }
+        };
         let is_other = limit != self.limit;
         if is_other {
             say(limit);
@@ -126,13 +140,22 @@ mod tests {
                        spec: {containers: [{name: c}]}\nstatus: {podIP: 10.0.0.1}\n";
 
     #[test]
+    fn a_sidecar_does_not_start_that_cannot_read_what_it_may_use() {
+        let group = tempfile::tempdir().unwrap();
+        fs::create_dir(group.path().join("cpu.max")).unwrap();
+        let pod = PodName::new("shop".try_into().unwrap(), "web".try_into().unwrap());
+        assert!(Within::new(Box::new(Once(None)), pod, Limits::at(group.path()), None).is_err());
+    }
+
+    #[test]
     fn a_limit_that_changes_is_brought_into_force_and_one_that_does_not_is_no_news() {
         let group = tempfile::tempdir().unwrap();
         let limits = Limits::at(group.path());
         let outcome = Store::new(Options::default())
             .apply(&[(Path::new("pod.yaml").to_owned(), FileText::from(POD))].into());
         let pod = PodName::new("shop".try_into().unwrap(), "web".try_into().unwrap());
-        let mut within = Within::new(Box::new(Once(Some(outcome))), pod.clone(), limits, Some(15020));
+        let mut within =
+            Within::new(Box::new(Once(Some(outcome))), pod.clone(), limits, Some(15020)).unwrap();
         let mut next = || {
             let mesh = within.next(Duration::ZERO)?.mesh;
             let own = &mesh.workloads[&pod];
@@ -144,5 +167,9 @@ mod tests {
         fs::write(group.path().join("memory.max"), "134217728\n").unwrap();
         assert_eq!(next(), Some(Some(96 << 20)));
         assert_eq!(next(), None);
+        fs::write(group.path().join("memory.max"), "").unwrap();
+        assert_eq!(next(), None, "what cannot be read is no news");
+        fs::write(group.path().join("memory.max"), "max\n").unwrap();
+        assert_eq!(next(), Some(None));
     }
 }

@@ -391,5 +391,6 @@ pub(super) fn workload() -> Workload {
         probes: Vec::new(),
         exclusions: Exclusions::default(),
         waypoint: None,
+        sidecar: false,
     }
 }

@@ -226,7 +226,7 @@ fn remove(path: &Path) -> bool {
 }
 
 fn own_group() -> Result<(Version, PathBuf), HierarchyError> {
-    own::here("cpu").ok_or(HierarchyError::NotThere)
+    own::here("cpu").ok().flatten().ok_or(HierarchyError::NotThere)
 }
 
 fn make(path: &Path) -> Result<(), HierarchyError> {

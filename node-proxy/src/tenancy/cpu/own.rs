@@ -3,7 +3,7 @@
 //! It only ever reads.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process,
 };
@@ -20,10 +20,11 @@ pub fn locate(mounts: &str, groups: &str, controller: &str) -> Option<(Version, 
     Some((version, path))
 }
 
-/// The same, of this process as it stands now.
-pub fn here(controller: &str) -> Option<(Version, PathBuf)> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    locate(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), controller)
+/// The same, of this process as it stands now; an error if it cannot be looked at.
+pub fn here(controller: &str) -> io::Result<Option<(Version, PathBuf)>> {
+    let (mounts, groups) =
+        (fs::read_to_string("/proc/self/mountinfo")?, fs::read_to_string("/proc/self/cgroup")?);
+    Ok(locate(&mounts, &groups, controller))
 }
 
 /// The group in or below this one that has a process, by its number. A process of another PID namespace has none in these files, or the

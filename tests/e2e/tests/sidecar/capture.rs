@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 
 use e2e::{HTTP, Listener, Origin, TLS_RECORD, contains, dial, eventually, port};
 use serde_json::Value;
-use testkit::{Capture, Outcome, http};
+use testkit::{Capture, Daemon, Options, Outcome, http};
 
-use super::scene::{CAPTURES, Scene, is_carried};
+use super::scene::{CAPTURES, Scene, confined, is_carried};
 
 const MARKER: &str = "a-secret-that-no-wire-may-show";
 
@@ -63,6 +63,30 @@ fn opaque_bytes_keep_their_ends_and_many_callers_of_one_pod_share_nothing_but_it
             assert_eq!(echoed, format!("caller {number}"), "{capture}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_sidecar_that_may_not_use_ebpf_captures_by_nftables_with_the_rights_that_the_webhook_gives_it() -> Outcome
+{
+    let scene = Scene::new()?;
+    let (client, web) = (scene.pod("shop", "client", &[])?, scene.pod("bank", "web", &[HTTP])?);
+    let _origin = Origin::start(&web, 80)?;
+    let folder = tempfile::tempdir()?;
+    // node-proxy/src/control/inject/container.rs
+    let binary = confined(folder.path(), "--bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs")?;
+    let config = scene.stage.manifests.path().display().to_string();
+    let options = Options { binary: Some(binary), ..scene.options("auto", &[]) };
+    let mut here = Daemon::sidecar(&client, &["--config", &config], &options)?;
+    let mut there = Daemon::sidecar(&web, &["--config", &config], &options)?;
+    assert!(here.output().contains("nftables"), "{}", here.output());
+    for to in [web.at(80), web.at_v6(80)] {
+        assert_eq!(http::get(&client, to, "any", "/")?.status.as_u16(), 200, "{to}");
+    }
+    here.wait_logged(|line| is_carried(line, "shop/client", "tunnel"))?;
+    drop(here);
+    let line = there.wait_logged(|line| is_carried(line, "bank/web", "local"))?;
+    assert_eq!(line["src.principal"], "spiffe://cluster.local/ns/shop/sa/client", "{line}");
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::fs::PermissionsExt,
     process::Command,
     time::Duration,
 };
@@ -12,7 +11,7 @@ use e2e::{HTTP, Listener, Origin, built, dial, eventually, port};
 use rustix::process::Signal;
 use testkit::{Daemon, Options, Outcome, Process, http};
 
-use super::scene::{CAPTURES, Scene, is_carried};
+use super::scene::{CAPTURES, Scene, confined, is_carried};
 
 #[test]
 fn what_is_under_way_goes_on_after_sigterm_and_the_sidecar_ends_when_it_is_over() -> Outcome {
@@ -136,14 +135,8 @@ fn a_sidecar_of_a_group_of_its_own_reaches_out_while_its_pod_is_closed_and_nobod
     let (plain, web) = (scene.stage.node.pod("away", "plain")?, scene.pod("bank", "web", &[HTTP])?);
     let _outside = Origin::start(&plain, 80)?;
     let folder = tempfile::tempdir()?;
-    let (grouped, config) =
-        (folder.path().join("canopy"), scene.stage.manifests.path().display().to_string());
-    let script = format!(
-        "#!/bin/sh\nexec setpriv --regid {GROUP} --clear-groups {} \"$@\"\n",
-        built("canopy").display()
-    );
-    std::fs::write(&grouped, script)?;
-    std::fs::set_permissions(&grouped, std::fs::Permissions::from_mode(0o755))?;
+    let grouped = confined(folder.path(), &format!("--regid {GROUP} --clear-groups"))?;
+    let config = scene.stage.manifests.path().display().to_string();
     let options = Options { binary: Some(grouped), ..scene.options("nftables", &[]) };
     let mut sidecar = Daemon::sidecar(&web, &["--config", &config], &options)?;
     sidecar.process().signal(Signal::KILL);

@@ -1,8 +1,13 @@
 //! Pods that say that a sidecar carries them, and their sidecars, which trust one authority.
 
-use std::error::Error;
+use std::{
+    error::Error,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
-use e2e::Stage;
+use e2e::{Stage, built};
 use tempfile::TempDir;
 use testkit::{Daemon, Options, Pod, manifests::Port};
 
@@ -56,6 +61,14 @@ impl Scene {
     fn authority(&self) -> String {
         self.authority.path().display().to_string()
     }
+}
+
+/// The binary as it is when it may no more than this, in setpriv's words.
+pub(super) fn confined(folder: &Path, to: &str) -> Result<PathBuf, Failure> {
+    let (binary, script) = (built("canopy"), folder.join("canopy"));
+    fs::write(&script, format!("#!/bin/sh\nexec setpriv {to} {} \"$@\"\n", binary.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
 }
 
 /// Whether it has this `delivery` and no reason.

@@ -1,23 +1,24 @@
-//! Which node asks for the mesh over the network: proven by the token of its daemon's pod, as whoever asks for a certificate proves it.
+//! Who asks for the mesh over the network: proven by the token of his pod, as whoever asks for a certificate proves it. A node's daemon reads as
+//! that node, a sidecar as nobody's.
 //!
 //! A token is looked at once for each stream. It must never be logged, and who shows none reads nothing.
 
-use config::name::NodeName;
 use http::{HeaderMap, header};
 use tonic::Status;
 
-use super::certify::From;
+use super::{certify::From, stream::Proof};
 use crate::control::kubernetes::{Callers, Presents, Refusal};
 
-/// The node whose daemon asks, or why it is not told the mesh. `peer` is for the log.
-pub(super) async fn node(
+/// As whom somebody reads, or why he is not told the mesh. `peer` is for the log.
+pub(super) async fn reader(
     callers: &Callers,
     headers: &HeaderMap,
     from: From,
     peer: &str,
-) -> Result<NodeName, Status> {
+) -> Result<Proof, Status> {
     let shown = Presents { token: bearer(headers), from: from.address, secure: from.secure };
-    callers.node(shown).await.map_err(|refusal| {
+    let proof = callers.node(shown).await.map(|node| node.map_or(Proof::Nothing, Proof::Node));
+    proof.map_err(|refusal| {
         let reason = refusal.reason();
         match refusal {
             // Who asks too often is to fill no log.

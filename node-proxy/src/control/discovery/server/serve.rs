@@ -291,7 +291,7 @@ async fn proof(
         Some(callers) => {
             // Its connection is not idle meanwhile.
             let _open = OpenStream::new(Arc::clone(activity));
-            prove::node(callers, request.headers(), peer.from, &peer.name).await.map(Proof::Node)
+            prove::reader(callers, request.headers(), peer.from, &peer.name).await
         }
     }
 }

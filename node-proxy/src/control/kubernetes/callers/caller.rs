@@ -66,6 +66,12 @@ impl Caller {
         Ok(Self { account, pod: extra("pod-name").zip(extra("pod-uid")), node: extra("node-name") })
     }
 
+    /// Whether it is the pod of a sidecar, which reads the mesh for itself.
+    pub(super) fn has_sidecar(&self, residents: &Residents) -> bool {
+        let pod = self.pod.as_ref();
+        pod.is_some_and(|(name, uid)| residents.has_sidecar(self.account.namespace.as_str(), name, uid))
+    }
+
     /// The node it asks from: what the token says, and what is known of its pod. Where both are known they have to agree.
     pub(super) fn node(&self, residents: &Residents) -> Result<String, Refusal> {
         let (name, uid) = self.pod.as_ref().ok_or(Refusal::Node)?;

@@ -94,12 +94,17 @@ impl Callers {
         })
     }
 
-    /// The node whose daemon asks for the mesh.
-    pub async fn node(&self, shown: Presents<'_>) -> Result<NodeName, Refusal> {
+    /// The node whose daemon asks for the mesh; `None` if a pod's sidecar does, which reads as no node: what nodes alone are told is
+    /// nothing of its own.
+    pub async fn node(&self, shown: Presents<'_>) -> Result<Option<NodeName>, Refusal> {
         let caller = self.admit(shown, true).await;
-        let node = caller.and_then(|caller| self.node_of(&caller));
-        let node = node.and_then(|node| NodeName::try_from(node.as_str()).map_err(|_| Refusal::Node));
-        node.inspect_err(|refusal| self.readers.refuse(*refusal))
+        caller.and_then(|caller| self.reads_as(&caller)).inspect_err(|refusal| self.readers.refuse(*refusal))
+    }
+
+    fn reads_as(&self, caller: &Caller) -> Result<Option<NodeName>, Refusal> {
+        let node = self.node_of(caller)?;
+        let named = || NodeName::try_from(node.as_str()).map_err(|_| Refusal::Node);
+        self.is_daemon(caller).then(named).transpose()
     }
 
     /// Who asks, whoever it is.
@@ -108,7 +113,7 @@ impl Callers {
     }
 
     /// Who asks. Who has shown nothing that was taken is listened to less, wherever he comes from.
-    async fn admit(&self, shown: Presents<'_>, as_daemon: bool) -> Result<Caller, Refusal> {
+    async fn admit(&self, shown: Presents<'_>, as_reader: bool) -> Result<Caller, Refusal> {
         if !shown.secure {
             return Err(Refusal::InTheClear);
         }
@@ -117,7 +122,7 @@ impl Callers {
             let has_paid = self.strangers.pay(&from, Instant::now());
             return Err(if has_paid { Refusal::TokenMissing } else { Refusal::Rate });
         };
-        let asked = timeout(REVIEW, self.ask(token, &from, as_daemon));
+        let asked = timeout(REVIEW, self.ask(token, &from, as_reader));
         // Whoever has a place then has paid: no address makes the API server busy for nothing.
         asked.await.unwrap_or_else(|_| {
             tracing::warn!(error = %ApiError::Silent(REVIEW), "a token could not be reviewed");
@@ -125,10 +130,10 @@ impl Callers {
         })
     }
 
-    async fn ask(&self, token: &str, from: &str, as_daemon: bool) -> Result<Caller, Refusal> {
+    async fn ask(&self, token: &str, from: &str, as_reader: bool) -> Result<Caller, Refusal> {
         let print = Print::of(token);
         let place = loop {
-            match self.strangers.enter(from, print, as_daemon, Instant::now()) {
+            match self.strangers.enter(from, print, as_reader, Instant::now()) {
                 Entry::Known => break None,
                 Entry::Stranger(place) => break Some(place),
                 Entry::Refused => return Err(Refusal::Rate),
@@ -154,12 +159,12 @@ impl Callers {
             }
         };
         let caller = match Caller::read(&review, &self.believed.audience) {
-            Ok(caller) if as_daemon && !self.is_daemon(&caller) => Err(Refusal::Account),
+            Ok(caller) if as_reader && !self.may_read(&caller) => Err(Refusal::Account),
             caller => caller,
         };
         match &caller {
             Ok(caller) => {
-                self.strangers.welcome(print, self.is_daemon(caller), Instant::now());
+                self.strangers.welcome(print, self.may_read(caller), Instant::now());
                 give_back(place);
             }
             // A workload's, which is good where it may ask.
@@ -167,6 +172,11 @@ impl Callers {
             Err(_) => self.strangers.forget(print),
         }
         caller
+    }
+
+    /// Whether he is told the mesh: a node's daemon, and a pod's sidecar.
+    fn may_read(&self, caller: &Caller) -> bool {
+        self.is_daemon(caller) || caller.has_sidecar(&self.residents)
     }
 
     /// Whether this is a node's daemon.

@@ -26,7 +26,8 @@ pub enum Refusal {
     Audience,
     /// Not the daemon's account, and so nobody who asks for others.
     #[error(
-        "this account is no node's daemon, which reads the mesh and asks for others: --authority-accounts lists those that are"
+        "this account is no node's daemon, which reads the mesh and asks for others (--authority-accounts lists those that are), and its pod has no \
+         sidecar, which reads the mesh: just after a pod was made that passes"
     )]
     Account,
     /// Not known where the token is used.

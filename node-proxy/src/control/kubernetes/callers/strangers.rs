@@ -34,8 +34,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Good {
     until: Instant,
-    /// Of a node's daemon.
-    is_daemons: bool,
+    /// Of one who may read the mesh: a node's daemon, or a sidecar.
+    is_readers: bool,
 }
 
 /// By what a token is known again, and nobody else knows it: its SHA-256.
@@ -92,10 +92,10 @@ impl Strangers {
         self.state().tries.take(from, now)
     }
 
-    /// What becomes of who shows this token, and, where it is to be a daemon's, was good as one.
-    pub(super) fn enter(&self, from: &str, print: Print, as_daemon: bool, now: Instant) -> Entry<'_> {
+    /// What becomes of who shows this token, and, where it is to be a reader's, was good as one.
+    pub(super) fn enter(&self, from: &str, print: Print, as_reader: bool, now: Instant) -> Entry<'_> {
         let mut state = self.state();
-        let is_good = |good: &Good| good.until > now && (good.is_daemons || !as_daemon);
+        let is_good = |good: &Good| good.until > now && (good.is_readers || !as_reader);
         if state.good.get(&print).is_some_and(is_good) {
             return Entry::Known;
         }
@@ -113,20 +113,20 @@ impl Strangers {
     }
 
     /// A token is good.
-    pub(super) fn welcome(&self, print: Print, is_daemons: bool, now: Instant) {
+    pub(super) fn welcome(&self, print: Print, is_readers: bool, now: Instant) {
         let mut state = self.state();
         let good = &mut state.good;
         if good.len() >= MOST && !good.contains_key(&print) {
             good.retain(|_, good| good.until > now);
             if good.len() >= MOST {
-                // Workloads have addresses of their own, which nobody else uses up.
-                good.retain(|_, good| good.is_daemons);
+                // Other workloads have addresses of their own, which nobody else uses up.
+                good.retain(|_, good| good.is_readers);
             }
             if good.len() >= MOST {
                 return;
             }
         }
-        good.insert(print, Good { until: now + LATELY, is_daemons });
+        good.insert(print, Good { until: now + LATELY, is_readers });
     }
 
     /// A token is good no longer.
@@ -234,7 +234,7 @@ mod tests {
         strangers.welcome(print(1), true, now);
         strangers.welcome(print(2), false, now);
         while strangers.pay("a", now) {}
-        let enter = |token, as_daemon, at| strangers.enter("a", print(token), as_daemon, at);
+        let enter = |token, as_reader, at| strangers.enter("a", print(token), as_reader, at);
         assert!(matches!(enter(1, true, now), Entry::Known) && matches!(enter(1, false, now), Entry::Known));
         assert!(matches!(enter(2, false, now), Entry::Known));
         assert!(matches!(enter(2, true, now), Entry::Refused), "it was good, and no daemon's");

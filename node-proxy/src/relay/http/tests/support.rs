@@ -361,6 +361,7 @@ fn workload() -> Workload {
         probes: Vec::new(),
         exclusions: Exclusions::default(),
         waypoint: None,
+        sidecar: false,
     }
 }
 

@@ -13,6 +13,8 @@ mod overlays;
 
 mod removal;
 
+mod sidecar;
+
 mod upgrade;
 
 /// The folder of a kustomization below `deploy/daemonset`.

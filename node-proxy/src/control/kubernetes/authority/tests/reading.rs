@@ -99,6 +99,32 @@ async fn the_mesh_is_told_to_a_nodes_daemon_by_its_token_and_to_nobody_else() {
 }
 
 #[tokio::test]
+async fn the_mesh_is_told_to_a_pod_with_a_sidecar_and_to_none_that_only_says_so() {
+    let plane = Plane::new().await;
+    let pod = |name: &str, labels: serde_json::Value| {
+        json!({ "metadata": { "name": name, "namespace": "shop", "uid": format!("uid-{name}"), "labels": labels },
+            "spec": { "nodeName": "a", "serviceAccountName": "cart",
+                "initContainers": [{ "name": "canopy-sidecar", "restartPolicy": "Always" }] } })
+    };
+    let user = "system:serviceaccount:shop:cart";
+    for (name, uid, labels) in
+        [("own", "uid-own", json!({ "canopy.mesh/mode": "sidecar" })), ("faked", "uid-faked", json!({}))]
+    {
+        plane.setup.cluster.put(PODS, pod(name, labels));
+        plane.setup.until(|setup| setup.authority.residents.node_of("shop", name, uid).is_some()).await;
+        let extra = vec![("pod-name", name), ("pod-uid", uid)];
+        plane.setup.cluster.token(name, Token { user, extra, ..daemon() });
+    }
+    assert_eq!(plane.over_tls("a", Some("own")).await, Ok(()));
+    let refused = plane.over_tls("a", Some("faked")).await.unwrap_err();
+    assert!(refused.contains("no sidecar"), "{refused}");
+    let callers = plane.setup.authority.callers();
+    let shown = |token| Presents { token: Some(token), from: Some([10, 0, 0, 9].into()), secure: true };
+    assert_eq!(callers.node(shown("own")).await, Ok(None), "as no node");
+    assert_eq!(callers.node(shown("daemon-on-a")).await, Ok(Some("a".to_owned())));
+}
+
+#[tokio::test]
 async fn a_node_asks_as_itself_alone() {
     let plane = Plane::new().await;
     let refused = plane.over_tls("b", Some("daemon-on-a")).await.unwrap_err();
