@@ -1,7 +1,8 @@
 //! What is held of every resource, and who says something of whom.
 //!
 //! Where several resources are of one name of the model, it must be the same one that counts, in whatever order they came: what
-//! stands in for a policy, which is stricter, else the first by name.
+//! stands in for a policy, which is stricter; of pods of several clusters this one's, so that no other cluster decides what a pod of
+//! here is; else the first by name, which of a pod begins with its cluster.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,10 @@ pub(super) type Id = (Kind, Arc<str>);
 /// What is held of one resource.
 #[derive(Debug)]
 pub(super) struct Entry {
+/// A resource that is of a name of the model, in the order in which they count: whether it is more than a stand-in, and whether it is
+/// another cluster's.
+type Claim = (bool, bool, Id);
+
     /// What is in force of it: as it is now, as it was last when it was good, or what stands in for it.
     pub(super) object: Option<Object>,
     pub(super) is_stand_in: bool,
@@ -86,9 +91,11 @@ pub(super) struct Held {
     domain: ClusterDomain,
     entries: BTreeMap<Id, Entry>,
     accepted: BTreeMap<Kind, usize>,
-    claims: BTreeMap<Key, BTreeSet<(bool, Id)>>,
+    claims: BTreeMap<Key, BTreeSet<Claim>>,
     /// How many objects are of a namespace.
     namespaces: BTreeMap<Namespace, usize>,
+    /// What the names of this cluster's pods begin with.
+    own: String,
     /// The workloads that say that they are behind a Service, by the name of its resource.
     behind: BTreeMap<String, BTreeSet<Id>>,
     /// The workloads that say that a policy is about them, by the name of its resource.
@@ -113,6 +120,11 @@ impl Held {
     pub(super) fn accepted(&self, kind: Kind) -> usize {
         self.accepted.get(&kind).copied().unwrap_or_default()
     }
+    /// Of which cluster this is. To be said before anything is held.
+    pub(super) fn be_in(&mut self, cluster: &str) {
+        self.own = format!("{cluster}/");
+    }
+
 
     /// Those of which there is something to say.
     pub(super) fn remarkable(&self) -> impl Iterator<Item = (&Id, &Entry)> {
@@ -124,7 +136,7 @@ impl Held {
         self.contended.iter().filter_map(|key| Some((self.first(key)?, self.claims.get(key)?))).flat_map(
             move |(first, claims)| {
                 let others = claims.iter().skip(1);
-                others.filter_map(move |(_, id)| Some((id, self.entries.get(id)?, first)))
+                others.filter_map(move |(_, _, id)| Some((id, self.entries.get(id)?, first)))
             },
         )
     }
@@ -136,7 +148,7 @@ impl Held {
 
     /// The resource that counts of those of a name of the model.
     pub(super) fn first(&self, key: &Key) -> Option<&Id> {
-        self.claims.get(key)?.first().map(|(_, id)| id)
+        self.claims.get(key)?.first().map(|(_, _, id)| id)
     }
 
     /// What it says.
@@ -147,7 +159,7 @@ impl Held {
     /// What all say that are of a name of the model.
     pub(super) fn objects(&self, key: &Key) -> impl Iterator<Item = &Object> {
         let claims = self.claims.get(key).into_iter().flatten();
-        claims.filter_map(|(_, id)| self.entries.get(id)?.object.as_ref())
+        claims.filter_map(|(_, _, id)| self.entries.get(id)?.object.as_ref())
     }
 
     /// All Tenants, in the order of their names: those that list namespaces before namespaces by themselves.
@@ -258,7 +270,8 @@ impl Held {
     }
 
     fn link(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
-        self.claims.entry(object.key()).or_default().insert((!is_stand_in, id.clone()));
+        let claim = self.claim(id, object, is_stand_in);
+        self.claims.entry(object.key()).or_default().insert(claim);
         self.note_contention(&object.key(), dirty);
         if !is_stand_in {
             *self.accepted.entry(id.0).or_default() += 1;
@@ -281,7 +294,10 @@ impl Held {
 
     fn unlink(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
         self.touch(object, dirty);
-        take_out(&mut self.claims, &object.key(), &(!is_stand_in, id.clone()));
+        self.owners.leave(id, object, &mut dirty.contested);
+        self.dispossessed.remove(id);
+        let claim = self.claim(id, object, is_stand_in);
+        take_out(&mut self.claims, &object.key(), &claim);
         self.note_contention(&object.key(), dirty);
         if let Some(count) = self.accepted.get_mut(&id.0).filter(|_| !is_stand_in) {
             *count -= 1;
@@ -310,6 +326,11 @@ impl Held {
             self.contended.remove(key);
         }
     }
+    fn claim(&self, id: &Id, object: &Object, is_stand_in: bool) -> Claim {
+        let is_others = matches!(object, Object::Workload(_)) && !id.1.starts_with(&self.own);
+        (!is_stand_in, is_others, id.clone())
+    }
+
 
     /// Notes what an object is part of; of pods of one name, what each of them is part of, since another of them may count now.
     fn touch(&self, object: &Object, dirty: &mut Dirty) {
