@@ -10,22 +10,25 @@ use std::{
     sync::Arc,
 };
 
+use self::owners::Owners;
 use super::super::{
     Kind,
     lower::{Bad, Key, Note, Object, names},
 };
 use crate::name::{ClusterDomain, Name, Namespace, PodName, PolicyName};
 
+mod owners;
+
 /// A resource.
 pub(super) type Id = (Kind, Arc<str>);
 
-/// What is held of one resource.
-#[derive(Debug)]
-pub(super) struct Entry {
 /// A resource that is of a name of the model, in the order in which they count: whether it is more than a stand-in, and whether it is
 /// another cluster's.
 type Claim = (bool, bool, Id);
 
+/// What is held of one resource.
+#[derive(Debug)]
+pub(super) struct Entry {
     /// What is in force of it: as it is now, as it was last when it was good, or what stands in for it.
     pub(super) object: Option<Object>,
     pub(super) is_stand_in: bool,
@@ -74,6 +77,8 @@ pub(super) struct Dirty {
     pub(super) tenants: bool,
     /// What is somebody's, and not reached.
     pub(super) guarded: bool,
+    /// Addresses that may be another's now.
+    pub(super) contested: BTreeSet<IpAddr>,
     /// Resources of which there may be something else to tell.
     pub(super) told: BTreeSet<Id>,
 }
@@ -89,13 +94,13 @@ impl Dirty {
 pub(super) struct Held {
     /// What the names of Services end in.
     domain: ClusterDomain,
+    /// What the names of this cluster's pods begin with.
+    own: String,
     entries: BTreeMap<Id, Entry>,
     accepted: BTreeMap<Kind, usize>,
     claims: BTreeMap<Key, BTreeSet<Claim>>,
     /// How many objects are of a namespace.
     namespaces: BTreeMap<Namespace, usize>,
-    /// What the names of this cluster's pods begin with.
-    own: String,
     /// The workloads that say that they are behind a Service, by the name of its resource.
     behind: BTreeMap<String, BTreeSet<Id>>,
     /// The workloads that say that a policy is about them, by the name of its resource.
@@ -105,11 +110,19 @@ pub(super) struct Held {
     guarded: BTreeMap<IpAddr, usize>,
     /// Names of the model that several resources are of.
     contended: BTreeSet<Key>,
+    owners: Owners,
+    /// Services that say that they are reached by what is another owner's.
+    dispossessed: BTreeSet<Id>,
 }
 
 impl Held {
     pub(super) fn new(domain: ClusterDomain) -> Self {
         Self { domain, ..Self::default() }
+    }
+
+    /// Of which cluster this is. To be said before anything is held.
+    pub(super) fn be_in(&mut self, cluster: &str) {
+        self.own = format!("{cluster}/");
     }
 
     pub(super) fn get(&self, id: &Id) -> Option<&Entry> {
@@ -120,11 +133,6 @@ impl Held {
     pub(super) fn accepted(&self, kind: Kind) -> usize {
         self.accepted.get(&kind).copied().unwrap_or_default()
     }
-    /// Of which cluster this is. To be said before anything is held.
-    pub(super) fn be_in(&mut self, cluster: &str) {
-        self.own = format!("{cluster}/");
-    }
-
 
     /// Those of which there is something to say.
     pub(super) fn remarkable(&self) -> impl Iterator<Item = (&Id, &Entry)> {
@@ -289,6 +297,7 @@ impl Held {
                 self.naming.entry(policy.clone()).or_default().insert(id.clone());
             }
         }
+        self.owners.enter(id, object, &mut dirty.contested);
         self.touch(object, dirty);
     }
 
@@ -317,6 +326,11 @@ impl Held {
         }
     }
 
+    fn claim(&self, id: &Id, object: &Object, is_stand_in: bool) -> Claim {
+        let is_others = matches!(object, Object::Workload(_)) && !id.1.starts_with(&self.own);
+        (!is_stand_in, is_others, id.clone())
+    }
+
     fn note_contention(&mut self, key: &Key, dirty: &mut Dirty) {
         let is_contended = self.claims.get(key).is_some_and(|claims| claims.len() > 1);
         dirty.guarded |= is_contended || self.contended.contains(key);
@@ -326,11 +340,6 @@ impl Held {
             self.contended.remove(key);
         }
     }
-    fn claim(&self, id: &Id, object: &Object, is_stand_in: bool) -> Claim {
-        let is_others = matches!(object, Object::Workload(_)) && !id.1.starts_with(&self.own);
-        (!is_stand_in, is_others, id.clone())
-    }
-
 
     /// Notes what an object is part of; of pods of one name, what each of them is part of, since another of them may count now.
     fn touch(&self, object: &Object, dirty: &mut Dirty) {
