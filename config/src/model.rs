@@ -104,14 +104,26 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Whether it keeps its pods to the mesh, as far as labels go. Only a `Tenant` object can say so: where a namespace by itself is kept,
-    /// that stands in for one that cannot be read.
+    /// Whether it keeps its pods to the mesh, as far as labels go. Only its `Tenant` object can say so: where a namespace by itself is
+    /// kept, or one whose own object says otherwise, that stands in for one that is not in force.
     pub fn kept(&self) -> Kept {
         match (self.egress, &self.id) {
             (Egress::Any, _) => Kept::No,
-            (Egress::Mesh, TenantId::Namespace(_)) => Kept::Perhaps,
             (Egress::Mesh, TenantId::Tenant(_)) => Kept::Yes,
+            (Egress::Mesh, TenantId::Namespace(_)) | (Egress::Doubtful, _) => Kept::Perhaps,
         }
+    }
+
+    /// Kept to the mesh, since a `Tenant` that is not in force may say so of one of its namespaces.
+    #[must_use]
+    pub fn kept_in_doubt(self) -> Self {
+        let egress = match (self.egress, &self.id) {
+            // In the word that every node knows: of a namespace by itself it means no more.
+            (Egress::Any, TenantId::Namespace(_)) => Egress::Mesh,
+            (Egress::Any, TenantId::Tenant(_)) => Egress::Doubtful,
+            (egress @ (Egress::Mesh | Egress::Doubtful), _) => egress,
+        };
+        Self { egress, ..self }
     }
 }
 
@@ -135,6 +147,16 @@ pub enum Egress {
     Any,
     /// Only Services and workloads of the mesh.
     Mesh,
+    /// The same, for the sake of a `Tenant` that names a namespace of this one and is not in force. A node that does not know the word
+    /// keeps it to the mesh, too, as a tenant that it cannot read.
+    Doubtful,
+}
+
+impl Egress {
+    /// Whether nothing is reached but the mesh.
+    pub fn is_mesh(self) -> bool {
+        self != Self::Any
+    }
 }
 
 /// A Service and what is behind it.

@@ -1,11 +1,11 @@
 //! A Tenant that cannot be read may be one that is kept to the mesh: so are the namespaces that it names, from the first look
-//! at a directory on, and no others.
+//! at a directory on, and the others of a tenant that has one of them.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use config::{
-    finding::Reason,
-    model::Egress,
+    finding::{Finding, Reason},
+    opt_in::Kept,
     store::{FileText, Options, Outcome, Store},
 };
 
@@ -22,7 +22,7 @@ fn files(text: &str) -> BTreeMap<PathBuf, FileText> {
 /// The namespaces whose pods are kept to the mesh.
 fn kept(outcome: &Outcome) -> String {
     let mesh = &outcome.mesh;
-    let is_kept = |tenant| mesh.tenants[tenant].egress == Egress::Mesh;
+    let is_kept = |tenant| mesh.tenants[tenant].egress.is_mesh();
     let kept = mesh.membership.iter().filter(|(_, tenant)| is_kept(tenant));
     kept.map(|(namespace, _)| namespace.as_str()).collect::<Vec<_>>().join(" ")
 }
@@ -79,14 +79,47 @@ fn what_is_left_of_a_tenant_keeps_the_namespaces_that_it_names_to_the_mesh() {
     assert_eq!(kept(&Store::new(Options::default()).apply(&files(&list))), "bank shop", "an item of a list");
 }
 
+/// Not in force beside `team`, which has `bank`.
+fn other() -> String {
+    with("name: team", "name: other").replace("[shop, bank]", "[bank, lab]")
+}
+
+#[test]
+fn a_tenant_that_cannot_be_read_keeps_what_it_names_and_all_of_a_tenant_that_has_some_of_that() {
+    let any = with("mesh}", "any}");
+    for (name, text) in [
+        ("unreadable", other().replace("egress: mesh", "egress: [")),
+        ("with an unknown word", other().replace("egress: mesh", "egress: any, more: 1")),
+    ] {
+        let outcome = Store::new(Options::default()).apply(&files(&format!("{any}---\n{text}")));
+        assert_eq!(kept(&outcome), "bank lab shop", "{name}: {:#?}", outcome.findings);
+        let mut stood_in = outcome.findings.iter().filter(|finding| finding.reason == Reason::StoodIn);
+        let tells = |told: &Finding| told.message.contains("namespace bank, shop are kept");
+        assert!(stood_in.any(tells), "{name}: {:#?}", outcome.findings);
+        for tenant in outcome.mesh.tenants.values() {
+            assert_eq!(tenant.kept(), Kept::Perhaps, "{name}: {} takes in nobody without a label", tenant.id);
+        }
+    }
+}
+
 #[test]
 fn a_tenant_that_is_refused_beside_another_keeps_what_nobody_else_has() {
-    let other = with("name: team", "name: other").replace("[shop, bank]", "[bank, lab]");
     let any = with("mesh}", "any}");
-    let outcome = Store::new(Options::default()).apply(&files(&format!("{any}---\n{other}")));
-    assert_eq!(kept(&outcome), "lab", "{:#?}", outcome.findings);
-    let broken = other.replace("egress: mesh", "egress: [");
-    assert_eq!(kept(&Store::new(Options::default()).apply(&files(&format!("{any}---\n{broken}")))), "lab");
+    for (text, expected) in [(other(), "lab"), (other().replace("mesh}", "any}"), "")] {
+        let outcome = Store::new(Options::default()).apply(&files(&format!("{any}---\n{text}")));
+        assert_eq!(kept(&outcome), expected, "{:#?}", outcome.findings);
+    }
+}
+
+#[test]
+fn a_node_that_starts_beside_a_broken_tenant_lets_nobody_out_whom_its_neighbours_keep() {
+    let any = with("mesh}", "any}");
+    let mut neighbour = Store::new(Options::default());
+    neighbour.apply(&files(&other()));
+    let broken = files(&format!("{any}---\n{}", other().replace("egress: mesh", "egress: [")));
+    let (neighbour, started) = (neighbour.apply(&broken), Store::new(Options::default()).apply(&broken));
+    assert_eq!(kept(&neighbour), "bank lab", "its last good version has them");
+    assert_eq!(kept(&started), "bank lab shop");
 }
 
 #[test]

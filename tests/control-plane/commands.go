@@ -26,6 +26,8 @@ import (
 //	drop      code, message: ends all streams; the connections stay
 //	refuse    code, message: every stream from now on; code 0 ends that
 //	ignore    types: requests about these, and no others, get no answer at all, as from one that does not know them
+//	page      count: resources that a response brings at most from now on; the rest in further ones. 0 is all at once
+//	receive   count: bytes of the largest request that is taken, from the next start on
 //	stop      closes the listener and all connections
 //	start     listens again, where it did before
 //	totals
@@ -37,6 +39,7 @@ type Command struct {
 	Changes      []Change `json:"changes"`
 	Types        []string `json:"types"`
 	Milliseconds int64    `json:"milliseconds"`
+	Count        int      `json:"count"`
 	// Of gRPC; UNAVAILABLE (14) where a drop has none.
 	Code    uint32 `json:"code"`
 	Message string `json:"message"`
@@ -78,6 +81,10 @@ func (commands *Commands) Do(command *Command, answer *Event) error {
 		commands.server.Refuse(command.Code, command.Message)
 	case "ignore":
 		commands.store.Ignore(command.Types)
+	case "page":
+		commands.server.Page(command.Count)
+	case "receive":
+		commands.server.Receive(command.Count)
 	case "stop":
 		commands.server.Stop()
 	case "start":

@@ -33,6 +33,8 @@ type Server struct {
 
 	mutex   sync.Mutex
 	address string
+	// Bytes of the largest request.
+	largest int
 	running *grpc.Server
 	// Closed when all streams are dropped, and another one made.
 	drop chan struct{}
@@ -53,7 +55,9 @@ func NewServer(options Options, store *Store, events *Events) (*Server, error) {
 		streams:     streams,
 		events:      events,
 		address:     options.Listen,
-		drop:        make(chan struct{}),
+		// Clients' first request has all that they know.
+		largest: 200 << 20,
+		drop:    make(chan struct{}),
 	}, nil
 }
 
@@ -77,13 +81,11 @@ func (server *Server) Start() error {
 	if network == "tcp" {
 		server.address = listener.Addr().String()
 	}
-	// Clients look more often whether it lives than gRPC for Go lets them by itself, and their first request has all that
-	// they know.
-	const largest = 200 << 20
+	// Clients look more often whether it lives than gRPC for Go lets them by itself.
 	server.running = grpc.NewServer(
 		grpc.Creds(server.credentials),
 		grpc.StreamInterceptor(server.follow),
-		grpc.MaxRecvMsgSize(largest),
+		grpc.MaxRecvMsgSize(server.largest),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(server.running, server.discovery)
@@ -110,6 +112,16 @@ func (server *Server) Stop() {
 
 // Delay makes each response wait from now on.
 func (server *Server) Delay(delay time.Duration) { server.streams.delay.Store(int64(delay)) }
+
+// Page has each response bring at most so many resources from now on; 0 is any number.
+func (server *Server) Page(count int) { server.streams.page.Store(int64(count)) }
+
+// Receive takes no request of more bytes, from the next start on.
+func (server *Server) Receive(bytes int) {
+	server.mutex.Lock()
+	defer server.mutex.Unlock()
+	server.largest = bytes
+}
 
 // Drop ends all streams with a status.
 func (server *Server) Drop(code uint32, message string) {
@@ -144,7 +156,7 @@ func (server *Server) follow(
 		return refusal
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- handler(service, stream) }()
+	go func() { ended <- handler(service, paged{stream, server.streams}) }()
 	select {
 	case err := <-ended:
 		return err

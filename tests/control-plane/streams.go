@@ -20,6 +20,8 @@ type Streams struct {
 	events *Events
 	// Nanoseconds before each response.
 	delay atomic.Int64
+	// Resources in a response of deltas, at most; 0 is any number.
+	page atomic.Int64
 
 	mutex sync.Mutex
 	open  map[key]*stream

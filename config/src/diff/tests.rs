@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::store::{FileText, Options, Outcome, Store};
 
+mod kinds;
+
 const SHOP: &str = "\
 apiVersion: v1
 kind: Namespace

@@ -89,6 +89,14 @@ impl Assembly {
 
     /// Takes in new and changed resources of a type, and lets go of those that are removed. Each is taken or not by itself: what is
     /// not is answered, and stays as it was.
+    /// Names the cluster that this node is in, as the control plane calls it: where another one has a pod of the same name, its own counts.
+    /// To be said before anything is taken in.
+    #[must_use]
+    pub fn in_cluster(mut self, cluster: &str) -> Self {
+        self.held.be_in(cluster);
+        self
+    }
+
     pub fn take(&mut self, kind: Kind, set: Vec<Resource>, removed: &[String]) -> Vec<Rejection> {
         for name in removed {
             self.held.put((kind, Arc::from(name.as_str())), None, &mut self.dirty);

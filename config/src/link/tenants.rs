@@ -66,24 +66,33 @@ pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Cand
     }
 }
 
-/// Keeps the namespaces to the mesh that a Tenant may keep there of which no version can be in force, where no other Tenant
-/// has them.
+/// Keeps the namespaces to the mesh that a Tenant may keep there of which no version can be in force. Where another Tenant has one of
+/// them, all of that one's if the first cannot be read: a node that had read it lets none of it out. One that can be read and claims
+/// what another has changes nothing for that one.
 pub(super) fn keep(linking: &mut Linking, candidate: &Candidate) {
     if linking.used.contains_key(&candidate.object) {
         return;
     }
     let Some(version) = candidate.stand_in.as_ref().or(candidate.fresh.as_ref()) else { return };
     let Draft::Tenant(draft) = &version.draft else { return };
-    if draft.tenant.egress != Egress::Mesh {
+    if !draft.tenant.egress.is_mesh() {
         return;
     }
     let mut kept = draft.clone();
-    kept.tenant.namespaces.retain(|namespace| {
-        let itself = TenantId::Namespace(namespace.clone());
-        let tenant = linking.mesh.tenants.get_mut(&itself);
-        tenant.map(|tenant| Arc::make_mut(tenant).egress = Egress::Mesh).is_some()
-    });
+    kept.tenant.namespaces.clear();
+    for namespace in &draft.tenant.namespaces {
+        let owner = linking.mesh.membership.get(namespace);
+        let is_refused = candidate.stand_in.is_none();
+        let Some(owner) = owner.filter(|id| !is_refused || matches!(id, TenantId::Namespace(_))) else {
+            continue;
+        };
+        let Some(tenant) = linking.mesh.tenants.get_mut(owner) else { continue };
+        kept.tenant.namespaces.extend(tenant.namespaces.iter().cloned());
+        *tenant = Arc::new(Tenant::clone(tenant).kept_in_doubt());
+    }
     if !kept.tenant.namespaces.is_empty() {
+        kept.tenant.namespaces.sort();
+        kept.tenant.namespaces.dedup();
         let told = Lowered { draft: Draft::Tenant(kept), ..(**version).clone() };
         linking.findings.push(stand_ins::stood_in(candidate, &told));
         linking.stood_in.insert(candidate.object.clone(), Arc::clone(version));

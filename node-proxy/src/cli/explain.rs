@@ -33,6 +33,8 @@ mod text;
 Examples:
   canopy explain --from shop/frontend --to cart.shop:80
   canopy explain --from shop/frontend --to cart.shop:80 --path /beta --header x-beta:yes
+  canopy explain --from shop/frontend --to cart.shop:9090 --grpc shop.v1.Cart/AddItem
+                                        a call of gRPC, by the GRPCRoutes of the port
   canopy explain --from bank/ledger --to 10.77.0.13:8080
                                         by address: of a Service, of a pod, or outside the mesh
   canopy explain --config examples/two-tenants --from shop/frontend --to cart.shop:80
@@ -59,6 +61,9 @@ pub(super) struct Explain {
     /// Its method [default: GET].
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
+    /// A call of gRPC: a POST with this as its path, and gRPC's content type.
+    #[arg(long, value_name = "SERVICE/METHOD", conflicts_with_all = ["path", "method"])]
+    grpc: Option<String>,
     /// A header of it; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -77,13 +82,7 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self) -> Outcome {
-        let ask = Ask {
-            from: self.from.clone(),
-            to: self.to.clone(),
-            path: self.path.clone(),
-            method: self.method.clone(),
-            headers: self.headers.clone(),
-        };
+        let ask = self.ask();
         let question = match ask.question() {
             Ok(question) => question,
             Err(error) => {
@@ -105,6 +104,15 @@ impl Explain {
         };
         io::stdout().lock().write_all(text.as_bytes())?;
         Ok(if explanation.verdict.outcome.is_served() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn ask(&self) -> Ask {
+        let Self { from, to, path, method, headers, .. } = self;
+        let (from, to, headers) = (from.clone(), to.clone(), headers.iter().cloned());
+        match &self.grpc {
+            Some(call) => Ask::of_call(from, to, call, headers),
+            None => Ask { from, to, path: path.clone(), method: method.clone(), headers: headers.collect() },
+        }
     }
 
     fn offline(
@@ -162,13 +170,7 @@ mod tests {
         let words = ["canopy", "explain", "--node", "node-a", "--config", config];
         let words = words.into_iter().chain(more.iter().copied());
         let Verb::Explain(verb) = Cli::try_parse_from(words).unwrap().verb else { panic!("another verb") };
-        let ask = Ask {
-            from: verb.from.clone(),
-            to: verb.to.clone(),
-            headers: verb.headers.clone(),
-            ..Ask::default()
-        };
-        let explanation = verb.offline(directory, &ask.question().unwrap()).unwrap();
+        let explanation = verb.offline(directory, &verb.ask().question().unwrap()).unwrap();
         text::render(&explanation, Palette::plain()).replace(&format!("{config}/"), "")
     }
 
@@ -206,6 +208,26 @@ receiver     lets in spiffe://cluster.local/ns/shop/sa/frontend: no Authorizatio
 verdict      carried: 90 of 100 requests: 10.77.0.12:8080 (shop/cart-v1), direct; 10 of 100 requests: 10.77.0.13:8080 (shop/cart-v2), direct
 ";
         assert_eq!(told(&shipped, &["--from", "shop/frontend", "--to", "cart.shop:80"]), expected);
+    }
+
+    #[test]
+    fn a_call_of_grpc_is_told_by_the_rule_of_its_method() {
+        let directory = examples();
+        let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: calls, namespace: shop}\nspec:\n\
+            \x20 parentRefs: [{group: '', kind: Service, name: cart}]\n\
+            \x20 rules: [{matches: [{method: {service: shop.v1.Cart, method: Add}}], backendRefs: [{name: cart-v2, port: 80}]}]\n";
+        std::fs::write(directory.path().join("20-shop-route.yaml"), route).unwrap();
+        let asked = |call| ["--from", "shop/frontend", "--to", "cart.shop:80", "--grpc", call];
+        let text = told(directory.path(), &asked("shop.v1.Cart/Add"));
+        assert!(text.starts_with("shop/frontend → cart.shop:80  POST /shop.v1.Cart/Add  "), "{text}");
+        assert!(
+            text.contains("rules[0] of GRPCRoute shop/calls: method Add of gRPC service shop.v1.Cart"),
+            "{text}"
+        );
+        let text = told(directory.path(), &asked("shop.v1.Cart/Remove"));
+        assert!(text.contains("verdict      refused (no_route)"), "{text}");
+        let both = ["canopy", "explain", "--from", "a/b", "--to", "c:1", "--grpc", "s/m", "--path", "/"];
+        assert!(Cli::try_parse_from(both).is_err());
     }
 
     #[test]

@@ -79,6 +79,13 @@ pub enum AskError {
 }
 
 impl Ask {
+    /// Of a call of gRPC, `SERVICE/METHOD` (PROTOCOL-HTTP2, "Requests").
+    pub fn of_call(from: String, to: String, call: &str, headers: impl Iterator<Item = String>) -> Self {
+        let content_type = "content-type: application/grpc".to_owned();
+        let (path, method) = (Some(format!("/{call}")), Some("POST".to_owned()));
+        Self { from, to, path, method, headers: headers.chain([content_type]).collect() }
+    }
+
     /// As the query of a target.
     pub fn query(&self) -> String {
         let fields = [("from", Some(&self.from)), ("to", Some(&self.to)), ("path", self.path.as_ref())];

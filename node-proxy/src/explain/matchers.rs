@@ -15,7 +15,7 @@ pub(super) fn describe(matcher: &Matcher) -> String {
         conditions.push(format!("method {method}"));
     }
     if !matches!(&matcher.path, PathMatcher::Prefix(prefix) if prefix.is_empty()) {
-        conditions.push(path(&matcher.path));
+        conditions.push(if matcher.rpc.is_some() { call(&matcher.path) } else { path(&matcher.path) });
     }
     conditions.extend(matcher.headers.iter().map(|(name, value)| format!("header {name} {}", wanted(value))));
     conditions
@@ -23,9 +23,12 @@ pub(super) fn describe(matcher: &Matcher) -> String {
     if conditions.is_empty() { "it takes every request".to_owned() } else { conditions.join(", ") }
 }
 
-/// What it is that a request does not meet.
-pub(super) fn missed(miss: Miss<'_>, request: &Parts) -> String {
+/// What it is that a request does not meet of a match.
+pub(super) fn missed(miss: Miss<'_>, of: &Matcher, request: &Parts) -> String {
     match miss {
+        Miss::Path(wanted) if of.rpc.is_some() => {
+            format!("{} is asked for, {} it is", call(wanted), short(request.uri.path()))
+        }
         Miss::Method(method) => format!("method {method} is asked for, {} it is", request.method),
         Miss::Path(wanted) => format!("{} is asked for, {} it is", path(wanted), short(request.uri.path())),
         Miss::Header(name, value) => {
@@ -58,6 +61,18 @@ fn path(path: &PathMatcher) -> String {
         PathMatcher::Prefix(prefix) if prefix.is_empty() => "any path".to_owned(),
         PathMatcher::Prefix(prefix) => format!("path prefix {}", short(prefix)),
         PathMatcher::Regex(regex) => format!("path like {}", expression(regex)),
+    }
+}
+
+/// A condition on a call of gRPC, as it was made into one on a path.
+fn call(path: &PathMatcher) -> String {
+    match path {
+        PathMatcher::Exact(path) => match path.trim_start_matches('/').split_once('/') {
+            Some((service, method)) => format!("method {} of gRPC service {}", short(method), short(service)),
+            None => format!("gRPC service {}", short(path)),
+        },
+        PathMatcher::Prefix(prefix) => format!("gRPC service {}", short(prefix.trim_start_matches('/'))),
+        PathMatcher::Regex(regex) => format!("gRPC call like {}", expression(regex)),
     }
 }
 

@@ -8,6 +8,7 @@ use config::{
     model::{BackendTarget, InvalidBackend, Rule},
     name::{Namespace, RouteKind, ServiceName},
 };
+use http::Method;
 
 use super::{
     Telling,
@@ -46,8 +47,7 @@ impl Telling<'_> {
         table: &Arc<RouteTable>,
     ) -> Vec<Share> {
         if let Some(cluster) = &table.default {
-            let says =
-                format!("no HTTPRoute is attached to port {} of Service {}", entry.port, entry.service);
+            let says = format!("no route is attached to port {} of Service {}", entry.port, entry.service);
             self.stage(Name::Route, says, None);
             return self.any_of(cluster, to);
         }
@@ -62,6 +62,7 @@ impl Telling<'_> {
         let object = self.route(rule);
         self.stage(Name::Route, says, Some(object));
         self.whose(routes);
+        self.no_call(rule.route.kind);
         let entries = table.entries();
         let before = entries.iter().take_while(|entry| !std::ptr::eq(**entry, first.entry)).count();
         self.tried(&entries[..before]);
@@ -123,6 +124,15 @@ impl Telling<'_> {
         self.detail(says, None);
     }
 
+    /// What was asked about is no call of gRPC, whose routes it meets.
+    fn no_call(&mut self, kind: RouteKind) {
+        if kind == RouteKind::Grpc && self.question.request.method != Method::POST {
+            let says =
+                "these are routes of gRPC, a call of which is a POST to /SERVICE/METHOD: ask with --grpc";
+            self.detail(says, None);
+        }
+    }
+
     fn no_route(&mut self, routes: Routes<'_>) -> Fate {
         let Routes { table, service, consumer } = routes;
         let (port, entries) = (table.port, table.entries());
@@ -133,6 +143,7 @@ impl Telling<'_> {
         let object = entries.first().map(|entry| self.route(&entry.rule));
         self.stage(Name::Route, says.clone(), object.clone());
         self.whose(routes);
+        self.no_call(entries.first().map_or(RouteKind::Http, |entry| entry.rule.route.kind));
         self.tried(&entries);
         let mut names: Vec<String> = entries.iter().map(|entry| entry.rule.route.to_string()).collect();
         names.dedup();
@@ -157,7 +168,7 @@ impl Telling<'_> {
             let says = format!(
                 "tried before, not met: {}: {}",
                 self.rule(&entry.rule),
-                matchers::missed(miss, request)
+                matchers::missed(miss, &entry.matcher, request)
             );
             Some(Detail { says, object: Some(self.route(&entry.rule)) })
         });

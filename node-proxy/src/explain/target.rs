@@ -33,7 +33,7 @@ impl Telling<'_> {
         }
         match self.snapshot.egress {
             Egress::Any => Ok(None),
-            Egress::Mesh => Err(ExplainError::UnknownHost { host: host.to_owned() }),
+            Egress::Mesh | Egress::Doubtful => Err(ExplainError::UnknownHost { host: host.to_owned() }),
         }
     }
 

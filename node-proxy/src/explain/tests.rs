@@ -10,6 +10,7 @@ use config::{
 use super::{told::Outcome, *};
 use crate::control::compile::compile;
 
+mod calls;
 mod deliveries;
 mod refusals;
 mod routes;

@@ -26,7 +26,7 @@ pub fn way_out<'a>(
 ) -> Result<Option<&'a Arc<ServiceEntry>>, Denied> {
     match snapshot.egress {
         Egress::Any => Ok(None),
-        Egress::Mesh => {
+        Egress::Mesh | Egress::Doubtful => {
             let to = canonical(to);
             snapshot.external.entry(caller, to.ip(), to.port()).map(Some).ok_or(Denied::EgressForbidden)
         }

@@ -108,6 +108,22 @@ impl ControlPlane {
         self.tell("delay", &json!({"milliseconds": millis(delay)})).map(drop)
     }
 
+    /// Brings at most so many resources in a response from now on, and the rest in further ones; 0 is all at once.
+    ///
+    /// # Errors
+    /// The program has ended.
+    pub fn page(&mut self, count: usize) -> Result<(), KitError> {
+        self.tell("page", &json!({"count": count})).map(drop)
+    }
+
+    /// Takes no request of more bytes, from the next [`ControlPlane::listen`] on.
+    ///
+    /// # Errors
+    /// The program has ended.
+    pub fn receive(&mut self, bytes: usize) -> Result<(), KitError> {
+        self.tell("receive", &json!({"count": bytes})).map(drop)
+    }
+
     /// Ends all streams with UNAVAILABLE; the connections stay.
     ///
     /// # Errors

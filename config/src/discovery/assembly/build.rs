@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -23,7 +23,8 @@ use crate::{
 impl Assembly {
     /// Makes anew what is dirty. Objects that others depend on come first.
     pub(super) fn renew(&mut self, dirty: &mut Dirty, changes: &mut Changes) {
-        let mut next = Mesh::clone(&self.mesh);
+        self.held.settle(dirty);
+        let mut next = self.spare.take(&self.mesh);
         if dirty.tenants {
             self.note_everywhere(dirty);
             for namespace in tenants::renew(&self.held, self.early.namespaces(), &mut next, changes) {
@@ -143,10 +144,15 @@ fn everywhere_in(mesh: &Mesh) -> Vec<Key> {
 /// A Service with its endpoints. By Istio's word, these are the workloads that say that they are behind it.
 fn service(held: &Held, object: &Object, known: Option<&Arc<Service>>) -> Option<Arc<Service>> {
     let Object::Service(own) = object else { return None };
-    let Some(targets) = &own.targets else { return Some(Arc::clone(&own.service)) };
+    let lost: Vec<IpAddr> = held.lost(object).map(|(address, _)| address).collect();
+    if own.targets.is_none() && lost.is_empty() {
+        return Some(Arc::clone(&own.service));
+    }
     let mut service = Service::clone(&own.service);
     for object in held.behind(&own.resource) {
         let Object::Workload(workload) = object else { continue };
+    service.vips.retain(|vip| !lost.contains(vip));
+    let Some(targets) = &own.targets else { return Some(same(service, known)) };
         service.members.named.insert(workload.workload.pod.clone());
         let Some(said) = workload.services.get(&own.resource) else { continue };
         let reached = workload.reached.iter().filter(|address| has_family(own, address.is_ipv4()));

@@ -1,7 +1,8 @@
 //! What is held of every resource, and who says something of whom.
 //!
 //! Where several resources are of one name of the model, it must be the same one that counts, in whatever order they came: what
-//! stands in for a policy, which is stricter, else the first by name.
+//! stands in for a policy, which is stricter; of pods of several clusters this one's, so that no other cluster decides what a pod of
+//! here is; else the first by name, which of a pod begins with its cluster.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,14 +10,21 @@ use std::{
     sync::Arc,
 };
 
+use self::owners::Owners;
 use super::super::{
     Kind,
     lower::{Bad, Key, Note, Object, names},
 };
 use crate::name::{ClusterDomain, Name, Namespace, PodName, PolicyName};
 
+mod owners;
+
 /// A resource.
 pub(super) type Id = (Kind, Arc<str>);
+
+/// A resource that is of a name of the model, in the order in which they count: whether it is more than a stand-in, and whether it is
+/// another cluster's.
+type Claim = (bool, bool, Id);
 
 /// What is held of one resource.
 #[derive(Debug)]
@@ -69,6 +77,8 @@ pub(super) struct Dirty {
     pub(super) tenants: bool,
     /// What is somebody's, and not reached.
     pub(super) guarded: bool,
+    /// Addresses that may be another's now.
+    pub(super) contested: BTreeSet<IpAddr>,
     /// Resources of which there may be something else to tell.
     pub(super) told: BTreeSet<Id>,
 }
@@ -84,9 +94,11 @@ impl Dirty {
 pub(super) struct Held {
     /// What the names of Services end in.
     domain: ClusterDomain,
+    /// What the names of this cluster's pods begin with.
+    own: String,
     entries: BTreeMap<Id, Entry>,
     accepted: BTreeMap<Kind, usize>,
-    claims: BTreeMap<Key, BTreeSet<(bool, Id)>>,
+    claims: BTreeMap<Key, BTreeSet<Claim>>,
     /// How many objects are of a namespace.
     namespaces: BTreeMap<Namespace, usize>,
     /// The workloads that say that they are behind a Service, by the name of its resource.
@@ -98,11 +110,19 @@ pub(super) struct Held {
     guarded: BTreeMap<IpAddr, usize>,
     /// Names of the model that several resources are of.
     contended: BTreeSet<Key>,
+    owners: Owners,
+    /// Services that say that they are reached by what is another owner's.
+    dispossessed: BTreeSet<Id>,
 }
 
 impl Held {
     pub(super) fn new(domain: ClusterDomain) -> Self {
         Self { domain, ..Self::default() }
+    }
+
+    /// Of which cluster this is. To be said before anything is held.
+    pub(super) fn be_in(&mut self, cluster: &str) {
+        self.own = format!("{cluster}/");
     }
 
     pub(super) fn get(&self, id: &Id) -> Option<&Entry> {
@@ -124,7 +144,7 @@ impl Held {
         self.contended.iter().filter_map(|key| Some((self.first(key)?, self.claims.get(key)?))).flat_map(
             move |(first, claims)| {
                 let others = claims.iter().skip(1);
-                others.filter_map(move |(_, id)| Some((id, self.entries.get(id)?, first)))
+                others.filter_map(move |(_, _, id)| Some((id, self.entries.get(id)?, first)))
             },
         )
     }
@@ -136,7 +156,7 @@ impl Held {
 
     /// The resource that counts of those of a name of the model.
     pub(super) fn first(&self, key: &Key) -> Option<&Id> {
-        self.claims.get(key)?.first().map(|(_, id)| id)
+        self.claims.get(key)?.first().map(|(_, _, id)| id)
     }
 
     /// What it says.
@@ -147,7 +167,7 @@ impl Held {
     /// What all say that are of a name of the model.
     pub(super) fn objects(&self, key: &Key) -> impl Iterator<Item = &Object> {
         let claims = self.claims.get(key).into_iter().flatten();
-        claims.filter_map(|(_, id)| self.entries.get(id)?.object.as_ref())
+        claims.filter_map(|(_, _, id)| self.entries.get(id)?.object.as_ref())
     }
 
     /// All Tenants, in the order of their names: those that list namespaces before namespaces by themselves.
@@ -258,7 +278,8 @@ impl Held {
     }
 
     fn link(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
-        self.claims.entry(object.key()).or_default().insert((!is_stand_in, id.clone()));
+        let claim = self.claim(id, object, is_stand_in);
+        self.claims.entry(object.key()).or_default().insert(claim);
         self.note_contention(&object.key(), dirty);
         if !is_stand_in {
             *self.accepted.entry(id.0).or_default() += 1;
@@ -276,12 +297,16 @@ impl Held {
                 self.naming.entry(policy.clone()).or_default().insert(id.clone());
             }
         }
+        self.owners.enter(id, object, &mut dirty.contested);
         self.touch(object, dirty);
     }
 
     fn unlink(&mut self, id: &Id, object: &Object, is_stand_in: bool, dirty: &mut Dirty) {
         self.touch(object, dirty);
-        take_out(&mut self.claims, &object.key(), &(!is_stand_in, id.clone()));
+        self.owners.leave(id, object, &mut dirty.contested);
+        self.dispossessed.remove(id);
+        let claim = self.claim(id, object, is_stand_in);
+        take_out(&mut self.claims, &object.key(), &claim);
         self.note_contention(&object.key(), dirty);
         if let Some(count) = self.accepted.get_mut(&id.0).filter(|_| !is_stand_in) {
             *count -= 1;
@@ -299,6 +324,11 @@ impl Held {
             held.services.keys().for_each(|service| take_out(&mut self.behind, service, id));
             held.policies.iter().for_each(|policy| take_out(&mut self.naming, policy, id));
         }
+    }
+
+    fn claim(&self, id: &Id, object: &Object, is_stand_in: bool) -> Claim {
+        let is_others = matches!(object, Object::Workload(_)) && !id.1.starts_with(&self.own);
+        (!is_stand_in, is_others, id.clone())
     }
 
     fn note_contention(&mut self, key: &Key, dirty: &mut Dirty) {

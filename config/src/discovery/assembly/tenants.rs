@@ -70,27 +70,29 @@ fn as_tenant(object: &Object) -> Option<&Arc<Tenant>> {
 fn own(tenant: &Arc<Tenant>, membership: &BTreeMap<Namespace, TenantId>, kept: &Kept) -> Option<Arc<Tenant>> {
     let is_own = |namespace: &&Namespace| membership.get(*namespace) == Some(&tenant.id);
     let namespaces: Vec<Namespace> = tenant.namespaces.iter().filter(is_own).cloned().collect();
-    let egress = match &tenant.id {
-        TenantId::Namespace(_) if namespaces.is_empty() => return None,
-        TenantId::Namespace(namespace) if kept.listed(namespace) => Egress::Mesh,
-        _ => tenant.egress,
-    };
-    if namespaces == tenant.namespaces && egress == tenant.egress {
+    if namespaces.is_empty() && matches!(tenant.id, TenantId::Namespace(_)) {
+        return None;
+    }
+    // One that cannot be read may say so of one of its namespaces, and may have had it on a node that had read it.
+    let is_kept = !tenant.egress.is_mesh() && namespaces.iter().any(|namespace| kept.listed(namespace));
+    if namespaces == tenant.namespaces && !is_kept {
         return Some(Arc::clone(tenant));
     }
-    Some(Arc::new(Tenant { namespaces, egress, ..Tenant::clone(tenant) }))
+    let own = Tenant { namespaces, ..Tenant::clone(tenant) };
+    Some(Arc::new(if is_kept { own.kept_in_doubt() } else { own }))
 }
 
 fn by_itself(namespace: &Namespace, is_kept: bool) -> Tenant {
-    Tenant {
+    let tenant = Tenant {
         id: TenantId::Namespace(namespace.clone()),
         namespaces: vec![namespace.clone()],
         isolation: Isolation::default(),
-        egress: if is_kept { Egress::Mesh } else { Egress::default() },
+        egress: Egress::default(),
         budget: Budget::default(),
         owner: None,
         left_out: 0,
-    }
+    };
+    if is_kept { tenant.kept_in_doubt() } else { tenant }
 }
 
 /// The namespaces that Tenants may keep to the mesh that cannot be read.

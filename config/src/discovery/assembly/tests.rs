@@ -21,6 +21,7 @@ mod guarded;
 mod istiod;
 mod kept;
 mod order;
+mod owners;
 mod placed;
 mod poison;
 mod rules;

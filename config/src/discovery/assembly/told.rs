@@ -1,6 +1,6 @@
 //! What is told about resources: findings, and what became of each object.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc};
 
 use super::{
     super::{
@@ -31,7 +31,7 @@ impl Told {
     pub(super) fn standings(&mut self, held: &Held, mesh: &Mesh, dirty: &Dirty) -> Arc<[Arc<Standing>]> {
         let mut changed = false;
         let mut renew = |id: &Id, entry: Option<&Entry>| {
-            let now = entry.and_then(|entry| standing(id, entry, mesh));
+            let now = entry.and_then(|entry| standing(held, id, entry, mesh));
             if self.by_id.get(id).map(|known| &**known) != now.as_ref() {
                 changed = true;
                 match now {
@@ -54,8 +54,9 @@ impl Told {
     }
 }
 
-fn standing(id: &Id, entry: &Entry, mesh: &Mesh) -> Option<Standing> {
+fn standing(held: &Held, id: &Id, entry: &Entry, mesh: &Mesh) -> Option<Standing> {
     let in_force = match (&entry.object, &entry.rejected) {
+        (Some(object), None) if has_lost_all(held, object) => InForce::Nothing,
         (Some(_), Some(_)) if entry.is_stand_in => InForce::StandIn,
         (Some(_), Some(_)) => InForce::Earlier,
         (Some(_), None) => InForce::This,
@@ -67,7 +68,7 @@ fn standing(id: &Id, entry: &Entry, mesh: &Mesh) -> Option<Standing> {
         return None;
     }
     let object = object_ref(id, entry);
-    let found = of_entry(id, entry);
+    let found = of_entry(held, id, entry);
     let found: Vec<&Finding> = found.iter().collect();
     let conditions = conditions(&object.kind, in_force, &found, route(mesh, &object));
     Some(Standing { tenant: owner(mesh, &object), observed_generation: None, conditions, object })
@@ -82,15 +83,36 @@ pub(super) fn findings(held: &Held) -> Vec<Finding> {
         );
         finding(id, &object_ref(id, entry), (Severity::Rejected, Reason::Conflict), message)
     });
-    held.remarkable().flat_map(|(id, entry)| of_entry(id, entry)).chain(passed_over).collect()
+    let all: BTreeMap<&Id, &Entry> = held.remarkable().chain(held.dispossessed()).collect();
+    all.into_iter().flat_map(|(id, entry)| of_entry(held, id, entry)).chain(passed_over).collect()
 }
 
-fn of_entry(id: &Id, entry: &Entry) -> Vec<Finding> {
+/// Whether a Service is reached by none of its addresses, as all are others'.
+fn has_lost_all(held: &Held, object: &Object) -> bool {
+    let lost = held.lost(object).count();
+    lost > 0 && lost == object.addresses().len()
+}
+
+/// What is said of a Service that names addresses of another owner.
+fn of_lost(held: &Held, id: &Id, entry: &Entry) -> Vec<Finding> {
+    let Some(object) = &entry.object else { return Vec::new() };
+    let tell = |(address, owner): (IpAddr, &Id)| {
+        let owner = held.get(owner).map_or_else(String::new, |entry| object_ref(owner, entry).to_string());
+        let message = format!(
+            "not reached by {address}, which belongs to {owner}: give each pod and Service an address of its own"
+        );
+        finding(id, &object_ref(id, entry), (Severity::Rejected, Reason::Conflict), message)
+    };
+    held.lost(object).map(tell).collect()
+}
+
+fn of_entry(held: &Held, id: &Id, entry: &Entry) -> Vec<Finding> {
     let object = object_ref(id, entry);
     let note = |Note { severity, reason, message }: &Note| {
         finding(id, &object, (*severity, *reason), message.clone())
     };
     let mut found: Vec<Finding> = entry.notes.iter().map(note).collect();
+    found.extend(of_lost(held, id, entry));
     let Some(bad) = &entry.rejected else { return found };
     found.insert(0, finding(id, &object, (Severity::Rejected, bad.reason), bad.message.clone()));
     match &entry.object {

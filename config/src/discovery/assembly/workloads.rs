@@ -18,9 +18,7 @@ use super::{
 use crate::{
     finding::Finding,
     link::plaintext,
-    model::{
-        Action, AuthorizationPolicy, ConnectionMatch, Egress, Exclusions, Mesh, Peers, Workload, is_about,
-    },
+    model::{Action, AuthorizationPolicy, ConnectionMatch, Exclusions, Mesh, Peers, Workload, is_about},
     name::{PodName, PolicyName, TenantId},
 };
 
@@ -186,7 +184,7 @@ fn place(own: &Workload, local: Local<'_>, next: &Mesh) -> Workload {
         workload.probes.clone_from(&local.probes);
         workload.ports.clone_from(&local.ports);
         workload.exclusions.clone_from(&local.exclusions);
-        if next.tenants.get(&tenant).is_some_and(|tenant| tenant.egress == Egress::Mesh) {
+        if next.tenants.get(&tenant).is_some_and(|tenant| tenant.egress.is_mesh()) {
             let inbound_ports = std::mem::take(&mut workload.exclusions.inbound_ports);
             workload.exclusions = Exclusions { inbound_ports, ..Exclusions::default() };
         }

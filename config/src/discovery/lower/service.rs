@@ -15,6 +15,7 @@ use crate::{
         load_balancing::{HealthPolicy, Mode, Scope},
     },
     document::shorten,
+    finding::Reason,
     model::{AppProtocol, Members, Reach, Service, ServicePort},
     name::ServiceName,
 };
@@ -30,6 +31,8 @@ pub(in crate::discovery) struct HeldService {
     pub(in crate::discovery) resource: String,
     /// What is to be made of those endpoints.
     pub(in crate::discovery) wish: Wish,
+    /// Whether it is a Service of Kubernetes, whose addresses the API server gives; of others somebody wrote them.
+    pub(in crate::discovery) is_kubernetes: bool,
 }
 
 /// What Istio's word for balancing wants of endpoints, beside how far connections go.
@@ -49,10 +52,10 @@ pub(super) fn lower(name: &str, message: &messages::Service, site: &Site) -> Res
         let said = shorten(&format!("{}/{}", message.namespace, message.hostname));
         return Err(Bad::invalid(format!("says that it is {said}")));
     }
-    let resource = name.to_owned();
+    let (resource, is_kubernetes) = (name.to_owned(), message.canonical);
     if let Some(own) = facts::of_extension::<Service>(&message.extensions)? {
         let service = Arc::new(checked(own, &own_name, message)?);
-        let held = HeldService { service, targets: None, resource, wish: Wish::default() };
+        let held = HeldService { service, targets: None, resource, wish: Wish::default(), is_kubernetes };
         return Ok(Lowered { object: Object::Service(Arc::new(held)), notes: Vec::new() });
     }
     let mut notes = Vec::new();
@@ -62,7 +65,8 @@ pub(super) fn lower(name: &str, message: &messages::Service, site: &Site) -> Res
     let (reach, wish) = balancing(message.load_balancing.as_ref(), &mut notes);
     let waypoint = waypoint(message);
     let service = Service { name: own_name, vips, ports, members, waypoint, reach, affinity: None };
-    let held = HeldService { service: Arc::new(service), targets: Some(targets), resource, wish };
+    let service = Arc::new(service);
+    let held = HeldService { service, targets: Some(targets), resource, wish, is_kubernetes };
     Ok(Lowered { object: Object::Service(Arc::new(held)), notes })
 }
 
@@ -113,17 +117,22 @@ fn waypoint(message: &messages::Service) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// The addresses that clients dial; those of other networks are nobody's here.
+/// The addresses that clients dial; those of other networks are nobody's here. A whole network is none: who names one would take all
+/// that is in it from everybody. A Service of which nothing else is left is not in force, so that nobody takes it for reached.
 fn vips(addresses: &[NetworkAddress], site: &Site, notes: &mut Vec<Note>) -> Result<Vec<IpAddr>, Bad> {
     let mut vips = Vec::new();
+    let mut networks = Vec::new();
     for one in addresses.iter().filter(|one| is_ours(&one.network, site)) {
         let address = ip(&one.address)?;
         let whole = if one.address.len() == 4 { 32 } else { 128 };
-        if one.length.is_some_and(|length| length != whole) {
-            notes.push(Note::not_obeyed(format!(
-                "{address}/{} is a network, not an address: not used",
-                one.length.unwrap_or_default()
+        let length = one.length.unwrap_or(whole);
+        if length > whole {
+            return Err(Bad::invalid(format!(
+                "{address}/{length} is no network: its prefix has at most {whole} bits"
             )));
+        }
+        if length < whole {
+            networks.push(format!("{address}/{length}"));
             continue;
         }
         check_usable(address)?;
@@ -131,6 +140,16 @@ fn vips(addresses: &[NetworkAddress], site: &Site, notes: &mut Vec<Note>) -> Res
             vips.push(address);
         }
     }
+    let Some(first) = networks.first() else { return Ok(vips) };
+    let what = match networks.len() {
+        1 => format!("{first} is a network, not an address"),
+        many => format!("{first} and {} more are networks, not addresses", many - 1),
+    };
+    if vips.is_empty() {
+        let message = format!("{what}, and it has no other: name single addresses");
+        return Err(Bad::new(Reason::NotObeyed, message));
+    }
+    notes.push(Note::not_obeyed(format!("{what}: not used; name single addresses")));
     Ok(vips)
 }
 

@@ -31,6 +31,8 @@ pub(in crate::discovery) struct HeldWorkload {
     pub(in crate::discovery) ready: bool,
     /// Where it answers behind Services. Of one in its node's network that is the node's address, which is not its own.
     pub(in crate::discovery) reached: Vec<IpAddr>,
+    /// Whether it is a pod, which has its addresses from the network; of others somebody wrote them.
+    pub(in crate::discovery) is_pod: bool,
     /// Whether that address is its own.
     pub(in crate::discovery) is_itself: bool,
     /// By the names of their resources, the Services it is behind: port to port; 0 is as the Service says.
@@ -68,7 +70,7 @@ pub(super) fn lower(name: &str, message: messages::Workload, site: &Site) -> Res
         None => said(&message, pod, if is_itself { &reached } else { &[] })?,
     };
     let workload = Arc::new(workload);
-    let held = HeldWorkload { workload, ready, reached, is_itself, services, zone, policies };
+    let held = HeldWorkload { workload, ready, reached, is_pod, is_itself, services, zone, policies };
     Ok(Lowered { object: Object::Workload(Arc::new(held)), notes })
 }
 

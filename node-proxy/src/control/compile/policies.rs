@@ -9,9 +9,7 @@ use std::{
 };
 
 use config::{
-    model::{
-        Action, AuthorizationPolicy, Egress, Mesh, NetworkPolicy, Peers, Scope, Service, Workload, has_all,
-    },
+    model::{Action, AuthorizationPolicy, Mesh, NetworkPolicy, Peers, Scope, Service, Workload, has_all},
     name::{Namespace, PodName, ServiceName, TenantId},
 };
 
@@ -78,7 +76,7 @@ impl Compiled {
     }
 
     fn update_externals(&mut self, mesh: &Mesh, answers: &Answers) {
-        let limited = mesh.tenants.iter().filter(|(_, tenant)| tenant.egress == Egress::Mesh);
+        let limited = mesh.tenants.iter().filter(|(_, tenant)| tenant.egress.is_mesh());
         let new = limited.map(|(id, _)| {
             let opening = |entry: &Arc<config::model::ServiceEntry>| {
                 let owner = mesh.membership.get(&entry.name.namespace);

@@ -32,8 +32,9 @@ impl Told {
     /// The snapshot of what was told; an empty one where it says nothing of the tenant.
     pub fn compile(&mut self, source: Source) -> Arc<Snapshot> {
         let Source { mut mesh, found, here, node_addresses } = source;
-        // Once: before its first configuration a cell is told of no node.
-        if here != *self.compiler.clusters.here() {
+        // Once: before its first configuration a cell is told of no node. A node without a name has addresses all the same, from which
+        // its probes come.
+        if here != *self.compiler.clusters.here() || node_addresses != self.compiler.node_addresses {
             let compiler = Compiler::for_node(node_addresses).seen_from(here);
             self.compiler = Compiler { tells: false, ..compiler };
         }

@@ -11,7 +11,6 @@ pub const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/
 pub const LARGEST_MESSAGE: usize = 200 * 1024 * 1024;
 
 /// Bytes of resources that one response of ours brings at most, but for one more resource: well below what a node takes in one message.
-/// One that brings less is the last of those that say all of a type.
 pub const LARGEST_DRAFT: usize = LARGEST_MESSAGE / 2;
 
 /// `DeltaDiscoveryRequest`.
@@ -59,6 +58,22 @@ pub struct Response {
     #[prost(string, repeated, tag = "6")]
     pub removed: Vec<String>,
 }
+
+impl Response {
+    /// Says that with this one all of its type has been sent on the stream that the other end had not said it has: what it then neither
+    /// has said nor been sent is not there. The protocol has no such word, and a server may send all in any number of responses.
+    pub fn say_whole(&mut self) {
+        self.system_version.push_str(WHOLE);
+    }
+
+    /// Whether it says so.
+    pub fn is_whole(&self) -> bool {
+        self.system_version.ends_with(WHOLE)
+    }
+}
+
+/// At the end of a version of a mesh, which is for people and of which no other server's can be taken for this.
+const WHOLE: &str = " (whole, canopy.mesh/v1alpha1)";
 
 /// `Resource`.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -86,6 +86,7 @@ impl DiscoverySource {
     ) -> io::Result<Self> {
         let (sender, events) = mpsc::channel();
         let assembly = Assembly::new(reading, domain.clone()).on_network(&client.introduction.network);
+        let assembly = assembly.in_cluster(&client.introduction.cluster);
         let progress = Progress::new(client.wildcards().collect(), Instant::now());
         let files = Files::follow(files, sender.clone())?;
         let client = Client::start(client, sender)?;

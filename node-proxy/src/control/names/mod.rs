@@ -17,7 +17,7 @@ use std::{
 };
 
 use config::{
-    model::{Egress, Mesh, ServiceEntry},
+    model::{Mesh, ServiceEntry},
     name::{HostName, TenantId},
 };
 use tokio::time::Instant;
@@ -165,8 +165,7 @@ impl Drop for Over {
 
 /// The hosts of entries that are for a tenant that is kept to the mesh; for others they mean nothing.
 fn wanted(mesh: &Mesh) -> BTreeSet<Key> {
-    let kept =
-        |tenant: &TenantId| mesh.tenants.get(tenant).is_some_and(|tenant| tenant.egress == Egress::Mesh);
+    let kept = |tenant: &TenantId| mesh.tenants.get(tenant).is_some_and(|tenant| tenant.egress.is_mesh());
     let anybody = mesh.tenants.keys().any(kept);
     let mut wanted = BTreeSet::new();
     for entry in mesh.service_entries.values() {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use config::{
-    model::{Audience, Budget, Isolation, Tenant},
+    model::{Audience, Budget, Egress, Isolation, Tenant},
     name::{EntryName, Namespace},
 };
 

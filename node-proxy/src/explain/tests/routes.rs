@@ -157,6 +157,6 @@ fn of_many_matches_that_are_not_met_the_first_are_told_and_the_rest_are_counted(
 #[test]
 fn without_a_route_all_goes_to_the_services_own_endpoints() {
     let told = Mesh::with("").tell("shop/web", "cart:80");
-    assert_eq!(said(&told, Name::Route), "no HTTPRoute is attached to port 80 of Service shop/cart");
+    assert_eq!(said(&told, Name::Route), "no route is attached to port 80 of Service shop/cart");
     assert!(said(&told, Name::Backend).contains("all of it, as no route says otherwise"));
 }

@@ -11,6 +11,7 @@ use crate::{
     snapshot::routes::{Change, CompiledRule, ValueMatcher},
 };
 
+mod calls;
 mod coarse;
 mod many;
 mod random;

@@ -7,6 +7,7 @@ mod demand;
 mod met;
 mod obeyed;
 mod own;
+mod paged;
 mod refused;
 mod said;
 mod shop;

@@ -6,6 +6,7 @@ use crate::{
     discovery::messages::{Action, AppProtocol, Scope as Whom},
     model::{Action as Does, Egress, NetworkPolicy, PeerAuthentication, Scope},
     name::Namespace,
+    opt_in::Kept,
 };
 
 const POISON: &[u8] = b"\xff\xff\xff";
@@ -174,7 +175,8 @@ fn what_may_be_a_tenants_that_cannot_be_read_goes_no_further_than_the_mesh() {
         ("tenant/x", POISON.to_vec(), vec!["other", "shop"]),
         ("what", POISON.to_vec(), vec!["other", "shop"]),
         ("ns/shop", POISON.to_vec(), vec!["shop"]),
-        ("tenant/x", listed(r#"{"namespaces": ["shop", "bank"], "new": 1}"#), vec!["shop"]),
+        ("tenant/x", listed(r#"{"namespaces": ["shop", "bank"], "new": 1}"#), vec!["bank", "shop"]),
+        ("tenant/x", listed(r#"{"namespaces": ["bank"], "new": 1}"#), vec!["bank"]),
         ("tenant/x", listed(r#"{"namespaces": ["shop", 1]}"#), vec!["other", "shop"]),
     ] {
         let mut assembly = assembly();
@@ -185,7 +187,7 @@ fn what_may_be_a_tenants_that_cannot_be_read_goes_no_further_than_the_mesh() {
         assert_eq!(assembly.take(Kind::Tenant, vec![resource(name, body)], &[]).len(), 1);
         let made = assembly.make();
         let limited = |(namespace, id): (&Namespace, &TenantId)| {
-            (made.mesh.tenants[id].egress == Egress::Mesh).then(|| namespace.to_string())
+            made.mesh.tenants[id].egress.is_mesh().then(|| namespace.to_string())
         };
         let limited: Vec<String> = made.mesh.membership.iter().filter_map(limited).collect();
         assert_eq!(limited, kept, "{name}");
@@ -198,6 +200,28 @@ fn what_may_be_a_tenants_that_cannot_be_read_goes_no_further_than_the_mesh() {
             "{name} is gone"
         );
     }
+}
+
+#[test]
+fn a_tenant_is_kept_to_the_mesh_while_one_that_names_a_namespace_of_it_cannot_be_read() {
+    let mut assembly = assembly();
+    let of = |egress: &str| facts("tenant/a", &tenant("a", &["shop", "bank"], egress));
+    let broken = Facts { json: r#"{"namespaces": ["shop"], "new": 1}"#.to_owned() }.encode_to_vec();
+    assembly.take(Kind::Address, vec![of_workload(workload("shop/a", "10.1.0.1"))], &[]);
+    assembly.take(Kind::Tenant, vec![of("any"), resource("tenant/b", broken)], &[]);
+    let kept = |assembly: &mut Assembly| {
+        let made = assembly.make();
+        let tenant = made.mesh.tenants.values().find(|tenant| tenant.id.to_string() == "a").unwrap();
+        (tenant.egress.is_mesh(), tenant.kept())
+    };
+    assert_eq!(kept(&mut assembly), (true, Kept::Perhaps), "it takes in nobody without a label");
+    assembly.take(Kind::Tenant, vec![of("mesh")], &[]);
+    assert_eq!(kept(&mut assembly), (true, Kept::Yes), "by its own word, which counts for more");
+    assembly.take(Kind::Tenant, vec![of("any")], &[]);
+    assert_eq!(kept(&mut assembly), (true, Kept::Perhaps));
+    // One that can be read and names what another has changes nothing for that one.
+    assembly.take(Kind::Tenant, vec![facts("tenant/b", &tenant("b", &["shop"], "mesh"))], &[]);
+    assert_eq!(kept(&mut assembly), (false, Kept::No));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! In whatever order, and in however many parts, resources come: the mesh is the same, and so is what is told.
 
+use std::net::IpAddr;
+
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
@@ -180,6 +182,40 @@ proptest! {
         prop_assert_eq!(seen(&in_steps.make()), seen(&at_once.make()));
     }
 }
+
+proptest! {
+    #[test]
+    fn of_pods_of_one_name_in_several_clusters_this_ones_counts_in_whatever_order_they_come_and_go(
+        order in Just(CLUSTERS.to_vec()).prop_shuffle(),
+        leave in vec(any::<bool>(), CLUSTERS.len()),
+        here in any::<Index>(),
+    ) {
+        let address = |cluster: &str| format!("10.{}.0.1", CLUSTERS.iter().position(|one| *one == cluster).unwrap());
+        let here = *here.get(&CLUSTERS);
+        let mut assembly = assembly().in_cluster(here);
+        for cluster in &order {
+            let uid = format!("{cluster}//Pod/shop/a");
+            let said = messages::Workload { uid, ..workload("shop/a", &address(cluster)) };
+            assembly.take(Kind::Address, vec![of_workload(said)], &[]);
+            assembly.make();
+        }
+        let mut left: BTreeSet<&str> = order.iter().copied().collect();
+        for (cluster, _) in order.iter().zip(leave).filter(|(_, leaves)| *leaves) {
+            assembly.take(Kind::Address, Vec::new(), &[format!("{cluster}//Pod/shop/a")]);
+            left.remove(cluster);
+        }
+        let made = assembly.make();
+        let first = left.get(here).or(left.first()).copied();
+        let counts = made.mesh.workloads.get(&pod("shop/a")).map(|workload| workload.addresses.clone());
+        prop_assert_eq!(counts, first.map(|first| vec![address(first).parse().unwrap()]));
+        let others = left.iter().filter(|cluster| Some(**cluster) != first);
+        let others: BTreeSet<IpAddr> = others.map(|cluster| address(cluster).parse().unwrap()).collect();
+        prop_assert_eq!(&made.mesh.guarded, &others, "they are somebody's");
+    }
+}
+
+/// Names of clusters, the one that the tests' resources are of among them.
+const CLUSTERS: [&str; 4] = ["Kubernetes", "East", "a", "kubernetes"];
 
 /// What is named as changed differs, and nothing else does: by the very objects.
 fn check_changes(before: &Made, after: &Made) -> Result<(), TestCaseError> {

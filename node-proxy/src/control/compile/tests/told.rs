@@ -168,3 +168,15 @@ fn a_cell_that_compiles_for_itself_knows_on_which_node_it_is() {
         }
     }
 }
+
+#[test]
+fn a_cell_that_compiles_for_itself_knows_its_nodes_addresses_where_the_node_has_no_name() {
+    let addresses: Arc<[IpAddr]> = [IpAddr::from([192, 0, 2, 1])].into();
+    let compiled = Compiler::for_node(Arc::clone(&addresses)).compile(&examples(&["two-tenants"]));
+    for (tenant, here) in &compiled {
+        let mut told = Told::new(tenant.clone(), &Arc::default());
+        told.compile(Source::default());
+        let there = told.compile(through_bytes(here.source.as_ref().unwrap()));
+        assert_eq!(there.directory.node_addresses, addresses, "{tenant}: else it refuses its probes");
+    }
+}

@@ -164,8 +164,8 @@ impl Oversized {
     pub(super) fn advice(self) -> &'static str {
         match self {
             Self::Request => {
-                "it takes no request so large; it is told less of what this node has from now on, and sends more: raise its limit \
-                 (istiod: ISTIO_GPRC_MAXRECVMSGSIZE), or set --discovery-on-demand"
+                "it takes no request so large; it is told less of what this node has from now on, and sends more, and of another make cannot \
+                 say what of that is gone: raise its limit (istiod: ISTIO_GPRC_MAXRECVMSGSIZE), or set --discovery-on-demand"
             }
             Self::Response => {
                 "it says more at once than goes into a message, and what it said last stays in force: set --discovery-on-demand, or \

@@ -1,13 +1,14 @@
 //! How much of what a node has it says at the beginning of a stream, and what follows from not saying all. Pure.
 //!
 //! A server that takes no request so large would end every stream alike. It is told less then, and sends more; what it was not told
-//! of it cannot say is gone, so that is told by what it sends as a whole. Nothing that it sends must be taken for gone.
+//! of it cannot say is gone. That is gone when the server says that it has sent all, as ours does, or has answered each name; never
+//! because a response does not have it, since another server may send all in as many responses as it likes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use config::discovery::Kind;
 
-use crate::control::discovery::protocol::{LARGEST_DRAFT, Response};
+use crate::control::discovery::protocol::Response;
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,9 +25,17 @@ pub(super) enum Said {
 /// What is held and was not said on the stream of now.
 #[derive(Debug, Default)]
 pub(super) struct Unsaid {
-    names: BTreeMap<Kind, BTreeSet<String>>,
+    rest: BTreeMap<Kind, Rest>,
     /// Names that are asked for one by one and were not answered yet.
     unanswered: BTreeSet<String>,
+}
+
+/// What of one type was not said.
+#[derive(Debug)]
+struct Rest {
+    names: BTreeSet<String>,
+    /// Whether it was asked for one by one.
+    by_name: bool,
 }
 
 impl Said {
@@ -74,14 +83,14 @@ impl Unsaid {
             }
         }
         if !rest.is_empty() {
-            self.names.insert(kind, rest);
+            self.rest.insert(kind, Rest { names: rest, by_name: false });
         }
         told
     }
 
     /// Nothing is said of what is asked for one by one: who is told of a version does not answer a name.
     pub(super) fn ask(&mut self, kind: Kind, held: &HashMap<String, String>, names: &BTreeSet<String>) {
-        self.names.insert(kind, held.keys().cloned().collect());
+        self.rest.insert(kind, Rest { names: held.keys().cloned().collect(), by_name: true });
         self.unanswered.clone_from(names);
     }
 
@@ -90,26 +99,24 @@ impl Unsaid {
         self.unanswered.remove(name);
     }
 
-    /// What a response shows to be gone: when all was sent, what was not. A server sends all of a type at once, or where that would be
-    /// too much for a message, in messages that are full but for the last.
+    /// What a response shows to be gone: what was not sent, once all was.
     pub(super) fn gone(&mut self, kind: Kind, response: &Response) -> Vec<String> {
-        let Some(names) = self.names.get_mut(&kind) else { return Vec::new() };
-        let mut bytes = 0;
+        let Some(rest) = self.rest.get_mut(&kind) else { return Vec::new() };
         for resource in &response.resources {
-            bytes += resource.body_bytes();
-            names.remove(&resource.name);
+            rest.names.remove(&resource.name);
             for name in resource.aliases.iter().chain([&resource.name]) {
                 self.unanswered.remove(name);
             }
         }
         for name in &response.removed {
-            names.remove(name);
+            rest.names.remove(name);
             self.unanswered.remove(name);
         }
-        if bytes >= LARGEST_DRAFT || (kind.is_on_demand() && !self.unanswered.is_empty()) {
+        let is_all = if rest.by_name { self.unanswered.is_empty() } else { response.is_whole() };
+        if !is_all {
             return Vec::new();
         }
-        self.names.remove(&kind).unwrap_or_default().into_iter().collect()
+        self.rest.remove(&kind).map(|rest| rest.names.into_iter().collect()).unwrap_or_default()
     }
 }
 

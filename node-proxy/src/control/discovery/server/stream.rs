@@ -138,7 +138,7 @@ impl Stream {
         if let Some((type_url, answered)) = self.strange.iter_mut().find(|(_, answered)| !**answered) {
             *answered = true;
             let type_url = type_url.clone();
-            return self.send(None, &type_url, Contents::default());
+            return Next::Send(None, self.response(&type_url, Contents::default()));
         }
         let Some(reader) = self.reader.clone() else { return Next::Wait };
         let nonce = (self.nonces + 1).to_string();
@@ -152,8 +152,12 @@ impl Stream {
                 return Next::Pause;
             }
             if let Some(contents) = subscription.take_draft(&nonce) {
-                let kind = *kind;
-                return self.send(Some(kind), kind.type_url(), contents);
+                let (kind, is_whole) = (*kind, subscription.has_said_all());
+                let mut response = self.response(kind.type_url(), contents);
+                if is_whole {
+                    response.say_whole();
+                }
+                return Next::Send(Some(kind), response);
             }
         }
         // As long as anything may still come, what it may refer to stays: also that which waits for an answer.
@@ -166,7 +170,7 @@ impl Stream {
             .rev()
             .find_map(|(kind, subscription)| Some((*kind, subscription.take_removals(&nonce)?)));
         match removals {
-            Some((kind, contents)) => self.send(Some(kind), kind.type_url(), contents),
+            Some((kind, contents)) => Next::Send(Some(kind), self.response(kind.type_url(), contents)),
             None => Next::Wait,
         }
     }
@@ -186,12 +190,12 @@ impl Stream {
         self.encoded
     }
 
-    fn send(&mut self, kind: Option<Kind>, type_url: &str, contents: Contents) -> Next {
+    fn response(&mut self, type_url: &str, contents: Contents) -> Response {
         self.nonces += 1;
         let Contents { resources, removed } = contents;
         let nonce = self.nonces.to_string();
         let type_url = type_url.to_owned();
-        Next::Send(kind, Response { system_version: String::new(), resources, type_url, nonce, removed })
+        Response { system_version: String::new(), resources, type_url, nonce, removed }
     }
 
     /// Hears who it is; only the first request of a stream says so.

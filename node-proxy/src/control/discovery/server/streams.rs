@@ -134,7 +134,7 @@ impl Place {
         self.streams.figures.encoded(stream.encoded() - before);
         match next {
             Next::Send(kind, mut response) => {
-                response.system_version = version.to_string();
+                response.system_version.insert_str(0, &version.to_string());
                 if let Some(kind) = kind {
                     self.streams.figures.sent(kind, prost::Message::encoded_len(&response));
                 }

@@ -212,7 +212,7 @@ impl Subscription {
         let config::discovery::Resource { name: own, aliases, version, .. } = resource;
         let resource = Resource { version, resource: Some(body), name: own, aliases };
         self.draft_bytes += resource.body_bytes();
-        // It may have changed since it was drafted. A draft that is taken for full earlier than it is would be taken for the last one.
+        // It may have changed since it was drafted.
         self.draft_bytes -= self.draft.insert(name, resource).map_or(0, |before| before.body_bytes());
     }
 
@@ -234,6 +234,11 @@ impl Subscription {
     /// Whether the draft is large enough to go before all is looked up: a message has its limit.
     pub(super) fn is_full(&self) -> bool {
         self.draft_bytes >= LARGEST_DRAFT
+    }
+
+    /// Whether, with the response that is in flight, all of the type has been sent that is not had.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.wildcard && self.pending.is_empty() && self.draft.is_empty()
     }
 
     fn brings(&self) -> bool {

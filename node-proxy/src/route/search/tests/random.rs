@@ -23,11 +23,11 @@ const PATTERNS: [&str; 11] = [
     r"\*",
 ];
 const METHODS: [&str; 3] = ["GET", "POST", "BREW"];
-const VALUES: [&str; 6] = ["1", "2", "1,2", "", "a b", "%31"];
+pub(super) const VALUES: [&str; 6] = ["1", "2", "1,2", "", "a b", "%31"];
 /// As values may be written in a query.
 const WRITTEN: [&str; 8] = ["1", "2", "%31", "1%2C2", "", "a%20b", "%2531", "%ff"];
 /// More than a place is looked through by, and `host`, which is not always a header.
-static HEADERS: LazyLock<Vec<String>> =
+pub(super) static HEADERS: LazyLock<Vec<String>> =
     LazyLock::new(|| (0..20).map(|number| format!("x-{number}")).chain(["host".into()]).collect());
 static PARAMETERS: LazyLock<Vec<String>> = LazyLock::new(|| {
     (0..20).map(|number| format!("q{number}")).chain(["a b".into(), String::new()]).collect()
@@ -60,7 +60,7 @@ fn value_matcher() -> impl Strategy<Value = ValueMatcher> {
 }
 
 /// Often one of the first, so that conditions meet; each name once.
-fn conditions(names: &'static [String]) -> impl Strategy<Value = Vec<(String, ValueMatcher)>> {
+pub(super) fn conditions(names: &'static [String]) -> impl Strategy<Value = Vec<(String, ValueMatcher)>> {
     let name = prop_oneof![select(&names[..2]), select(names)];
     let some = prop_oneof![2 => Just(0..1_usize), 2 => Just(1..2), 1 => Just(2..4)];
     let once = |mut conditions: Vec<(String, ValueMatcher)>| {
@@ -122,7 +122,7 @@ fn asked() -> impl Strategy<Value = Parts> {
 
 /// Puts all requests to a table that is made step by step. Of each entry: at which step it comes, and at which it goes, if that
 /// is a later one.
-fn compare<S>(entries: &[(Entry, u8, u8)], requests: &[Parts])
+pub(super) fn compare<S>(entries: &[(Entry, u8, u8)], requests: &[Parts])
 where
     S: BuildHasher + Clone + Default,
 {
@@ -147,7 +147,7 @@ where
     }
 }
 
-const STEPS: u8 = 3;
+pub(super) const STEPS: u8 = 3;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]

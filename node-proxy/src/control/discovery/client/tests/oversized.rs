@@ -16,7 +16,9 @@ fn a_control_plane_that_takes_no_large_request_is_told_less_at_once_and_what_it_
     let second = setup.plane.accept();
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(versions(&second, Kind::Route), BTreeMap::from([("b".to_owned(), "1".to_owned())]));
-    second.say(response(Kind::Route, "n1", &[resource("c", &[], "1")], &[]));
+    let mut all = response(Kind::Route, "n1", &[resource("c", &[], "1")], &[]);
+    all.say_whole();
+    second.say(all);
     assert_eq!(setup.take().removed, [long]);
     let metrics = setup.client.standing().to_metrics();
     assert_eq!(metrics.oversized, [("request", 1), ("response", 0)]);

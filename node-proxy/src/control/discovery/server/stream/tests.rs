@@ -185,6 +185,18 @@ fn a_type_of_which_there_is_nothing_is_answered_so_that_nobody_waits_for_it() {
 }
 
 #[test]
+fn with_the_last_response_of_a_type_it_is_said_that_it_was_all_but_not_to_who_asks_for_some() {
+    let mut bench = Bench::new(&[("a", namespace("shop", "one")), ("b", pod("a", "a", "10.1.0.1"))]);
+    bench.ask(Kind::Namespace, &[], &[]);
+    bench.ask(Kind::Route, &[], &[]);
+    bench.ask(Kind::Address, &["shop/none"], &[]);
+    bench.all();
+    let is_whole = |kind: Kind| bench.last[kind.type_url()].is_whole();
+    assert!(is_whole(Kind::Namespace) && is_whole(Kind::Route), "of nothing, too");
+    assert!(!is_whole(Kind::Address));
+}
+
+#[test]
 fn nothing_is_sent_of_a_type_that_was_not_asked_for() {
     let mut bench = Bench::new(&[("a", namespace("shop", "one"))]);
     bench.ask(Kind::Address, &[], &[]);

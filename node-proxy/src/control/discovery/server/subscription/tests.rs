@@ -55,8 +55,9 @@ fn what_is_too_much_for_one_response_comes_in_the_next() {
     assert_eq!(all.look_up(&shelf, &Reader::default(), 10, &mut encoded), 2);
     assert!(all.is_full());
     assert_eq!(all.take_draft("1").unwrap().resources.len(), 1);
-    assert!(!all.is_full() && all.is_pending());
+    assert!(!all.is_full() && all.is_pending() && !all.has_said_all());
     assert_eq!(all.answered("1").unwrap().len(), 1);
     assert_eq!(all.look_up(&shelf, &Reader::default(), 10, &mut encoded), 0);
     assert_eq!((all.take_draft("2").unwrap().resources.len(), encoded), (2, 3));
+    assert!(all.has_said_all(), "it was the last");
 }

@@ -51,7 +51,7 @@ fn what_was_not_said_is_gone_when_the_server_has_sent_all_and_not_that() {
     state.open();
     let (batch, _) = take(&mut state, response(Kind::Tenant, "1", &[], &[]), &[]);
     assert_eq!(batch.removed, Vec::<String>::new(), "of another type");
-    let refused = response(Kind::Route, "2", &[resource("a", &[], "2"), resource("b", &[], "2")], &[]);
+    let refused = whole(response(Kind::Route, "2", &[resource("a", &[], "2"), resource("b", &[], "2")], &[]));
     let (batch, _) = take(&mut state, refused, &["b"]);
     assert_eq!(batch.removed, ["c"], "what cannot be read is there all the same");
     let (batch, _) = take(&mut state, response(Kind::Route, "3", &[], &[]), &[]);
@@ -59,19 +59,45 @@ fn what_was_not_said_is_gone_when_the_server_has_sent_all_and_not_that() {
     assert_eq!(state.held(Kind::Route), 2);
 }
 
+fn whole(mut response: Response) -> Response {
+    response.say_whole();
+    response
+}
+
 #[test]
-fn all_of_a_type_in_several_messages_is_not_over_while_they_are_full() {
+fn a_server_that_sends_all_of_a_type_in_several_responses_takes_nothing_back_by_what_one_has_not() {
+    for kind in Kind::ALL {
+        let mut state = state();
+        for name in ["a", "b", "c"] {
+            state.retain(kind, &resource(name, &[], "1"));
+        }
+        assert!(state.say_less() && state.say_less());
+        state.open();
+        // By another's word for its version, which may be any.
+        for (name, version) in [("a", "42"), ("b", "whole"), ("z", "")] {
+            let mut page = response(kind, name, &[resource(name, &[], "2")], &[]);
+            version.clone_into(&mut page.system_version);
+            let (batch, _) = take(&mut state, page, &[]);
+            assert_eq!(batch.removed, Vec::<String>::new(), "{kind:?}: {name} says nothing of c");
+        }
+        let (batch, _) = take(&mut state, response(kind, "3", &[], &["c"]), &[]);
+        assert_eq!(batch.removed, ["c"], "{kind:?}: it says so itself");
+        assert_eq!(state.held(kind), 3);
+    }
+}
+
+#[test]
+fn our_own_server_says_with_the_last_of_several_responses_that_it_was_all() {
     let mut state = state();
     for name in ["a", "b", "c"] {
         state.retain(Kind::Route, &resource(name, &[], "1"));
     }
     assert!(state.say_less() && state.say_less());
     state.open();
-    let mut full = resource("a", &[], "2");
-    full.body = vec![0; crate::control::discovery::protocol::LARGEST_DRAFT];
-    let (batch, _) = take(&mut state, response(Kind::Route, "1", &[full], &[]), &[]);
+    let (batch, _) = take(&mut state, response(Kind::Route, "1", &[resource("a", &[], "2")], &[]), &[]);
     assert_eq!(batch.removed, Vec::<String>::new());
-    let (batch, _) = take(&mut state, response(Kind::Route, "2", &[resource("b", &[], "2")], &[]), &[]);
+    let last = whole(response(Kind::Route, "2", &[resource("b", &[], "2")], &[]));
+    let (batch, _) = take(&mut state, last, &[]);
     assert_eq!(batch.removed, ["c"]);
 }
 
