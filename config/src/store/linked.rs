@@ -13,7 +13,7 @@ use super::{
     unevaluated,
 };
 use crate::{
-    condition::Standing,
+    condition::{InForce, Standing},
     finding::{Finding, ObjectRef},
     link::{self, Edit, Linking},
     model::Mesh,
@@ -194,14 +194,14 @@ impl Linked {
         of_turn: BTreeSet<ObjectRef>,
     ) -> Self {
         let restated = restated.map(|Restated(mut names)| {
-            for name in self.of_turn.iter().chain(&of_turn) {
+            for name in waited.iter().chain(&self.of_turn) {
+        let waited = std::mem::replace(&mut self.of_turn, of_turn);
                 names.entry(name.clone()).or_insert(None);
             }
             names
         });
-        self.of_turn = of_turn;
-        let standings = restated.and_then(|names| self.restate(store, findings, &names));
-        self.standings = standings.unwrap_or_else(|| store.standings(findings).into());
+        let standings = restated.and_then(|names| self.restate(store, findings, &names, &waited));
+        self.standings = standings.unwrap_or_else(|| store.standings(findings, &self.of_turn).into());
         self
     }
 
@@ -213,6 +213,7 @@ impl Linked {
         names: &BTreeMap<ObjectRef, Option<Option<u64>>>,
     ) -> Option<Arc<[Arc<Standing>]>> {
         let mut found: BTreeMap<&ObjectRef, Vec<&Finding>> = BTreeMap::new();
+        waited: &BTreeSet<ObjectRef>,
         for finding in findings {
             if let Some(object) = finding.object.as_ref().filter(|object| names.contains_key(object)) {
                 found.entry(object).or_default().push(finding);
@@ -226,15 +227,23 @@ impl Linked {
             let place = self.standings.binary_search_by(|standing| standing.object.cmp(name));
             let before = place.ok().and_then(|place| self.standings.get(place));
             let candidate = self.linking.candidate(name);
-            if candidate.is_none() && generation.is_none() {
+            let (waits, has_waited) = (self.of_turn.contains(name), waited.contains(name));
+            if candidate.is_none() && generation.is_none() && !(waits || has_waited) {
                 return None;
             }
-            let standing = candidate.filter(|_| !store.is_for_others(name)).map(|candidate| {
-                let in_force = store.version_in_force(name, candidate.fresh.as_ref());
-                let known = before.and_then(|before| before.observed_generation);
-                let found = found.get(name).map_or(&[][..], Vec::as_slice);
-                store.standing(name, (in_force, generation.unwrap_or(known)), found)
-            });
+            let found = found.get(name).map_or(&[][..], Vec::as_slice);
+            let standing = match candidate.filter(|_| !store.is_for_others(name)) {
+                Some(candidate) => {
+                    let in_force = store.version_in_force(name, candidate.fresh.as_ref());
+                    let known = before.and_then(|before| before.observed_generation);
+                    Some(store.standing(name, (in_force, generation.unwrap_or(known)), found))
+                }
+                // Put off, it is in no file as that is taken up.
+                None if waits && candidate.is_none() => {
+                    Some(store.standing(name, (InForce::Nothing, None), found))
+                }
+                None => None,
+            };
             if before.map(|before| &**before) != standing.as_ref() {
                 changed.push((place, standing.map(Arc::new)));
             }
