@@ -41,6 +41,7 @@ mod linked;
 mod named;
 mod rest;
 mod room;
+pub(crate) mod spare;
 pub(crate) mod standing;
 mod turns;
 mod unevaluated;
@@ -95,6 +96,7 @@ pub struct Store {
     /// What the mesh is made of.
     basis: Basis,
     mesh: Arc<Mesh>,
+    spare: spare::Spare,
 }
 
 /// What there is to link.

@@ -71,6 +71,7 @@ impl Store {
             && repeated.0.iter().all(is_same);
         self.basis = basis;
         let changes = changes::adopt(&mut self.mesh, mesh);
+        self.spare.forget();
         linking.mesh = Mesh::clone(&self.mesh);
         let (standings, of_turn) = (Arc::new([]), BTreeSet::new());
         let room = room.filter(|_| stands);
@@ -96,7 +97,8 @@ impl Store {
         }
         let patched = linked.linking.patch(&edits)?;
         self.basis.good = Arc::clone(&linked.linking.used);
-        let changes = changes::adopt_parts(&mut self.mesh, &mut linked.linking.mesh, &patched);
+        let changes =
+            changes::adopt_parts((&mut self.mesh, &mut self.spare), &mut linked.linking.mesh, &patched);
         for object in patched.objects {
             restated.entry(object).or_insert(None);
         }
@@ -193,9 +195,9 @@ impl Linked {
         restated: Option<Restated>,
         of_turn: BTreeSet<ObjectRef>,
     ) -> Self {
+        let waited = std::mem::replace(&mut self.of_turn, of_turn);
         let restated = restated.map(|Restated(mut names)| {
             for name in waited.iter().chain(&self.of_turn) {
-        let waited = std::mem::replace(&mut self.of_turn, of_turn);
                 names.entry(name.clone()).or_insert(None);
             }
             names
@@ -211,9 +213,9 @@ impl Linked {
         store: &Store,
         findings: &[Finding],
         names: &BTreeMap<ObjectRef, Option<Option<u64>>>,
+        waited: &BTreeSet<ObjectRef>,
     ) -> Option<Arc<[Arc<Standing>]>> {
         let mut found: BTreeMap<&ObjectRef, Vec<&Finding>> = BTreeMap::new();
-        waited: &BTreeSet<ObjectRef>,
         for finding in findings {
             if let Some(object) = finding.object.as_ref().filter(|object| names.contains_key(object)) {
                 found.entry(object).or_default().push(finding);
