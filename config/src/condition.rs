@@ -127,6 +127,9 @@ const REFERRING: [Kind; 4] =
 
 fn accepted(in_force: InForce, found: &[&Finding], route: Option<RouteFacts>) -> Condition {
     let (about, status) = (About::Accepted, in_force == InForce::This);
+    if in_force == InForce::Nothing && found.iter().any(|finding| is_put_off(finding)) {
+        return Condition { about, status: true, reason: "Accepted", message: String::new() };
+    }
     if !status {
         let rejected = found.iter().find(|finding| finding.severity == Severity::Rejected);
         let why = rejected.or(found.first());
@@ -175,7 +178,11 @@ fn programmed(in_force: InForce, found: &[&Finding]) -> Condition {
             .find(|finding| finding.reason == reason)
             .map_or_else(|| otherwise.to_owned(), |finding| told(finding))
     };
+    let put_off = found.iter().find(|finding| is_put_off(finding));
     let (status, reason, message) = match in_force {
+        InForce::This | InForce::Nothing if put_off.is_some() => {
+            (false, "PutOff", by(Reason::OverBudget, ""))
+        }
         InForce::This => (true, "Programmed", String::new()),
         InForce::Earlier => {
             (false, "KeptLastGood", by(Reason::KeptLastGood, "an earlier version of it is in force"))
@@ -196,6 +203,11 @@ fn conflicted(found: &[&Finding]) -> Condition {
         }
         None => Condition { about, status: false, reason: "NoConflicts", message: String::new() },
     }
+}
+
+/// Whether what is found is that a newer version waits for its tenant's turn.
+fn is_put_off(finding: &Finding) -> bool {
+    (finding.severity, finding.reason) == (Severity::Warning, Reason::OverBudget)
 }
 
 /// What an object claims that another has: all of it is rejected, or a part of it is not in force.

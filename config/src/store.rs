@@ -41,6 +41,7 @@ mod linked;
 mod named;
 mod rest;
 mod room;
+pub(crate) mod spare;
 pub(crate) mod standing;
 mod turns;
 mod unevaluated;
@@ -95,6 +96,7 @@ pub struct Store {
     /// What the mesh is made of.
     basis: Basis,
     mesh: Arc<Mesh>,
+    spare: spare::Spare,
 }
 
 /// What there is to link.
@@ -147,7 +149,8 @@ impl Store {
         self.latest.take(files, &self.options);
         let Turn { files: taken_up, again, findings: put_off } = self.turn(time);
         self.take_up(&taken_up);
-        let of_turn = put_off.iter().filter_map(|finding| finding.object.clone()).collect();
+        let of_turn: BTreeSet<ObjectRef> =
+            put_off.iter().filter_map(|finding| finding.object.clone()).collect();
         let (linked, changes, standings) = match self.in_part(&taken_up) {
             Some((linked, changes, names)) => (linked, changes, Some(names)),
             None => {
@@ -177,10 +180,7 @@ impl Store {
     fn turn(&mut self, time: Option<Duration>) -> Turn {
         let files = self.latest.differences(&self.files);
         match time.filter(|_| !self.options.unbudgeted) {
-            Some(time) => {
-                let (before, latest) = (&self.files, &self.latest);
-                self.turns.take(files, (before, || latest.files()), &self.mesh, time)
-            }
+            Some(time) => self.turns.take(files, &self.mesh, time),
             None => Turn { files, ..Turn::default() },
         }
     }

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use config::{
+    condition::{About, Standing},
     finding::Reason,
     store::{FileText, Options, Outcome, Store},
 };
@@ -151,6 +152,30 @@ fn what_of_a_grpc_route_becomes_a_regular_expression_weighs_as_one() {
     }
 }
 
+fn standing<'a>(outcome: &'a Outcome, object: &str) -> Option<&'a Standing> {
+    outcome
+        .standings
+        .iter()
+        .map(|standing| &**standing)
+        .find(|standing| standing.object.to_string() == object)
+}
+
+#[test]
+fn of_many_objects_that_wait_some_are_told_of_and_the_number_of_the_others() {
+    let texts = |from: u8| {
+        let shop: String = (from..from + 40).map(|n| service("shop", &format!("s{n}"), n)).collect();
+        files(&[("tenants", tenants("{updatesPerSecond: 1}")), ("all", shop)])
+    };
+    let mut store = Store::new(Options::default());
+    store.apply_at(&texts(1), Duration::ZERO);
+    let changed = store.apply_at(&texts(50), Duration::from_millis(1));
+    let changed =
+        if changed.again.is_none() { store.apply_at(&texts(100), Duration::from_millis(2)) } else { changed };
+    assert_eq!(left_out(&changed).len(), 32);
+    let told = changed.findings.iter().find(|finding| finding.reason == Reason::OverBudget).unwrap();
+    assert!(told.message.ends_with("so are 48 objects more of it"), "{}", told.message);
+}
+
 #[test]
 fn changes_that_come_too_fast_are_put_off_and_taken_up_together_and_nobody_else_waits() {
     let texts = |shop: &[u8], bank: &str| {
@@ -178,8 +203,23 @@ fn changes_that_come_too_fast_are_put_off_and_taken_up_together_and_nobody_else_
     let early = store.apply_at(&texts(&[4], "y"), at(30));
     assert_eq!(services(&early), ["bank/y", "shop/s1", "shop/s2", "shop/s3"]);
     assert_eq!(early.mesh.authorization.len(), 1, "and so is a policy");
-    assert_eq!((early.again, left_out(&early).len()), (Some(at(480)), 1), "{:#?}", early.findings);
+    assert_eq!(
+        (early.again, left_out(&early).len()),
+        (Some(at(480)), 5),
+        "each object: {:#?}",
+        early.findings
+    );
+    for (object, known) in [("s4", "new"), ("s1", "gone")] {
+        let standing = standing(&early, &format!("Service shop/{object}")).unwrap();
+        let programmed = standing.of(About::Programmed).unwrap();
+        assert_eq!((programmed.status, programmed.reason), (false, "PutOff"), "{known}");
+        let until = "put off until the next change of tenant team is due, in 500 ms at most";
+        assert!(programmed.message.starts_with(until), "{}", programmed.message);
+        assert!(standing.of(About::Accepted).unwrap().status, "nothing is wrong with it: {known}");
+    }
+    assert!(standing(&early, "Service bank/y").unwrap().is_well());
     let still = store.apply_at(&texts(&[5], "z"), at(100));
+    assert!(standing(&still, "Service shop/s4").is_none(), "it went before its turn came");
     assert_eq!((services(&still).len(), still.again), (4, Some(at(410))));
     assert_eq!(services(&still)[0], "bank/z");
     let file_gone = files(&[("tenants", tenants("{updatesPerSecond: 2}"))]);
@@ -188,6 +228,11 @@ fn changes_that_come_too_fast_are_put_off_and_taken_up_together_and_nobody_else_
     let last = store.apply_at(&texts(&[6], "z"), at(510));
     assert_eq!((services(&last), last.again), (vec!["bank/z".to_owned(), "shop/s6".to_owned()], None));
     assert!(last.mesh.authorization.is_empty() && left_out(&last).is_empty());
+    let told: Vec<String> = last.standings.iter().map(|standing| standing.object.to_string()).collect();
+    let of_files = Store::new(Options::default()).apply(&texts(&[6], "z"));
+    let fresh: Vec<String> = of_files.standings.iter().map(|standing| standing.object.to_string()).collect();
+    assert_eq!(told, fresh, "who waited is told of as anybody");
+    assert!(last.standings.iter().all(|standing| standing.is_well()));
     let again = store.apply_at(&texts(&[6], "z"), at(510));
     assert_eq!((again.again, again.changes.is_empty()), (None, true), "what does not change costs nothing");
 }

@@ -3,6 +3,8 @@
 //! Values are compared as data. Where something is written is no part of what it says, and what probes send may be a secret: neither
 //! is ever among the fields.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -101,10 +103,16 @@ fn said(value: Value) -> Value {
                 let all = |items: &Vec<Value>| items.iter().all(is_place);
                 key.ends_with("places") && value.as_array().is_some_and(all)
             };
-            let kept = map.into_iter().filter(|(key, value)| !are_places(key, value) && !value.is_null());
-            let kept = kept.map(|(key, value)| match key.strip_suffix("place") {
-                Some(rest) if is_place(&value) => (rest.trim_end_matches('_').to_owned(), Value::Bool(true)),
-                _ => (key, said(value)),
+            let is_kept = |(key, value): &(String, Value)| !are_places(key, value) && !value.is_null();
+            let kept: Vec<(String, Value)> = map.into_iter().filter(is_kept).collect();
+            let names: BTreeSet<String> = kept.iter().map(|(key, _)| key.clone()).collect();
+            let kept = kept.into_iter().filter_map(|(key, value)| match key.strip_suffix("place") {
+                Some(rest) if is_place(&value) => {
+                    let field = rest.trim_end_matches('_').to_owned();
+                    // Where that is there by itself, what it says is told, and not that it is written.
+                    (!names.contains(&field)).then_some((field, Value::Bool(true)))
+                }
+                _ => Some((key, said(value))),
             });
             Value::Object(kept.collect())
         }

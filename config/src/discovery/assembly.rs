@@ -23,7 +23,7 @@ use crate::{
     model::{Mesh, Workload},
     name::{ClusterDomain, PodName},
     options::Options,
-    store::{Changes, Rejected},
+    store::{Changes, Rejected, spare::Spare},
 };
 
 mod build;
@@ -56,6 +56,7 @@ pub struct Assembly {
     held: Held,
     dirty: Dirty,
     mesh: Arc<Mesh>,
+    spare: Spare,
     workloads: workloads::State,
     early: early::Early,
     told: Told,
@@ -71,6 +72,7 @@ impl Assembly {
             options,
             site,
             mesh,
+            spare: Spare::default(),
             held,
             dirty: Dirty::default(),
             workloads: workloads::State::default(),
@@ -87,8 +89,6 @@ impl Assembly {
         self
     }
 
-    /// Takes in new and changed resources of a type, and lets go of those that are removed. Each is taken or not by itself: what is
-    /// not is answered, and stays as it was.
     /// Names the cluster that this node is in, as the control plane calls it: where another one has a pod of the same name, its own counts.
     /// To be said before anything is taken in.
     #[must_use]
@@ -97,6 +97,8 @@ impl Assembly {
         self
     }
 
+    /// Takes in new and changed resources of a type, and lets go of those that are removed. Each is taken or not by itself: what is
+    /// not is answered, and stays as it was.
     pub fn take(&mut self, kind: Kind, set: Vec<Resource>, removed: &[String]) -> Vec<Rejection> {
         for name in removed {
             self.held.put((kind, Arc::from(name.as_str())), None, &mut self.dirty);

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::spare::Spare;
 use crate::{
     link::Patched,
     model::Mesh,
@@ -71,7 +72,11 @@ pub(super) fn adopt(current: &mut Arc<Mesh>, mut next: Mesh) -> Changes {
 }
 
 /// The same of those parts of a mesh only that may be others than before.
-pub(super) fn adopt_parts(current: &mut Arc<Mesh>, next: &mut Mesh, parts: &Patched) -> Changes {
+pub(super) fn adopt_parts(
+    (current, spare): (&mut Arc<Mesh>, &mut Spare),
+    next: &mut Mesh,
+    parts: &Patched,
+) -> Changes {
     let changes = Changes {
         workloads: share_some(&current.workloads, &mut next.workloads, &parts.workloads),
         services: share_some(&current.services, &mut next.services, &parts.services),
@@ -85,13 +90,14 @@ pub(super) fn adopt_parts(current: &mut Arc<Mesh>, next: &mut Mesh, parts: &Patc
         ..Changes::default()
     };
     if !changes.is_empty() {
-        let current = Arc::make_mut(current);
-        current.version += 1;
-        copy(&next.workloads, &mut current.workloads, &changes.workloads);
-        copy(&next.services, &mut current.services, &changes.services);
-        copy(&next.routes, &mut current.routes, &changes.routes);
-        copy(&next.authorization, &mut current.authorization, &changes.authorization);
-        copy(&next.network_policies, &mut current.network_policies, &changes.network_policies);
+        let mut mesh = spare.take(current);
+        mesh.version += 1;
+        copy(&next.workloads, &mut mesh.workloads, &changes.workloads);
+        copy(&next.services, &mut mesh.services, &changes.services);
+        copy(&next.routes, &mut mesh.routes, &changes.routes);
+        copy(&next.authorization, &mut mesh.authorization, &changes.authorization);
+        copy(&next.network_policies, &mut mesh.network_policies, &changes.network_policies);
+        spare.put(current, mesh, &changes);
     }
     changes
 }
@@ -113,7 +119,8 @@ fn share_some<K: Ord + Clone, V: PartialEq>(
     changed
 }
 
-fn copy<K: Ord + Clone, V>(from: &BTreeMap<K, Arc<V>>, to: &mut BTreeMap<K, Arc<V>>, keys: &[K]) {
+/// Makes these keys of a map what they are in another.
+pub(super) fn copy<K: Ord + Clone, V>(from: &BTreeMap<K, Arc<V>>, to: &mut BTreeMap<K, Arc<V>>, keys: &[K]) {
     for key in keys {
         match from.get(key) {
             Some(value) => drop(to.insert(key.clone(), Arc::clone(value))),

@@ -58,11 +58,6 @@ impl Latest {
         };
         beside(from, &self.0).filter_map(difference).collect()
     }
-
-    /// All as they are read.
-    pub(super) fn files(&self) -> Files {
-        self.0.iter().map(|(path, given)| (path.clone(), Arc::clone(&given.read))).collect()
-    }
 }
 
 impl Given {

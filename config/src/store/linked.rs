@@ -13,7 +13,7 @@ use super::{
     unevaluated,
 };
 use crate::{
-    condition::Standing,
+    condition::{InForce, Standing},
     finding::{Finding, ObjectRef},
     link::{self, Edit, Linking},
     model::Mesh,
@@ -71,6 +71,7 @@ impl Store {
             && repeated.0.iter().all(is_same);
         self.basis = basis;
         let changes = changes::adopt(&mut self.mesh, mesh);
+        self.spare.forget();
         linking.mesh = Mesh::clone(&self.mesh);
         let (standings, of_turn) = (Arc::new([]), BTreeSet::new());
         let room = room.filter(|_| stands);
@@ -96,7 +97,8 @@ impl Store {
         }
         let patched = linked.linking.patch(&edits)?;
         self.basis.good = Arc::clone(&linked.linking.used);
-        let changes = changes::adopt_parts(&mut self.mesh, &mut linked.linking.mesh, &patched);
+        let changes =
+            changes::adopt_parts((&mut self.mesh, &mut self.spare), &mut linked.linking.mesh, &patched);
         for object in patched.objects {
             restated.entry(object).or_insert(None);
         }
@@ -193,15 +195,15 @@ impl Linked {
         restated: Option<Restated>,
         of_turn: BTreeSet<ObjectRef>,
     ) -> Self {
+        let waited = std::mem::replace(&mut self.of_turn, of_turn);
         let restated = restated.map(|Restated(mut names)| {
-            for name in self.of_turn.iter().chain(&of_turn) {
+            for name in waited.iter().chain(&self.of_turn) {
                 names.entry(name.clone()).or_insert(None);
             }
             names
         });
-        self.of_turn = of_turn;
-        let standings = restated.and_then(|names| self.restate(store, findings, &names));
-        self.standings = standings.unwrap_or_else(|| store.standings(findings).into());
+        let standings = restated.and_then(|names| self.restate(store, findings, &names, &waited));
+        self.standings = standings.unwrap_or_else(|| store.standings(findings, &self.of_turn).into());
         self
     }
 
@@ -211,6 +213,7 @@ impl Linked {
         store: &Store,
         findings: &[Finding],
         names: &BTreeMap<ObjectRef, Option<Option<u64>>>,
+        waited: &BTreeSet<ObjectRef>,
     ) -> Option<Arc<[Arc<Standing>]>> {
         let mut found: BTreeMap<&ObjectRef, Vec<&Finding>> = BTreeMap::new();
         for finding in findings {
@@ -226,15 +229,23 @@ impl Linked {
             let place = self.standings.binary_search_by(|standing| standing.object.cmp(name));
             let before = place.ok().and_then(|place| self.standings.get(place));
             let candidate = self.linking.candidate(name);
-            if candidate.is_none() && generation.is_none() {
+            let (waits, has_waited) = (self.of_turn.contains(name), waited.contains(name));
+            if candidate.is_none() && generation.is_none() && !(waits || has_waited) {
                 return None;
             }
-            let standing = candidate.filter(|_| !store.is_for_others(name)).map(|candidate| {
-                let in_force = store.version_in_force(name, candidate.fresh.as_ref());
-                let known = before.and_then(|before| before.observed_generation);
-                let found = found.get(name).map_or(&[][..], Vec::as_slice);
-                store.standing(name, (in_force, generation.unwrap_or(known)), found)
-            });
+            let found = found.get(name).map_or(&[][..], Vec::as_slice);
+            let standing = match candidate.filter(|_| !store.is_for_others(name)) {
+                Some(candidate) => {
+                    let in_force = store.version_in_force(name, candidate.fresh.as_ref());
+                    let known = before.and_then(|before| before.observed_generation);
+                    Some(store.standing(name, (in_force, generation.unwrap_or(known)), found))
+                }
+                // Put off, it is in no file as that is taken up.
+                None if waits && candidate.is_none() => {
+                    Some(store.standing(name, (InForce::Nothing, None), found))
+                }
+                None => None,
+            };
             if before.map(|before| &**before) != standing.as_ref() {
                 changed.push((place, standing.map(Arc::new)));
             }

@@ -1,6 +1,9 @@
 //! What became of every object that the files name, or that is in force though they name it no more.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::Store;
 use crate::{
@@ -13,7 +16,11 @@ use crate::{
 
 impl Store {
     /// By object, in the order of kinds and names.
-    pub(super) fn standings(&self, findings: &[Finding]) -> Vec<Arc<Standing>> {
+    pub(super) fn standings(
+        &self,
+        findings: &[Finding],
+        put_off: &BTreeSet<ObjectRef>,
+    ) -> Vec<Arc<Standing>> {
         let mut found: BTreeMap<&ObjectRef, Vec<&Finding>> = BTreeMap::new();
         for finding in findings {
             if let Some(object) = &finding.object {
@@ -35,6 +42,10 @@ impl Store {
         for object in self.basis.stood_in.keys() {
             let standing = all.entry(object).or_insert((InForce::StandIn, None));
             standing.0 = InForce::StandIn;
+        }
+        // One that is new is in no file as that is taken up.
+        for object in put_off {
+            all.entry(object).or_insert((InForce::Nothing, None));
         }
         let standing = |(object, of): (&ObjectRef, (InForce, Option<u64>))| {
             let found = found.get(object).map_or(&[][..], Vec::as_slice);

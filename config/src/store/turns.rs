@@ -12,7 +12,7 @@ use std::{
 
 use super::file::{FileRead, ReadObject};
 use crate::{
-    finding::{Finding, Reason, Severity},
+    finding::{Finding, ObjectRef, Reason, Severity},
     model::Mesh,
     name::{Namespace, TenantId},
     object::Kind,
@@ -46,15 +46,9 @@ pub(super) struct Turn {
 impl Turns {
     /// Takes up the files as they are now, but for the objects of tenants that change too often, which stay as they were. Whose an
     /// object is, and how often it may change, is what the mesh says that is in force.
-    pub(super) fn take(
-        &mut self,
-        files: Vec<Difference>,
-        (before, now): (&Files, impl FnOnce() -> Files),
-        mesh: &Mesh,
-        time: Duration,
-    ) -> Turn {
+    pub(super) fn take(&mut self, files: Vec<Difference>, mesh: &Mesh, time: Duration) -> Turn {
         let mut again: Option<Duration> = None;
-        let mut held = BTreeSet::new();
+        let (mut held, mut findings) = (BTreeSet::new(), Vec::new());
         self.0.retain(|tenant, _| mesh.tenants.contains_key(tenant));
         for (id, tenant) in &mesh.tenants {
             let Some(rate) = tenant.budget.updates_per_second else { continue };
@@ -67,13 +61,13 @@ impl Turns {
             }
             if let Some(early) = self.is_early(id, rate, time) {
                 again = Some(again.map_or(early, |again| again.min(early)));
+                findings.extend(waiting(&files, &namespaces, (id, rate)));
                 held.extend(namespaces);
             }
         }
         if held.is_empty() {
-            return Turn { files, again, findings: Vec::new() };
+            return Turn { files, again, findings };
         }
-        let findings = findings(before, &now(), &held);
         Turn { files: files.into_iter().map(|file| merged(file, &held)).collect(), again, findings }
     }
 
@@ -88,14 +82,6 @@ impl Turns {
         self.0.insert(tenant.clone(), due + interval);
         None
     }
-}
-
-/// The objects of these namespaces that can be put off, with their places.
-fn of<'a>(
-    files: &'a Files,
-    namespaces: &'a BTreeSet<&str>,
-) -> impl Iterator<Item = (&'a PathBuf, &'a ReadObject)> {
-    files.iter().flat_map(|(path, read)| of_file(Some(read), namespaces).map(move |object| (path, object)))
 }
 
 fn of_file<'a>(
@@ -118,25 +104,51 @@ fn merged(file: Difference, held: &BTreeSet<&str>) -> Difference {
     Difference { path, then, now: is_there.then(|| Arc::new(merged)) }
 }
 
-/// Says of the first object of each namespace that it waits.
-fn findings(before: &Files, now: &Files, held: &BTreeSet<&str>) -> Vec<Finding> {
-    let first = |namespace: &&str| {
-        let one = BTreeSet::from([*namespace]);
-        let (path, object) = of(now, &one).next().or_else(|| of(before, &one).next())?;
-        Some(Finding {
-            severity: Severity::Warning,
-            reason: Reason::OverBudget,
-            file: Arc::from(path.as_path()),
-            position: object.at,
-            object: Some(object.name.clone()),
-            field: String::new(),
-            message: format!(
-                "changes of namespace {namespace} come faster than budget.updatesPerSecond of its tenant: they are put off, and taken up together"
-            ),
-            excerpt: None,
-        })
+/// Says of each object of a tenant that is another than it was taken up that this waits, and for what: of the first so many, and how
+/// many more there are. Without the time that is left, so that it is the same until it is over.
+fn waiting(
+    files: &[Difference],
+    namespaces: &BTreeSet<&str>,
+    (tenant, rate): (&TenantId, u64),
+) -> Vec<Finding> {
+    let mut differing: BTreeMap<&ObjectRef, (&PathBuf, &ReadObject)> = BTreeMap::new();
+    for Difference { path, then, now } in files {
+        let sides = [then, now].map(|read| -> BTreeMap<&ObjectRef, &ReadObject> {
+            of_file(read.as_deref(), namespaces).map(|object| (&object.name, object)).collect()
+        });
+        let [then, now] = &sides;
+        for (&name, &object) in then.iter().chain(now) {
+            let said = |side: &BTreeMap<&ObjectRef, &ReadObject>| {
+                side.get(&name).map(|object| (object.lowered.clone(), object.generation))
+            };
+            if said(then) != said(now) {
+                differing.insert(name, (path, object));
+            }
+        }
+    }
+    let every = SECOND / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+    let more = match differing.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        more => format!("; so are {more} objects more of it"),
     };
-    held.iter().filter_map(first).collect()
+    let message = format!(
+        "put off until the next change of tenant {tenant} is due, in {} ms at most, since its configuration changes more often than \
+         budget.updatesPerSecond ({rate}): until then it is as it was{more}",
+        every.as_millis()
+    );
+    let told = differing.into_values().take(TOLD).map(|(path, object)| Finding {
+        severity: Severity::Warning,
+        reason: Reason::OverBudget,
+        file: Arc::from(path.as_path()),
+        position: object.at,
+        object: Some(object.name.clone()),
+        field: String::new(),
+        message: message.clone(),
+        excerpt: None,
+    });
+    told.collect()
 }
 
+/// Objects of a tenant that are told of by themselves.
+const TOLD: usize = 32;
 const SECOND: Duration = Duration::from_secs(1);

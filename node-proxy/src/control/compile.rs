@@ -32,6 +32,7 @@ mod narrow;
 mod policies;
 mod protections;
 mod rules;
+mod seen;
 mod services;
 mod tables;
 #[cfg(test)]
@@ -104,10 +105,14 @@ impl Compiler {
     /// Compiles every tenant of a mesh. A tenant that would see no change gets the very snapshot it has.
     pub fn compile(&mut self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
         let Touched { mut services, addresses } = self.clusters.update(&mesh.services);
+        let others = policies::Others {
+            services: !services.is_empty(),
+            workloads: self.workloads.differ(&mesh.workloads),
+        };
         services.extend(self.tables.update(&mesh.routes, &self.clusters, &services));
         self.services.update(&self.clusters, &self.tables, &services);
         self.workloads.update(&mesh.workloads, &self.clusters, addresses);
-        self.policies.update(mesh, &self.answers);
+        self.policies.update(mesh, &self.answers, others);
         self.guarded = guarded::update(mesh, &self.guarded);
         self.update_directory();
         let unbudgeted = self.is_unbudgeted.then(|| unbudgeted(mesh));

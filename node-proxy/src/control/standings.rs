@@ -2,7 +2,12 @@
 //!
 //! It must never hold more than there are objects, nor tell a tenant of another's.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use config::{
     condition::{About, Condition, Standing},
@@ -18,7 +23,11 @@ use crate::{
 
 /// Of every object, as of the last configuration.
 #[derive(Debug, Default)]
-pub(super) struct Standings(BTreeMap<ObjectRef, Kept>);
+pub(super) struct Standings {
+    kept: BTreeMap<ObjectRef, Kept>,
+    /// As they were given last. There may be many, of which one is another: what is the very same is not looked into.
+    last: Arc<[Arc<Standing>]>,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -48,19 +57,23 @@ struct ShownCondition<'a> {
 }
 
 impl Standings {
-    /// Takes in what became of all objects; gives what is news for their owners, as far as those `are_there`: whoever makes up a
-    /// namespace has nobody to tell, and takes no room from others.
+    /// Takes in what became of all objects, in their order; gives what is news for their owners, as far as those `are_there`: whoever
+    /// makes up a namespace has nobody to tell, and takes no room from others.
     pub(super) fn take(
         &mut self,
-        standings: &[Arc<Standing>],
+        standings: &Arc<[Arc<Standing>]>,
         are_there: impl Fn(&TenantId) -> bool,
         now: SystemTime,
     ) -> Vec<(TenantId, News)> {
+        let last = std::mem::replace(&mut self.last, Arc::clone(standings));
         let mut news = Vec::new();
         let mut told: BTreeMap<&TenantId, usize> = BTreeMap::new();
-        let mut kept = BTreeMap::new();
-        for standing in standings {
-            let before = self.0.get(&standing.object);
+        for object in differing(&last, standings) {
+            let Some(standing) = of(standings, object) else {
+                self.kept.remove(object);
+                continue;
+            };
+            let before = self.kept.get(object);
             let owner = standing.tenant.as_ref().filter(|owner| are_there(owner));
             if let (Some(owner), Some(what)) = (owner, difference(before, standing)) {
                 let told = told.entry(owner).or_default();
@@ -71,16 +84,15 @@ impl Standings {
             }
             let since = |condition: &Condition| since(before, condition).unwrap_or(now);
             let since = standing.conditions.iter().map(since).collect();
-            kept.insert(standing.object.clone(), Kept { standing: Arc::clone(standing), since });
+            self.kept.insert(object.clone(), Kept { standing: Arc::clone(standing), since });
         }
-        self.0 = kept;
         news
     }
 
     /// How many objects are not accepted, by why.
     pub(super) fn rejected(&self) -> BTreeMap<&'static str, u64> {
         let mut reasons = BTreeMap::new();
-        for kept in self.0.values() {
+        for kept in self.kept.values() {
             if let Some(accepted) = kept.standing.of(About::Accepted).filter(|accepted| !accepted.status) {
                 *reasons.entry(accepted.reason).or_default() += 1;
             }
@@ -93,7 +105,7 @@ impl Standings {
         let of = |kept: &Kept| kept.standing.tenant.as_ref().map(ToString::to_string);
         let is_wanted = |kept: &&Kept| tenant.is_none_or(|tenant| of(kept).as_deref() == Some(tenant));
         let show = |kept: &'_ Kept| kept.show(tenant.is_some());
-        let shown: Vec<serde_json::Value> = self.0.values().filter(is_wanted).map(show).collect();
+        let shown: Vec<serde_json::Value> = self.kept.values().filter(is_wanted).map(show).collect();
         serde_json::json!({ "objects": shown })
     }
 }
@@ -116,6 +128,34 @@ impl Kept {
         // Plain data with texts as keys: turning it into JSON cannot fail.
         serde_json::to_value(shown).unwrap_or_default()
     }
+}
+
+/// The objects of which something else may be said than before, in their order. Both are in the order of objects.
+fn differing<'a>(last: &'a [Arc<Standing>], now: &'a [Arc<Standing>]) -> BTreeSet<&'a ObjectRef> {
+    let (mut last, mut now) = (last.iter().peekable(), now.iter().peekable());
+    let mut differing = BTreeSet::new();
+    loop {
+        let order = match (last.peek(), now.peek()) {
+            (None, None) => return differing,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(before), Some(is)) if Arc::ptr_eq(before, is) => {
+                last.next();
+                now.next();
+                continue;
+            }
+            (Some(before), Some(is)) => before.object.cmp(&is.object),
+        };
+        let before = last.next_if(|_| order.is_le());
+        let is = now.next_if(|_| order.is_ge());
+        differing.extend(before.into_iter().chain(is).map(|standing| &standing.object));
+    }
+}
+
+/// What is said of an object: of several of a name the last.
+fn of<'a>(standings: &'a [Arc<Standing>], object: &ObjectRef) -> Option<&'a Arc<Standing>> {
+    let end = standings.partition_point(|standing| standing.object <= *object);
+    standings[..end].last().filter(|standing| standing.object == *object)
 }
 
 /// All of it but its message.

@@ -135,6 +135,10 @@ impl Status {
 }
 
 fn log_difference(before: &[Finding], now: &[Finding]) {
+    // As after most changes: nothing is made into texts for that.
+    if before == now {
+        return;
+    }
     let texts = |findings: &[Finding]| -> BTreeSet<String> {
         findings.iter().filter(|finding| matters(finding)).map(ToString::to_string).collect()
     };

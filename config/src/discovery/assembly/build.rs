@@ -47,7 +47,9 @@ impl Assembly {
         }
         if !changes.is_empty() || next.guarded != self.mesh.guarded {
             next.version = self.mesh.version + 1;
-            self.mesh = Arc::new(next);
+            self.spare.put(&mut self.mesh, next, changes);
+        } else {
+            self.spare.give_back(next);
         }
     }
 
@@ -149,10 +151,10 @@ fn service(held: &Held, object: &Object, known: Option<&Arc<Service>>) -> Option
         return Some(Arc::clone(&own.service));
     }
     let mut service = Service::clone(&own.service);
-    for object in held.behind(&own.resource) {
-        let Object::Workload(workload) = object else { continue };
     service.vips.retain(|vip| !lost.contains(vip));
     let Some(targets) = &own.targets else { return Some(same(service, known)) };
+    for object in held.behind(&own.resource) {
+        let Object::Workload(workload) = object else { continue };
         service.members.named.insert(workload.workload.pod.clone());
         let Some(said) = workload.services.get(&own.resource) else { continue };
         let reached = workload.reached.iter().filter(|address| has_family(own, address.is_ipv4()));

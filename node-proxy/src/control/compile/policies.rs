@@ -13,6 +13,8 @@ use config::{
     name::{Namespace, PodName, ServiceName, TenantId},
 };
 
+pub(super) use super::seen::Others;
+use super::seen::Seen;
 use crate::control::names::{Answers, found};
 use crate::snapshot::{
     network::{Network, PodNetwork},
@@ -22,16 +24,26 @@ use crate::snapshot::{
 /// What a version of the mesh made of policies.
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
+    seen: Seen,
     tenants: HashMap<TenantId, Arc<Policies>>,
     externals: HashMap<TenantId, Arc<External>>,
     network: Arc<Network>,
 }
 
 impl Compiled {
-    /// Takes over the policies of a mesh, and what was found for its ServiceEntries' hosts.
-    pub(super) fn update(&mut self, mesh: &Mesh, answers: &Answers) {
-        self.update_tenants(mesh);
-        self.update_externals(mesh, answers);
+    /// Takes over the policies of a mesh, and what was found for its ServiceEntries' hosts. `others` are whether any Service and any
+    /// workload is another than it was.
+    pub(super) fn update(&mut self, mesh: &Mesh, answers: &Answers, others: Others) {
+        let differs = self.seen.update(mesh, answers, others);
+        if differs.inbound {
+            self.update_tenants(mesh);
+        }
+        if differs.external {
+            self.update_externals(mesh, answers);
+        }
+        if !differs.network {
+            return;
+        }
         let network = network(mesh);
         if !is_same_network(&network, &self.network) {
             self.network = Arc::new(network);

@@ -22,6 +22,12 @@ pub(super) struct Workloads {
 }
 
 impl Workloads {
+    /// Whether any workload of a mesh is another than it was.
+    pub(super) fn differ(&self, workloads: &BTreeMap<PodName, Arc<Workload>>) -> bool {
+        let same = |(before, now): (&Arc<Workload>, &Arc<Workload>)| Arc::ptr_eq(before, now);
+        self.known.len() != workloads.len() || !self.known.values().zip(workloads.values()).all(same)
+    }
+
     /// Takes over the workloads of a mesh. `touched` are addresses of whose ports something else may be said.
     pub(super) fn update(
         &mut self,

@@ -120,3 +120,30 @@ fn an_owner_is_not_told_who_has_what_an_object_of_its_own_claims() {
     assert!(message(set.shown("rival", None)).contains("Service shop/cart"));
     assert!(!message(set.shown("rival", Some("ns/shop"))).contains("cart"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn after_any_edits_of_any_objects_what_is_shown_is_what_is_shown_of_the_last_alone(
+        edits in proptest::collection::vec(proptest::collection::btree_map(0..6_u32, 0..4_u32, 0..6), 1..8),
+    ) {
+        // An object in one of some versions, of which one is broken.
+        let one = |(number, version): (&u32, &u32)| {
+            let port = if *version == 0 { "none".to_owned() } else { (80 + version).to_string() };
+            service(&port, *version).replace("cart", &format!("s{number}")).replace("10.96.0.1", &format!("10.96.0.{number}")) + "---\n"
+        };
+        let texts: Vec<String> = edits.iter().map(|edit| edit.iter().map(one).collect()).collect();
+        let mut set = Set::new();
+        let mut outcome = None;
+        for text in &texts {
+            set.edit(text);
+            outcome = Some(Arc::clone(&set.standings.last));
+        }
+        let mut fresh = Standings::default();
+        fresh.take(&outcome.unwrap(), |_| true, SystemTime::UNIX_EPOCH);
+        let said = |standings: &Standings| -> Vec<Arc<Standing>> {
+            standings.kept.values().map(|kept| Arc::clone(&kept.standing)).collect()
+        };
+        proptest::prop_assert_eq!(said(&set.standings), said(&fresh));
+        proptest::prop_assert!(set.standings.kept.values().all(|kept| kept.since.len() == kept.standing.conditions.len()));
+    }
+}
