@@ -57,6 +57,7 @@ pub(super) fn place(linking: &mut Linking, lowered: &Arc<Lowered>) -> Result<(),
         linking.addresses.insert(*address, Owner::Pod(pod.clone()));
     }
     let mut workload = draft.workload.clone();
+    workload.sidecar = draft.sidecar;
     workload.tenant = tenants::of(linking, &pod.namespace);
     let kept = tenants::kept(linking, &workload.tenant);
     let asked = asked(linking, draft, kept);
@@ -115,7 +116,7 @@ fn report_sandbox(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraf
 /// A pod that its node carries, and whose labels or containers say something else.
 fn report_sidecar(linking: &mut Linking, lowered: &Lowered, draft: &WorkloadDraft, lacks_one: bool) {
     // Of pods in files nobody but their authors says what is within them.
-    let (reason, message) = match (linking.of_cluster, lacks_one, draft.workload.sidecar) {
+    let (reason, message) = match (linking.of_cluster, lacks_one, draft.sidecar) {
         (true, true, _) => (
             Reason::NoSidecar,
             format!(
@@ -196,7 +197,7 @@ fn asked<'a>(linking: &'a Linking, draft: &'a WorkloadDraft, kept: Kept) -> Aske
     let is_out = draft.off_place.is_some() && kept == Kept::No;
     let pod = if is_named && !is_out { Some(opt_in::Mode::Node.as_str()) } else { pod };
     // A sidecar that somebody has started by hand stands in no manifest.
-    let sidecar = draft.workload.sidecar || !linking.of_cluster;
+    let sidecar = draft.sidecar || !linking.of_cluster;
     Asked { namespace, pod, sidecar, kept, ..Asked::default() }
 }
 

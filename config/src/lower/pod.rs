@@ -37,6 +37,8 @@ pub(crate) struct WorkloadDraft {
     /// Its tenant is its namespace until `link` knows better.
     pub(crate) workload: Workload,
     pub(crate) membership: Membership,
+    /// Whether it has the container of a sidecar.
+    pub(crate) sidecar: bool,
     /// The sandbox with a network of its own that it runs in, if it does, and where it says so.
     pub(crate) sandbox: Option<(String, Place)>,
     /// Where it takes itself out of the mesh, if it does.
@@ -103,12 +105,12 @@ pub(super) fn lower(
         ports: ports(context, spec),
         probes: probes::lower(context, spec),
         exclusions: annotations::exclusions(context, root),
-        sidecar: membership::has_sidecar(spec),
         ..Workload::new(pod, TenantId::Namespace(namespace), identity)
     };
     let draft = WorkloadDraft {
         workload,
         membership,
+        sidecar: membership::has_sidecar(spec),
         sandbox,
         off_place: membership::off_place(context, root),
         ready: is_ready(root) && !is_ending(root),
