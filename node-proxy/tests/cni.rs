@@ -180,7 +180,7 @@ fn while_a_daemon_runs_nothing_of_it_is_removed_and_it_is_said_what_to_do() {
     fs::write(at("state/kept"), "x").unwrap();
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();
     let (conf, bin, state) = (text(at("net.d")), text(at("bin")), text(at("state")));
-    let _daemon = std::os::unix::net::UnixListener::bind(at("state/gate.sock")).unwrap();
+    let _daemon = UnixListener::bind(at("state/gate.sock")).unwrap();
     let arguments = ["uninstall", "--cni-conf-dir", &conf, "--cni-bin-dir", &bin, "--remove-state", &state];
     let output = canopy(&arguments);
     let said = String::from_utf8_lossy(&output.stderr);

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn who_has_most_makes_room_for_who_comes_and_nobody_who_asks_is_sent_away() {
         let bounds = Bounds::new(MOST);
-        let enter = |last| bounds.enter(from(last)).map(|(place, left)| (place, left));
+        let enter = |last| bounds.enter(from(last));
         let (_other, mut other_left) = enter(2).unwrap();
         let (first, mut first_left) = enter(1).unwrap();
         let (_second, mut second_left) = enter(1).unwrap();

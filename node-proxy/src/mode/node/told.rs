@@ -108,7 +108,7 @@ impl Seen {
     /// A pod's owner was not told. He is at the next look, if it is still so.
     fn missed(&mut self, object: &ObjectRef) {
         self.waiting.retain(|pod| ObjectRef::pod(pod) != *object);
-        self.kept_out.remove(object);
+        self.otherwise.remove(object);
     }
 
     fn of_pod(&self, regarding: Regarding, reason: &'static str, text: String) -> Note {

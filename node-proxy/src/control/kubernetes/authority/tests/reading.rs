@@ -2,7 +2,10 @@
 
 use std::sync::mpsc;
 
-use config::{model::Mesh, name::PodName};
+use config::{
+    model::Mesh,
+    name::{NodeName, PodName},
+};
 
 use super::*;
 use crate::control::{
@@ -121,7 +124,7 @@ async fn the_mesh_is_told_to_a_pod_with_a_sidecar_and_to_none_that_only_says_so(
     let callers = plane.setup.authority.callers();
     let shown = |token| Presents { token: Some(token), from: Some([10, 0, 0, 9].into()), secure: true };
     assert_eq!(callers.node(shown("own")).await, Ok(None), "as no node");
-    assert_eq!(callers.node(shown("daemon-on-a")).await, Ok(Some("a".to_owned())));
+    assert_eq!(callers.node(shown("daemon-on-a")).await, Ok(Some(NodeName::try_from("a").unwrap())));
 }
 
 #[tokio::test]
@@ -159,7 +162,7 @@ fn made_up() -> impl Iterator<Item = String> {
 
 const AT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
 
-async fn shown(callers: &Callers, token: &str) -> Result<config::name::NodeName, Refusal> {
+async fn shown(callers: &Callers, token: &str) -> Result<Option<NodeName>, Refusal> {
     callers.node(Presents { token: Some(token), from: Some(AT), secure: true }).await
 }
 
@@ -186,7 +189,7 @@ async fn requests_at_a_time_cost_no_more_reviews_than_one_after_the_other() {
 async fn a_daemon_that_was_known_is_not_locked_out_by_others_at_its_address() {
     let plane = Plane::new().await;
     let callers = plane.setup.authority.callers();
-    let node = config::name::NodeName::try_from("a").unwrap();
+    let node = Some(NodeName::try_from("a").unwrap());
     // As many at a time as it likes, with none refused for it.
     let of_daemon = |_| shown(&callers, "daemon-on-a");
     let first = futures_util::future::join_all((0..100).map(of_daemon)).await;
