@@ -68,7 +68,8 @@ pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Cand
 
 /// Keeps the namespaces to the mesh that a Tenant may keep there of which no version can be in force. Where another Tenant has one of
 /// them, all of that one's if the first cannot be read: a node that had read it lets none of it out. One that can be read and claims
-/// what another has changes nothing for that one.
+/// what another has changes nothing for that one, nor does what stands in a namespace or in a part that nobody can read: that may be
+/// anybody's who writes there, and is no reason to limit another's tenant.
 pub(super) fn keep(linking: &mut Linking, candidate: &Candidate) {
     if linking.used.contains_key(&candidate.object) {
         return;
@@ -82,7 +83,7 @@ pub(super) fn keep(linking: &mut Linking, candidate: &Candidate) {
     kept.tenant.namespaces.clear();
     for namespace in &draft.tenant.namespaces {
         let owner = linking.mesh.membership.get(namespace);
-        let is_refused = candidate.stand_in.is_none();
+        let is_refused = candidate.stand_in.is_none() || candidate.object.namespace.is_some();
         let Some(owner) = owner.filter(|id| !is_refused || matches!(id, TenantId::Namespace(_))) else {
             continue;
         };

@@ -121,7 +121,7 @@ const CASES: [Case; 13] = [
     (
         Kind::ServiceEntry,
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: x, namespace: shop}\n\
-         spec: {hosts: [a.example], addresses: [203.0.113.7], location: MESH_EXTERNAL, resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]}\n",
+         spec: {hosts: [a.example], addresses: [203.0.113.7], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}\n",
         &[
             ("a.example", "b.example", "hosts"),
             ("203.0.113.7", "203.0.113.8", "addresses"),

@@ -234,7 +234,11 @@ mod tests {
             seen.missed(&note.regarding.object);
         }
         let later = seen.look((&[], sandboxed()), &Enrolments::default(), "n1");
-        assert_eq!(told(&later), ["safe NotCaptured"], "who was not told is told, if it is still so");
+        assert_eq!(
+            told(&later),
+            ["bare NoSidecar", "safe NotCaptured"],
+            "who was not told is told, if it is still so"
+        );
         assert!(seen.look((&[], sandboxed()), &Enrolments::default(), "n1").is_empty());
     }
 }

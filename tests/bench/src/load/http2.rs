@@ -291,6 +291,8 @@ mod tests {
         let mut http = Http2::new("/", 5, &mut out);
         http.request(1, &mut out);
         assert!(matches!(http.received(&answer(1), &mut out, &mut done), Err(LoadError::Body { .. })));
+        let mut http = Http2::new("/", 5, &mut out);
+        http.request(1, &mut out);
         let mut bytes = Vec::new();
         frame(&mut bytes, HEADERS, END_HEADERS, 1, &[0x8d]);
         assert!(matches!(http.received(&bytes, &mut out, &mut done), Err(LoadError::Http2(_))));
