@@ -1,10 +1,10 @@
 //! A Tenant that cannot be read may be one that is kept to the mesh: so are the namespaces that it names, from the first look
-//! at a directory on, and the others of a tenant that has one of them.
+//! at a directory on, and no others.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use config::{
-    finding::{Finding, Reason},
+    finding::Reason,
     opt_in::Kept,
     store::{FileText, Options, Outcome, Store},
 };
@@ -85,22 +85,6 @@ fn other() -> String {
 }
 
 #[test]
-fn a_tenant_that_cannot_be_read_keeps_what_it_names_and_all_of_a_tenant_that_has_some_of_that() {
-    let any = with("mesh}", "any}");
-    let unknown = other().replace("egress: mesh", "egress: any, more: 1");
-    for (name, text) in [("with an unknown word", unknown)] {
-        let outcome = Store::new(Options::default()).apply(&files(&format!("{any}---\n{text}")));
-        assert_eq!(kept(&outcome), "bank lab shop", "{name}: {:#?}", outcome.findings);
-        let mut stood_in = outcome.findings.iter().filter(|finding| finding.reason == Reason::StoodIn);
-        let tells = |told: &Finding| told.message.contains("namespace bank, shop are kept");
-        assert!(stood_in.any(tells), "{name}: {:#?}", outcome.findings);
-        for tenant in outcome.mesh.tenants.values() {
-            assert_eq!(tenant.kept(), Kept::Perhaps, "{name}: {} takes in nobody without a label", tenant.id);
-        }
-    }
-}
-
-#[test]
 fn a_tenant_that_is_refused_beside_another_keeps_what_nobody_else_has() {
     let any = with("mesh}", "any}");
     for (text, expected) in [(other(), "lab"), (other().replace("mesh}", "any}"), "")] {
@@ -110,21 +94,18 @@ fn a_tenant_that_is_refused_beside_another_keeps_what_nobody_else_has() {
 }
 
 #[test]
-fn part_that_nobody_can_read_keeps_only_what_no_tenant_has() {
+fn a_tenant_that_cannot_be_read_keeps_what_it_names_and_no_other_tenant_has() {
     let any = with("mesh}", "any}");
-    let broken = other().replace("egress: mesh", "egress: [");
-    assert_eq!(kept(&Store::new(Options::default()).apply(&files(&format!("{any}---\n{broken}")))), "lab");
-}
-
-#[test]
-fn a_node_that_starts_beside_a_broken_tenant_lets_nobody_out_whom_its_neighbours_keep() {
-    let any = with("mesh}", "any}");
-    let mut neighbour = Store::new(Options::default());
-    neighbour.apply(&files(&other()));
-    let broken = files(&format!("{any}---\n{}", other().replace("egress: mesh", "egress: mesh, more: 1")));
-    let (neighbour, started) = (neighbour.apply(&broken), Store::new(Options::default()).apply(&broken));
-    assert_eq!(kept(&neighbour), "bank lab", "its last good version has them");
-    assert_eq!(kept(&started), "bank lab shop");
+    for (name, text) in [
+        ("unreadable", other().replace("egress: mesh", "egress: [")),
+        ("with an unknown word", other().replace("egress: mesh", "egress: any, more: 1")),
+    ] {
+        let outcome = Store::new(Options::default()).apply(&files(&format!("{any}---\n{text}")));
+        assert_eq!(kept(&outcome), "lab", "{name}: {:#?}", outcome.findings);
+        for tenant in outcome.mesh.tenants.values().filter(|tenant| tenant.egress.is_mesh()) {
+            assert_eq!(tenant.kept(), Kept::Perhaps, "{name}: {} takes in nobody without a label", tenant.id);
+        }
+    }
 }
 
 #[test]

@@ -66,10 +66,8 @@ pub(super) fn namespaces_by_themselves(linking: &mut Linking, candidates: &[Cand
     }
 }
 
-/// Keeps the namespaces to the mesh that a Tenant may keep there of which no version can be in force. Where another Tenant has one of
-/// them, all of that one's if the first cannot be read: a node that had read it lets none of it out. One that can be read and claims
-/// what another has changes nothing for that one, nor does what stands in a namespace or in a part that nobody can read: that may be
-/// anybody's who writes there, and is no reason to limit another's tenant.
+/// Keeps the namespaces to the mesh that a Tenant may keep there of which no version can be in force, where no other Tenant has them: what
+/// stands in a part that nobody can read may be anybody's who writes there, and is no reason to limit another's tenant.
 pub(super) fn keep(linking: &mut Linking, candidate: &Candidate) {
     if linking.used.contains_key(&candidate.object) {
         return;
@@ -80,20 +78,13 @@ pub(super) fn keep(linking: &mut Linking, candidate: &Candidate) {
         return;
     }
     let mut kept = draft.clone();
-    kept.tenant.namespaces.clear();
-    for namespace in &draft.tenant.namespaces {
-        let owner = linking.mesh.membership.get(namespace);
-        let is_refused = candidate.stand_in.is_none() || candidate.object.namespace.is_some();
-        let Some(owner) = owner.filter(|id| !is_refused || matches!(id, TenantId::Namespace(_))) else {
-            continue;
-        };
-        let Some(tenant) = linking.mesh.tenants.get_mut(owner) else { continue };
-        kept.tenant.namespaces.extend(tenant.namespaces.iter().cloned());
+    kept.tenant.namespaces.retain(|namespace| {
+        let itself = TenantId::Namespace(namespace.clone());
+        let Some(tenant) = linking.mesh.tenants.get_mut(&itself) else { return false };
         *tenant = Arc::new(Tenant::clone(tenant).kept_in_doubt());
-    }
+        true
+    });
     if !kept.tenant.namespaces.is_empty() {
-        kept.tenant.namespaces.sort();
-        kept.tenant.namespaces.dedup();
         let told = Lowered { draft: Draft::Tenant(kept), ..(**version).clone() };
         linking.findings.push(stand_ins::stood_in(candidate, &told));
         linking.stood_in.insert(candidate.object.clone(), Arc::clone(version));
