@@ -13,33 +13,33 @@ use crate::{
     scenario::{BLOCK, wire::WireCheck},
 };
 
-/// The generated part of the page.
-pub(crate) fn page(outcomes: &[Outcome]) -> String {
-    let mut text = String::new();
-    if let Some(first) = outcomes.first() {
-        let machine = &first.machine;
-        let word = |key: &str| machine[key].as_str().unwrap_or("").to_owned();
-        line(
-            &mut text,
-            &format!(
-                "Machine: {}, {} cores, {:.0} GiB, Linux {}, {}.\n",
-                word("cpu"),
-                machine["cores"],
-                machine["memory_bytes"].as_f64().unwrap_or(0.0) / 1_073_741_824.0,
-                word("kernel"),
-                word("os"),
-            ),
-        );
+/// The generated part of the page: what each scenario's is called, and its text. The machine's comes first, and has no name.
+pub(crate) fn sections(outcomes: &[Outcome]) -> Vec<(&str, String)> {
+    let machine = outcomes.first().map(|outcome| ("", machine(&outcome.machine)));
+    let each = outcomes.iter().map(|outcome| (outcome.scenario.as_str(), section(outcome)));
+    machine.into_iter().chain(each).collect()
+}
+
+fn machine(machine: &serde_json::Value) -> String {
+    let word = |key: &str| machine[key].as_str().unwrap_or("").to_owned();
+    format!(
+        "Machine: {}, {} cores, {:.0} GiB, Linux {}, {}.\n\n",
+        word("cpu"),
+        machine["cores"],
+        machine["memory_bytes"].as_f64().unwrap_or(0.0) / 1_073_741_824.0,
+        word("kernel"),
+        word("os"),
+    )
+}
+
+fn section(outcome: &Outcome) -> String {
+    let name = &outcome.scenario;
+    let mut text = format!("### {name}\n\n");
+    line(&mut text, &provenance(outcome));
+    if !["memory", "scale", "cluster"].contains(&name.as_str()) {
+        line(&mut text, &format!("![{name}](benchmarks/{name}.svg)\n"));
     }
-    for outcome in outcomes {
-        let name = &outcome.scenario;
-        line(&mut text, &format!("### {name}\n"));
-        line(&mut text, &provenance(outcome));
-        if !["memory", "scale", "cluster"].contains(&name.as_str()) {
-            line(&mut text, &format!("![{name}](benchmarks/{name}.svg)\n"));
-        }
-        line(&mut text, &scenario(outcome));
-    }
+    line(&mut text, &scenario(outcome));
     text
 }
 

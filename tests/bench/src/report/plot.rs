@@ -15,7 +15,7 @@ pub(crate) fn write(outcome: &Outcome, directory: &Path) -> Result<(), BenchErro
     fs::write(&path, draw(outcome)).map_err(|e| BenchError::io(format!("write {}", path.display()), e))
 }
 
-struct Panel {
+pub(super) struct Panel {
     title: &'static str,
     value: fn(&Row) -> f64,
     show: fn(f64) -> String,
@@ -43,6 +43,12 @@ const PANELS: [Panel; 7] = [
     },
 ];
 
+/// Of rows whose percentiles are what is above another's.
+pub(super) const ADDED: [Panel; 2] = [
+    Panel { title: "p50 above direct, µs", value: |r| r.p50_us, show: tenths },
+    Panel { title: "p99 above direct, µs", value: |r| r.p99_us, show: tenths },
+];
+
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 110.0;
 const BAR: f64 = 15.0;
@@ -59,19 +65,24 @@ fn draw(outcome: &Outcome) -> String {
         !row.subject.ends_with("-aggressor") && (is_load(row) || !has_loads || row.p50_us == 0.0)
     };
     let rows: Vec<Row> = outcome.rows.iter().filter(is_drawn).cloned().collect();
-    let (cases, subjects) = (distinct(&rows, |r| &r.case), distinct(&rows, |r| &r.subject));
+    draw_panels(&outcome.scenario, &rows, &PANELS)
+}
+
+/// A picture of these rows: of each panel that has a figure of them, its bars.
+pub(super) fn draw_panels(title: &str, rows: &[Row], panels: &[Panel]) -> String {
+    let (cases, subjects) = (distinct(rows, |r| &r.case), distinct(rows, |r| &r.subject));
     let mut body = String::new();
-    let mut y = legend(&mut body, &outcome.scenario, &subjects);
-    for panel in &PANELS {
+    let mut y = legend(&mut body, title, &subjects);
+    for panel in panels {
         if rows.iter().any(|r| (panel.value)(r) > 0.0) {
-            y = draw_panel(&mut body, y, panel, &Rows { rows: &rows, cases: &cases, subjects: &subjects });
+            y = draw_panel(&mut body, y, panel, &Rows { rows, cases: &cases, subjects: &subjects });
         }
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y:.0}\" width=\"{WIDTH}\" height=\"{y:.0}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<title>{}</title>\n<style>{STYLE}</style>\n\
          <rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n",
-        outcome.scenario
+        title
     )
 }
 
@@ -81,15 +92,21 @@ struct Rows<'a> {
     subjects: &'a [&'a str],
 }
 
-fn legend(body: &mut String, scenario: &str, subjects: &[&str]) -> f64 {
+pub(super) fn legend(body: &mut String, scenario: &str, subjects: &[&str]) -> f64 {
     text(body, (12.0, 24.0), "bold", scenario);
-    let mut x = LEFT;
+    // Beside the title, however long it is.
+    let mut y = 14.0;
+    let mut x = LEFT.max(32.0 + scenario.len() as f64 * 7.0);
     for (index, subject) in subjects.iter().enumerate() {
-        rect(body, (x, 14.0), BAR, index);
-        text(body, (x + BAR + 5.0, 25.0), "", subject);
-        x += 45.0 + subject.len() as f64 * 7.0;
+        let width = 45.0 + subject.len() as f64 * 7.0;
+        if x + width > WIDTH {
+            (x, y) = (LEFT, y + BAR + 3.0);
+        }
+        rect(body, (x, y), BAR, index);
+        text(body, (x + BAR + 5.0, y + 11.0), "", subject);
+        x += width;
     }
-    36.0
+    y + 22.0
 }
 
 fn draw_panel(body: &mut String, top: f64, panel: &Panel, rows: &Rows<'_>) -> f64 {
@@ -116,16 +133,22 @@ fn draw_panel(body: &mut String, top: f64, panel: &Panel, rows: &Rows<'_>) -> f6
     y + GAP
 }
 
+/// The class of a subject's colour, by its place in the legend.
+pub(super) fn colour(series: usize) -> &'static str {
+    ["s0", "s1", "s2", "s3", "s4", "s5"][series % 6]
+}
+
 fn rect(body: &mut String, (x, y): (f64, f64), width: f64, series: usize) {
     let height = BAR - 2.0;
     // Writing to a String cannot fail; here and below.
     let _ = writeln!(
         body,
-        "<rect class=\"s{series}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height}\" rx=\"2\"/>"
+        "<rect class=\"{}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height}\" rx=\"2\"/>",
+        colour(series)
     );
 }
 
-fn text(body: &mut String, (x, y): (f64, f64), class: &str, content: &str) {
+pub(super) fn text(body: &mut String, (x, y): (f64, f64), class: &str, content: &str) {
     let content = content.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(body, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{content}</text>");
 }
@@ -156,10 +179,12 @@ fn thousands(value: f64) -> String {
     shown
 }
 
-/// Grey is the direct way, green Canopy, orange what it is compared with.
-const STYLE: &str = ".ground{fill:#fff}text{fill:#222}.bold{font-weight:600}\
-    .s0{fill:#8a8f98}.s1{fill:#2b8a3e}.s2{fill:#d9730d}.s3{fill:#1864ab}.s4{fill:#862e9c}\
-    @media(prefers-color-scheme:dark){.ground{fill:#16181d}text{fill:#e6e6e6}.s0{fill:#7d838d}.s1{fill:#51cf66}.s2{fill:#ff922b}.s3{fill:#4dabf7}.s4{fill:#cc5de8}}";
+/// Grey is the direct way, green Canopy, orange what it is compared with; where there are more, as the legend says.
+pub(super) const STYLE: &str = ".ground{fill:#fff}text{fill:#222}.bold{font-weight:600}\
+    .s0{fill:#8a8f98}.s1{fill:#2b8a3e}.s2{fill:#d9730d}.s3{fill:#1864ab}.s4{fill:#ae3ec9}.s5{fill:#0b7285}\
+    .line{fill:none;stroke-width:2}.line.s0{stroke:#8a8f98}.line.s1{stroke:#2b8a3e}.line.s2{stroke:#d9730d}.line.s3{stroke:#1864ab}.line.s4{stroke:#ae3ec9}.line.s5{stroke:#0b7285}\
+    .rule{stroke:#888;stroke-opacity:.35;fill:none}\
+    @media(prefers-color-scheme:dark){.ground{fill:#16181d}text{fill:#e6e6e6}.s0{fill:#7d838d}.s1{fill:#51cf66}.s2{fill:#ff922b}.s3{fill:#4dabf7}.s4{fill:#da77f2}.s5{fill:#3bc9db}.line.s0{stroke:#7d838d}.line.s1{stroke:#51cf66}.line.s2{stroke:#ff922b}.line.s3{stroke:#4dabf7}.line.s4{stroke:#da77f2}.line.s5{stroke:#3bc9db}.line{fill:none}}";
 
 #[cfg(test)]
 mod tests {
