@@ -120,7 +120,7 @@ fn what_is_told_of_a_request_is_what_becomes_of_it() -> Outcome {
         (&scene.client, "web.shop", web, "/elsewhere", (404, "no_route", ""), "none of 2 matches"),
         (&scene.bank, "web.shop", web, "/elsewhere", (200, "", "new"), "rule mine of HTTPRoute bank/mine"),
         (&scene.client, "web.shop", web, "/moved", (301, "", ""), "rule moved of HTTPRoute shop/web"),
-        (&scene.client, "safe.vault", ledger, "/", (403, "policy_denied", ""), "no HTTPRoute is attached"),
+        (&scene.client, "safe.vault", ledger, "/", (403, "policy_denied", ""), "no route is attached"),
     ];
     for (pod, name, address, path, (status, refused, by), rule) in rows {
         let from = format!("{}/{}", pod.namespace(), pod.name());
