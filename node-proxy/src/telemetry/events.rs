@@ -75,3 +75,26 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, left_out: &LeftOut) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text, registry::Registry};
+
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_is_counted_by_why() {
+        let left_out = Arc::<LeftOut>::default();
+        left_out.add(Why::Queue);
+        left_out.add(Why::Queue);
+        left_out.add(Why::Unwritten);
+        let mut registry = Registry::with_prefix("canopy");
+        registry.register_collector(Box::new(Scrape(left_out)));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        for (why, count) in [(Why::Queue, 2), (Why::Object, 0), (Why::Unwritten, 1)] {
+            let line = format!("canopy_kubernetes_events_left_out_total{{why=\"{}\"}} {count}", why.as_str());
+            assert!(page.lines().any(|one| one == line), "{line} in {page}");
+        }
+    }
+}
