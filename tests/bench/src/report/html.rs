@@ -82,10 +82,11 @@ fn with_anchors<'e>(events: impl Iterator<Item = Event<'e>>) -> Vec<Event<'e>> {
         if table {
             all.push(Event::Html("</div>\n".into()));
         }
-        if let (true, Some(at)) = (ended, heading.take_if(|_| ended)) {
-            if let Some(Event::Start(Tag::Heading { id, .. })) = all.get_mut(at) {
-                *id = Some(CowStr::from(anchor(&std::mem::take(&mut words))));
-            }
+        if ended
+            && let Some(at) = heading.take()
+            && let Some(Event::Start(Tag::Heading { id, .. })) = all.get_mut(at)
+        {
+            *id = Some(CowStr::from(anchor(&std::mem::take(&mut words))));
         }
     }
     all
