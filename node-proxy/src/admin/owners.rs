@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio::task::AbortHandle;
 
 use super::{Subject, server::Server};
+use crate::sys::digest::sha256;
 
 /// How often it is looked who owns what.
 const LOOK: Duration = Duration::from_secs(1);
@@ -90,10 +90,8 @@ fn file_name(tenant: &str) -> String {
         return format!("{tenant}.sock");
     }
     let begins: String = tenant.chars().take(CUT).collect();
-    let suite = TLS13_AES_128_GCM_SHA256.tls13();
-    let hash = suite.map(|suite| suite.common.hash_provider.hash(tenant.as_bytes()));
-    let hash: &[u8] = hash.as_ref().map_or(&[], AsRef::as_ref);
-    let hash: String = hash.iter().take(HASH).map(|byte| format!("{byte:02x}")).collect();
+    let hash = sha256(tenant.as_bytes());
+    let hash: String = hash.iter().flatten().take(HASH).map(|byte| format!("{byte:02x}")).collect();
     format!("{begins}-{hash}.sock")
 }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod code;
 pub mod confinement;
 pub mod descriptors;
+pub mod digest;
 pub mod dumps;
 pub mod gateways;
 pub mod hyper_io;

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio::{sync::watch, time::Instant};
 
 use super::super::rate::Buckets;
+use crate::sys::digest::sha256;
 
 /// What is known of addresses and of tokens.
 #[derive(Debug)]
@@ -68,11 +68,8 @@ pub(super) struct Place<'a> {
 impl Print {
     /// Of a token.
     pub(super) fn of(token: &str) -> Self {
-        let suite = TLS13_AES_128_GCM_SHA256.tls13();
-        let hash = suite.map(|suite| suite.common.hash_provider.hash(token.as_bytes()));
-        let hash = hash.as_ref().map_or(&[][..], AsRef::as_ref);
         // Without a hash, none is known again.
-        Self(hash.try_into().unwrap_or_else(|_| std::array::from_fn(|_| fastrand::u8(..))))
+        Self(sha256(token.as_bytes()).unwrap_or_else(|| std::array::from_fn(|_| fastrand::u8(..))))
     }
 }
 
