@@ -14,6 +14,11 @@ pub const MODE: &str = "canopy.mesh/mode";
 pub const ON_FAILURE: &str = "canopy.mesh/on-failure";
 /// What the sidecar's container is called in every pod. In a cluster it is an init container that stays, as the webhook writes it.
 pub const SIDECAR: &str = "canopy-sidecar";
+/// Whether a pod's init container, by its name and its `restartPolicy`, is the sidecar: as the webhook writes it, it stays.
+pub fn is_sidecar(name: Option<&str>, restart_policy: Option<&str>) -> bool {
+    name == Some(SIDECAR) && restart_policy == Some("Always")
+}
+
 /// The annotation that names a pod's network namespace. In a cluster, the node writes it, and nobody's word for it is taken.
 pub const NETNS: &str = "canopy.mesh/netns";
 /// The annotation that says which handler a pod's RuntimeClass has. In a cluster, who reads RuntimeClasses writes it.

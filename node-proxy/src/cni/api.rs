@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use config::opt_in::SIDECAR;
+use config::opt_in;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -171,7 +171,7 @@ impl Api {
         self.metadata(format!("/api/v1/namespaces/{namespace}/pods/{name}")).await
     }
 
-    /// Whether a pod has the container of a sidecar, as the webhook writes it: an init container that stays.
+    /// Whether a pod has the container of a sidecar.
     pub(super) async fn has_sidecar(&mut self, namespace: &str, name: &str) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         struct Pod {
@@ -192,7 +192,7 @@ impl Api {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         let pod = self.get::<Pod>(path, WHOLE).await?;
         let is_one = |container: &Container| {
-            container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always")
+            opt_in::is_sidecar(Some(&container.name), container.restart_policy.as_deref())
         };
         Ok(pod.spec.init_containers.into_iter().flatten().any(|container| is_one(&container)))
     }

@@ -48,12 +48,10 @@ pub(super) fn sandbox(context: &Context<'_>, root: &Node) -> Option<(String, Pla
     Some((opt_in::sandbox(&runtime)?.to_owned(), place))
 }
 
-/// Whether it has the container of a sidecar, as the webhook writes it: an init container that stays.
+/// Whether it has the container of a sidecar.
 pub(super) fn has_sidecar(spec: &Node) -> bool {
-    let is_one = |container: &Node| {
-        container.text_of("name") == Some(opt_in::SIDECAR)
-            && container.text_of("restartPolicy") == Some("Always")
-    };
+    let is_one =
+        |container: &Node| opt_in::is_sidecar(container.text_of("name"), container.text_of("restartPolicy"));
     spec.items_of("initContainers").iter().any(is_one)
 }
 

@@ -151,10 +151,10 @@ pub(super) fn opted_in(namespaces: &[Value], tenants: &[Value], pods: Vec<Value>
     pods.into_iter().filter(is_in).collect()
 }
 
-/// Whether it has the container of a sidecar, as the webhook writes it.
+/// Whether it has the container of a sidecar.
 fn has_sidecar(spec: &Value) -> bool {
     let mut init = spec["initContainers"].as_array().into_iter().flatten();
-    init.any(|container| container["name"] == opt_in::SIDECAR && container["restartPolicy"] == "Always")
+    init.any(|container| opt_in::is_sidecar(container["name"].as_str(), container["restartPolicy"].as_str()))
 }
 
 /// Whether all that is opted in is captured.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use config::{
-    opt_in::{MODE, Mode, NETNS, RUNTIME_HANDLER, SIDECAR},
+    opt_in::{self, MODE, Mode, NETNS, RUNTIME_HANDLER},
     store::FileText,
 };
 use serde::Deserialize;
@@ -193,7 +193,7 @@ fn facts(resource: &Resource, metadata: Meta<'_>, uid: String, raw: &str) -> Fac
 
 impl Init {
     fn is_sidecar(&self) -> bool {
-        self.name == SIDECAR && self.restart_policy.as_deref() == Some("Always")
+        opt_in::is_sidecar(Some(&self.name), self.restart_policy.as_deref())
     }
 }
 
