@@ -20,11 +20,10 @@ use self::{
     tables::Tables,
     workloads::Workloads,
 };
-use super::names::Answers;
+use super::{differences, names::Answers};
 use crate::snapshot::{ConsumerRoutes, Directory, Snapshot};
 
 mod clusters;
-mod differences;
 mod edits;
 mod guarded;
 mod matchers;
@@ -105,14 +104,11 @@ impl Compiler {
     /// Compiles every tenant of a mesh. A tenant that would see no change gets the very snapshot it has.
     pub fn compile(&mut self, mesh: &Mesh) -> BTreeMap<TenantId, Arc<Snapshot>> {
         let Touched { mut services, addresses } = self.clusters.update(&mesh.services);
-        let others = policies::Others {
-            services: !services.is_empty(),
-            workloads: self.workloads.differ(&mesh.workloads),
-        };
+        let differ = !services.is_empty();
         services.extend(self.tables.update(&mesh.routes, &self.clusters, &services));
         self.services.update(&self.clusters, &self.tables, &services);
-        self.workloads.update(&mesh.workloads, &self.clusters, addresses);
-        self.policies.update(mesh, &self.answers, others);
+        let workloads = self.workloads.update(&mesh.workloads, &self.clusters, addresses);
+        self.policies.update(mesh, &self.answers, policies::Others { services: differ, workloads });
         self.guarded = guarded::update(mesh, &self.guarded);
         self.update_directory();
         let unbudgeted = self.is_unbudgeted.then(|| unbudgeted(mesh));

@@ -24,6 +24,7 @@ pub use self::{
 
 pub mod capacity;
 pub mod compile;
+mod differences;
 pub mod directory;
 pub mod discovery;
 mod files;

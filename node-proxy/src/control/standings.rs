@@ -3,7 +3,6 @@
 //! It must never hold more than there are objects, nor tell a tenant of another's.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::SystemTime,
@@ -16,6 +15,7 @@ use config::{
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::differences;
 use crate::{
     telemetry::access::rfc3339,
     tenancy::events::{Kind, News},
@@ -130,26 +130,13 @@ impl Kept {
     }
 }
 
-/// The objects of which something else may be said than before, in their order. Both are in the order of objects.
+/// The objects of which something else may be said than before. Both are in the order of objects.
 fn differing<'a>(last: &'a [Arc<Standing>], now: &'a [Arc<Standing>]) -> BTreeSet<&'a ObjectRef> {
-    let (mut last, mut now) = (last.iter().peekable(), now.iter().peekable());
-    let mut differing = BTreeSet::new();
-    loop {
-        let order = match (last.peek(), now.peek()) {
-            (None, None) => return differing,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(before), Some(is)) if Arc::ptr_eq(before, is) => {
-                last.next();
-                now.next();
-                continue;
-            }
-            (Some(before), Some(is)) => before.object.cmp(&is.object),
-        };
-        let before = last.next_if(|_| order.is_le());
-        let is = now.next_if(|_| order.is_ge());
-        differing.extend(before.into_iter().chain(is).map(|standing| &standing.object));
-    }
+    let by_object = |standing: &'a Arc<Standing>| (&standing.object, standing);
+    let is_same = |before: &&Arc<Standing>, now: &&Arc<Standing>| Arc::ptr_eq(before, now);
+    differences::differing(last.iter().map(by_object), now.iter().map(by_object), is_same)
+        .into_iter()
+        .collect()
 }
 
 /// What is said of an object: of several of a name the last.

@@ -22,20 +22,17 @@ pub(super) struct Workloads {
 }
 
 impl Workloads {
-    /// Whether any workload of a mesh is another than it was.
-    pub(super) fn differ(&self, workloads: &BTreeMap<PodName, Arc<Workload>>) -> bool {
-        let same = |(before, now): (&Arc<Workload>, &Arc<Workload>)| Arc::ptr_eq(before, now);
-        self.known.len() != workloads.len() || !self.known.values().zip(workloads.values()).all(same)
-    }
-
-    /// Takes over the workloads of a mesh. `touched` are addresses of whose ports something else may be said.
+    /// Takes over the workloads of a mesh; whether any is another than it was. `touched` are addresses of whose ports something else may
+    /// be said.
     pub(super) fn update(
         &mut self,
         workloads: &BTreeMap<PodName, Arc<Workload>>,
         clusters: &Clusters,
         mut touched: BTreeSet<IpAddr>,
-    ) {
-        for pod in differences(&self.known, workloads, Arc::ptr_eq) {
+    ) -> bool {
+        let different = differences(&self.known, workloads, Arc::ptr_eq);
+        let differ = !different.is_empty();
+        for pod in different {
             self.forget(&pod, &mut touched);
             let Some(workload) = workloads.get(&pod) else { continue };
             for address in canonical(workload) {
@@ -47,6 +44,7 @@ impl Workloads {
         for address in touched {
             self.refresh(address, clusters);
         }
+        differ
     }
 
     /// Entries by address.

@@ -1,15 +1,24 @@
-//! What is different between a map and the one that comes after it.
+//! What is different between a map, or a list in the order of its keys, and the one that comes after it.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-/// The keys whose values are not the same, or that only one of the two has. Values that are the same are of one key: what is
-/// unchanged costs this one comparison, and no look at its name.
+/// The keys whose values are not the same, or that only one of the two maps has.
 pub(super) fn differences<K: Ord + Clone, A, B>(
     old: &BTreeMap<K, A>,
     new: &BTreeMap<K, B>,
     is_same: impl Fn(&A, &B) -> bool,
 ) -> Vec<K> {
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    differing(old.iter(), new.iter(), |before, now| is_same(before, now)).into_iter().cloned().collect()
+}
+
+/// The same of lists, both in the order of their keys; a key may come twice. Values that are the same are of one key: what is unchanged
+/// costs this one comparison, and no look at its name.
+pub(super) fn differing<'a, K: Ord, A, B>(
+    old: impl Iterator<Item = (&'a K, A)>,
+    new: impl Iterator<Item = (&'a K, B)>,
+    is_same: impl Fn(&A, &B) -> bool,
+) -> Vec<&'a K> {
+    let (mut old, mut new) = (old.peekable(), new.peekable());
     let mut different = Vec::new();
     loop {
         let order = match (old.peek(), new.peek()) {
@@ -25,7 +34,7 @@ pub(super) fn differences<K: Ord + Clone, A, B>(
         };
         let before = old.next_if(|_| order.is_le()).map(|(key, _)| key);
         let now = new.next_if(|_| order.is_ge()).map(|(key, _)| key);
-        different.extend(before.or(now).cloned());
+        different.extend(before.or(now));
     }
 }
 
