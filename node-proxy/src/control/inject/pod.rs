@@ -139,9 +139,9 @@ enum PortOrName {
 impl Groups {
     /// Whether a process that runs so is of this group, or can come to be.
     pub(super) fn has(&self, group: u32) -> bool {
-        let all =
+        let mut all =
             self.run_as_group.iter().chain(&self.fs_group).chain(self.supplemental_groups.iter().flatten());
-        all.into_iter().any(|one| *one == i64::from(group))
+        all.any(|one| *one == i64::from(group))
     }
 }
 

@@ -21,10 +21,10 @@ fn is_field(there: &Map<String, Value>, key: &str, wanted: &Value) -> bool {
     match (key, there, wanted) {
         // A namespace's LimitRange gives what was not asked for.
         ("resources", _, _) => {
-            let kinds = wanted.as_object().into_iter().flatten();
-            kinds.into_iter().all(|(kind, wanted)| {
-                let amounts = wanted.as_object().into_iter().flatten();
-                amounts.into_iter().all(|(name, amount)| there[kind][name] == *amount)
+            let mut kinds = wanted.as_object().into_iter().flatten();
+            kinds.all(|(kind, wanted)| {
+                let mut amounts = wanted.as_object().into_iter().flatten();
+                amounts.all(|(name, amount)| there[kind][name] == *amount)
             })
         }
         ("volumeMounts", Value::Array(there), Value::Array(wanted)) => {

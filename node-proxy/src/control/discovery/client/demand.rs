@@ -128,16 +128,17 @@ impl Demand {
 
     /// What this asks for, once it is answered, and the mesh in force has it; [`Answer::Asked`] where it is not in so long.
     pub async fn settled(&self, ask: impl Fn(&Self) -> Answer, patience: Duration) -> Answer {
+        tokio::time::timeout(patience, self.wait(ask)).await.unwrap_or(Answer::Asked)
+    }
+
+    /// The same, however long it takes; [`Answer::Asked`] where nobody answers any more.
+    async fn wait(&self, ask: impl Fn(&Self) -> Answer) -> Answer {
         let mut answered = self.answered();
-        let until = Instant::now() + patience;
         loop {
             answered.mark_unchanged();
             let answer = ask(self);
-            if answer != Answer::Asked {
+            if answer != Answer::Asked || answered.changed().await.is_err() {
                 return answer;
-            }
-            if !matches!(tokio::time::timeout_at(until, answered.changed()).await, Ok(Ok(()))) {
-                return Answer::Asked;
             }
         }
     }
@@ -180,17 +181,10 @@ impl Find for Demand {
     fn find(&self, tenant: &TenantId, address: IpAddr) -> BoxFuture<'static, Found> {
         let (demand, tenant) = (self.clone(), tenant.clone());
         Box::pin(async move {
-            let mut answered = demand.answered();
-            loop {
-                match demand.want_for(Some(&tenant), address) {
-                    Answer::Present => return Found::Known,
-                    Answer::Absent => return Found::Outside,
-                    Answer::Refused | Answer::Full => return Found::Unanswered,
-                    Answer::Asked => {}
-                }
-                if answered.changed().await.is_err() {
-                    return Found::Unanswered;
-                }
+            match demand.wait(|demand| demand.want_for(Some(&tenant), address)).await {
+                Answer::Present => Found::Known,
+                Answer::Absent => Found::Outside,
+                Answer::Refused | Answer::Full | Answer::Asked => Found::Unanswered,
             }
         })
     }
