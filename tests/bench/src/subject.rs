@@ -68,21 +68,12 @@ impl Setting {
 pub(crate) struct Subject {
     pub kind: Kind,
     // Proxies end before their servers, servers before their pods.
-    proxy: Proxy,
+    proxy: Option<Proxies>,
     _backends: Backends,
     pub client: Pod,
     server: Pod,
     /// The client's node.
     near: Arc<Netns>,
-}
-
-/// The client's proxy first, then the server's, if that has one of its own.
-#[derive(Debug)]
-enum Proxy {
-    None,
-    Canopy(Vec<Canopy>),
-    Envoy(Vec<envoy::Envoy>),
-    Compared(Proxies),
 }
 
 impl Subject {
@@ -98,16 +89,17 @@ impl Subject {
         let backends = Backends::start(&server, &directory.join("backends"))?;
         let pods = Pods { client: &client, server: &server };
         let proxy = match kind {
-            Kind::Direct | Kind::DirectAcross => Proxy::None,
-            Kind::Envoy => Proxy::Envoy(vec![envoy::Envoy::start(pods, setting, &directory)?]),
+            Kind::Direct | Kind::DirectAcross => None,
+            Kind::Envoy => Some(Proxies::Envoy(vec![envoy::Envoy::start(pods, setting, &directory)?])),
             Kind::EnvoyRouted(routes) => {
-                Proxy::Envoy(vec![envoy::Envoy::start_routed(pods, routes.count(), setting, &directory)?])
+                let routed = envoy::Envoy::start_routed(pods, routes.count(), setting, &directory)?;
+                Some(Proxies::Envoy(vec![routed]))
             }
-            Kind::EnvoyPair => Proxy::Envoy(envoy::Envoy::start_pair(pods, setting, &directory)?),
-            _ => match kind.mesh() {
-                Some(mesh) => Proxy::Compared(start_compared(kind, mesh, nodes, (pods, setting))?),
-                None => Proxy::Canopy(start_canopy(kind, nodes, pods, setting)?),
-            },
+            Kind::EnvoyPair => Some(Proxies::Envoy(envoy::Envoy::start_pair(pods, setting, &directory)?)),
+            _ => Some(match kind.mesh() {
+                Some(mesh) => start_compared(kind, mesh, nodes, (pods, setting))?,
+                None => Proxies::Canopy(start_canopy(kind, nodes, pods, setting)?),
+            }),
         };
         let near = nodes.here().shared_netns();
         Ok(Self { kind, proxy, _backends: backends, client, server, near })
@@ -115,13 +107,8 @@ impl Subject {
 
     /// What the client dials to reach a port of the server.
     pub(crate) fn target(&self, port: Port) -> SocketAddr {
-        match &self.proxy {
-            Proxy::None => self.server.at(port.number()),
-            Proxy::Canopy(_) => SocketAddr::from((VIP, port.number())),
-            Proxy::Envoy(_) => envoy::listener(port),
-            Proxy::Compared(Proxies::Canopy(_)) => SocketAddr::from((VIP, port.number())),
-            Proxy::Compared(Proxies::Envoy(_)) => envoy::listener(port),
-        }
+        let direct = || self.server.at(port.number());
+        self.proxy.as_ref().map_or_else(direct, |proxies| proxies.dialled(VIP, port))
     }
 
     /// Where calls to the server's pod arrive: at the pod, or at its node's proxy.
@@ -134,26 +121,19 @@ impl Subject {
 
     /// The proxies' processes, the client's first.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        match &self.proxy {
-            Proxy::None => Vec::new(),
-            Proxy::Canopy(daemons) => daemons.iter().flat_map(Canopy::pids).collect(),
-            Proxy::Envoy(envoys) => envoys.iter().map(envoy::Envoy::pid).collect(),
-            Proxy::Compared(proxies) => proxies.pids(),
-        }
+        self.proxy.as_ref().map_or_else(Vec::new, Proxies::pids)
     }
 
     /// What the proxies have carried to that port since they started: requests of HTTP, connections of tcp. Of two Envoys the
     /// one that counts less; a receiving daemon looks into nothing, so it is the client's that counts.
     pub(crate) fn carried(&self, port: Port) -> Result<Option<u64>, BenchError> {
         match &self.proxy {
-            Proxy::None => Ok(None),
-            Proxy::Canopy(daemons) | Proxy::Compared(Proxies::Canopy(daemons)) => {
-                daemons.first().map(|canopy| canopy.carried(port)).transpose()
-            }
-            Proxy::Envoy(envoys) | Proxy::Compared(Proxies::Envoy(envoys)) => {
+            None => Ok(None),
+            Some(Proxies::Envoy(envoys)) => {
                 let counts: Result<Vec<u64>, _> = envoys.iter().map(|envoy| envoy.carried(port)).collect();
                 Ok(counts?.into_iter().min())
             }
+            Some(daemons) => daemons.first_carried(port),
         }
     }
 

@@ -6,13 +6,19 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::process::Signal;
-use testkit::{Pod, Process};
+use testkit::{Netns, Pod, Process};
 
 use super::LOAD_CPU;
-use crate::{error::BenchError, load::http2, role};
+use crate::{
+    clock,
+    error::BenchError,
+    load::{Place, http2},
+    role,
+};
 
 /// What a backend serves, and at which port of the server pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +87,19 @@ impl Backends {
         Ok(Self { _nginx: nginx, _tcp: tcp })
     }
 }
+
+/// One server for all these pods, which listens in each of them.
+pub(crate) fn start_web(home: &Netns, pods: &[Pod]) -> Result<Process, BenchError> {
+    let target = everywhere(Port::Http, 0);
+    let place = |pod: &Pod| Place { netns: pod.netns_path().to_owned(), target };
+    let spec = role::WebSpec { cpu: LOAD_CPU, places: pods.iter().map(place).collect() };
+    let mut web = Process::start(home, role::command("web", &spec)?)?;
+    let serves = clock::wait_until(STARTS, || web.output().contains(role::SERVING) || web.has_ended());
+    if serves && !web.has_ended() { Ok(web) } else { Err(BenchError::Load(web.output())) }
+}
+
+/// How long it may take to listen in all pods.
+const STARTS: Duration = Duration::from_secs(10);
 
 /// An app that passes every request on to the next, on connections that it keeps; or, the last, answers it.
 pub(crate) fn start_app(

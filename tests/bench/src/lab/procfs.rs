@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
+use crate::error::BenchError;
+
 /// CPU time used by all threads of a process, also those that have ended. Exact to a clock tick (10 ms).
 pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -128,6 +130,18 @@ pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
     let bytes = |what| kilobytes(&text, what) * 1024;
     let private = bytes("Private_Clean:") + bytes("Private_Dirty:");
     Ok(Memory { rss: bytes("Rss:"), pss: bytes("Pss:"), private })
+}
+
+/// The same of several together.
+pub(crate) fn memory_of(pids: &[u32]) -> Result<Memory, BenchError> {
+    let mut all = Memory::default();
+    for pid in pids {
+        let one = memory(*pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
+        all.rss += one.rss;
+        all.pss += one.pss;
+        all.private += one.private;
+    }
+    Ok(all)
 }
 
 /// The machine, for a reader.

@@ -11,7 +11,7 @@ use crate::{
     error::BenchError,
     lab::backends::{MIDDLE, Port, SMALL},
     load::Exchange,
-    outcome::{Outcome, Samples, added},
+    outcome::{Outcome, Sample, Samples, added},
     subject::{Capture, Kind, Mesh, Sharing},
 };
 
@@ -73,9 +73,42 @@ impl Scenario {
 
 /// `direct` is measured twice, too: what a proxy adds is above it.
 fn group(name: &'static str, sharing: Sharing, cases: Vec<Case>) -> Group {
-    let meshes = Mesh::ALL.map(|mesh| Kind::Compared(mesh, sharing));
-    let subjects = [Kind::DirectAcross].into_iter().chain(meshes).collect();
-    Group { name, cases, subjects, against_itself: Kind::DirectAcross }
+    Group { name, cases, subjects: kinds(sharing).to_vec(), against_itself: Kind::DirectAcross }
+}
+
+/// All that are compared, and whom all is above.
+fn kinds(sharing: Sharing) -> [Kind; 5] {
+    let [a, b, c, d] = Mesh::ALL.map(|mesh| Kind::Compared(mesh, sharing));
+    [Kind::DirectAcross, a, b, c, d]
+}
+
+/// Rows and ratios of all that was measured, and, where it is asked for, what is above `direct`.
+fn summary(mut outcome: Outcome, samples: Vec<Sample>, with_added: bool) -> Outcome {
+    let all = Samples(samples);
+    let mut cases: Vec<&str> = Vec::new();
+    for sample in &all.0 {
+        if !cases.contains(&sample.case.as_str()) {
+            cases.push(&sample.case);
+        }
+    }
+    let names = kinds(Sharing::Shared).map(Kind::name);
+    for case in cases {
+        let was_run = |name: &&str| all.0.iter().any(|s| s.case == case && s.subject == *name);
+        let subjects: Vec<&str> = names.into_iter().filter(was_run).collect();
+        if with_added {
+            outcome.differences.extend(added::differences(&all, case, &subjects));
+        }
+        for of in &subjects {
+            outcome.rows.push(all.row(case, of));
+            for to in subjects.iter().filter(|_| of.starts_with("canopy")) {
+                outcome.ratios.extend(all.ratios(case, of, to));
+                if with_added {
+                    outcome.ratios.extend(added::ratios(&all, case, of, to));
+                }
+            }
+        }
+    }
+    Outcome { samples: all.0, ..outcome }
 }
 
 /// Runs one of these; all it started has ended when it returns.
@@ -146,7 +179,7 @@ const LATENCY: [(&str, usize, f64); 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Sample, bars, verdict, verdict::Judgement};
+    use crate::outcome::{bars, verdict, verdict::Judgement};
 
     #[test]
     fn cases_and_subjects_have_the_names_that_were_promised() {

@@ -156,13 +156,7 @@ impl Sitting<'_> {
                 Sample { p50_closed_us: 0.0, p99_closed_us: 0.0, errors: 0, repeated: 0, ..closed };
             sample.rate_per_second = rate;
             self.add_open_loop(turn, pieces, &mut sample)?;
-            let all = pieces.latencies();
-            let micros = |share| all.quantile(share) as f64 / 1e3;
-            sample.p50_us = micros(0.5);
-            sample.p99_us = micros(0.99);
-            sample.further.p90_us = micros(0.9);
-            sample.further.p999_us = micros(0.999);
-            sample.latencies = all.bounds();
+            set_latencies(&mut sample, pieces);
             samples.push(sample);
         }
         Ok(samples)
@@ -175,19 +169,10 @@ impl Sitting<'_> {
         rate: impl Fn(&Case) -> Option<f64>,
         measure_ms: u64,
     ) -> Result<Vec<Pieces>, BenchError> {
-        let mut all: Vec<Pieces> = turns.iter().map(|_| Pieces::default()).collect();
-        for slice in 0..self.plan.slices {
-            let mut order: Vec<usize> = (0..turns.len()).collect();
-            if slice % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
-                let turn = turns[index];
-                let report = self.undisturbed(turn, rate(turn.case), measure_ms / self.plan.slices)?;
-                all[index].add(report);
-            }
-        }
-        Ok(all)
+        there_and_back(turns.len(), self.plan.slices, |index| {
+            let turn = turns[index];
+            self.undisturbed(turn, rate(turn.case), measure_ms / self.plan.slices)
+        })
     }
 
     fn add_open_loop(&self, turn: &Turn<'_>, pieces: &Pieces, sample: &mut Sample) -> Result<(), BenchError> {
@@ -196,12 +181,7 @@ impl Sitting<'_> {
         sample.errors += pieces.errors();
         sample.repeated += pieces.repeated();
         sample.first_error = sample.first_error.take().or_else(|| pieces.first_error());
-        for pid in turn.subject.pids() {
-            let memory =
-                procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
-            sample.rss_bytes += memory.rss as f64;
-            sample.pss_bytes += memory.pss as f64;
-        }
+        add_memory(sample, &turn.subject.pids())?;
         turn.subject.empty_logs(self.setting);
         Ok(())
     }
@@ -239,6 +219,44 @@ impl Sitting<'_> {
         check_fresh(case, subject, begun, &report)?;
         Ok(report)
     }
+}
+
+/// So many by turns, there and back, until each had all its pieces.
+pub(super) fn there_and_back(
+    count: usize,
+    slices: u64,
+    mut piece: impl FnMut(usize) -> Result<LoadReport, BenchError>,
+) -> Result<Vec<Pieces>, BenchError> {
+    let mut all: Vec<Pieces> = (0..count).map(|_| Pieces::default()).collect();
+    for slice in 0..slices {
+        let mut order: Vec<usize> = (0..count).collect();
+        if slice % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            all[index].add(piece(index)?);
+        }
+    }
+    Ok(all)
+}
+
+/// Percentiles of all pieces together, and all that they are of.
+pub(super) fn set_latencies(sample: &mut Sample, pieces: &Pieces) {
+    let all = pieces.latencies();
+    let micros = |share| all.quantile(share) as f64 / 1e3;
+    sample.p50_us = micros(0.5);
+    sample.p99_us = micros(0.99);
+    sample.further.p90_us = micros(0.9);
+    sample.further.p999_us = micros(0.999);
+    sample.latencies = all.bounds();
+}
+
+/// What these processes have resident now.
+pub(super) fn add_memory(sample: &mut Sample, pids: &[u32]) -> Result<(), BenchError> {
+    let memory = procfs::memory_of(pids)?;
+    sample.rss_bytes += memory.rss as f64;
+    sample.pss_bytes += memory.pss as f64;
+    Ok(())
 }
 
 /// Another subject begins in each round.

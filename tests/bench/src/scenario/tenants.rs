@@ -14,11 +14,11 @@ use testkit::Pod;
 
 use super::{Plan, rounds};
 use crate::{
-    Run, clock,
+    Run,
     error::BenchError,
     lab::{
         self, LOAD_CPU, Nodes,
-        backends::{Port, SMALL},
+        backends::{self, Port, SMALL},
         procfs,
     },
     load::{Exchange, LoadReport, LoadSpec, Manner, Place},
@@ -37,13 +37,7 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     for number in 0..sizes.iter().copied().max().unwrap_or(0) {
         pods.push(lab::pod(nodes.here(), &namespace(number), &format!("app{number}"))?);
     }
-    let places = pods.iter().map(|pod| place(pod, everywhere())).collect();
-    let spec = role::WebSpec { cpu: LOAD_CPU, places };
-    let mut web = testkit::Process::start(nodes.here().netns(), role::command("web", &spec)?)?;
-    let serves = clock::wait_until(STARTS, || web.output().contains(role::SERVING) || web.has_ended());
-    if !serves || web.has_ended() {
-        return Err(BenchError::Load(web.output()));
-    }
+    let _web = backends::start_web(nodes.here().netns(), &pods)?;
     let scene = Scene { nodes, pods, setting: &setting, plan, run };
     let mut found = Found::default();
     for round in 0..plan.rounds {
@@ -242,10 +236,6 @@ fn place(pod: &Pod, target: SocketAddr) -> Place {
     Place { netns: pod.netns_path().to_owned(), target }
 }
 
-fn everywhere() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], Port::Http.number()))
-}
-
 pub(crate) const NAME: &str = "tenants";
 const SIZES: [usize; 4] = [1, 10, 50, 100];
 /// Of 100 tenants, each has one connection, whose requests come one by one; or ten.
@@ -257,8 +247,6 @@ static LOADS: [Load; 2] = [
 const RATE: f64 = 10_000.0;
 /// The same where it is only to be seen that all works.
 const QUICK_RATE: f64 = 300.0;
-/// How long the server may take to listen in all pods.
-const STARTS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -83,7 +83,8 @@ fn holds(payload: &[u8]) -> bool {
     payload.windows(WORDS.len()).any(|window| window == WORDS.as_bytes())
 }
 
-fn get(target: SocketAddr) -> std::io::Result<()> {
+/// One request with the words.
+pub(super) fn get(target: SocketAddr) -> std::io::Result<()> {
     let mut stream = dial(target)?;
     write!(stream, "GET /64?{WORDS} HTTP/1.1\r\nHost: web.bench\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
@@ -100,7 +101,7 @@ fn echo(target: SocketAddr) -> std::io::Result<()> {
     if back == *WORDS.as_bytes() { Ok(()) } else { Err(std::io::Error::other("other bytes came back")) }
 }
 
-pub(super) fn dial(target: SocketAddr) -> std::io::Result<TcpStream> {
+fn dial(target: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&target, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     Ok(stream)

@@ -11,7 +11,10 @@ use std::{
 
 use testkit::{Pod, Process};
 
-use super::{CLIENTS, Canopy, FAR, Kind, Launch, Manifests, Mesh, NEAR, PodEntry, Setting, envoy, far_name};
+use super::{
+    CLIENTS, Canopy, FAR, Kind, Launch, Manifests, Mesh, NEAR, PodEntry, Setting, compared::Proxies, envoy,
+    far_name,
+};
 use crate::{
     clock,
     error::BenchError,
@@ -35,17 +38,10 @@ pub(crate) enum Along {
 pub(crate) struct Chain {
     pub kind: Kind,
     // Proxies end before the apps, these before their pods, and pods before their nodes.
-    proxies: Proxies,
+    proxies: Option<Proxies>,
     _apps: Vec<Process>,
     pods: Vec<Pod>,
     nodes: Nodes,
-}
-
-#[derive(Debug)]
-enum Proxies {
-    None,
-    Canopy(Vec<Canopy>),
-    Envoy(Vec<envoy::Envoy>),
 }
 
 impl Chain {
@@ -65,20 +61,18 @@ impl Chain {
             pods.push(lab::pod(node, CLIENTS, &format!("hop{number}"))?);
         }
         let directory = setting.directory.join(kind.place());
-        let proxies = match kind.mesh() {
-            None => Proxies::None,
-            Some(Mesh::CanopyNode) => Proxies::Canopy(daemons(kind, (&pods, &are_there), &nodes, setting)?),
-            Some(Mesh::CanopySidecar) => {
-                Proxies::Canopy(sidecars(kind, (&pods, &are_there), &nodes, setting)?)
-            }
-            Some(Mesh::EnvoyNode) => {
-                let place = (setting, directory.as_path());
-                Proxies::Envoy(envoy::Envoy::start_chain_of_nodes(&pods, &are_there, &nodes, place)?)
-            }
-            Some(Mesh::EnvoySidecar) => {
-                Proxies::Envoy(envoy::Envoy::start_chain(&pods, (setting, &directory))?)
-            }
+        let (row, place) = ((pods.as_slice(), are_there.as_slice()), (setting, directory.as_path()));
+        let start = |mesh| -> Result<Proxies, BenchError> {
+            Ok(match mesh {
+                Mesh::CanopyNode => Proxies::Canopy(daemons(kind, row, &nodes, setting)?),
+                Mesh::CanopySidecar => Proxies::Canopy(sidecars(kind, row, &nodes, setting)?),
+                Mesh::EnvoyNode => {
+                    Proxies::Envoy(envoy::Envoy::start_chain_of_nodes(&pods, &are_there, &nodes, place)?)
+                }
+                Mesh::EnvoySidecar => Proxies::Envoy(envoy::Envoy::start_chain(&pods, place)?),
+            })
         };
+        let proxies = kind.mesh().map(start).transpose()?;
         let mut chain = Self { kind, proxies, _apps: Vec::new(), pods, nodes };
         chain._apps = chain.apps(&directory)?;
         chain.wait()?;
@@ -105,29 +99,18 @@ impl Chain {
     }
 
     pub(crate) fn pids(&self) -> Vec<u32> {
-        match &self.proxies {
-            Proxies::None => Vec::new(),
-            Proxies::Canopy(all) => all.iter().flat_map(Canopy::pids).collect(),
-            Proxies::Envoy(all) => all.iter().map(envoy::Envoy::pid).collect(),
-        }
+        self.proxies.as_ref().map_or_else(Vec::new, Proxies::pids)
     }
 
     /// What the client's proxy has carried so far: of its own requests no less.
     pub(crate) fn carried(&self) -> Result<Option<u64>, BenchError> {
-        match &self.proxies {
-            Proxies::None => Ok(None),
-            Proxies::Canopy(all) => all.first().map(|one| one.carried(Port::Http)).transpose(),
-            Proxies::Envoy(all) => all.first().map(|one| one.carried(Port::Http)).transpose(),
-        }
+        self.proxies.as_ref().map_or(Ok(None), |proxies| proxies.first_carried(Port::Http))
     }
 
     /// What the pod of this number dials to reach the next.
     fn next(&self, number: usize) -> SocketAddr {
-        match &self.proxies {
-            Proxies::None => self.pods[number + 1].at(Port::Http.number()),
-            Proxies::Canopy(_) => SocketAddr::from((address(number + 1), Port::Http.number())),
-            Proxies::Envoy(_) => envoy::listener(Port::Http),
-        }
+        let direct = || self.pods[number + 1].at(Port::Http.number());
+        self.proxies.as_ref().map_or_else(direct, |proxies| proxies.dialled(address(number + 1), Port::Http))
     }
 
     fn apps(&self, directory: &Path) -> Result<Vec<Process>, BenchError> {
@@ -144,22 +127,8 @@ impl Chain {
         if self.client().run(|| clock::wait_until(READY, answers))? {
             return Ok(());
         }
-        let said: String = match &self.proxies {
-            Proxies::None => String::new(),
-            Proxies::Canopy(all) => all.iter().map(Canopy::said).collect(),
-            Proxies::Envoy(all) => all.iter().map(envoy::Envoy::said).collect(),
-        };
+        let said: String = self.proxies.iter().flat_map(Proxies::said).collect();
         Err(BenchError::Load(format!("{}: the chain does not answer; {said}", self.kind.name())))
-    }
-}
-
-impl Drop for Chain {
-    fn drop(&mut self) {
-        match &self.proxies {
-            Proxies::None => {}
-            Proxies::Canopy(all) => all.iter().for_each(Canopy::ask_to_end),
-            Proxies::Envoy(all) => all.iter().for_each(envoy::Envoy::ask_to_end),
-        }
     }
 }
 

@@ -84,7 +84,7 @@ impl Proxies {
                 return Err(BenchError::Load(format!(
                     "no answer from pair {} within {limit:?}; {}",
                     pair.number,
-                    self.said(pair)
+                    self.said().into_iter().skip(pair.number * 2).take(2).collect::<String>()
                 )));
             }
         }
@@ -93,8 +93,13 @@ impl Proxies {
 
     /// What a pair's client dials.
     pub(crate) fn target(&self, pair: &Pair<'_>, port: Port) -> SocketAddr {
+        self.dialled(pair.address, port)
+    }
+
+    /// What is dialled to reach a port of the Service of this address.
+    pub(crate) fn dialled(&self, service: Ipv4Addr, port: Port) -> SocketAddr {
         match self {
-            Self::Canopy(_) => SocketAddr::from((pair.address, port.number())),
+            Self::Canopy(_) => SocketAddr::from((service, port.number())),
             Self::Envoy(_) => envoy::listener(port),
         }
     }
@@ -122,10 +127,19 @@ impl Proxies {
         }
     }
 
-    fn said(&self, pair: &Pair<'_>) -> String {
+    /// What the first of them has carried to that port.
+    pub(crate) fn first_carried(&self, port: Port) -> Result<Option<u64>, BenchError> {
         match self {
-            Self::Canopy(all) => all.iter().skip(pair.number * 2).take(2).map(Canopy::said).collect(),
-            Self::Envoy(all) => all.iter().skip(pair.number * 2).take(2).map(envoy::Envoy::said).collect(),
+            Self::Canopy(all) => all.first().map(|one| one.carried(port)).transpose(),
+            Self::Envoy(all) => all.first().map(|one| one.carried(port)).transpose(),
+        }
+    }
+
+    /// The ends of their logs, of each.
+    pub(crate) fn said(&self) -> Vec<String> {
+        match self {
+            Self::Canopy(all) => all.iter().map(Canopy::said).collect(),
+            Self::Envoy(all) => all.iter().map(envoy::Envoy::said).collect(),
         }
     }
 }

@@ -16,11 +16,13 @@ use super::{
     compared::{Pair, Proxies, Start},
 };
 use crate::{
-    clock,
     error::BenchError,
-    lab::{self, LOAD_CPU, Nodes, backends::Port, procfs, sockets},
+    lab::{
+        self, Nodes,
+        backends::{self, Port},
+        procfs, sockets,
+    },
     load::Place,
-    role,
 };
 
 /// How many there are.
@@ -52,7 +54,7 @@ impl Fleet {
             clients.push(lab::pod(nodes.here(), &namespace, &format!("client{number}"))?);
             servers.push(lab::pod(nodes.there()?, &namespace, &format!("server{number}"))?);
         }
-        let web = web(&nodes, &servers)?;
+        let web = backends::start_web(nodes.there()?.netns(), &servers)?;
         let mut fleet = Self { proxies: None, _web: web, clients, servers, nodes };
         if let Some(mesh) = kind.mesh() {
             let nodes = &fleet.nodes;
@@ -96,9 +98,7 @@ impl Fleet {
 
     /// PSS of all proxies.
     pub(crate) fn pss(&self) -> Result<u64, BenchError> {
-        let of = |pid: u32| procfs::memory(pid).map(|memory| memory.pss);
-        let all = self.pids().into_iter().map(of).sum::<std::io::Result<u64>>();
-        all.map_err(|e| BenchError::io("read the proxies' memory", e))
+        Ok(procfs::memory_of(&self.pids())?.pss)
     }
 
     /// What the kernel holds for the proxies' sockets.
@@ -120,15 +120,6 @@ impl Fleet {
     }
 }
 
-fn web(nodes: &Nodes, servers: &[Pod]) -> Result<Process, BenchError> {
-    let target = SocketAddr::from(([0, 0, 0, 0], Port::Http.number()));
-    let place = |pod: &Pod| Place { netns: pod.netns_path().to_owned(), target };
-    let spec = role::WebSpec { cpu: LOAD_CPU, places: servers.iter().map(place).collect() };
-    let mut web = Process::start(nodes.there()?.netns(), role::command("web", &spec)?)?;
-    let serves = clock::wait_until(STARTS, || web.output().contains(role::SERVING) || web.has_ended());
-    if serves && !web.has_ended() { Ok(web) } else { Err(BenchError::Load(web.output())) }
-}
-
 /// Of the Service of a pair.
 fn address(number: usize) -> Ipv4Addr {
     let [high, low] = u16::try_from(number + FIRST).unwrap_or(u16::MAX).to_be_bytes();
@@ -137,8 +128,6 @@ fn address(number: usize) -> Ipv4Addr {
 
 /// Below are others' addresses.
 const FIRST: usize = 256;
-/// How long the server may take to listen in all pods.
-const STARTS: Duration = Duration::from_secs(10);
 /// How long the first answer of a pair may take: hundreds of proxies start on one CPU.
 const READY: Duration = Duration::from_secs(240);
 

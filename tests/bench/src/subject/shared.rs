@@ -129,16 +129,8 @@ impl Backed {
 pub(crate) struct Shared {
     pub kind: Kind,
     // Proxies end before their servers.
-    proxy: Proxy,
+    proxy: Proxies,
     backed: Backed,
-}
-
-#[derive(Debug)]
-enum Proxy {
-    Canopy(Canopy),
-    Envoy(envoy::Envoy),
-    /// Those of a mesh, which the tenants may share or not.
-    Compared(Proxies),
 }
 
 impl Shared {
@@ -147,12 +139,12 @@ impl Shared {
         let directory = setting.directory.join(kind.name());
         let backed = Backed::start(kind, nodes, &directory, 1)?;
         let proxy = if let Some(mesh) = kind.mesh() {
-            Proxy::Compared(start_mesh(kind, mesh, nodes, (&backed, setting))?)
+            start_mesh(kind, mesh, nodes, (&backed, setting))?
         } else if kind.is_canopy() {
-            Proxy::Canopy(start_canopy(kind, nodes, &backed, setting)?)
+            Proxies::Canopy(vec![start_canopy(kind, nodes, &backed, setting)?])
         } else {
             let tenants = tenants_of_envoy(&backed);
-            Proxy::Envoy(envoy::Envoy::start_shared(&tenants, setting, &directory)?)
+            Proxies::Envoy(vec![envoy::Envoy::start_shared(&tenants, setting, &directory)?])
         };
         Ok(Self { kind, proxy, backed })
     }
@@ -164,29 +156,19 @@ impl Shared {
 
     /// What a tenant's client dials.
     pub(crate) fn target(&self, side: Side, port: Port) -> SocketAddr {
-        match &self.proxy {
-            Proxy::Canopy(_) | Proxy::Compared(Proxies::Canopy(_)) => {
-                SocketAddr::from((side.address(), port.number()))
-            }
-            Proxy::Envoy(_) | Proxy::Compared(Proxies::Envoy(_)) => envoy::listener(port),
-        }
+        self.proxy.dialled(side.address(), port)
     }
 
     /// The proxies' processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        match &self.proxy {
-            Proxy::Canopy(canopy) => vec![canopy.pid()],
-            Proxy::Envoy(envoy) => vec![envoy.pid()],
-            Proxy::Compared(proxies) => proxies.pids(),
-        }
+        self.proxy.pids()
     }
 
     /// Requests of HTTP/1.1 that the proxy has carried for the victim; of the daemon's and of a mesh's for both tenants, which is no less.
     pub(crate) fn carried(&self) -> Result<u64, BenchError> {
-        match &self.proxy {
-            Proxy::Canopy(canopy) => canopy.carried(Port::Http),
-            Proxy::Envoy(envoy) => envoy.carried(Port::Http),
-            Proxy::Compared(proxies) => proxies.carried(),
+        match self.kind.mesh() {
+            Some(_) => self.proxy.carried(),
+            None => self.proxy.first_carried(Port::Http).map(Option::unwrap_or_default),
         }
     }
 }

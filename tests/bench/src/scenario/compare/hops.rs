@@ -4,17 +4,15 @@
 //! Latency at a fixed rate and CPU time of all proxies together. Where nothing is encrypted, the output says so: what is seen on the
 //! links of the client's node is part of it.
 
-use std::io::{Read, Write};
-
 use testkit::Capture;
 
-use super::{rounds, settings};
+use super::{kinds, rounds, settings, summary};
 use crate::{
     Run,
     error::BenchError,
-    lab::{LOAD_CPU, backends::SMALL, procfs},
+    lab::{LOAD_CPU, backends::SMALL},
     load::{Exchange, LoadReport, LoadSpec, Manner},
-    outcome::{Outcome, Sample, Samples, added},
+    outcome::{Outcome, Sample},
     role,
     scenario::{
         Plan,
@@ -22,7 +20,7 @@ use crate::{
         wire::{self, WireCheck},
     },
     subject::{
-        Kind, Mesh, Sharing,
+        Mesh, Sharing,
         chain::{Along, Chain},
     },
 };
@@ -37,7 +35,7 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
             run.progress(&format!("{NAME}: round {} of {}, {case}", round + 1, outcome.rounds));
             let setting = run.setting(NAME)?;
             let mut chains = Vec::new();
-            for kind in kinds().into_iter().filter(|kind| run.asks_for(kind.name(), "")) {
+            for kind in kinds(Sharing::Shared).into_iter().filter(|kind| run.asks_for(kind.name(), "")) {
                 run.check_interrupt()?;
                 chains.push(Chain::start(kind, hops, along, &setting)?);
             }
@@ -52,7 +50,7 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     outcome.provenance.settings = settings();
     outcome.provenance.settings["same_node"] =
         "canopy-node hands bytes over within the daemon and envoy-node within the Envoy, both without TLS; sidecars encrypt".into();
-    Ok(summary(outcome, samples))
+    Ok(summary(outcome, samples, true))
 }
 
 /// A case in a round.
@@ -66,25 +64,18 @@ struct Turns<'a> {
 impl Turns<'_> {
     /// All chains by turns, there and back; those twice that ratios are of, and who all is above.
     fn all(&self, chains: &[Chain]) -> Result<Vec<Sample>, BenchError> {
-        let mut turns: Vec<(&Chain, bool, Pieces)> =
-            chains.iter().map(|chain| (chain, false, Pieces::default())).collect();
+        let mut turns: Vec<(&Chain, bool)> = chains.iter().map(|chain| (chain, false)).collect();
         let twice = |chain: &&Chain| chain.kind.is_canopy() || !chain.kind.has_proxy();
-        turns.extend(chains.iter().filter(twice).map(|chain| (chain, true, Pieces::default())));
+        turns.extend(chains.iter().filter(twice).map(|chain| (chain, true)));
         let first = self.round % turns.len().max(1);
         turns.rotate_left(first);
-        for slice in 0..self.plan.slices {
-            let mut order: Vec<usize> = (0..turns.len()).collect();
-            if slice % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
-                self.run.check_interrupt()?;
-                let (chain, _, pieces) = &mut turns[index];
-                let (report, repeated) = rounds::undisturbed(|| self.load(chain), |report| report.errors)?;
-                pieces.add(LoadReport { repeated, ..report });
-            }
-        }
-        turns.iter().map(|(chain, again, pieces)| self.sample(chain, *again, pieces)).collect()
+        let all = rounds::there_and_back(turns.len(), self.plan.slices, |index| {
+            self.run.check_interrupt()?;
+            let chain = turns[index].0;
+            let (report, repeated) = rounds::undisturbed(|| self.load(chain), |report| report.errors)?;
+            Ok(LoadReport { repeated, ..report })
+        })?;
+        turns.iter().zip(&all).map(|((chain, again), pieces)| self.sample(chain, *again, pieces)).collect()
     }
 
     fn load(&self, chain: &Chain) -> Result<LoadReport, BenchError> {
@@ -110,8 +101,6 @@ impl Turns<'_> {
     }
 
     fn sample(&self, chain: &Chain, again: bool, pieces: &Pieces) -> Result<Sample, BenchError> {
-        let all = pieces.latencies();
-        let micros = |share| all.quantile(share) as f64 / 1e3;
         let mut sample = Sample {
             case: self.case.to_owned(),
             subject: chain.kind.name().to_owned(),
@@ -119,24 +108,15 @@ impl Turns<'_> {
             again,
             rps: pieces.median(LoadReport::per_second),
             rate_per_second: RATE,
-            p50_us: micros(0.5),
-            p99_us: micros(0.99),
             cpu_us_per_request: pieces.median(LoadReport::cpu_us),
             load_cpu_us_per_request: pieces.median(LoadReport::own_cpu_us),
             errors: pieces.errors(),
             first_error: pieces.first_error(),
             repeated: pieces.repeated(),
-            latencies: all.bounds(),
             ..Sample::default()
         };
-        sample.further.p90_us = micros(0.9);
-        sample.further.p999_us = micros(0.999);
-        for pid in chain.pids() {
-            let memory =
-                procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
-            sample.rss_bytes += memory.rss as f64;
-            sample.pss_bytes += memory.pss as f64;
-        }
+        rounds::set_latencies(&mut sample, pieces);
+        rounds::add_memory(&mut sample, &chain.pids())?;
         Ok(sample)
     }
 }
@@ -147,7 +127,7 @@ fn seen(chain: &Chain, case: &str, along: Along) -> Result<WireCheck, BenchError
     let here = chain.nodes().here();
     let target = chain.target();
     let call = || {
-        let answered = chain.client().run(move || get(target))?;
+        let answered = chain.client().run(move || wire::get(target))?;
         answered.map_err(|e| BenchError::io(format!("call through {name} for the capture"), e))
     };
     let mut check = if along == Along::OtherNode {
@@ -172,38 +152,6 @@ fn seen(chain: &Chain, case: &str, along: Along) -> Result<WireCheck, BenchError
     }
     check.subject = format!("{name}, {case}");
     Ok(check)
-}
-
-fn get(target: std::net::SocketAddr) -> std::io::Result<()> {
-    let mut stream = wire::dial(target)?;
-    write!(stream, "GET /{SMALL}?{} HTTP/1.1\r\nHost: web.bench\r\nConnection: close\r\n\r\n", wire::WORDS)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answered = answer.starts_with(b"HTTP/1.1 200");
-    if answered { Ok(()) } else { Err(std::io::Error::other("it was not answered with 200")) }
-}
-
-fn summary(mut outcome: Outcome, samples: Vec<Sample>) -> Outcome {
-    let all = Samples(samples);
-    let names = kinds().map(Kind::name);
-    for (case, ..) in CASES {
-        let was_run = |name: &&str| all.0.iter().any(|s| s.case == case && s.subject == *name);
-        let subjects: Vec<&str> = names.into_iter().filter(was_run).collect();
-        outcome.differences.extend(added::differences(&all, case, &subjects));
-        for of in &subjects {
-            outcome.rows.push(all.row(case, of));
-            for to in subjects.iter().filter(|_| of.starts_with("canopy")) {
-                outcome.ratios.extend(all.ratios(case, of, to));
-                outcome.ratios.extend(added::ratios(&all, case, of, to));
-            }
-        }
-    }
-    Outcome { samples: all.0, ..outcome }
-}
-
-fn kinds() -> [Kind; 5] {
-    let [a, b, c, d] = Mesh::ALL.map(|mesh| Kind::Compared(mesh, Sharing::Shared));
-    [Kind::DirectAcross, a, b, c, d]
 }
 
 const NAME: &str = "compare-hops";

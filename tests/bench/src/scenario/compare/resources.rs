@@ -5,13 +5,13 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use super::{rounds, settings};
+use super::{kinds, rounds, settings, summary};
 use crate::{
     Run, clock,
     error::BenchError,
     lab::{LOAD_CPU, backends::SMALL, procfs, procfs::Ran},
     load::{Exchange, LoadReport, LoadSpec, Manner},
-    outcome::{Further, Outcome, Sample, Samples},
+    outcome::{Further, Outcome, Sample},
     role,
     scenario::Plan,
     subject::{
@@ -28,7 +28,8 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     let mut left_out = Vec::new();
     for round in 0..outcome.rounds {
         for size in sizes(plan).into_iter().filter(|size| run.asks_for("", &case(*size, IDLE))) {
-            let mut kinds: Vec<Kind> = kinds().into_iter().filter(|k| run.asks_for(k.name(), "")).collect();
+            let mut kinds: Vec<Kind> =
+                kinds(Sharing::Shared).into_iter().filter(|k| run.asks_for(k.name(), "")).collect();
             let first = round % kinds.len().max(1);
             kinds.rotate_left(first);
             for kind in kinds {
@@ -66,7 +67,7 @@ pub(crate) fn run(plan: Plan, run: &Run) -> Result<Outcome, BenchError> {
     outcome.provenance.settings["left_out"] = left_out.into();
     outcome.provenance.settings["watching"] =
         "a sidecar that finds no inotify instance left (fs.inotify.max_user_instances) looks at its directory every second".into();
-    Ok(summary(outcome, samples))
+    Ok(summary(outcome, samples, false))
 }
 
 /// One fleet's.
@@ -196,28 +197,6 @@ impl Used {
     }
 }
 
-fn summary(mut outcome: Outcome, samples: Vec<Sample>) -> Outcome {
-    let all = Samples(samples);
-    let mut cases: Vec<&str> = Vec::new();
-    for sample in &all.0 {
-        if !cases.contains(&sample.case.as_str()) {
-            cases.push(&sample.case);
-        }
-    }
-    let names = kinds().map(Kind::name);
-    for case in cases {
-        let was_run = |name: &&str| all.0.iter().any(|s| s.case == case && s.subject == *name);
-        let subjects: Vec<&str> = names.into_iter().filter(was_run).collect();
-        for of in &subjects {
-            outcome.rows.push(all.row(case, of));
-            for to in subjects.iter().filter(|_| of.starts_with("canopy")) {
-                outcome.ratios.extend(all.ratios(case, of, to));
-            }
-        }
-    }
-    Outcome { samples: all.0, ..outcome }
-}
-
 /// What a reader is told of a fleet that could not be measured; the end of a log is for whoever ran it.
 fn failed(kind: Kind, size: Size, error: &BenchError) -> String {
     let said = error.to_string();
@@ -248,11 +227,6 @@ fn each(kind: Kind) -> u64 {
         _ => 8,
     };
     mebibytes << 20
-}
-
-fn kinds() -> [Kind; 5] {
-    let [a, b, c, d] = Mesh::ALL.map(|mesh| Kind::Compared(mesh, Sharing::Shared));
-    [Kind::DirectAcross, a, b, c, d]
 }
 
 fn sizes(plan: Plan) -> Vec<Size> {
@@ -319,7 +293,7 @@ mod tests {
             ..Sample::default()
         };
         let samples = vec![sample("canopy-node", 50e6), sample("envoy-sidecar", 2e9)];
-        let outcome = summary(Outcome::default(), samples);
+        let outcome = summary(Outcome::default(), samples, false);
         let row = serde_json::to_value(&outcome.rows[0]).unwrap();
         assert_eq!((&row["pods"], &row["tenants"], &row["nodes"]), (&30.into(), &10.into(), &2.into()));
         assert_eq!((&row["rate_per_second"], &row["memory_bytes"]), (&1_000.0.into(), &50e6.into()));

@@ -204,12 +204,7 @@ impl Turn<'_> {
     }
 
     fn samples(&self, at: &At<'_>) -> Result<Vec<Sample>, BenchError> {
-        let (mut rss, mut pss) = (0, 0);
-        for pid in self.subject.pids() {
-            let memory =
-                procfs::memory(pid).map_err(|e| BenchError::io(format!("read the memory of {pid}"), e))?;
-            (rss, pss) = (rss + memory.rss, pss + memory.pss);
-        }
+        let memory = procfs::memory_of(&self.subject.pids())?;
         let name = self.subject.kind.name();
         let sample = |subject: String, pieces: &Pieces| Sample {
             case: at.case.name.to_owned(),
@@ -220,8 +215,8 @@ impl Turn<'_> {
             cpu_us_per_request: crate::outcome::median(&self.cpu_us),
             proxy_busy: crate::outcome::median(&self.busy),
             load_cpu_us_per_request: pieces.median(LoadReport::own_cpu_us),
-            rss_bytes: rss as f64,
-            pss_bytes: pss as f64,
+            rss_bytes: memory.rss as f64,
+            pss_bytes: memory.pss as f64,
             errors: pieces.errors(),
             unserved: pieces.unserved(),
             first_error: pieces.first_error(),
